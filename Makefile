@@ -1,0 +1,49 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Real records for the tests that want them; those skip with a reason where the folder is absent.
+ECGBATCH_TEST_DATA ?= $(if $(wildcard ../shared/data),$(abspath ../shared/data),)
+export ECGBATCH_TEST_DATA
+export DO_NOT_TRACK := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+
+.PHONY: install demo test test-all lint types bench lock clean
+
+install: $(VENV)/.installed
+
+# torch stands alone: its wheel's local tag and hash differ between machines, so the hashed lock cannot name it.
+$(VENV)/.installed: pyproject.toml requirements/lock.txt requirements/torch.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes --no-deps -r requirements/lock.txt
+	$(BIN)/pip install --quiet -r requirements/torch.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/pip check
+	touch $@
+
+demo: install
+	$(BIN)/ecgbatch demo demo-output
+
+test: install
+	$(BIN)/pytest -n 2 --dist worksteal
+
+test-all: install
+	$(BIN)/pytest -n 2 --dist worksteal -m 'not gpu'
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+bench: install
+	$(BIN)/python -m benchmarks
+
+# For developers: writes the lock anew from pyproject.toml (needs uv: pip install uv).
+lock:
+	uv pip compile pyproject.toml --extra dev --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links --no-emit-package torch --quiet --output-file requirements/lock.txt \
+		requirements/build.in
+
+clean:
+	rm -rf demo-output .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -1,0 +1,1 @@
+"""When and where the stages run: Prefect flows and Dask engines."""

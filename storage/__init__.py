@@ -1,0 +1,1 @@
+"""Stores that are complete or absent: plans, shards, receipts, Zarr."""

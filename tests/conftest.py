@@ -1,0 +1,17 @@
+"""Shared fixtures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """Folder of real records, or a skip that says how to get them."""
+    folder = os.environ.get("ECGBATCH_TEST_DATA", "")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("no real records: set ECGBATCH_TEST_DATA to a folder with ptb/, ptbxl/, mitdb-ds1/ ...")
+    return Path(folder)
