@@ -1,1 +1,26 @@
 """Stores that are complete or absent: plans, shards, receipts, Zarr."""
+
+from storage.build import build
+from storage.errors import CorruptStore, ForeignStore, SchemaError, StoreError, UnfinishedStore
+from storage.plan import Plan, Shard, make_plan
+from storage.reading import list_stores, open_store
+from storage.schema import TEXT, Schema, Variable
+from storage.verify import verify_store
+
+__all__ = [
+    "TEXT",
+    "CorruptStore",
+    "ForeignStore",
+    "Plan",
+    "Schema",
+    "SchemaError",
+    "Shard",
+    "StoreError",
+    "UnfinishedStore",
+    "Variable",
+    "build",
+    "list_stores",
+    "make_plan",
+    "open_store",
+    "verify_store",
+]

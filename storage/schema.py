@@ -114,7 +114,10 @@ class Schema:
 
         """
         expected = self.bulk() | self.columns()
-        missing, foreign = sorted(expected.keys() - set(block.variables)), sorted(set(block.variables) - expected.keys())
+        missing, foreign = (
+            sorted(expected.keys() - set(block.variables)),
+            sorted({str(name) for name in block.variables} - expected.keys()),
+        )
         if missing or foreign:
             raise SchemaError(f"{where}: schema {self.name!r} lacks {missing or 'nothing'}, does not know {foreign or 'nothing'}")
         for name, variable in expected.items():

@@ -1,0 +1,578 @@
+"""A model: the network, its members, what they saw, and the one definition of a record's probability."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from ecgbatch.splits import patient_digest
+from ecgbatch.terms import LEADS, MISSING_SAMPLE, NOTICE
+from storage.schema import digest_array
+
+SCHEMA_VERSION = 1
+DEFAULT_LEADS = LEADS[:12]
+"""The standard twelve leads; a lead that a store lacks enters as zeros."""
+
+CHANNELS, KERNEL, BLOCKS, POOL, POOL_STRIDE, HIDDEN = 32, 5, 5, 5, 2, 32
+"""Kachuee, Fazeli and Sarrafzadeh 2018 (arXiv:1805.00794), figure 2."""
+
+SCORING_BATCH = 64
+"""Beats a forward pass, the last one padded: every pass has one shape, so a beat's probability depends on that beat only."""
+
+PROBABILITY_FLOOR = 1e-6
+"""Beat probabilities are kept this far from 0 and 1 before the logit: beyond it float32 softmax has no digits left."""
+
+
+class ModelError(ValueError):
+    """A model's folder that cannot be trusted or used: not safetensors, altered, incomplete, of another version."""
+
+
+class BeatNet(torch.nn.Module):
+    """Network of Kachuee et al. 2018: 54,914 parameters with one lead and two classes.
+
+    A convolution 32x5; five residual blocks (convolution 32x5, ReLU, convolution 32x5, skip, ReLU, max-pool 5 stride 2);
+    fully connected 32, ReLU, 32, ReLU, classes. All convolutions keep the length. A block whose input is shorter than
+    the pool keeps it: 187 samples go 92, 44, 20, 8, 2 and 88 samples 42, 19, 8, 2, 2, so both flatten to 64.
+
+    Parameters
+    ----------
+    n_leads
+        Input channels, at least 1.
+    n_samples
+        Samples a beat, at least 1.
+    n_classes
+        Outputs; 2 is control, MI.
+
+    """
+
+    def __init__(self, n_leads: int = 1, n_samples: int = 187, n_classes: int = 2) -> None:
+        super().__init__()
+        length = n_samples
+        for _ in range(BLOCKS):
+            length = (length - POOL) // POOL_STRIDE + 1 if length >= POOL else length
+        self.first = _convolution(n_leads)
+        self.inner = torch.nn.ModuleList(_convolution(CHANNELS) for _ in range(BLOCKS))
+        self.outer = torch.nn.ModuleList(_convolution(CHANNELS) for _ in range(BLOCKS))
+        self.hidden1 = torch.nn.Linear(CHANNELS * length, HIDDEN)
+        self.hidden2 = torch.nn.Linear(HIDDEN, HIDDEN)
+        self.output = torch.nn.Linear(HIDDEN, n_classes)
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        """Return class logits (beat, class) of prepared waveforms (beat, lead, sample); softmax gives probabilities."""
+        x = self.first(waveform)  # (beat, 32, sample)
+        for inner, outer in zip(self.inner, self.outer, strict=True):
+            x = torch.relu(x + outer(torch.relu(inner(x))))
+            if x.shape[-1] >= POOL:
+                x = torch.nn.functional.max_pool1d(x, POOL, POOL_STRIDE)
+        x = torch.relu(self.hidden1(x.flatten(1)))  # (beat, 64) -> (beat, 32)
+        logits: torch.Tensor = self.output(torch.relu(self.hidden2(x)))
+        return logits
+
+
+def _convolution(channels: int) -> torch.nn.Conv1d:
+    return torch.nn.Conv1d(channels, CHANNELS, KERNEL, padding=KERNEL // 2)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From stored steps to the network's input.
+
+    ``z_score``: per record and lead, minus the mean and over the SD of the record's scorable beats, so neither gain,
+    units nor a database's amplitude normalisation matters. ``scaled``: times ``scale`` (the paper's [0, 1] beats).
+    """
+
+    kind: str = "z_score"
+    clip: float = 8.0
+    sd_floor: float = 1.0
+    """In stored steps (1 uV): a lead that varies less over a record is flat and enters as zeros."""
+    scale: float = 1.0 / 16384
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("z_score", "scaled"):
+            raise ValueError(f"preprocessing kind must be 'z_score' or 'scaled', found {self.kind!r}")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Platt's rule: probability = sigmoid(slope x mean beat logit + intercept)."""
+
+    slope: float = 1.0
+    intercept: float = 0.0
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """Threshold on a record's calibrated probability, and what it reached on the patients that chose it."""
+
+    threshold: float
+    sensitivity: Mapping[str, float]
+    specificity: Mapping[str, float]
+    chosen_on: str
+
+
+@dataclass(frozen=True)
+class Member:
+    """One trained network, and what it may be used for.
+
+    ``seen`` holds the digests of all patients that it trained or was validated on. ``threshold`` and ``calibration``
+    were chosen without any patient of its own test ``fold``: they serve out-of-fold scores.
+    """
+
+    name: str
+    fold: int
+    weights: Mapping[str, np.ndarray] = field(repr=False)
+    seen: tuple[str, ...] = field(repr=False)
+    threshold: float
+    calibration: Calibration
+
+
+@dataclass(frozen=True)
+class Model:
+    """A set of members with everything that scoring needs.
+
+    ``beats`` holds the settings that a beats store must have to be scored (``check_beats``); ``n_samples`` and
+    ``leads`` the network's input; ``patient_key`` the key of ``patient_digest``; ``figures`` out-of-fold figures,
+    each {value, low, high, n_patients}; ``training`` and ``versions`` how it came about.
+    """
+
+    members: tuple[Member, ...]
+    patient_key: str
+    beats: Mapping[str, Any]
+    leads: tuple[str, ...]
+    n_samples: int
+    preprocessing: Preprocessing
+    operating_point: OperatingPoint
+    calibration: Calibration
+    figures: Mapping[str, Any]
+    training: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) over the weights and the canonical JSON of everything else."""
+        return _digest(_tensors(self), _document(self))
+
+    @property
+    def name(self) -> str:
+        """Recipe and number of members, as reports show it."""
+        return f"{self.training.get('recipe', 'unnamed')}, {len(self.members)} members"
+
+
+def check_beats(model: Model, settings: Mapping[str, Any], where: str) -> None:
+    """Refuse a beats store whose beats were cut otherwise than those the model was trained on.
+
+    Parameters
+    ----------
+    model
+        The model that is to score.
+    settings
+        The beats store's settings; those not in ``model.beats`` do not matter.
+    where
+        Names the store in the message.
+
+    Raises
+    ------
+    ValueError
+        Naming every setting that differs.
+
+    """
+    wrong = [
+        f"{name} {settings.get(name)!r} instead of {value!r}"
+        for name, value in model.beats.items()
+        if settings.get(name) != value
+    ]
+    if wrong:
+        raise ValueError(
+            f"{where}: the model cannot score these beats: {'; '.join(wrong)}. Cut beats with the model's settings "
+            "(ecgbatch beats) or train a model on these."
+        )
+
+
+def members_for(model: Model, patient_id: str) -> tuple[int, ...]:
+    """Return the indices of the members that never saw this patient; empty if all did."""
+    digest = patient_digest(patient_id, model.patient_key)
+    return tuple(index for index, member in enumerate(model.members) if digest not in member.seen)
+
+
+def rule_for(model: Model, indices: Sequence[int]) -> tuple[Calibration, float]:
+    """Return the calibration and the threshold for records scored by these members.
+
+    All members: the model's own. Some: the mean of theirs, so that no patient helped to choose the threshold that
+    it is judged by.
+
+    Raises
+    ------
+    ValueError
+        If ``indices`` is empty: no rule without a member.
+
+    """
+    if not indices:
+        raise ValueError("no member is left to score with: every member has seen this patient; train without it first")
+    if len(set(indices)) == len(model.members):
+        return model.calibration, model.operating_point.threshold
+    chosen = [model.members[index] for index in indices]
+    slope, intercept = (float(np.mean([getattr(m.calibration, name) for m in chosen])) for name in ("slope", "intercept"))
+    return Calibration(slope, intercept), float(np.mean([member.threshold for member in chosen]))
+
+
+def prepare_waveforms(
+    waveform: np.ndarray,
+    is_scorable: np.ndarray,
+    *,
+    store_leads: Sequence[str],
+    leads: Sequence[str] = DEFAULT_LEADS,
+    preprocessing: Preprocessing | None = None,
+    is_usable: np.ndarray | None = None,
+) -> np.ndarray:
+    """Turn the beats of one record into the network's input.
+
+    Parameters
+    ----------
+    waveform : (beat, lead, sample) int16, stored steps
+        All beats of one record, as in the beats store; ``terms.MISSING_SAMPLE`` is missing.
+    is_scorable : (beat,) bool
+        Beats that count for the record's mean and SD (those without a bit of ``terms.UNSCORABLE_BEAT``).
+    store_leads : (lead,) text
+        Names of the leads in ``waveform``.
+    leads
+        Names of the leads that the network wants, in its order.
+    preprocessing
+        Default ``Preprocessing()``.
+    is_usable : (lead,) bool, in the order of ``store_leads``
+        False: the lead enters as zeros. Default: all; a lead that is missing or flat in the record is found here.
+
+    Returns
+    -------
+    (beat, len(leads), sample) float32
+        Every beat, scorable or not, in order, within +-``clip``; missing samples and leads are zeros.
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree or the array is not int16: another type would silently carry another unit.
+
+    """
+    if waveform.dtype != np.int16 or waveform.ndim != 3 or waveform.shape[:2] != (len(is_scorable), len(store_leads)):
+        raise ValueError(
+            f"waveform must be int16 (beat {len(is_scorable)}, lead {len(store_leads)}, sample), "
+            f"found {waveform.dtype} {waveform.shape}"
+        )
+    preprocessing = preprocessing or Preprocessing()
+    column = {name: index for index, name in enumerate(map(str, store_leads)) if is_usable is None or is_usable[index]}
+    prepared = np.zeros((waveform.shape[0], len(leads), waveform.shape[2]), np.float32)
+    present = [(place, column[lead]) for place, lead in enumerate(leads) if lead in column]
+    if present and np.any(is_scorable):
+        places, columns = map(list, zip(*present, strict=True))
+        prepared[:, places] = _normalised(waveform[:, columns], np.asarray(is_scorable, bool), preprocessing)
+    return prepared
+
+
+def _normalised(steps: np.ndarray, is_scorable: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    is_known = steps != MISSING_SAMPLE
+    values = np.where(is_known, steps, 0).astype(np.float32)
+    if preprocessing.kind == "scaled":
+        return np.asarray(np.clip(values * np.float32(preprocessing.scale), -preprocessing.clip, preprocessing.clip))
+    counted = is_known[is_scorable]
+    n = np.maximum(counted.sum(axis=(0, 2), dtype=np.int64), 1)
+    mean = values[is_scorable].sum(axis=(0, 2), dtype=np.float64) / n  # (lead,)
+    centred = np.where(is_known, values - mean[:, None].astype(np.float32), np.float32(0))
+    sd = np.sqrt(np.square(centred[is_scorable], dtype=np.float64).sum(axis=(0, 2)) / n)
+    factor = np.where(sd >= preprocessing.sd_floor, 1.0 / np.maximum(sd, preprocessing.sd_floor), 0.0)
+    return np.asarray(np.clip(centred * factor[:, None].astype(np.float32), -preprocessing.clip, preprocessing.clip))
+
+
+def member_probabilities(model: Model, indices: Sequence[int], waveform: np.ndarray) -> np.ndarray:
+    """Return each member's MI probability of each beat, before any calibration.
+
+    The caller's process decides the number of threads; with ``torch.set_num_threads(1)`` the result is the same on
+    every machine of one processor type, whatever other beats are passed along.
+
+    Parameters
+    ----------
+    model
+        The model that scores.
+    indices
+        Of ``model.members``, as ``members_for`` gives them.
+    waveform : (beat, lead, sample) float32
+        From ``prepare_waveforms`` with the model's leads and preprocessing; several records may be joined.
+
+    Returns
+    -------
+    (len(indices), beat) float32
+
+    Raises
+    ------
+    ValueError
+        If the waveforms do not have the model's leads and samples.
+
+    """
+    expected = (len(model.leads), model.n_samples)
+    if waveform.dtype != np.float32 or waveform.ndim != 3 or waveform.shape[1:] != expected:
+        raise ValueError(
+            f"prepared waveforms must be float32 (beat, {expected[0]} leads, {expected[1]} samples), "
+            f"found {waveform.dtype} {waveform.shape}; pass the model's leads to prepare_waveforms"
+        )
+    result = np.empty((len(indices), len(waveform)), np.float32)
+    for row, index in enumerate(indices):
+        network = BeatNet(len(model.leads), model.n_samples)
+        network.load_state_dict({name: torch.from_numpy(np.array(w)) for name, w in model.members[index].weights.items()})
+        result[row] = network_probabilities(network, waveform)
+    return result
+
+
+def network_probabilities(network: torch.nn.Module, waveform: np.ndarray) -> np.ndarray:
+    """Return one network's MI probabilities (beat,) float32 of prepared waveforms (beat, lead, sample) float32."""
+    network.eval()
+    probability = np.empty(len(waveform), np.float32)
+    with torch.inference_mode():
+        for start in range(0, len(waveform), SCORING_BATCH):
+            beats = waveform[start : start + SCORING_BATCH]
+            batch = np.zeros((SCORING_BATCH, *waveform.shape[1:]), np.float32)
+            batch[: len(beats)] = beats
+            classes = torch.softmax(network(torch.from_numpy(batch)), dim=1)
+            probability[start : start + len(beats)] = classes[: len(beats), 1].numpy()
+    return probability
+
+
+def mean_beat_logit(beat_probability: np.ndarray) -> float:
+    """Return the mean over members and beats of the logit of (member, beat) MI probabilities, in float64.
+
+    Raises
+    ------
+    ValueError
+        If there is no probability or one is not a number: a record without a scorable beat has no probability.
+
+    """
+    probability = np.asarray(beat_probability, np.float64)
+    if probability.size == 0 or np.isnan(probability).any():
+        raise ValueError(f"a record's probability needs (member, beat) numbers, found shape {probability.shape}, some NaN")
+    probability = np.clip(probability, PROBABILITY_FLOOR, 1.0 - PROBABILITY_FLOOR)
+    return float(np.mean(np.log(probability) - np.log1p(-probability)))
+
+
+def calibrated(logit: np.ndarray | float, calibration: Calibration) -> Any:
+    """Return probabilities in the shape of ``logit`` (mean beat logits), float64, by Platt's rule."""
+    return 0.5 * (1.0 + np.tanh(0.5 * (calibration.slope * np.asarray(logit, np.float64) + calibration.intercept)))
+
+
+def record_probability(beat_probability: np.ndarray, calibration: Calibration) -> float:
+    """Return the MI probability of a record: its mean beat logit over members and scored beats, calibrated.
+
+    Parameters
+    ----------
+    beat_probability : (member, beat) float
+        From ``member_probabilities``, scored beats only. One row gives that member's own probability.
+    calibration
+        From ``rule_for`` with the same members.
+
+    Returns
+    -------
+    float
+        In (0, 1). Training chooses thresholds on this same number.
+
+    """
+    return float(calibrated(mean_beat_logit(beat_probability), calibration))
+
+
+def save_model(model: Model, folder: str | Path) -> Path:
+    """Write model.safetensors, model.json and MODEL_CARD.md into a new folder, all or nothing.
+
+    Written aside, fsynced, renamed. A folder that already holds this very model is left as it is.
+
+    Returns
+    -------
+    Path
+        ``folder``.
+
+    Raises
+    ------
+    ModelError
+        If ``folder`` holds anything else: a published model never changes.
+
+    """
+    folder = Path(folder)
+    if folder.exists() and any(folder.iterdir()):
+        _check_same(folder, model)
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
+    try:
+        for name, content in _files(model).items():
+            write_synced(aside / name, content)
+        aside.chmod(0o755)
+        aside.rename(folder)
+        _sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return folder
+
+
+def load_model(folder: str | Path) -> Model:
+    """Read a model written by ``save_model``; nothing in it is ever executed.
+
+    Raises
+    ------
+    ModelError
+        If a file is missing, the weights are not safetensors, the version is unknown or the digest does not fit.
+
+    """
+    folder = Path(folder)
+    try:
+        stated = json.loads((folder / "model.json").read_bytes())
+        content = (folder / "model.safetensors").read_bytes()
+    except (OSError, json.JSONDecodeError) as error:
+        raise ModelError(f"{folder}: expected a model (model.json and model.safetensors): {error}; see ecgbatch train") from error
+    if not isinstance(stated, dict) or stated.get("schema_version") != SCHEMA_VERSION:
+        raise ModelError(f"{folder}: model.json must have schema_version {SCHEMA_VERSION}; use the ecgbatch that wrote it")
+    try:
+        tensors = load_tensors(content)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ModelError(
+            f"{folder}/model.safetensors: not a safetensors file ({error}). Other formats, pickles above all, are refused: "
+            "they can run code. Fetch or train the model again."
+        ) from error
+    digest = stated.pop("digest", None)
+    found = _digest(tensors, stated)
+    if found != digest:
+        raise ModelError(f"{folder}: digest is {found}, model.json says {digest}: altered or damaged. Fetch or train it again.")
+    return _model(stated, tensors, folder)
+
+
+def write_synced(path: Path, content: bytes) -> None:
+    """Write a file so that its content is on the disk when this returns."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _check_same(folder: Path, model: Model) -> None:
+    if load_model(folder).digest != model.digest:
+        raise ModelError(f"{folder}: holds another model; published models never change. Give a new folder.")
+
+
+def _files(model: Model) -> dict[str, bytes]:
+    document = _document(model)
+    text = json.dumps(document | {"digest": model.digest}, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return {
+        "model.safetensors": save_tensors(_tensors(model)),
+        "model.json": text.encode() + b"\n",
+        "MODEL_CARD.md": model_card(model).encode(),
+    }
+
+
+def _tensors(model: Model) -> dict[str, np.ndarray]:
+    return {
+        f"{member.name}/{name}": np.ascontiguousarray(array)
+        for member in model.members
+        for name, array in sorted(member.weights.items())
+    }
+
+
+def _document(model: Model) -> dict[str, Any]:
+    """Everything but the weights, as JSON values."""
+    content = {f.name: getattr(model, f.name) for f in fields(model) if f.name != "members"}
+    for name in ("preprocessing", "operating_point", "calibration"):
+        content[name] = asdict(content[name])
+    content["members"] = [
+        {"name": m.name, "fold": m.fold, "seen": list(m.seen), "threshold": m.threshold, "calibration": asdict(m.calibration)}
+        for m in model.members
+    ]
+    plain: dict[str, Any] = json.loads(
+        json.dumps(content | {"schema_version": SCHEMA_VERSION, "notice": NOTICE}, allow_nan=False)
+    )
+    return plain
+
+
+def _digest(tensors: Mapping[str, np.ndarray], document: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
+    for name in sorted(tensors):
+        digest.update(f"{name}={digest_array(tensors[name])};".encode())
+    return digest.hexdigest()
+
+
+def _model(document: Mapping[str, Any], tensors: Mapping[str, np.ndarray], folder: Path) -> Model:
+    try:
+        members = tuple(
+            Member(
+                name=m["name"],
+                fold=m["fold"],
+                weights={n.removeprefix(f"{m['name']}/"): t for n, t in tensors.items() if n.startswith(f"{m['name']}/")},
+                seen=tuple(m["seen"]),
+                threshold=m["threshold"],
+                calibration=Calibration(**m["calibration"]),
+            )
+            for m in document["members"]
+        )
+        return Model(
+            members=members,
+            preprocessing=Preprocessing(**document["preprocessing"]),
+            operating_point=OperatingPoint(**document["operating_point"]),
+            calibration=Calibration(**document["calibration"]),
+            leads=tuple(document["leads"]),
+            **{name: document[name] for name in ("patient_key", "beats", "n_samples", "figures", "training", "versions")},
+        )
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{folder}: model.json lacks or misnames an entry ({error}); use the ecgbatch that wrote it") from error
+
+
+def model_card(model: Model) -> str:
+    """Return the model card (Markdown) that the program can answer for: every number comes from the model itself."""
+    point = model.operating_point
+    rows = [f"| {name} | {_figure(value)} |" for name, value in sorted(model.figures.items())]
+    settings = [f"| {name} | {value} |" for name, value in sorted({**model.training, **model.versions}.items())]
+    return "\n".join(
+        [
+            f"# Model card: {model.name}",
+            "",
+            f"**{NOTICE}**",
+            "",
+            f"Digest `{model.digest}`.",
+            "",
+            "It separates recordings of patients with myocardial infarction from healthy controls. It does not tell infarction",
+            "from other heart disease: other diagnoses often score high.",
+            "",
+            f"Input: beats cut with {dict(model.beats)}, leads {', '.join(model.leads)}, {model.n_samples} samples.",
+            f"Preprocessing: {asdict(model.preprocessing)}.",
+            "A record of a patient that a member trained on, or was validated on, is scored by the other members only.",
+            "",
+            f"Operating point: threshold {point.threshold:.3f} (sensitivity {_figure(point.sensitivity)}, specificity "
+            f"{_figure(point.specificity)}), chosen on {point.chosen_on}.",
+            "",
+            "| figure (out of fold, by patient) | value [95 % interval] |",
+            "|---|---|",
+            *rows,
+            "",
+            "| training | |",
+            "|---|---|",
+            *settings,
+            "",
+        ]
+    )
+
+
+def _figure(value: Any) -> str:
+    if isinstance(value, Mapping) and "value" in value:
+        return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}], {int(value['n_patients'])} patients"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,441 @@
+"""ECG on paper: inline SVG that prints true to scale, without a script, a style sheet or a font file.
+
+Coordinates are integers, 40 to the millimetre: at 25 mm/s one unit is 1 ms, at 10 mm/mV one unit is 2.5 uV.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup, escape
+from numpy.typing import NDArray
+
+from ecgbatch.terms import LEAD_FLAGS, LEADS, UNUSABLE_LEAD
+
+UNITS_PER_MM = 40
+MM_PER_S = 25.0
+"""Paper speed of the routine 12-lead ECG (AHA/ACCF/HRS 2007, part I)."""
+MM_PER_MV = 10.0
+"""Standard gain of the routine 12-lead ECG (AHA/ACCF/HRS 2007, part I)."""
+EXCERPT_S = 10.0
+"""Length of the excerpt on paper: four columns of 2.5 s, and a rhythm strip below them."""
+COLUMNS = (("I", "II", "III"), ("aVR", "aVL", "aVF"), ("V1", "V2", "V3"), ("V4", "V5", "V6"))
+
+_LEFT_MM, _RIGHT_MM, _FOOT_MM = 10.0, 5.0, 8.0
+SHEET_WIDTH_MM = _LEFT_MM + EXCERPT_S * MM_PER_S + _RIGHT_MM
+_ROWS_MM = 150.0  # what A4 landscape leaves for the traces beside margins, caption and footer
+_NORMALISED_SPAN_MM = 15.0
+_THIN_MM = 0.03  # an eighth of the line's width: thinning by this cannot be seen
+
+Float = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """Up to ten seconds of a record.
+
+    Parameters
+    ----------
+    signal : (lead, sample) float32, mV; NaN where a sample is missing
+        For a lead flagged ``not_millivolts`` only the shape counts.
+    leads, lead_flags
+        Name and ``terms.LEAD_FLAGS`` mask of each lead.
+    start_s
+        Time of the first sample from the record's start, in seconds.
+    sampling_frequency_hz
+        Samples a second.
+
+    """
+
+    signal: Float
+    leads: tuple[str, ...]
+    lead_flags: tuple[int, ...]
+    start_s: float
+    sampling_frequency_hz: float
+
+    @property
+    def present(self) -> list[str]:
+        """Names of the leads that the record has."""
+        return [lead for lead, flags in zip(self.leads, self.lead_flags, strict=True) if not flags & LEAD_FLAGS["missing"]]
+
+    @property
+    def rhythm_lead(self) -> str:
+        """Lead of the rhythm strip: II, or the first usable lead; empty where there is none."""
+        usable = [lead for lead, flags in zip(self.leads, self.lead_flags, strict=True) if not flags & UNUSABLE_LEAD]
+        return "II" if "II" in usable else (usable[0] if usable else "")
+
+    @property
+    def is_standard(self) -> bool:
+        """Whether it is laid out as 3 x 4 and a rhythm strip; with fewer than six of the twelve leads each gets a strip."""
+        return sum(lead in LEADS[:12] for lead in self.present) >= 6
+
+    @property
+    def is_millivolts(self) -> bool:
+        """Whether every lead of the record is in millivolts."""
+        return not any(flags & LEAD_FLAGS["not_millivolts"] for flags in self.lead_flags)
+
+
+def ecg_paper(excerpt: Excerpt, beat_time_s: Float, beat_probability: Float) -> Markup:
+    """Draw an excerpt on ECG paper: 25 mm/s, 10 mm/mV, grid of 1 mm and 5 mm, calibration pulse.
+
+    Parameters
+    ----------
+    excerpt
+        What to draw. Twelve leads: 3 x 4 of 2.5 s, then a rhythm strip; otherwise a strip for each lead. Every trace is
+        moved to its own median, none is filtered. Leads that are missing are shown as absent; leads that are not in
+        millivolts are scaled to one height, on paper that has lines for time only, without a calibration pulse.
+    beat_time_s : (beat,) float, s from the record's start
+        R peaks; those inside the excerpt are marked above the last strip.
+    beat_probability : (beat,) float
+        NaN where a beat was not scored: its mark is hollow.
+
+    Returns
+    -------
+    Markup
+        An ``<svg>`` element whose size is given in mm; its ``viewBox`` has 40 units to the millimetre.
+
+    """
+    rows = _rows(excerpt)
+    bands = _bands(rows)
+    parts: list[str] = []
+    top_mm = 0.0
+    for number, (row, (height_mm, above_mm)) in enumerate(zip(rows, bands, strict=True)):
+        parts += _row(row, top_mm, height_mm, top_mm + above_mm)
+        if number == len(rows) - 1:
+            parts += _marks(excerpt, beat_time_s, beat_probability, top_mm)
+        top_mm += height_mm
+    parts += _footer(excerpt, rows, top_mm)
+    scale = "25 mm/s, 10 mm/mV" if excerpt.is_millivolts else "25 mm/s, amplitude normalised"
+    return _svg(SHEET_WIDTH_MM, top_mm + _FOOT_MM, parts, f"ECG of {len(excerpt.present)} leads, {scale}")
+
+
+def grid_patterns() -> Markup:
+    """Return the two grids (with and without lines for amplitude) that the drawings of a page share."""
+    return Markup(
+        '<svg class="defs" width="0" height="0" aria-hidden="true"><defs>'
+        '<pattern id="mm" width="40" height="40" patternUnits="userSpaceOnUse">'
+        '<path d="M40 0H0V40" fill="none" stroke="#f3c6c6" stroke-width="4"/></pattern>'
+        '<pattern id="paper" width="200" height="200" patternUnits="userSpaceOnUse"><rect width="200" height="200" fill="url(#mm)"/>'
+        '<path d="M200 0H0V200" fill="none" stroke="#e39a9a" stroke-width="8"/></pattern>'
+        '<pattern id="time" width="200" height="200" patternUnits="userSpaceOnUse">'
+        '<path d="M0 0V200M40 0V200M80 0V200M120 0V200M160 0V200" stroke="#e4e4e4" stroke-width="4"/>'
+        '<path d="M0 0V200" stroke="#c4c4c4" stroke-width="8"/></pattern></defs></svg>'
+    )
+
+
+def median_beats(
+    quartiles: Float, leads: Sequence[str], lead_flags: Sequence[int], sample_time_s: Float, *, is_millivolts: bool = True
+) -> list[tuple[str, Markup]]:
+    """Draw the median beat of every lead, one small sheet each, with the middle half of its beats as a band.
+
+    Parameters
+    ----------
+    quartiles : (3, lead, sample) float, mV
+        Lower quartile, median and upper quartile over the scored beats, sample by sample; NaN where unknown.
+    leads, lead_flags
+        Name and ``terms.LEAD_FLAGS`` mask of each lead.
+    sample_time_s : (sample,) float, s
+        Time from the R peak.
+    is_millivolts
+        False where the beats themselves were normalised (the kachuee method).
+
+    Returns
+    -------
+    list of (lead name, drawing)
+        At twice the paper's speed (50 mm/s) and 10 mm/mV up to 0.8 s, at 25 mm/s beyond.
+
+    """
+    mm_per_s = 50.0 if sample_time_s[-1] - sample_time_s[0] <= 0.8 else 25.0
+    panels = []
+    for number, (lead, flags) in enumerate(zip(leads, lead_flags, strict=True)):
+        in_mv = is_millivolts and not flags & LEAD_FLAGS["not_millivolts"]
+        panels.append(_beat_panel(lead, quartiles[:, number], sample_time_s * mm_per_s, flags, in_mv))
+    finite = [panel[2] for panel in panels if np.isfinite(panel[2]).any()]
+    above = min(max([10.0] + [float(np.nanmax(y)) for y in finite]), 35.0)
+    below = min(max([5.0] + [-float(np.nanmin(y)) for y in finite]), 30.0)
+    above_mm, below_mm = _up_to(above + 1.0, 5.0), _up_to(below + 1.0, 5.0)
+    return [(lead, _beat_sheet(lead, x, y, in_mv, above_mm, below_mm)) for lead, x, y, in_mv in panels]
+
+
+def beat_strip(
+    time_s: Float,
+    probability: Float,
+    *,
+    duration_s: float,
+    record_probability: float,
+    interval: tuple[float, float],
+    threshold: float,
+) -> Markup:
+    """Draw the probability of every beat over the record's time, the record's own with its interval, and the threshold.
+
+    Parameters
+    ----------
+    time_s, probability : (beat,) float
+        R peaks in seconds from the record's start; NaN probability marks a beat that was not scored (a tick below the axis).
+    duration_s
+        Length of the record.
+    record_probability, interval, threshold
+        NaN leaves the line or band out.
+
+    """
+    width, height, left, bottom = SHEET_WIDTH_MM, 44.0, 12.0, 34.0
+    x = left + (width - left - 30.0) * np.asarray(time_s, float) / max(duration_s, 1e-9)
+    y = bottom - 30.0 * np.asarray(probability, float)
+    right = width - 30.0
+    parts = [_rect(left, bottom - 30.0, right - left, 30.0, "#fafafa")]
+    if np.isfinite(interval).all():
+        parts.append(_rect(left, bottom - 30.0 * interval[1], right - left, 30.0 * (interval[1] - interval[0]), "#d5e4f2"))
+    for value, colour, word in ((record_probability, "#15599c", "record"), (threshold, "#8a4b00", "threshold")):
+        if np.isfinite(value):
+            dash = ' stroke-dasharray="80 60"' if word == "threshold" else ""
+            level = bottom - 30.0 * value
+            parts.append(f'<path d="M{_u(left)} {_u(level)}H{_u(right)}" stroke="{colour}" stroke-width="12"{dash}/>')
+            near = np.isfinite(threshold) and abs(record_probability - threshold) < 0.1
+            shift = (-0.6 if (record_probability >= threshold) == (word == "record") else 3.0) if near else 1.0
+            parts.append(_text(right + 1.5, level + shift, f"{word} {value:.3f}", 2.8, fill=colour))
+    for tick in (0.0, 0.5, 1.0):
+        parts.append(_text(left - 1.5, bottom - 30.0 * tick + 1.0, f"{tick:g}", 2.8, anchor="end"))
+    parts += _time_axis(left, right, bottom, duration_s)
+    scored = np.isfinite(y)
+    parts.append(_dots(x[scored], y[scored], "#123", 1.1))
+    ticks = "".join(f"M{_u(value)} {_u(bottom + 0.6)}v{_u(1.6)}" for value in x[~scored])
+    parts.append(f'<path d="{ticks}" stroke="#999" stroke-width="12"/>' if ticks else "")
+    return _svg(width, height, parts, f"MI probability of {int(scored.sum())} beats over {duration_s:.0f} s")
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """One lead in one place of the sheet: ``y_mm`` is up from its baseline; no samples where the lead is absent."""
+
+    lead: str
+    left_mm: float
+    width_mm: float
+    x_mm: Float
+    y_mm: Float
+    is_millivolts: bool
+    note: str = ""
+
+
+def _rows(excerpt: Excerpt) -> list[list[_Panel]]:
+    width = EXCERPT_S * MM_PER_S
+    if not excerpt.is_standard:
+        return [[_panel(excerpt, lead, 0.0, width)] for lead in excerpt.present[:12]]
+    rows = [
+        [_panel(excerpt, column[row], number * width / 4, width / 4) for number, column in enumerate(COLUMNS)] for row in range(3)
+    ]
+    return rows + ([[_panel(excerpt, excerpt.rhythm_lead, 0.0, width)]] if excerpt.rhythm_lead else [])
+
+
+def _panel(excerpt: Excerpt, lead: str, offset_mm: float, width_mm: float) -> _Panel:
+    left_mm, nothing = _LEFT_MM + offset_mm, np.empty(0)
+    if lead not in excerpt.present:
+        return _Panel(lead, left_mm, width_mm, nothing, nothing, excerpt.is_millivolts, "absent")
+    number = excerpt.leads.index(lead)
+    fs = excerpt.sampling_frequency_hz
+    first, last = round(offset_mm / MM_PER_S * fs), round((offset_mm + width_mm) / MM_PER_S * fs)
+    whole = np.asarray(excerpt.signal[number], float)
+    part = whole[first:last]
+    in_mv = not excerpt.lead_flags[number] & LEAD_FLAGS["not_millivolts"]
+    note = "" if in_mv else "amplitude normalised"
+    if not np.isfinite(part).any():
+        return _Panel(lead, left_mm, width_mm, nothing, nothing, in_mv, note or "no samples here")
+    y_mm = (part - np.nanmedian(part)) * (MM_PER_MV if in_mv else _normalising(whole))
+    return _Panel(lead, left_mm, width_mm, _LEFT_MM + np.arange(first, first + part.size) * (MM_PER_S / fs), y_mm, in_mv, note)
+
+
+def _normalising(values: Float) -> float:
+    """Return the factor that makes a lead's own range (0.5th to 99.5th percentile) one fixed height on paper."""
+    low, high = np.nanpercentile(values, (0.5, 99.5))
+    return float(_NORMALISED_SPAN_MM / (high - low)) if high > low else 0.0
+
+
+def _bands(rows: list[list[_Panel]]) -> list[tuple[float, float]]:
+    """Return height and distance of the baseline from the top, in mm, of each row: multiples of 5 mm, so the grid fits."""
+    wanted = []
+    for number, row in enumerate(rows):
+        drawn = [panel.y_mm for panel in row if panel.y_mm.size]
+        above = max([12.0] + [float(np.nanmax(y)) for y in drawn]) + (7.0 if number == len(rows) - 1 else 2.0)
+        below = max([5.0] + [-float(np.nanmin(y)) for y in drawn])
+        wanted.append((min(_up_to(above, 5.0), 60.0), min(_up_to(below, 5.0), 60.0)))
+    excess = sum(above + below for above, below in wanted) - _ROWS_MM
+    while excess > 0:  # then neighbours may overlap, as they do on real paper; the scale never changes
+        tallest = max(range(len(wanted)), key=lambda number: sum(wanted[number]))
+        above, below = wanted[tallest]
+        if above + below <= 15.0:
+            break
+        wanted[tallest] = (above - 5.0, below) if above >= below else (above, below - 5.0)
+        excess -= 5.0
+    return [(above + below, above) for above, below in wanted]
+
+
+def _row(row: list[_Panel], top_mm: float, height_mm: float, baseline_mm: float) -> list[str]:
+    in_mv = all(panel.is_millivolts for panel in row)
+    parts = [_rect(0.0, top_mm, _LEFT_MM, height_mm, "url(#paper)" if in_mv else "url(#time)")]
+    for number, panel in enumerate(row):
+        width = panel.width_mm + (_RIGHT_MM if number == len(row) - 1 else 0.0)
+        parts.append(_rect(panel.left_mm, top_mm, width, height_mm, "url(#paper)" if panel.is_millivolts else "url(#time)"))
+    if in_mv:  # 1 mV for 0.2 s
+        pulse = f"M{_u(1.5)} {_u(baseline_mm)}h{_u(1.5)}v{-_u(MM_PER_MV)}h{_u(5.0)}v{_u(MM_PER_MV)}h{_u(1.5)}"
+        parts.append(f'<path class="pulse" d="{pulse}" fill="none" stroke="#111" stroke-width="10"/>')
+    for panel in row:
+        parts.append(_trace(panel, baseline_mm))
+        parts.append(_label(panel, top_mm, baseline_mm))
+    return parts
+
+
+def _trace(panel: _Panel, baseline_mm: float) -> str:
+    if not panel.y_mm.size:
+        return ""
+    path = _path(panel.x_mm * UNITS_PER_MM, (baseline_mm - panel.y_mm) * UNITS_PER_MM)
+    return (
+        f'<path class="trace" data-lead="{escape(panel.lead)}" d="{path}" fill="none" stroke="#111" stroke-width="10" '
+        'stroke-linejoin="round"/>'
+    )
+
+
+def _label(panel: _Panel, top_mm: float, baseline_mm: float) -> str:
+    separator = f'<path d="M{_u(panel.left_mm)} {_u(baseline_mm - 4.0)}v{_u(3.0)}" stroke="#111" stroke-width="10"/>'
+    words = f"{panel.lead} {panel.note}" if panel.note == "absent" else panel.lead
+    label = _text(panel.left_mm + 1.0, top_mm + 4.0, words, 3.6, weight="bold")
+    if panel.note and panel.note != "absent":
+        label += _text(panel.left_mm + 3.0 + 2.6 * len(panel.lead), top_mm + 4.0, panel.note, 2.6)
+    return (separator if panel.left_mm > _LEFT_MM else "") + label
+
+
+def _marks(excerpt: Excerpt, time_s: Float, probability: Float, top_mm: float) -> list[str]:
+    """Mark the R peaks above the last strip: filled if scored, hollow if not, each with its probability."""
+    parts = []
+    end_s = excerpt.start_s + min(EXCERPT_S, excerpt.signal.shape[1] / excerpt.sampling_frequency_hz)
+    inside = (time_s >= excerpt.start_s) & (time_s < end_s)
+    crowded = int(inside.sum()) > 34  # then figures would run into each other
+    for when, value in zip(time_s[inside], probability[inside], strict=True):
+        x = _u(_LEFT_MM + (when - excerpt.start_s) * MM_PER_S)
+        scored = bool(np.isfinite(value))
+        fill = "#15599c" if scored else "none"
+        parts.append(
+            f'<path class="beat" d="M{x} {_u(top_mm + 7.6)}l-36 -64h72z" fill="{fill}" stroke="#15599c" stroke-width="8"/>'
+        )
+        if scored and not crowded:
+            parts.append(_text(x / UNITS_PER_MM, top_mm + 5.2, f"{value:.2f}", 2.4, anchor="middle", fill="#15599c"))
+    return parts
+
+
+def _footer(excerpt: Excerpt, rows: list[list[_Panel]], top_mm: float) -> list[str]:
+    parts = []
+    length_s = min(EXCERPT_S, excerpt.signal.shape[1] / excerpt.sampling_frequency_hz)
+    for second in range(int(np.ceil(excerpt.start_s)), int(excerpt.start_s + length_s) + 1):
+        x = _LEFT_MM + (second - excerpt.start_s) * MM_PER_S
+        parts.append(f'<path d="M{_u(x)} {_u(top_mm)}v{_u(1.2)}" stroke="#111" stroke-width="8"/>')
+        parts.append(_text(x, top_mm + 3.6, f"{second} s", 2.4, anchor="middle"))
+    if not rows:
+        return parts
+    if excerpt.is_millivolts:
+        scale = "25 mm/s · 10 mm/mV · small square 0.04 s and 0.1 mV · pulse 1 mV, 0.2 s · no filter"
+    elif all(not panel.is_millivolts for row in rows for panel in row if panel.y_mm.size):
+        scale = "25 mm/s · amplitude normalised: heights are not millivolts, lead by lead · small square 0.04 s · no filter"
+    else:
+        scale = "25 mm/s · 10 mm/mV on red paper only; leads on grey paper are normalised, not millivolts · no filter"
+    parts.append(_text(_LEFT_MM, top_mm + 7.2, scale, 3.0))
+    last = f"last strip: lead {rows[-1][0].lead}, R peaks marked"
+    parts.append(_text(SHEET_WIDTH_MM - _RIGHT_MM, top_mm + 7.2, last, 3.0, anchor="end"))
+    return parts
+
+
+def _beat_panel(lead: str, quartiles: Float, x_mm: Float, flags: int, in_mv: bool) -> tuple[str, Float, Float, bool]:
+    if flags & LEAD_FLAGS["missing"] or not np.isfinite(quartiles).any():
+        return lead, x_mm, np.full((3, x_mm.size), np.nan), in_mv
+    start = np.nanmedian(quartiles[1, : max(3, x_mm.size // 16)])  # before P: the usual place of the isoelectric line
+    scale = MM_PER_MV if in_mv else _normalising(quartiles[1])
+    return lead, x_mm, (quartiles - start) * scale, in_mv
+
+
+def _beat_sheet(lead: str, x_mm: Float, y_mm: Float, in_mv: bool, above_mm: float, below_mm: float) -> Markup:
+    width, height = 40.0, above_mm + below_mm
+    parts = [_rect(0.0, 0.0, width, height, "url(#paper)" if in_mv else "url(#time)")]
+    known = np.isfinite(y_mm).all(axis=0)
+    if not known.any():
+        parts.append(_text(2.0, above_mm, "absent", 3.2))
+        return _svg(width, height, parts, f"lead {lead}: absent")
+    x = (x_mm[known] - x_mm[0] + 2.5) * UNITS_PER_MM
+    low, middle, high = ((above_mm - level[known]) * UNITS_PER_MM for level in y_mm)
+    band = _path(np.concatenate([x, x[::-1]]), np.concatenate([high, low[::-1]]), is_function=False)
+    parts.append(f'<path d="{band}Z" fill="#15599c" fill-opacity=".28"/>')
+    parts.append(f'<path class="median" d="{_path(x, middle)}" fill="none" stroke="#111" stroke-width="12"/>')
+    return _svg(width, height, parts, f"median beat of lead {lead}")
+
+
+def _time_axis(left: float, right: float, bottom: float, duration_s: float) -> list[str]:
+    step = next(step for step in (1, 2, 5, 10, 20, 60, 120, 300, 600, 1800, 3600, 10**9) if duration_s / step <= 14)
+    parts = []
+    for second in range(0, int(duration_s) + 1, step):
+        x = left + (right - left) * second / max(duration_s, 1e-9)
+        parts.append(f'<path d="M{_u(x)} {_u(bottom + 2.6)}v{_u(1.0)}" stroke="#111" stroke-width="8"/>')
+        parts.append(_text(x, bottom + 6.6, f"{second} s", 2.8, anchor="middle"))
+    return parts
+
+
+def _path(x: Float, y: Float, *, is_function: bool = True) -> str:
+    """Return path data of a line; it is broken where ``y`` is NaN, and thinned where nobody can see it."""
+    known = np.flatnonzero(np.isfinite(y))
+    if known.size == 0:
+        return ""
+    pieces = []
+    for run in np.split(known, np.flatnonzero(np.diff(known) > 1) + 1):
+        part_x, part_y = _thinned(x[run], y[run]) if is_function else (x[run], y[run])
+        points = np.rint(np.column_stack([part_x, part_y])).astype(np.int64)
+        steps = " ".join(map(str, np.diff(points, axis=0).ravel().tolist()))
+        pieces.append(f"M{points[0, 0]} {points[0, 1]}" + (f"l{steps}" if steps else "h0"))
+    return "".join(pieces)
+
+
+def _thinned(x: Float, y: Float) -> tuple[Float, Float]:
+    """Drop every other point that lies on the line between its neighbours to ``_THIN_MM``, four times over."""
+    for _ in range(4):
+        if x.size < 5:
+            break
+        before, at, after = slice(0, -2, 2), slice(1, -1, 2), slice(2, None, 2)
+        n_odd = min(x[at].size, x[after].size)
+        share = (x[at][:n_odd] - x[before][:n_odd]) / (x[after][:n_odd] - x[before][:n_odd])
+        straight = y[before][:n_odd] + share * (y[after][:n_odd] - y[before][:n_odd])
+        keep = np.ones(x.size, bool)
+        keep[1 : 2 * n_odd : 2] = np.abs(y[at][:n_odd] - straight) > _THIN_MM * UNITS_PER_MM
+        x, y = x[keep], y[keep]
+    return x, y
+
+
+def _dots(x_mm: Float, y_mm: Float, colour: str, size_mm: float) -> str:
+    if not x_mm.size:
+        return ""
+    points = np.rint(np.column_stack([x_mm, y_mm]) * UNITS_PER_MM).astype(int).tolist()
+    path = "".join(f"M{x} {y}h0" for x, y in points)
+    return f'<path class="beats" d="{path}" stroke="{colour}" stroke-width="{_u(size_mm)}" stroke-linecap="round"/>'
+
+
+def _rect(x: float, y: float, width: float, height: float, fill: str) -> str:
+    return f'<rect x="{_u(x)}" y="{_u(y)}" width="{_u(width)}" height="{_u(height)}" fill="{fill}"/>'
+
+
+def _text(
+    x: float, y: float, words: str, size_mm: float, *, anchor: str = "start", weight: str = "normal", fill: str = "#111"
+) -> str:
+    return (
+        f'<text x="{_u(x)}" y="{_u(y)}" font-size="{_u(size_mm)}" font-family="Helvetica,Arial,sans-serif" '
+        f'text-anchor="{anchor}" font-weight="{weight}" fill="{fill}">{escape(words)}</text>'
+    )
+
+
+def _svg(width_mm: float, height_mm: float, parts: Sequence[str], label: str) -> Markup:
+    return Markup(
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width_mm:g}mm" height="{height_mm:g}mm" '
+        f'viewBox="0 0 {_u(width_mm)} {_u(height_mm)}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
+    )
+
+
+def _u(mm: float) -> int:
+    return round(mm * UNITS_PER_MM)
+
+
+def _up_to(value: float, step: float) -> float:
+    return float(np.ceil(value / step) * step)

@@ -1,0 +1,259 @@
+"""Build a store from a plan and a pure function: resumable, checked, and absent until it is complete."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from storage.arrays import array_document, group_document, open_array, plain_document, read_rows, shard_keys
+from storage.errors import CorruptStore, StoreError, UnfinishedStore
+from storage.location import PARTIAL, Folder
+from storage.plan import Plan, Shard, canonical_json
+from storage.receipts import Receipt, WrittenFile, columns_of, read_receipt
+from storage.schema import digest_array
+
+Produce = Callable[[Shard, xr.Dataset], xr.Dataset]
+Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+Progress = Callable[[int, int], None]
+"""Called with shards done and shards in all."""
+
+RECEIPTS = "receipts"
+"""Group of a published store that keeps, per shard, what the receipts said: a store proves itself."""
+
+
+def build(work: str, plan: Plan, produce: Produce, *, map: Map = map, on_progress: Progress | None = None) -> str:
+    """Build and publish the store of ``plan``; do only what no receipt covers.
+
+    Parameters
+    ----------
+    work
+        The workspace. Unfinished work lives in ``work/.build/<schema>-<digest>/`` and never matches ``work/*/*.zarr``.
+    produce
+        ``produce(shard, rows) -> Dataset`` with exactly the schema's bulk and column variables; pure and picklable.
+        ``rows`` are the plan's inputs for the shard's rows.
+    map
+        Anything with the shape of the built-in ``map``; results may come in any order.
+
+    Returns
+    -------
+    str
+        Path of the published store, ``work/<schema>/<digest>.zarr``. If it is there already, nothing is done.
+
+    Raises
+    ------
+    SchemaError, CorruptStore, UnfinishedStore
+        A block that does not fit, bytes that do not read back, shards that are still missing.
+
+    """
+    folder = Folder(work)
+    published = published_key(plan)
+    if folder.exists(f"{published}/zarr.json"):
+        return str(folder.path(published))
+    _prepare(folder, plan)
+    pending = [plan.shard(index) for index in range(plan.n_shards) if _receipt(folder, plan, plan.shard(index)) is None]
+    n_done = plan.n_shards - len(pending)
+    if on_progress:
+        on_progress(n_done, plan.n_shards)
+    task = partial(_make_shard, str(folder), plan.without_inputs(), produce)
+    for _ in map(task, ((shard, plan.rows(shard)) for shard in pending)):
+        n_done += 1
+        if on_progress:
+            on_progress(n_done, plan.n_shards)
+    _finalise(folder, plan)
+    folder.publish(_store_key(plan), published)
+    folder.delete(build_key(plan))
+    return str(folder.path(published))
+
+
+def published_key(plan: Plan) -> str:
+    """Return where a plan's store lies in its workspace once it is published."""
+    return f"{plan.schema.name}/{plan.digest}.zarr"
+
+
+def build_key(plan: Plan) -> str:
+    """Return where a plan's unfinished work lies."""
+    return f".build/{plan.schema.name}-{plan.digest}"
+
+
+def _store_key(plan: Plan) -> str:
+    return f"{build_key(plan)}/{plan.digest}.zarr"
+
+
+def _receipt_key(plan: Plan, shard: Shard) -> str:
+    return f"{build_key(plan)}/receipts/{shard.index:08d}.json"
+
+
+def _prepare(folder: Folder, plan: Plan) -> None:
+    """Put the plan, its inputs' digest, and the arrays' documents; the root document comes last of all."""
+    if not folder.put_if_absent(f"{build_key(plan)}/plan.json", canonical_json(plan.document)):
+        found = hashlib.sha256(folder.read(f"{build_key(plan)}/plan.json")).hexdigest()[:20]
+        if found != plan.digest:
+            raise CorruptStore(
+                f"{folder.path(build_key(plan))}: plan.json has digest {found}, not {plan.digest}; remove that folder"
+            )
+    for name, variable in plan.schema.variables.items():
+        folder.put_if_absent(f"{_store_key(plan)}/{name}/zarr.json", array_document(plan, variable))
+
+
+def _receipt(folder: Folder, plan: Plan, shard: Shard) -> Receipt | None:
+    try:
+        raw = folder.read(_receipt_key(plan, shard))
+    except FileNotFoundError:
+        return None
+    return read_receipt(raw, plan, shard)
+
+
+def _make_shard(root: str, plan: Plan, produce: Produce, task: tuple[Shard, xr.Dataset]) -> int:
+    """Make, check, write, read back and acknowledge one shard; runs on any worker, any number of times."""
+    shard, rows = task
+    folder = Folder(root)
+    where = f"{plan.schema.name} shard {shard.index} (rows {shard.start} to {shard.stop})"
+    try:
+        block = produce(shard, rows)
+    except (StoreError, OSError):
+        raise
+    except Exception as error:
+        raise StoreError(f"{where}: {type(error).__name__}: {error}") from error
+    plan.schema.check(block, plan.sizes, shard.stop - shard.start, where)
+    files: dict[str, WrittenFile] = {}
+    content: dict[str, str] = {}
+    for name in plan.schema.bulk():
+        content[name] = _write_block(folder, plan, name, shard, np.asarray(block[name].values), where)
+        files |= _written(folder, plan, name, shard)
+    receipt = Receipt(plan.digest, shard, files, content, columns_of(block, plan))
+    folder.put(_receipt_key(plan, shard), receipt.to_bytes())
+    return shard.index
+
+
+def _write_block(folder: Folder, plan: Plan, name: str, shard: Shard, values: np.ndarray[Any, Any], where: str) -> str:
+    """Write one whole shard of one variable and compare what is read back."""
+    array = open_array(folder, _store_key(plan), name)
+    array[shard.start : shard.stop] = values
+    digest = digest_array(values)
+    if digest_array(read_rows(array, shard.start, shard.stop)) != digest:
+        raise CorruptStore(f"{where}: {name} does not read back as it was written; check the disk, then run again")
+    return digest
+
+
+def _written(folder: Folder, plan: Plan, name: str, shard: Shard) -> dict[str, WrittenFile]:
+    keys = [key for key in shard_keys(plan, name, shard.index) if folder.exists(f"{_store_key(plan)}/{key}")]
+    folder.sync(f"{_store_key(plan)}/{key}" for key in keys)
+    return {key: written_file(folder.read(f"{_store_key(plan)}/{key}")) for key in keys}
+
+
+def written_file(content: bytes) -> WrittenFile:
+    """Describe a file's bytes."""
+    return WrittenFile(len(content), hashlib.sha256(content).hexdigest())
+
+
+def _finalise(folder: Folder, plan: Plan) -> None:
+    """Check that receipts cover the plan, write the small columns, clean, and put the root document last."""
+    receipts = list(_all_receipts(folder, plan))
+    store = _store_key(plan)
+    if folder.exists(f"{store}/zarr.json"):
+        return
+    columns = {name: np.concatenate([receipt.columns[name] for receipt in receipts]) for name in plan.schema.columns()}
+    columns |= {name: np.asarray(plan.inputs[name].values) for name in plan.schema.fixed()}
+    content = {name: _write_column(folder, plan, name, values) for name, values in columns.items()}
+    for name, values in proof_of(plan, receipts).items():
+        content[f"{RECEIPTS}/{name}"] = _write_plain(folder, f"{store}/{RECEIPTS}", name, values)
+    bulk = {f"{store}/{key}": file.n_bytes for receipt in receipts for key, file in receipt.files.items()}
+    small = _clean(folder, store, bulk)
+    files = {key.removeprefix(f"{store}/"): written_file(folder.read(key)) for key in small}
+    folder.put(f"{store}/zarr.json", root_document(plan, content, files))
+
+
+def _all_receipts(folder: Folder, plan: Plan) -> Iterator[Receipt]:
+    missing = []
+    for index in range(plan.n_shards):
+        receipt = _receipt(folder, plan, plan.shard(index))
+        if receipt is None:
+            missing.append(index)
+        else:
+            yield receipt
+    if missing:
+        names = ", ".join(map(str, missing[:10])) + (", ..." if len(missing) > 10 else "")
+        raise UnfinishedStore(
+            f"{plan.schema.name} {plan.digest}: {len(missing)} of {plan.n_shards} shards missing: {names}; run it again"
+        )
+
+
+def proof_of(plan: Plan, receipts: list[Receipt]) -> dict[str, np.ndarray[Any, Any]]:
+    """Return what receipts say of each bulk variable's shards: content digest, file size and file digest (row = shard)."""
+    proof: dict[str, np.ndarray[Any, Any]] = {}
+    absent = WrittenFile(0, "00" * 32)
+    for name in plan.schema.bulk():
+        files = [receipt.files.get(shard_keys(plan, name, receipt.shard.index)[0], absent) for receipt in receipts]
+        proof[f"{name}_content_sha256"] = _hex_rows([receipt.content[name] for receipt in receipts])
+        proof[f"{name}_file_bytes"] = np.array([file.n_bytes for file in files], dtype=np.int64)
+        proof[f"{name}_file_sha256"] = _hex_rows([file.sha256 for file in files])
+    return proof
+
+
+def _hex_rows(digests: list[str]) -> np.ndarray[Any, Any]:
+    return np.frombuffer(bytes.fromhex("".join(digests)), dtype=np.uint8).reshape(len(digests), 32)
+
+
+def root_document(plan: Plan, content: dict[str, str], files: dict[str, WrittenFile]) -> bytes:
+    """Return the bytes of a store's root ``zarr.json``: what it is, what made it, and the digests of all that it holds.
+
+    ``content`` are digests of decoded small arrays (``receipts/`` hold those of the sharded ones), ``files`` describes
+    every file but the shards and the root itself; ``seal`` is the digest of all other attributes.
+    """
+    attributes = {
+        "title": plan.schema.title,
+        "schema": plan.schema.name,
+        "schema_version": plan.schema.version,
+        "digest": plan.digest,
+        "content_digest": hashlib.sha256(canonical_json(content)).hexdigest(),
+        "content_digests": content,
+        "files": {key: [file.n_bytes, file.sha256] for key, file in sorted(files.items())},
+        "settings": plan.document["settings"],
+        "versions": plan.document["versions"],
+        "plan": plan.document,
+    }
+    return group_document(attributes | {"seal": hashlib.sha256(canonical_json(attributes)).hexdigest()})
+
+
+def _write_column(folder: Folder, plan: Plan, name: str, values: np.ndarray[Any, Any]) -> str:
+    variable = plan.schema.variables[name]
+    values = values.astype(variable.numpy_dtype, copy=False)
+    return _write_whole(folder, _store_key(plan), name, values)
+
+
+def _write_plain(folder: Folder, prefix: str, name: str, values: np.ndarray[Any, Any]) -> str:
+    folder.put_if_absent(f"{prefix}/zarr.json", group_document({}))
+    dims = ("shard", "byte")[: values.ndim]
+    folder.put_if_absent(f"{prefix}/{name}/zarr.json", plain_document(values, dims, name.replace("_", " ")))
+    return _write_whole(folder, prefix, name, values)
+
+
+def _write_whole(folder: Folder, prefix: str, name: str, values: np.ndarray[Any, Any]) -> str:
+    """Write a small array whole, read it back, bring it to the disk, and return its digest."""
+    if values.size:
+        array = open_array(folder, prefix, name)
+        array[...] = values
+        if digest_array(np.asarray(array[...])) != digest_array(values):
+            raise CorruptStore(
+                f"{folder.path(prefix)}/{name} does not read back as it was written; check the disk, then run again"
+            )
+    folder.sync(key for key, _ in folder.files(f"{prefix}/{name}"))
+    return digest_array(values)
+
+
+def _clean(folder: Folder, store: str, bulk: dict[str, int]) -> list[str]:
+    """Remove what dead writers left, check every shard's size, and return the keys of all other files."""
+    found = dict(folder.files(store))
+    for key in [key for key in found if key.endswith(PARTIAL)]:
+        folder.delete(key)
+        del found[key]
+    wrong = [key for key, n_bytes in bulk.items() if found.get(key) != n_bytes]
+    if wrong:
+        where = folder.path(store).parent
+        raise CorruptStore(f"{len(wrong)} shards are not as their receipts say, first {wrong[0]}: remove {where} and run again")
+    return [key for key in found if key not in bulk]

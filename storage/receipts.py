@@ -1,0 +1,89 @@
+"""Receipts: the proof that a shard is on disk, and the small columns of its rows."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from storage.plan import Plan, Shard, canonical_json
+from storage.schema import TEXT
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """A file of a store: its size and the SHA-256 of its bytes."""
+
+    n_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """Shard ``shard`` of the plan ``plan_digest`` is complete: these files, this decoded content, these columns."""
+
+    plan_digest: str
+    shard: Shard
+    files: Mapping[str, WrittenFile]
+    content: Mapping[str, str]
+    columns: Mapping[str, np.ndarray[Any, Any]]
+
+    def to_bytes(self) -> bytes:
+        """Return the receipt as JSON that carries its own digest: a torn or altered receipt is no receipt."""
+        body = {
+            "plan": self.plan_digest,
+            "shard": [self.shard.index, self.shard.start, self.shard.stop],
+            "files": {key: [file.n_bytes, file.sha256] for key, file in self.files.items()},
+            "content": dict(self.content),
+            "columns": {name: _pack(values) for name, values in self.columns.items()},
+        }
+        return canonical_json({"receipt": body, "digest": hashlib.sha256(canonical_json(body)).hexdigest()})
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> Receipt:
+        """Read a receipt back; ``ValueError`` if its digest does not fit."""
+        document = json.loads(raw)
+        body = document["receipt"]
+        if hashlib.sha256(canonical_json(body)).hexdigest() != document["digest"]:
+            raise ValueError("the receipt's digest does not fit its content")
+        return cls(
+            body["plan"],
+            Shard(*body["shard"]),
+            {key: WrittenFile(*file) for key, file in body["files"].items()},
+            body["content"],
+            {name: _unpack(packed) for name, packed in body["columns"].items()},
+        )
+
+
+def read_receipt(raw: bytes, plan: Plan, shard: Shard) -> Receipt | None:
+    """Return the receipt if it belongs to this very shard of this very plan, else ``None``."""
+    try:
+        receipt = Receipt.from_bytes(raw)
+    except (ValueError, KeyError, TypeError):
+        return None
+    return receipt if (receipt.plan_digest, receipt.shard) == (plan.digest, shard) else None
+
+
+def columns_of(block: xr.Dataset, plan: Plan) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the values of a block's small columns."""
+    return {name: np.asarray(block[name].values) for name in plan.schema.columns()}
+
+
+def _pack(values: np.ndarray[Any, Any]) -> dict[str, Any]:
+    if values.dtype.kind == "T":
+        return {"shape": list(values.shape), "text": values.ravel().tolist()}
+    raw = np.ascontiguousarray(values).tobytes()
+    return {"shape": list(values.shape), "dtype": values.dtype.str, "base64": base64.b64encode(raw).decode()}
+
+
+def _unpack(packed: Mapping[str, Any]) -> np.ndarray[Any, Any]:
+    if "text" in packed:
+        return np.array(packed["text"], dtype=TEXT).reshape(packed["shape"])
+    raw = base64.b64decode(packed["base64"])
+    return np.frombuffer(raw, dtype=np.dtype(packed["dtype"])).reshape(packed["shape"])
