@@ -27,6 +27,9 @@ BOOTSTRAP_SEED = 1805_00794
 LOGIT_MARGIN = 1e-6
 """Probabilities are kept this far from 0 and 1 before a logit is taken; float32 rounds certainty to exactly 1."""
 
+_DECIMALS = 12
+"""Patients' means are rounded here: means that are equal by arithmetic are ties, whatever their last bit says."""
+
 _BLOCK_CELLS = 2_000_000
 _NEWTON_STEPS = 60
 _LONGEST_STEP = 4.0
@@ -126,8 +129,8 @@ def by_patient(
     index = np.unique(names, return_inverse=True)[1]
     n_records = np.bincount(index)
     n_mi = np.bincount(index, weights=labels)
-    mean = np.clip(np.bincount(index, weights=scores) / np.maximum(n_records, 1), 0.0, 1.0)
-    cut = np.bincount(index, weights=cuts) / np.maximum(n_records, 1)
+    mean = (np.bincount(index, weights=scores) / np.maximum(n_records, 1)).round(_DECIMALS).clip(0.0, 1.0)
+    cut = (np.bincount(index, weights=cuts) / np.maximum(n_records, 1)).round(_DECIMALS)
     rank = np.lexsort((n_records, cut, mean, n_mi > 0))
     mixed = (n_mi > 0) & (n_mi < n_records)
     return Patients(mean[rank], (n_mi > 0)[rank], cut[rank], n_records[rank].astype(np.int64), mixed[rank])

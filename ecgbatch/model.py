@@ -574,5 +574,7 @@ def model_card(model: Model) -> str:
 
 def _figure(value: Any) -> str:
     if isinstance(value, Mapping) and "value" in value:
-        return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}], {int(value['n_patients'])} patients"
+        point, low, high = ("unknown" if value[name] is None else f"{value[name]:.3f}" for name in ("value", "low", "high"))
+        note = f" ({value['note']})" if value.get("note") else ""
+        return f"{point} [{low}, {high}], {value['n_patients']} patients{note}"
     return f"{value:.3f}" if isinstance(value, float) else str(value)

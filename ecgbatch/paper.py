@@ -117,7 +117,8 @@ def grid_patterns() -> Markup:
         '<svg class="defs" width="0" height="0" aria-hidden="true"><defs>'
         '<pattern id="mm" width="40" height="40" patternUnits="userSpaceOnUse">'
         '<path d="M40 0H0V40" fill="none" stroke="#f3c6c6" stroke-width="4"/></pattern>'
-        '<pattern id="paper" width="200" height="200" patternUnits="userSpaceOnUse"><rect width="200" height="200" fill="url(#mm)"/>'
+        '<pattern id="paper" width="200" height="200" patternUnits="userSpaceOnUse">'
+        '<rect width="200" height="200" fill="url(#mm)"/>'
         '<path d="M200 0H0V200" fill="none" stroke="#e39a9a" stroke-width="8"/></pattern>'
         '<pattern id="time" width="200" height="200" patternUnits="userSpaceOnUse">'
         '<path d="M0 0V200M40 0V200M80 0V200M120 0V200M160 0V200" stroke="#e4e4e4" stroke-width="4"/>'
@@ -144,10 +145,10 @@ def median_beats(
     Returns
     -------
     list of (lead name, drawing)
-        At twice the paper's speed (50 mm/s) and 10 mm/mV up to 0.8 s, at 25 mm/s beyond.
+        At ``beat_speed`` and 10 mm/mV.
 
     """
-    mm_per_s = 50.0 if sample_time_s[-1] - sample_time_s[0] <= 0.8 else 25.0
+    mm_per_s = beat_speed(sample_time_s)
     panels = []
     for number, (lead, flags) in enumerate(zip(leads, lead_flags, strict=True)):
         in_mv = is_millivolts and not flags & LEAD_FLAGS["not_millivolts"]
@@ -156,19 +157,16 @@ def median_beats(
     above = min(max([10.0] + [float(np.nanmax(y)) for y in finite]), 35.0)
     below = min(max([5.0] + [-float(np.nanmin(y)) for y in finite]), 30.0)
     above_mm, below_mm = _up_to(above + 1.0, 5.0), _up_to(below + 1.0, 5.0)
-    return [(lead, _beat_sheet(lead, x, y, in_mv, above_mm, below_mm)) for lead, x, y, in_mv in panels]
+    return [(panel[0], _beat_sheet(panel, above_mm, below_mm)) for panel in panels]
 
 
-def beat_strip(
-    time_s: Float,
-    probability: Float,
-    *,
-    duration_s: float,
-    record_probability: float,
-    interval: tuple[float, float],
-    threshold: float,
-) -> Markup:
-    """Draw the probability of every beat over the record's time, the record's own with its interval, and the threshold.
+def beat_speed(sample_time_s: Float) -> float:
+    """Return the paper speed, in mm/s, at which windows of this span are drawn: twice the usual where they fit so."""
+    return 2 * MM_PER_S if sample_time_s[-1] - sample_time_s[0] <= 0.72 else MM_PER_S
+
+
+def beat_strip(time_s: Float, probability: Float, *, duration_s: float, threshold: float | None = None) -> Markup:
+    """Draw the MI probability of every beat over the record's time.
 
     Parameters
     ----------
@@ -176,33 +174,42 @@ def beat_strip(
         R peaks in seconds from the record's start; NaN probability marks a beat that was not scored (a tick below the axis).
     duration_s
         Length of the record.
-    record_probability, interval, threshold
-        NaN leaves the line or band out.
+    threshold
+        Drawn as a dashed line, if any.
 
     """
-    width, height, left, bottom = SHEET_WIDTH_MM, 44.0, 12.0, 34.0
-    x = left + (width - left - 30.0) * np.asarray(time_s, float) / max(duration_s, 1e-9)
-    y = bottom - 30.0 * np.asarray(probability, float)
-    right = width - 30.0
-    parts = [_rect(left, bottom - 30.0, right - left, 30.0, "#fafafa")]
-    if np.isfinite(interval).all():
-        parts.append(_rect(left, bottom - 30.0 * interval[1], right - left, 30.0 * (interval[1] - interval[0]), "#d5e4f2"))
-    for value, colour, word in ((record_probability, "#15599c", "record"), (threshold, "#8a4b00", "threshold")):
-        if np.isfinite(value):
-            dash = ' stroke-dasharray="80 60"' if word == "threshold" else ""
-            level = bottom - 30.0 * value
-            parts.append(f'<path d="M{_u(left)} {_u(level)}H{_u(right)}" stroke="{colour}" stroke-width="12"{dash}/>')
-            near = np.isfinite(threshold) and abs(record_probability - threshold) < 0.1
-            shift = (-0.6 if (record_probability >= threshold) == (word == "record") else 3.0) if near else 1.0
-            parts.append(_text(right + 1.5, level + shift, f"{word} {value:.3f}", 2.8, fill=colour))
+    left, right, top, bottom = 12.0, SHEET_WIDTH_MM - 4.0, 3.0, 33.0
+    x = left + (right - left) * np.asarray(time_s, float) / max(duration_s, 1e-9)
+    y = bottom - (bottom - top) * np.asarray(probability, float)
+    parts = [_rect(left, top, right - left, bottom - top, "#f7f7f7")]
     for tick in (0.0, 0.5, 1.0):
-        parts.append(_text(left - 1.5, bottom - 30.0 * tick + 1.0, f"{tick:g}", 2.8, anchor="end"))
+        level = bottom - (bottom - top) * tick
+        parts.append(f'<path d="M{_u(left)} {_u(level)}H{_u(right)}" stroke="#ddd" stroke-width="6"/>')
+        parts.append(_text(left - 1.5, level + 1.0, f"{tick:g}", 2.8, anchor="end"))
+    if threshold is not None:
+        level = _u(bottom - (bottom - top) * threshold)
+        parts.append(f'<path d="M{_u(left)} {level}H{_u(right)}" stroke="#8a4b00" stroke-width="12" stroke-dasharray="80 60"/>')
     parts += _time_axis(left, right, bottom, duration_s)
     scored = np.isfinite(y)
-    parts.append(_dots(x[scored], y[scored], "#123", 1.1))
+    parts.append(_dots(x[scored], y[scored], "#15599c", 1.2))
     ticks = "".join(f"M{_u(value)} {_u(bottom + 0.6)}v{_u(1.6)}" for value in x[~scored])
-    parts.append(f'<path d="{ticks}" stroke="#999" stroke-width="12"/>' if ticks else "")
-    return _svg(width, height, parts, f"MI probability of {int(scored.sum())} beats over {duration_s:.0f} s")
+    parts.append(f'<path class="unscored" d="{ticks}" stroke="#777" stroke-width="12"/>' if ticks else "")
+    return _svg(SHEET_WIDTH_MM, bottom + 8.0, parts, f"MI probability of {int(scored.sum())} beats over {duration_s:.0f} s")
+
+
+def probability_scale(probability: float, interval: tuple[float, float] | None, threshold: float) -> Markup:
+    """Draw a record's probability on a scale of 0 to 1, with its interval as a band and the operating point as a line."""
+    left, width, middle = 6.0, 120.0, 8.0
+    parts = [_rect(left, middle - 2.0, width, 4.0, "#ececec")]
+    if interval is not None:
+        parts.append(_rect(left + width * interval[0], middle - 2.0, width * (interval[1] - interval[0]), 4.0, "#9cc1e4"))
+    x = _u(left + width * threshold)
+    parts.append(f'<path d="M{x} {_u(middle - 3.5)}v{_u(7.0)}" stroke="#8a4b00" stroke-width="20"/>')
+    parts.append(_text(left + width * threshold, middle - 4.4, "threshold", 2.8, anchor="middle", fill="#8a4b00"))
+    parts.append(_dots(np.array([left + width * probability]), np.array([middle]), "#0b3a67", 3.4))
+    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
+        parts.append(_text(left + width * tick, middle + 6.4, f"{tick:g}", 2.8, anchor="middle"))
+    return _svg(width + 2 * left, middle + 7.5, parts, "the record's probability beside the threshold")
 
 
 @dataclass(frozen=True)
@@ -351,7 +358,8 @@ def _beat_panel(lead: str, quartiles: Float, x_mm: Float, flags: int, in_mv: boo
     return lead, x_mm, (quartiles - start) * scale, in_mv
 
 
-def _beat_sheet(lead: str, x_mm: Float, y_mm: Float, in_mv: bool, above_mm: float, below_mm: float) -> Markup:
+def _beat_sheet(panel: tuple[str, Float, Float, bool], above_mm: float, below_mm: float) -> Markup:
+    lead, x_mm, y_mm, in_mv = panel
     width, height = 40.0, above_mm + below_mm
     parts = [_rect(0.0, 0.0, width, height, "url(#paper)" if in_mv else "url(#time)")]
     known = np.isfinite(y_mm).all(axis=0)
@@ -427,7 +435,7 @@ def _text(
 
 
 def _svg(width_mm: float, height_mm: float, parts: Sequence[str], label: str) -> Markup:
-    return Markup(
+    return Markup(  # noqa: S704 - parts are numbers and escaped text
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width_mm:g}mm" height="{height_mm:g}mm" '
         f'viewBox="0 0 {_u(width_mm)} {_u(height_mm)}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
     )

@@ -1,9 +1,66 @@
-"""Scores: from beat probabilities to a decision about each record."""
+"""Scores: from beat probabilities to a decision about each record, or a reason why there is none."""
 
 from __future__ import annotations
 
-from ecgbatch.terms import DECISION, LABEL, SEX, STATUS
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cache, lru_cache, partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from ecgbatch.terms import DECISION, LABEL, SEX, STATUS, UNSCORABLE_BEAT, UNUSABLE_LEAD
+from storage import Plan, Shard, build, make_plan, open_store
+from storage.build import Map, Progress
 from storage.schema import Schema, Variable
+
+if TYPE_CHECKING:  # torch costs a second: only those who score pay for it
+    from ecgbatch.model import Calibration, Model
+
+MIN_SCORABLE_BEATS = 3
+"""Fewer usable beats give no score: with three, one odd beat cannot decide alone, and ten seconds at 30/min still hold five."""
+
+MIN_LEAD_SHARE = 2 / 3
+"""Share of the model's leads that must be usable: eight of twelve, the number of independent leads in a 12-lead ECG
+(two limb leads give the other four; Malmivuo and Plonsey 1995, 15.7). One of one, two of two and of three, ten of fifteen."""
+
+BEATS_A_BLOCK = 5
+"""Consecutive beats drawn together by the bootstrap: about one breath (70 beats and 14 breaths a minute). Breathing turns
+the heart's axis, so the beats of one breath are not independent; drawing them one by one would feign precision."""
+
+N_DRAWS = 1000
+"""Bootstrap draws a record, for 95 % percentile limits (Efron and Tibshirani 1993, section 14.3)."""
+
+BEATS_A_SHARD = 2048
+"""Work of one shard, in beats: some seconds on one core, so that two cores share even 40 records."""
+
+REASONS = MappingProxyType(
+    {
+        "NO_BEATS": "no R peak was found",
+        "TOO_FEW_BEATS": f"fewer than {MIN_SCORABLE_BEATS} beats can be used (the others are cut off, noisy or clipped)",
+        "LEADS_MISSING": "fewer than two thirds of the model's leads can be used",
+        "PATIENT_TRAINED_ON": "every member of the model has seen this patient in training",
+    }
+)
+"""Why a record that is not set aside is not scored."""
+
+INTERVAL_RULE = (
+    f"95 % percentile bootstrap, {N_DRAWS} draws of members and of runs of up to {BEATS_A_BLOCK} beats, seeded by the record's "
+    "name: how far other beats of this recording, or other members, would have moved the number; not how sure it is for the "
+    "patient, and with one member used the spread of members is not in it"
+)
+"""What ``probability_low`` and ``probability_high`` mean; kept in every scores store."""
+
+DECISION_RULE = "indeterminate where the 95 % interval holds the threshold; else MI indicated above it, not indicated below it"
+
+_INPUTS = ("record_name", "patient_id", "signals_store", "signals_row", "beats_store", "beats_row")
+_LABELS = ("status", "label", "mi", "age_years", "sex", "reason")
 
 SCORES = Schema(
     name="scores",
@@ -53,3 +110,454 @@ SCORES = Schema(
         "reason": Variable(("record",), "string", "reason code where not scorable or partial", ""),
     },
 )
+
+
+@dataclass(frozen=True)
+class RecordBeats:
+    """What the stores hold of one record.
+
+    Parameters
+    ----------
+    waveform : (beat, lead, sample) int16
+        As in the beats store, all beats.
+    beat_flags : (beat,) uint16
+    rr_previous_s : (beat,) float32
+    leads
+        Names of the leads of ``waveform``.
+    is_usable : (lead,) bool
+        False where the signals store flags the lead with a bit of ``terms.UNUSABLE_LEAD``.
+
+    """
+
+    waveform: npt.NDArray[np.int16]
+    beat_flags: npt.NDArray[np.uint16]
+    rr_previous_s: npt.NDArray[np.float32]
+    leads: tuple[str, ...]
+    is_usable: npt.NDArray[np.bool_]
+
+    @property
+    def is_scorable(self) -> npt.NDArray[np.bool_]:
+        """Which beats are scored, (beat,)."""
+        return np.asarray((self.beat_flags & UNSCORABLE_BEAT) == 0)
+
+
+@dataclass(frozen=True)
+class RecordScore:
+    """One record's result; ``beat_probability`` (scored beat,) is calibrated, on the threshold's scale."""
+
+    probability: float
+    low: float
+    high: float
+    threshold: float
+    decision: int
+    agreement: float
+    beat_probability: npt.NDArray[np.float32]
+
+
+def plan_scores(records: xr.Dataset, model: Model, *, settings: Mapping[str, Any] | None = None) -> Plan:
+    """Plan the scores of an archive: one row a record, shards of about ``BEATS_A_SHARD`` beats.
+
+    Parameters
+    ----------
+    records
+        One row a record on dimension ``record``: text ``record_name``, ``patient_id``, ``signals_store``, ``beats_store``
+        (digests; empty without beats), ``reason``; integers ``signals_row``, ``beats_row``, ``n_beats``, ``status``,
+        ``label``, ``mi``, ``sex``; float ``age_years``. Other variables are ignored.
+    model
+        Its digest, operating point and calibration go into the store's settings.
+    settings
+        Anything else that the store should state (JSON).
+
+    Raises
+    ------
+    ValueError
+        If a variable is missing.
+
+    """
+    wanted = (*_INPUTS, *_LABELS, "n_beats")
+    missing = sorted(set(wanted) - set(records.variables))
+    if missing:
+        raise ValueError(f"plan_scores: records lack {', '.join(missing)}; join the signals and beats stores first")
+    inputs = xr.Dataset({name: ("record", _typed(records[name].values, name)) for name in wanted})
+    n_beats = inputs["n_beats"].values
+    n_records, widest = int(n_beats.size), int(n_beats.max(initial=1))
+    mean = max(1.0, float(n_beats.mean())) if n_records else 1.0
+    stated = {
+        "model": {"digest": model.digest, "name": model.name, "n_members": len(model.members)},
+        "operating_point": _plain(asdict(model.operating_point)),
+        "calibration": asdict(model.calibration),
+        "min_scorable_beats": MIN_SCORABLE_BEATS,
+        "min_lead_share": MIN_LEAD_SHARE,
+        "interval": INTERVAL_RULE,
+        "decision": DECISION_RULE,
+        **dict(settings or {}),
+    }
+    sizes = {"record": n_records, "beat": max(1, widest)}
+    return make_plan(
+        SCORES,
+        sizes=sizes,
+        inputs=inputs,
+        settings=stated,
+        versions={"torch": _torch_version()},
+        shard_rows=max(1, round(BEATS_A_SHARD / mean)),
+    )
+
+
+def _typed(values: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+    dtype = np.dtype("int32") if name == "n_beats" else SCORES.variables[name].numpy_dtype
+    return values.astype(dtype)
+
+
+def _plain(value: Any) -> Any:
+    """Return nested mappings as dicts: plans are JSON."""
+    return {key: _plain(entry) for key, entry in value.items()} if isinstance(value, Mapping) else value
+
+
+def _torch_version() -> str:
+    from importlib.metadata import version
+
+    return version("torch").split("+")[0]
+
+
+def score_records(
+    work: str | Path,
+    records: xr.Dataset,
+    model_folder: str | Path,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    map: Map = map,
+    on_progress: Progress | None = None,
+) -> str:
+    """Score records and publish ``work/scores/<run>.zarr``; return its path.
+
+    Parameters
+    ----------
+    work
+        Workspace with the signals and beats stores that ``records`` name.
+    records, settings
+        As in ``plan_scores``.
+    model_folder
+        As ``save_model`` left it; every worker reads it.
+    map, on_progress
+        As in ``storage.build``.
+
+    """
+    plan = plan_scores(records, _model(str(model_folder)), settings=settings)
+    produce = partial(produce_scores, work=str(work), model_folder=str(model_folder), n_beats=plan.sizes["beat"])
+    return build(str(work), plan, produce, map=map, on_progress=on_progress)
+
+
+def produce_scores(_shard: Shard, rows: xr.Dataset, *, work: str, model_folder: str, n_beats: int) -> xr.Dataset:
+    """Score the records of one shard.
+
+    A record's numbers depend on that record, the model and the versions only: not on its neighbours, on the order of the
+    shards or on who makes them. One torch thread: sums are in one order, and workers do not fight for cores.
+
+    Parameters
+    ----------
+    rows
+        The plan's inputs for these records.
+    work, model_folder
+        Where stores and model lie.
+    n_beats
+        Length of the store's dimension ``beat``.
+
+    Returns
+    -------
+    xarray.Dataset
+        Every variable of ``SCORES``.
+
+    """
+    with _one_torch_thread():
+        return score_shard(rows, _model(model_folder), list(_record_beats(rows, Path(work), model_folder)), n_beats=n_beats)
+
+
+@lru_cache(maxsize=2)
+def _model(folder: str) -> Model:
+    from ecgbatch.model import load_model
+
+    return load_model(folder)
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _record_beats(rows: xr.Dataset, work: Path, model_folder: str) -> Iterator[RecordBeats | None]:
+    """Yield the stored beats of each row, in order; None where there are none or the record is set aside."""
+    from ecgbatch.model import check_beats
+
+    names, places = rows["beats_store"].values.tolist(), rows["beats_row"].values
+    usable = (rows["status"].values != STATUS["set_aside"]) & (rows["n_beats"].values > 0) & (np.array(names, dtype=str) != "")
+    found: dict[int, RecordBeats] = {}
+    for name in sorted({name for name, use in zip(names, usable, strict=True) if use}):
+        path = work / "beats" / f"{name}.zarr"
+        store = open_store(path)
+        check_beats(_model(model_folder), store.attrs["settings"], str(path))
+        mine = [row for row, use in enumerate(usable) if use and names[row] == name]
+        flags = _lead_flags(rows.isel(record=mine), work, store["lead"].values.tolist())
+        for row, beats in zip(mine, _read_beats(store, places[mine], flags), strict=True):
+            found[row] = beats
+    for row in range(len(names)):
+        yield found.get(row)
+
+
+def _read_beats(store: xr.Dataset, places: npt.NDArray[Any], is_usable: npt.NDArray[np.bool_]) -> Iterator[RecordBeats]:
+    """Yield the beats of a store's records; neighbours are read in one go, since they share chunks."""
+    leads = tuple(store["lead"].values.tolist())
+    first, count = store["first_beat"].values[places], store["n_beats"].values[places]
+    low, high = int(first.min()), int((first + count).max())
+    joined = store.isel(beat=slice(low, high)).load() if high - low <= 2 * int(count.sum()) else None
+    for start, n, usable in zip(first.tolist(), count.tolist(), is_usable, strict=True):
+        own = (
+            store.isel(beat=slice(start, start + n)) if joined is None else joined.isel(beat=slice(start - low, start - low + n))
+        )
+        yield RecordBeats(
+            own["waveform"].values, own["beat_flags"].values.astype(np.uint16), own["rr_previous_s"].values, leads, usable
+        )
+
+
+def _lead_flags(rows: xr.Dataset, work: Path, leads: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Return (record, lead) bool: which of the beats store's leads can be used, as the signals stores flag them."""
+    usable = np.zeros((rows.sizes["record"], len(leads)), dtype=bool)
+    names, places = rows["signals_store"].values.tolist(), rows["signals_row"].values
+    for name in sorted(set(names)):
+        store = open_store(work / "signals" / f"{name}.zarr")
+        column = {lead: index for index, lead in enumerate(store["lead"].values.tolist())}
+        mine = [row for row, other in enumerate(names) if other == name]
+        flags = store["lead_flags"].isel(record=places[mine]).values
+        for index, lead in enumerate(leads):
+            if lead in column:
+                usable[mine, index] = (flags[:, column[lead]] & UNUSABLE_LEAD) == 0
+    return usable
+
+
+def score_shard(
+    rows: xr.Dataset, model: Model, records: Sequence[RecordBeats | None], *, n_beats: int | None = None
+) -> xr.Dataset:
+    """Score records held in memory: all of scoring but the reading.
+
+    Parameters
+    ----------
+    rows
+        As in ``plan_scores``.
+    records
+        Beats of each row; None where the record is set aside or has none.
+    n_beats
+        Length of ``beat_probability``'s second dimension; default: the most beats of these records.
+
+    Returns
+    -------
+    xarray.Dataset
+        Every variable of ``SCORES``. A record that is not scored has status ``set_aside``, a reason (its own, or one of
+        ``REASONS``), decision ``not_scorable`` and NaN for probability, interval, threshold and agreement. A partial record
+        that is scored keeps its reason.
+
+    """
+    longest = max((len(record.beat_flags) for record in records if record is not None), default=1)
+    block = _empty(rows, longest if n_beats is None else n_beats)
+    members = cache(partial(_members_for, model))
+    used: list[tuple[int, ...]] = []
+    for row, record in enumerate(records):
+        indices = members(str(rows["patient_id"].values[row]))
+        reason = reason_not_scored(int(rows["status"].values[row]), record, model, indices)
+        used.append(indices if reason is None else ())
+        _fill_counts(block, row, record, len(indices))
+        if reason is not None:
+            block["status"].values[row] = STATUS["set_aside"]
+            if rows["status"].values[row] != STATUS["set_aside"]:
+                block["reason"].values[row] = reason
+    for row, probability in _beat_probabilities(model, records, used):
+        _fill_score(block, row, records[row], score_record(model, used[row], probability, str(rows["record_name"].values[row])))
+    return block
+
+
+def _members_for(model: Model, patient_id: str) -> tuple[int, ...]:
+    from ecgbatch.model import members_for
+
+    return members_for(model, patient_id)
+
+
+def reason_not_scored(status: int, record: RecordBeats | None, model: Model, indices: Sequence[int]) -> str | None:
+    """Return why a record cannot be scored (a key of ``REASONS``, or SET_ASIDE where its row says why), or None.
+
+    The first that applies of: set aside before; no beats; leads missing; patient trained on; too few beats. Missing leads
+    that the model does not use, and status ``partial``, do not matter.
+    """
+    if status == STATUS["set_aside"]:
+        return "SET_ASIDE"
+    if record is None or record.beat_flags.size == 0:
+        return "NO_BEATS"
+    usable = {lead for lead, use in zip(record.leads, record.is_usable, strict=True) if use}
+    if len(usable & set(model.leads)) < min_usable_leads(len(model.leads)):
+        return "LEADS_MISSING"
+    if not indices:
+        return "PATIENT_TRAINED_ON"
+    return "TOO_FEW_BEATS" if int(record.is_scorable.sum()) < MIN_SCORABLE_BEATS else None
+
+
+def min_usable_leads(n_leads: int) -> int:
+    """Return how many of a model's ``n_leads`` leads a record must have: ``MIN_LEAD_SHARE``, rounded up."""
+    return -(-2 * n_leads // 3)
+
+
+def _empty(rows: xr.Dataset, n_beats: int) -> xr.Dataset:
+    """Return a block in which nothing is scored; identity and labels are those of the rows."""
+    n_rows = rows.sizes["record"]
+    block = {}
+    for name, variable in SCORES.variables.items():
+        shape = (n_rows, n_beats)[: len(variable.dims)]
+        values = np.full(shape, variable.fill_value, dtype=variable.numpy_dtype)
+        if name in (*_INPUTS, *_LABELS):
+            values = rows[name].values.astype(variable.numpy_dtype)
+        block[name] = xr.Variable(variable.dims, values)
+    block["decision"].values[:] = DECISION["not_scorable"]
+    return xr.Dataset(block)
+
+
+def _fill_counts(block: xr.Dataset, row: int, record: RecordBeats | None, n_members: int) -> None:
+    block["n_members_used"].values[row] = n_members
+    if record is not None:
+        block["n_beats_detected"].values[row] = record.beat_flags.size
+        block["heart_rate_bpm"].values[row] = heart_rate_bpm(record.rr_previous_s)
+
+
+def heart_rate_bpm(rr_previous_s: npt.NDArray[np.floating[Any]]) -> float:
+    """Return 60 over the median RR interval, which one ectopic or missed beat does not move; NaN with fewer than two beats."""
+    known = np.asarray(rr_previous_s, dtype=np.float64)
+    known = known[np.isfinite(known) & (known > 0)]
+    return float(60 / np.median(known)) if known.size else float("nan")
+
+
+def _fill_score(block: xr.Dataset, row: int, record: RecordBeats | None, score: RecordScore) -> None:
+    assert record is not None
+    block["beat_probability"].values[row, np.flatnonzero(record.is_scorable)] = score.beat_probability
+    block["n_beats_scored"].values[row] = score.beat_probability.size
+    block["mi_probability"].values[row] = score.probability
+    block["probability_low"].values[row] = score.low
+    block["probability_high"].values[row] = score.high
+    block["threshold"].values[row] = score.threshold
+    block["beat_agreement"].values[row] = score.agreement
+    block["decision"].values[row] = score.decision
+
+
+def _beat_probabilities(
+    model: Model, records: Sequence[RecordBeats | None], used: Sequence[tuple[int, ...]]
+) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
+    """Yield (row, (member, scored beat) probabilities) of every record to score; records of the same members go together."""
+    from ecgbatch.model import member_probabilities
+
+    for indices in sorted({indices for indices in used if indices}):
+        mine = [row for row, other in enumerate(used) if other == indices]
+        prepared = [_prepared(model, records[row]) for row in mine]
+        probability = member_probabilities(model, indices, np.concatenate(prepared))
+        ends = np.cumsum([len(beats) for beats in prepared])
+        yield from zip(mine, np.split(probability, ends[:-1], axis=1), strict=True)
+
+
+def _prepared(model: Model, record: RecordBeats | None) -> npt.NDArray[np.float32]:
+    from ecgbatch.model import prepare_waveforms
+
+    assert record is not None
+    waveform = prepare_waveforms(
+        record.waveform,
+        record.is_scorable,
+        store_leads=record.leads,
+        leads=model.leads,
+        preprocessing=model.preprocessing,
+        is_usable=record.is_usable,
+    )
+    return waveform[record.is_scorable]
+
+
+def score_record(
+    model: Model, indices: Sequence[int], beat_probability: npt.NDArray[np.float32], record_name: str
+) -> RecordScore:
+    """Turn beat probabilities into the record's probability, its interval and a decision.
+
+    The probability is ``model.record_probability``: the mean logit over members and beats, calibrated. A beat's own is its
+    mean logit over members, calibrated alike, so that the record's logit is the mean of its beats'. The decision is
+    ``DECISION_RULE``; agreement is the share of beats on the side where the record's probability lies.
+
+    Parameters
+    ----------
+    indices
+        Members used, at least one.
+    beat_probability : (member, beat) float32
+        Scored beats only, at least one.
+    record_name
+        Seeds the interval.
+
+    """
+    from ecgbatch.model import PROBABILITY_FLOOR, calibrated, record_probability, rule_for
+
+    calibration, threshold = rule_for(model, indices)
+    inside = np.clip(beat_probability.astype(np.float64), PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
+    logit = np.log(inside) - np.log1p(-inside)
+    drawn = probability_interval(logit, calibration, record_name)
+    probability, low, high, threshold = _stored(record_probability(beat_probability, calibration), *drawn, threshold)
+    low, high = min(low, probability), max(high, probability)
+    beats = np.asarray(calibrated(logit.mean(axis=0), calibration), dtype=np.float32)
+    is_above = probability >= threshold
+    return RecordScore(
+        probability=probability,
+        low=low,
+        high=high,
+        threshold=threshold,
+        decision=decide(probability, low, high, threshold),
+        agreement=float(np.mean((beats >= threshold) == is_above)),
+        beat_probability=beats,
+    )
+
+
+def _stored(*numbers: float) -> tuple[float, ...]:
+    """Round to float32: decisions are taken on the numbers that the store keeps, so they can be checked from them."""
+    return tuple(float(np.float32(number)) for number in numbers)
+
+
+def decide(probability: float, low: float, high: float, threshold: float) -> int:
+    """Return the code of ``terms.DECISION`` by ``DECISION_RULE``; an interval that ends on the threshold holds it."""
+    if low <= threshold <= high:
+        return DECISION["indeterminate"]
+    return DECISION["mi_indicated" if probability > threshold else "mi_not_indicated"]
+
+
+def probability_interval(
+    logit: npt.NDArray[np.float64], calibration: Calibration, record_name: str, *, n_draws: int = N_DRAWS
+) -> tuple[float, float]:
+    """Return the 95 % interval of a record's probability: ``INTERVAL_RULE``.
+
+    Each draw takes as many members as there are, with replacement, and circular runs of consecutive beats (Politis and
+    Romano 1992) of ``BEATS_A_BLOCK`` beats, a third of the record at most. It holds the model fixed and says nothing about
+    another day, another database or the labels.
+
+    Parameters
+    ----------
+    logit : (member, beat) float64
+        Of the scored beats, before calibration.
+    record_name
+        Its BLAKE2b digest is the seed: the same record gets the same interval, whatever else is scored.
+
+    """
+    n_members, n_beats = logit.shape
+    random = np.random.default_rng(int.from_bytes(hashlib.blake2b(record_name.encode(), digest_size=8).digest()))
+    length = max(1, min(BEATS_A_BLOCK, n_beats // 3))
+    around = np.concatenate([logit, logit[:, : length - 1]], axis=1)
+    total = np.concatenate([np.zeros((n_members, 1)), around.cumsum(axis=1)], axis=1)
+    run = (total[:, length:] - total[:, :-length]) / length  # (member, beat): mean of the run that starts at this beat
+    drawn = np.sort(random.integers(0, n_members, (n_draws, n_members)), axis=1)
+    share = np.stack([(drawn == member).mean(axis=1) for member in range(n_members)])  # (member, draw)
+    starts = random.integers(0, n_beats, (n_draws, n_beats // length))
+    mean = sum(share[member] * run[member][starts].mean(axis=1) for member in range(n_members))
+    from ecgbatch.model import calibrated
+
+    low, high = np.quantile(calibrated(np.asarray(mean), calibration), (0.025, 0.975))
+    return float(low), float(high)

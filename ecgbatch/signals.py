@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
-from ecgbatch.terms import LABEL, LEAD_FLAGS, MISSING_SAMPLE, SEX, STATUS
-from storage.schema import Schema, Variable
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ecgbatch import __version__
+from ecgbatch.archive import list_archive
+from ecgbatch.quality import lead_flags
+from ecgbatch.records import UnreadableRecord, read_record
+from ecgbatch.terms import LABEL, LEAD_FLAGS, MISSING_SAMPLE, SEX, STATUS, lead_order
+from storage import TEXT, Folder, Map, Plan, Schema, Shard, UnfinishedStore, Variable, build, list_stores, make_plan, open_store
 
 SIGNALS = Schema(
     name="signals",
@@ -50,3 +65,265 @@ SIGNALS = Schema(
         "lead_flags": Variable(("record", "lead"), "uint16", "quality of the lead", "1", flags=LEAD_FLAGS, is_mask=True),
     },
 )
+
+
+LONGEST_ROW_BYTES = 512_000_000
+"""Decoded bytes of one record in a store. A worker holds about three times that; a longer record is set aside (TOO_LONG)."""
+
+ARCHIVE_FILE = "archive.json"
+"""What the archive held when it was last looked at: record names and the rows of the signals stores that hold them."""
+
+CONVERSION = {"algorithm": 1}
+"""Settings of the signals stores. Raise the number when the content of a store would change."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What ``convert_archive`` found and did."""
+
+    stores: tuple[str, ...]
+    n_records: int
+    n_new: int
+    n_bytes: int
+    set_aside: dict[str, int]
+
+
+def plan_signals(listing: xr.Dataset) -> list[Plan]:
+    """Plan one store for each batch of records of one rate and length class; no batch, no store.
+
+    Parameters
+    ----------
+    listing
+        ``archive.list_archive``'s table of the records to convert (dimension ``record``).
+
+    Returns
+    -------
+    list of Plan
+        Ordered by rate and length. Records already set aside keep a row, in the largest batch.
+
+    """
+    if listing.sizes["record"] == 0:
+        return []
+    listing = _set_aside_long(listing)
+    usable = listing["status"].values != STATUS["set_aside"]
+    length_class = np.array([int(n - 1).bit_length() if n else 0 for n in listing["n_samples"].values.tolist()])
+    keys = list(zip(listing["sampling_frequency_hz"].values.tolist(), length_class.tolist(), strict=True))
+    counted = Counter(key for key, is_usable in zip(keys, usable.tolist(), strict=True) if is_usable)
+    largest = max(counted, key=lambda key: (counted[key], key)) if counted else (0.0, 0)
+    batch_of = [key if is_usable else largest for key, is_usable in zip(keys, usable.tolist(), strict=True)]
+    plans = []
+    for batch in sorted(set(batch_of)):
+        rows = listing.isel(record=[row for row, key in enumerate(batch_of) if key == batch])
+        plans.append(_plan_batch(rows))
+    return plans
+
+
+def _plan_batch(rows: xr.Dataset) -> Plan:
+    usable = rows.isel(record=np.flatnonzero(rows["status"].values != STATUS["set_aside"]))
+    leads = lead_order({lead for names in usable["leads"].values.tolist() for lead in names.split()}) or ["none"]
+    n_samples = max([1, *usable["n_samples"].values.tolist()])
+    inputs = rows.assign(lead=("lead", np.array(leads, dtype=TEXT)))
+    sizes = {"record": rows.sizes["record"], "lead": len(leads), "sample": n_samples}
+    versions = {"ecgbatch": __version__, "wfdb": version("wfdb")}
+    return make_plan(SIGNALS, sizes=sizes, inputs=inputs, settings=CONVERSION, versions=versions)
+
+
+def _set_aside_long(listing: xr.Dataset) -> xr.Dataset:
+    n_bytes = np.array(
+        [2 * n * len(leads.split()) for n, leads in zip(listing["n_samples"].values, listing["leads"].values, strict=True)]
+    )
+    too_long = (n_bytes > LONGEST_ROW_BYTES) & (listing["status"].values != STATUS["set_aside"])
+    if not too_long.any():
+        return listing
+    listing = listing.copy(deep=True)
+    listing["status"].values[too_long] = STATUS["set_aside"]
+    listing["reason"].values[too_long] = "TOO_LONG"
+    for row in np.flatnonzero(too_long):
+        listing["status_detail"].values[row] = (
+            f"{n_bytes[row]} bytes of samples, at most {LONGEST_ROW_BYTES}; cut the record into segments"
+        )
+    return listing
+
+
+def produce_signals(shard: Shard, rows: xr.Dataset, *, archive: str, leads: tuple[str, ...], n_samples: int) -> xr.Dataset:
+    """Read the records of one shard, every sample as stored; a record that cannot be read becomes a row with a reason.
+
+    Parameters
+    ----------
+    rows
+        Their rows of the archive's listing.
+    archive, leads, n_samples
+        Where they lie, and the store's lead and sample dimensions.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``SIGNALS`` without the ``lead`` names.
+
+    """
+    n_rows = shard.stop - shard.start
+    shape = {"record": n_rows, "lead": len(leads), "sample": n_samples}
+    columns = {
+        name: np.full([shape[dim] for dim in variable.dims], variable.fill_value, dtype=variable.numpy_dtype)
+        for name, variable in (SIGNALS.bulk() | SIGNALS.columns()).items()
+    }
+    columns["lead_flags"][:] = LEAD_FLAGS["missing"]
+    for name in columns.keys() & set(rows.variables):
+        columns[name][:] = rows[name].values
+    column_of = {lead: column for column, lead in enumerate(leads)}
+    for row in range(n_rows):
+        if columns["status"][row] == STATUS["set_aside"]:
+            continue
+        try:
+            record = read_record(archive, str(columns["record_name"][row]))
+        except UnreadableRecord as error:
+            columns["status"][row] = STATUS["set_aside"]
+            columns["reason"][row], columns["status_detail"][row] = error.code, error.detail
+            continue
+        _fill_row(columns, row, record, column_of)
+    return xr.Dataset({name: (SIGNALS.variables[name].dims, values) for name, values in columns.items()})
+
+
+def _fill_row(columns: dict[str, np.ndarray[Any, Any]], row: int, record: xr.Dataset, column_of: dict[str, int]) -> None:
+    """Copy one record into its row: samples, gains, checksums, flags, and what reading it has told."""
+    signal = record["signal"].values
+    names = record["lead"].values.tolist()
+    target = [column_of[lead] for lead in names]
+    for lead, column in enumerate(target):
+        columns["signal"][row, column, : signal.shape[1]] = signal[lead]
+    for name in ("adc_gain", "baseline", "checksum"):
+        columns[name][row, target] = record[name].values
+    fs = float(record.attrs["sampling_frequency_hz"])
+    quality = lead_flags(signal, record["adc_gain"].values, record["baseline"].values, fs, names)
+    columns["lead_flags"][row, target] = record["lead_flags"].values | quality
+    columns["n_samples"][row] = signal.shape[1]
+    for name in ("status", "reason", "status_detail", "source_digest"):
+        columns[name][row] = record.attrs[name]
+    columns["warnings"][row] = " ".join(record.attrs["warnings"])
+
+
+def convert_archive(
+    archive: str,
+    work: str,
+    *,
+    labels: str | None = None,
+    map: Map = map,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> Conversion:
+    """Convert every record of the archive that no published store has seen (by fingerprint).
+
+    Parameters
+    ----------
+    archive, work
+        Folder of WFDB records; workspace.
+    labels
+        CSV with record, patient_id, label.
+    map
+        Engine for listing and reading.
+    on_progress
+        Called with the stage's name, shards done and shards in all.
+
+    """
+    listing = list_archive(archive, labels=labels, map=map)
+    new = new_records(work, listing)
+    plans = plan_signals(new)
+    n_bytes = 0
+    for number, plan in enumerate(plans, 1):
+        stage = "signals" if len(plans) == 1 else f"signals {number}/{len(plans)}"
+        progress = partial(on_progress, stage) if on_progress else None
+        build(work, plan, producer(plan, archive), map=map, on_progress=progress)
+        n_bytes += plan.row_bytes * plan.n_rows
+    known = _known_fingerprints(work)
+    names, fingerprints = listing["record_name"].values.tolist(), listing["fingerprint"].values.tolist()
+    places = [known[fingerprint] for fingerprint in fingerprints]
+    document = {
+        "records": names,
+        "stores": [digest for digest, _ in places],
+        "rows": [row for _, row in places],
+    }
+    Folder(work).put(ARCHIVE_FILE, json.dumps(document, ensure_ascii=False).encode())
+    records = current_records(work)
+    bad = records["reason"].values[records["status"].values == STATUS["set_aside"]].tolist()
+    stores = tuple(sorted({digest for digest, _ in places}))
+    return Conversion(stores, len(names), new.sizes["record"], n_bytes, dict(Counter(bad)))
+
+
+def new_records(work: str, listing: xr.Dataset) -> xr.Dataset:
+    """Return the rows of an archive's listing that no published store has seen."""
+    known = _known_fingerprints(work)
+    is_new = [fingerprint not in known for fingerprint in listing["fingerprint"].values.tolist()]
+    return listing.isel(record=np.flatnonzero(is_new))
+
+
+def producer(plan: Plan, archive: str) -> Callable[[Shard, xr.Dataset], xr.Dataset]:
+    """Return the function that makes a shard of ``plan``: picklable, for any engine."""
+    leads = tuple(plan.inputs["lead"].values.tolist())
+    return partial(produce_signals, archive=archive, leads=leads, n_samples=plan.sizes["sample"])
+
+
+def _known_fingerprints(work: str) -> dict[str, tuple[str, int]]:
+    """Return store digest and row of every record that a published store has seen."""
+    known: dict[str, tuple[str, int]] = {}
+    for path in list_stores(work, "signals"):
+        signals = open_store(path)
+        for row, fingerprint in enumerate(signals["fingerprint"].values.tolist()):
+            known.setdefault(fingerprint, (signals.attrs["digest"], row))
+    return known
+
+
+def current_records(work: str) -> xr.Dataset:
+    """Return the table of the records now in the archive: all columns of their signals rows, and where these are.
+
+    Returns
+    -------
+    xarray.Dataset
+        Dimension ``record``, in the archive's order: every per-record variable of ``SIGNALS``, ``signals_store`` (digest)
+        and ``signals_row``.
+
+    Raises
+    ------
+    UnfinishedStore
+        If nothing has been converted yet.
+
+    """
+    try:
+        document = json.loads(Folder(work).read(ARCHIVE_FILE))
+    except FileNotFoundError:
+        raise UnfinishedStore(f"{work}: nothing is converted here yet; run `ecgbatch convert ARCHIVE {work}` first") from None
+    digests, rows = np.array(document["stores"], dtype=TEXT), np.array(document["rows"], dtype=np.int64)
+    names = [name for name, variable in SIGNALS.columns().items() if variable.dims == ("record",)]
+    table = {name: np.full(rows.size, SIGNALS.variables[name].fill_value, SIGNALS.variables[name].numpy_dtype) for name in names}
+    for digest in set(document["stores"]):
+        signals = open_store(signals_path(work, digest))
+        here = np.flatnonzero(digests == digest)
+        for name in names:
+            table[name][here] = signals[name].values[rows[here]]
+    columns = {name: ("record", values) for name, values in table.items()}
+    return xr.Dataset(columns | {"signals_store": ("record", digests), "signals_row": ("record", rows)})
+
+
+def signals_path(work: str, digest: str) -> str:
+    """Return the path of a signals store."""
+    return str(Folder(work).path(f"signals/{digest}.zarr"))
+
+
+def verify_checksums(path: str, *, rows_at_once: int = 16) -> list[str]:
+    """Compare the sum of every lead's stored samples with the header checksum kept beside them; return what differs."""
+    signals = open_store(path)
+    problems = []
+    for start in range(0, signals.sizes["record"], rows_at_once):
+        part = (
+            signals[["signal", "n_samples", "checksum", "lead_flags", "record_name", "status"]]
+            .isel(record=slice(start, start + rows_at_once))
+            .load()
+        )
+        for row in range(part.sizes["record"]):
+            n = int(part["n_samples"].values[row])
+            sums = part["signal"].values[row, :, :n].sum(axis=1, dtype=np.int64) % 65536
+            present = (part["lead_flags"].values[row] & LEAD_FLAGS["missing"]) == 0
+            wrong = present & (sums != part["checksum"].values[row])
+            if wrong.any() and part["status"].values[row] != STATUS["set_aside"]:
+                problems.append(
+                    f"{path}: {part['record_name'].values[row]}: checksums of {int(wrong.sum())} leads differ from the header's"
+                )
+    return problems

@@ -1,1 +1,12 @@
-"""When and where the stages run: Prefect flows and Dask engines."""
+"""When and where the stages run: Prefect flows and Dask engines.
+
+Prefect is told before it is imported: no telemetry (this handles clinical data, and without a network it only logs
+errors), and enough time for its own server to start on a small machine (20 s by default; a first start takes 17-24 s).
+"""
+
+import os
+
+os.environ.setdefault("DO_NOT_TRACK", "1")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "ERROR")

@@ -1,7 +1,8 @@
 """Stores that are complete or absent: plans, shards, receipts, Zarr."""
 
-from storage.build import build
+from storage.build import Map, Progress, build
 from storage.errors import CorruptStore, ForeignStore, SchemaError, StoreError, UnfinishedStore
+from storage.location import Folder
 from storage.plan import Plan, Shard, make_plan
 from storage.reading import list_stores, open_store
 from storage.schema import TEXT, Schema, Variable
@@ -10,8 +11,11 @@ from storage.verify import verify_store
 __all__ = [
     "TEXT",
     "CorruptStore",
+    "Folder",
     "ForeignStore",
+    "Map",
     "Plan",
+    "Progress",
     "Schema",
     "SchemaError",
     "Shard",

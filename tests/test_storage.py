@@ -325,9 +325,7 @@ def test_foreign_zarr_group_is_refused(tmp_path):
 
 
 def test_disk_that_lies_is_caught_by_reading_back(tmp_path, monkeypatch):
-    from storage import build as build_module
-
-    monkeypatch.setattr(build_module, "read_rows", lambda array, start, stop: np.zeros((stop - start, 250), np.int16))
+    monkeypatch.setattr(sys.modules["storage.build"], "read_rows", lambda array, start, stop: np.zeros((stop - start, 250), np.int16))
     with pytest.raises(CorruptStore, match="does not read back"):
         build(str(tmp_path), plan_of(), produce)
 

@@ -1,0 +1,432 @@
+"""The command line: the front door. It stands outside the floors, and alone may reach up to ``flows``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ecgbatch.terms import NOTICE
+
+if TYPE_CHECKING:
+    from ecgbatch.signals import Conversion
+
+app = typer.Typer(
+    help=f"Archives of ECG recordings in, beats, myocardial infarction scores and reports out. {NOTICE}",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+OK, FAILED, USAGE, SET_ASIDE = 0, 1, 2, 3
+"""Exit codes: fine; failed; wrong usage; done, but some of this command's records are set aside."""
+
+Archive = Annotated[Path, typer.Argument(help="Folder of WFDB records.", exists=True, file_okay=False)]
+Work = Annotated[Path, typer.Argument(help="Workspace: where stores, models and reports lie.", file_okay=False)]
+Labels = Annotated[Path | None, typer.Option(help="CSV: record, patient_id, label (mi, control, other or empty).", exists=True)]
+Model = Annotated[Path | None, typer.Option(help="Folder of a model.", exists=True, file_okay=False)]
+NeededModel = Annotated[Path, typer.Option(help="Folder of a model.", exists=True, file_okay=False)]
+Dask = Annotated[str | None, typer.Option(help="Address of a Dask scheduler, tcp://host:port. Default: threads here.")]
+Workers = Annotated[int | None, typer.Option(help="Threads (training: processes) here. Default: the processors.", min=1)]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print shards, bytes, memory and minutes; do nothing.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output.")]
+Method = Annotated[str, typer.Option(help="How beats are found and cut: robust or kachuee.")]
+Recipe = Annotated[str, typer.Option(help="How a model is trained: ecgbatch or kachuee.")]
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Argument(help="A new folder.")], workers: Workers = None, as_json: AsJson = False) -> int:
+    """Make a synthetic PTB-like archive in OUT and run the whole job on it."""
+    from ecgbatch.synthetic import write_archive
+
+    archive, work = out / "archive", out / "work"
+    with _progress(as_json) as on_progress:
+        on_progress("synthetic archive", 0, 1)
+        write_archive(archive, **DEMO)
+        on_progress("synthetic archive", 1, 1)
+    return run(archive, work, train=True, workers=workers, as_json=as_json)
+
+
+DEMO: dict[str, Any] = {"n_records": 60, "duration_s": 30.0, "seed": 1}
+"""Of the demo's archive: large enough for five folds by patient, small enough for about a minute on two processors."""
+
+
+@app.command()
+def run(
+    archive: Archive,
+    work: Work,
+    model: Model = None,
+    train: Annotated[bool, typer.Option("--train", help="Train a model on this archive's labels; score out of fold.")] = False,
+    labels: Labels = None,
+    method: Method = "robust",
+    recipe: Recipe = "ecgbatch",
+    dask: Dask = None,
+    workers: Workers = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> int:
+    """Convert, find beats, score and report: the main job."""
+    if (model is None) == (not train):
+        raise typer.BadParameter(
+            "no model ships with this version yet: give --model FOLDER, or --train to train one on this archive"
+        )
+    if dry_run:
+        return _print_estimate(_estimate_archive(archive, work, labels, train=train), as_json)
+    _quiet_prefect()
+    from flows.score import run_archive
+
+    with _progress(as_json) as on_progress:
+        result = run_archive(
+            str(archive),
+            str(work),
+            model=_text(model),
+            labels=_text(labels),
+            settings=_beat_settings(model, method),
+            recipe=recipe,
+            dask=dask,
+            workers=workers,
+            on_progress=on_progress,
+        )
+    _print_result(result, as_json)
+    return SET_ASIDE if result["prepared"]["set_aside"] else OK
+
+
+@app.command()
+def inspect(
+    archive: Archive,
+    labels: Labels = None,
+    read_data: Annotated[bool, typer.Option("--read-data", help="Read every sample too: all verdicts.")] = False,
+    dask: Dask = None,
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> int:
+    """Say what an archive holds and what is wrong with it; nothing is written."""
+    from ecgbatch.archive import list_archive, summarise
+    from flows.cluster import engine
+
+    with engine(dask, workers) as on_engine:
+        listing = list_archive(str(archive), labels=_text(labels), read_data=read_data, map=on_engine)
+    summary = summarise(listing)
+    _print(summary, as_json)
+    return SET_ASIDE if summary["n_set_aside"] else OK
+
+
+@app.command()
+def convert(
+    archive: Archive,
+    work: Work,
+    labels: Labels = None,
+    dask: Dask = None,
+    workers: Workers = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> int:
+    """Store every record's samples as chunked Zarr, exactly as they are."""
+    if dry_run:
+        return _print_estimate(_estimate_archive(archive, work, labels, only="convert"), as_json)
+    from ecgbatch.signals import convert_archive
+    from flows.cluster import engine
+
+    with _progress(as_json) as on_progress, engine(dask, workers) as on_engine:
+        done = convert_archive(str(archive), str(work), labels=_text(labels), map=on_engine, on_progress=on_progress)
+    _print(_conversion_summary(done, work), as_json)
+    return SET_ASIDE if done.set_aside else OK
+
+
+def _conversion_summary(done: Conversion, work: Path) -> dict[str, Any]:
+    return {
+        "n_records": done.n_records,
+        "n_new": done.n_new,
+        "n_set_aside": done.set_aside,
+        "stores": [str(work / "signals" / f"{digest}.zarr") for digest in done.stores],
+    }
+
+
+@app.command()
+def beats(
+    work: Work,
+    method: Method = "robust",
+    dask: Dask = None,
+    workers: Workers = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> int:
+    """Find the R peaks of every record and cut a window around each."""
+    if dry_run:
+        return _print_estimate(_estimate_work(work, "beats"), as_json)
+    from ecgbatch.beats import BeatSettings, extract_beats
+    from flows.cluster import engine
+
+    with _progress(as_json) as on_progress, engine(dask, workers) as on_engine:
+        done = extract_beats(str(work), BeatSettings(method=_checked_method(method)), map=on_engine, on_progress=on_progress)
+    _print(
+        {
+            "n_records": done.n_records,
+            "n_beats": done.n_beats,
+            "n_without_beats": done.n_without_beats,
+            "stores": list(done.stores),
+        },
+        as_json,
+    )
+    return _exit_code(work)
+
+
+@app.command()
+def train(
+    work: Work,
+    out: Annotated[Path, typer.Option(help="Folder of the new model.")],
+    recipe: Recipe = "ecgbatch",
+    dask: Dask = None,
+    workers: Workers = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> int:
+    """Train the CNN on the prepared beats, by patient."""
+    if dry_run:
+        return _print_estimate(_estimate_work(work, "train"), as_json)
+    from ecgbatch.model import load_model
+    from ecgbatch.training import train_workspace
+    from flows.cluster import processes
+
+    with _progress(as_json) as on_progress, processes(dask, workers) as on_processes:
+        folder = train_workspace(str(work), recipe=recipe, out=str(out), map=on_processes, on_progress=on_progress)
+    trained = load_model(folder)
+    _print({"model": folder, "digest": trained.digest, "out_of_fold": dict(trained.figures)}, as_json)
+    return OK
+
+
+@app.command()
+def evaluate(work: Work, model: NeededModel, dask: Dask = None, workers: Workers = None, as_json: AsJson = False) -> int:
+    """Score the records with a model and print figures by patient, with intervals and baselines."""
+    from ecgbatch.evaluation import evaluate_scores
+    from ecgbatch.scoring import scores_path
+    from storage import open_store
+
+    scored = _score(work, model, dask, workers, as_json)
+    figures = evaluate_scores(open_store(scores_path(str(work), scored)).load())
+    _print({"run": scored, **figures}, as_json)
+    return OK
+
+
+@app.command()
+def score(
+    work: Work, model: NeededModel, dask: Dask = None, workers: Workers = None, dry_run: DryRun = False, as_json: AsJson = False
+) -> int:
+    """Score every prepared record with a model."""
+    if dry_run:
+        return _print_estimate(_estimate_work(work, "score"), as_json)
+    from ecgbatch.scoring import scores_path
+
+    scored = _score(work, model, dask, workers, as_json)
+    _print({"run": scored, "store": scores_path(str(work), scored)}, as_json)
+    return _exit_code(work)
+
+
+def _score(work: Path, model: Path, dask: str | None, workers: int | None, as_json: bool) -> str:
+    from ecgbatch.runs import Timing, log_file, name_log, write_run
+    from ecgbatch.scoring import score_workspace
+    from flows.cluster import engine
+
+    timing = Timing()
+    with log_file(str(work)), _progress(as_json) as on_progress, engine(dask, workers) as on_engine:
+        with timing.stage("score"):
+            scored = score_workspace(str(work), str(model), map=on_engine, on_progress=on_progress)
+        write_run(str(work), scored, {"model": str(model), "seconds": timing.seconds})
+        name_log(str(work), scored)
+    return scored
+
+
+@app.command()
+def report(
+    work: Work,
+    run_name: Annotated[str | None, typer.Option("--run", help="Name of the run; default the last.")] = None,
+    workers: Workers = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> int:
+    """Write the reports of a run: a page and JSON for each record, the cohort page, tables."""
+    if dry_run:
+        return _print_estimate(_estimate_work(work, "report"), as_json)
+    from ecgbatch.reports import report_workspace
+    from ecgbatch.runs import latest_run
+    from flows.cluster import engine
+
+    name = run_name or latest_run(str(work))
+    with _progress(as_json) as on_progress, engine(None, workers) as on_engine:
+        summary = report_workspace(str(work), name, map=on_engine, on_progress=on_progress)
+    _print({"run": name, **summary}, as_json)
+    return _exit_code(work)
+
+
+@app.command()
+def verify(
+    work: Work,
+    read_data: Annotated[bool, typer.Option("--read-data", help="Read every byte; compare all digests and checksums.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Check every published store against itself; exit 1 if anything is wrong."""
+    from ecgbatch.signals import verify_checksums
+    from storage import list_stores, verify_store
+
+    problems, stores = [], [path for kind in KINDS for path in list_stores(work, kind)]
+    if not stores:
+        raise ValueError(f"{work}: no published store here; expected signals/, beats/ or scores/ with *.zarr")
+    with _progress(as_json) as on_progress:
+        for number, path in enumerate(stores):
+            on_progress("verify", number, len(stores))
+            found = verify_store(path, read_data=read_data)
+            if read_data and not found and f"{os.sep}signals{os.sep}" in path:
+                found = verify_checksums(path)
+            problems += found
+        on_progress("verify", len(stores), len(stores))
+    _print({"n_stores": len(stores), "n_problems": len(problems), "problems": problems}, as_json)
+    return FAILED if problems else OK
+
+
+KINDS = ("signals", "peaks", "beats", "scores")
+"""The stores of a workspace."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: errors a user can cause become one message, never a traceback."""
+    import click
+
+    from storage import StoreError
+
+    os.umask(0o077)  # recordings of patients: what is written here is its owner's alone
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(arguments, prog_name="ecgbatch", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (StoreError, ValueError, OSError) as error:
+        print(f"ecgbatch: {error}", file=sys.stderr)
+        code = FAILED
+    except (KeyboardInterrupt, click.Abort):
+        print("ecgbatch: stopped; the same command goes on where this one was", file=sys.stderr)
+        code = 130
+    sys.exit(code if isinstance(code, int) else OK)
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _checked_method(method: str) -> Any:
+    if method not in ("robust", "kachuee"):
+        raise typer.BadParameter(f"--method must be robust or kachuee, found {method!r}")
+    return method
+
+
+def _beat_settings(model: Path | None, method: str) -> dict[str, Any]:
+    """Return the beat settings of a run: those that its model was trained on, else the method asked for."""
+    if model is None:
+        return {"method": _checked_method(method)}
+    from ecgbatch.model import load_model
+
+    return dict(load_model(model).beats)
+
+
+def _exit_code(work: Path) -> int:
+    from ecgbatch.signals import current_records
+    from ecgbatch.terms import STATUS
+
+    return SET_ASIDE if (current_records(str(work))["status"].values == STATUS["set_aside"]).any() else OK
+
+
+def _quiet_prefect() -> None:
+    """Leave the screen to the progress bars: Prefect's log lines below a warning go to its own database."""
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+
+
+@contextmanager
+def _progress(as_json: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Yield ``on_progress(stage, done, total)``; bars on standard error, so that standard output stays a result."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=as_json) as bars:
+        tasks: dict[str, Any] = {}
+
+        def on_progress(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield on_progress
+
+
+def _print_result(result: dict[str, Any], as_json: bool) -> None:
+    """Print where the reports are and where the time went."""
+    if as_json:
+        _print(result, as_json)
+        return
+    counts, seconds = result["counts"], result["seconds"]
+    print(f"{counts['n_records']} records of {counts['n_patients']} patients: {counts['n_scored']} scored")
+    print("decisions: " + ", ".join(f"{word} {n}" for word, n in counts["decisions"].items()))
+    for reason, n in counts["n_set_aside"].items():
+        print(f"set aside: {n} {reason}")
+    print("time: " + ", ".join(f"{stage} {value:.1f} s" for stage, value in seconds.items()))
+    print(f"cohort report: {result['cohort']}")
+
+
+def _print(document: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(document, ensure_ascii=False, default=str))
+        return
+    for key, value in document.items():
+        if isinstance(value, dict):
+            print(f"{key}:")
+            for name, entry in value.items():
+                print(f"  {name}: {_plain(entry)}")
+        elif isinstance(value, list):
+            print(f"{key}:" + ("" if value else " none"))
+            for entry in value:
+                print(f"  {_plain(entry)}")
+        else:
+            print(f"{key}: {value}")
+
+
+def _plain(entry: Any) -> str:
+    """Spell a figure as value and interval, anything else as it is."""
+    if isinstance(entry, dict) and {"value", "low", "high"} <= entry.keys() and entry["value"] is not None:
+        return f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}] ({entry.get('n_patients', '?')} patients)"
+    return str(entry)
+
+
+def _estimate_archive(
+    archive: Path, work: Path, labels: Path | None, *, train: bool = False, only: str | None = None
+) -> dict[str, Any]:
+    """Estimate a conversion (and what follows) from the archive's listing."""
+    from ecgbatch.archive import list_archive
+    from ecgbatch.estimates import estimate_conversion, estimate_stages
+    from ecgbatch.signals import new_records
+
+    listing = list_archive(str(archive), labels=_text(labels))
+    estimate = estimate_conversion(new_records(str(work), listing))
+    stages = [] if only == "convert" else ["beats", *(["train"] if train else []), "score", "report"]
+    return estimate_stages(listing, stages, estimate)
+
+
+def _estimate_work(work: Path, stage: str) -> dict[str, Any]:
+    """Estimate one stage from the records that a workspace holds."""
+    from ecgbatch.estimates import estimate_stages
+    from ecgbatch.signals import current_records
+
+    return estimate_stages(current_records(str(work)), [stage], {})
+
+
+def _print_estimate(estimate: dict[str, Any], as_json: bool) -> int:
+    _print(estimate, as_json)
+    return OK

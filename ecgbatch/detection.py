@@ -1,0 +1,532 @@
+"""R peaks from int16 samples: the numba kernels behind ``ecgbatch.beats``.
+
+Every kernel is ``nogil`` and single-threaded, sums integers exactly and floats in one fixed order: the same samples give
+the same bytes on any processor, engine and number of threads. Importing this module imports numba; ``beats`` does it
+only when it is about to compute. docs/beat-detection.md explains the method and how its rules were chosen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeVar, cast
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
+RATE_HZ = 125.0
+"""Working rate of detection and of every stored window."""
+
+TAP_ONE = 32768
+"""Taps are integers, this many to 1: sums are exact, so their order cannot matter."""
+
+MISSING = -32768
+"""``terms.MISSING_SAMPLE``, as a literal that kernels can freeze."""
+
+
+def kernel(function: Kernel) -> Kernel:
+    """Compile to machine code that runs without the interpreter lock; kept on disk beside the module."""
+    return cast(Kernel, njit(nogil=True, cache=True, error_model="numpy")(function))
+
+
+class Rules(NamedTuple):
+    """What a beat looks like. Tuned on MIT-BIH DS1 (see docs/beat-detection.md); amplitudes are relative to a typical QRS.
+
+    ``block_s``, ``n_blocks``: the typical QRS of a lead is the median, over that many neighbours on either side, of each
+    block's maximum. ``threshold``, ``separation_s``: smallest and closest maxima that become candidates. ``cap``,
+    ``theta``: a beat earns its amplitude, at most ``cap``, less ``theta``. ``refractory_s``: never closer.
+    ``early_s``, ``early_cost``, ``unequal``: closer than this costs, twice if one is less than ``unequal`` of the other
+    (a T wave). ``late``, ``late_slope``, ``late_cost``: an interval longer than ``late`` times the local one costs
+    (search-back). ``short``, ``short_cost``: so does one shorter than ``short`` times the local one. ``adapt``: how far
+    amplitudes are measured against neighbouring beats. ``noise``, ``noise_power``: a lead's vote against its mean level.
+    """
+
+    block_s: float = 1.1
+    n_blocks: int = 4
+    threshold: float = 0.25
+    separation_s: float = 0.14
+    cap: float = 1.16
+    theta: float = 0.37
+    refractory_s: float = 0.2
+    early_s: float = 0.34
+    early_cost: float = 0.73
+    unequal: float = 0.37
+    late: float = 1.2
+    late_slope: float = 1.0
+    late_cost: float = 2.08
+    short: float = 0.62
+    short_cost: float = 0.62
+    adapt: float = 0.1
+    noise: float = 0.5
+    noise_power: float = 2.45
+    floor_mv: float = 0.01
+
+
+RULES = Rules()
+
+BAND_HZ = 15.0
+"""Centre of the band: most of a QRS lies in 5-22 Hz, most of P, T and wander below, most of muscle above."""
+BAND_SD_HZ = 5.5
+"""Width of the band as the standard deviation of its Gaussian: -8 dB at 5 Hz, -3 dB at 10.4 and 19.6 Hz."""
+BAND_REACH = 12
+"""Samples at ``RATE_HZ`` that the band's taps reach to either side (3.3 standard deviations of its envelope in time)."""
+
+PAD = 16
+"""Samples before and after a lead at the working rate; at least ``BAND_REACH``."""
+
+
+class Resampler(NamedTuple):
+    """A polyphase low-pass between a record's rate and ``RATE_HZ``: ``taps`` (phase, tap) int16, ``TAP_ONE`` to 1."""
+
+    up: int
+    down: int
+    reach: int
+    taps: Array
+
+
+@lru_cache(maxsize=64)
+def resampler(sampling_frequency_hz: float, cutoff_hz: float, half_width_s: float) -> Resampler:
+    """Design the low-pass that takes a rate to ``RATE_HZ``: a Kaiser window (beta 5, as ``scipy.signal.resample_poly``).
+
+    Parameters
+    ----------
+    sampling_frequency_hz
+        Rate of the record; read to a thousandth of a hertz.
+    cutoff_hz
+        Where the response is -6 dB.
+    half_width_s
+        Time that the taps reach to either side.
+
+    Returns
+    -------
+    Resampler
+        Each phase sums to ``TAP_ONE`` exactly, so that an offset passes unchanged.
+
+    """
+    from scipy.signal import firwin
+
+    fs = Fraction(sampling_frequency_hz).limit_denominator(1000)
+    ratio = Fraction(125) / fs
+    up, down = ratio.numerator, ratio.denominator
+    half = round(half_width_s * float(max(fs, Fraction(125))) * up)
+    prototype = firwin(2 * half + 1, min(cutoff_hz, 0.45 * float(fs)), window=("kaiser", 5.0), fs=float(fs) * up) * up
+    reach = -(-half // up)
+    padded = np.zeros((up, -(-(2 * reach + 1) // 16) * 16))
+    offset = half + np.arange(up)[:, None] - up * np.arange(-reach, reach + 1)[None, :]
+    inside = (offset >= 0) & (offset <= 2 * half)
+    padded[:, : 2 * reach + 1][inside] = prototype[offset[inside]]
+    taps = np.rint(padded * TAP_ONE).astype(np.int64)
+    taps[np.arange(up), np.argmax(taps, axis=1)] += TAP_ONE - taps.sum(axis=1)
+    if np.abs(taps).sum(axis=1).max() >= 2 * TAP_ONE:
+        raise ValueError(f"low-pass at {cutoff_hz} Hz for {sampling_frequency_hz} Hz could overflow 32 bits: use wider taps")
+    return Resampler(up, down, reach, taps.astype(np.int16))
+
+
+def full_taps(design: Resampler) -> Array:
+    """Return a design's taps as ``scipy.signal.resample_poly(x, up, down, window=...)`` takes them (sum 1, odd length)."""
+    up, reach = design.up, design.reach
+    taps = np.zeros((2 * reach + 1) * up + up)
+    centre = (reach + 1) * up - 1
+    for phase in range(up):
+        position = centre + phase - up * np.arange(-reach, reach + 1)
+        inside = (position >= 0) & (position < taps.size)
+        taps[position[inside]] = design.taps[phase, : 2 * reach + 1][inside]
+    half = min(centre, taps.size - 1 - centre)
+    return taps[centre - half : centre + half + 1] / (TAP_ONE * up)
+
+
+@lru_cache(maxsize=1)
+def band_taps() -> tuple[Array, Array]:
+    """Return the band's even and odd taps, centre first: a Gaussian times cosine and sine (a Gabor pair), float32."""
+    time_s = np.arange(-BAND_REACH, BAND_REACH + 1) / RATE_HZ
+    bell = np.exp(-0.5 * (2 * np.pi * BAND_SD_HZ * time_s) ** 2)
+    even = bell * np.cos(2 * np.pi * BAND_HZ * time_s)
+    even -= bell * even.sum() / bell.sum()
+    odd = bell * np.sin(2 * np.pi * BAND_HZ * time_s)
+    gain = np.abs(np.sum(even * np.exp(-2j * np.pi * BAND_HZ * time_s)))
+    return (even / gain)[BAND_REACH:].astype(np.float32), (odd / gain)[BAND_REACH:].astype(np.float32)
+
+
+@kernel
+def dot(samples: Array, taps: Array) -> Any:
+    """Sum int16 products in int32: exact, and the processor's widest multiply-add."""
+    total = np.int32(0)
+    for k in range(taps.shape[0]):
+        total = np.int32(total + np.int32(samples[k]) * np.int32(taps[k]))
+    return total
+
+
+@kernel
+def sample_at(lead: Array, taps: Array, reach: int, first: int) -> Any:
+    """Return the filtered sample whose taps start at ``first``, in ``1 / TAP_ONE`` steps; the record's ends are held."""
+    if first >= 0 and first + taps.shape[0] <= lead.shape[0]:
+        return dot(lead[first : first + taps.shape[0]], taps)
+    total = np.int32(0)
+    for k in range(2 * reach + 1):
+        i = min(max(first + k, 0), lead.shape[0] - 1)
+        total = np.int32(total + np.int32(lead[i]) * np.int32(taps[k]))
+    return total
+
+
+@kernel
+def fill_gaps(lead: Array) -> Array:
+    """Return the lead with missing samples held at the last known one; the lead itself if none is missing."""
+    lowest = np.int16(0)
+    for i in range(lead.shape[0]):
+        lowest = min(lowest, lead[i])
+    if lowest != MISSING:
+        return lead
+    filled = lead.copy()
+    known = 0
+    while known < lead.shape[0] and lead[known] == MISSING:
+        known += 1
+    last = lead[known] if known < lead.shape[0] else np.int16(0)
+    for i in range(lead.shape[0]):
+        if lead[i] == MISSING:
+            filled[i] = last
+        else:
+            last = lead[i]
+    return filled
+
+
+@kernel
+def resample(lead: Array, taps: Array, up: int, down: int, reach: int, offset: float, step: float, out: Array) -> None:
+    """Write a lead at ``RATE_HZ`` into ``out`` float32: (filtered - offset) x step, gain applied here and only here."""
+    i, phase = 0, 0
+    whole, part = down // up, down % up
+    scale, zero = np.float32(step / TAP_ONE), np.float32(offset * step)
+    for j in range(out.shape[0]):
+        out[j] = np.float32(sample_at(lead, taps[phase], reach, i - reach)) * scale - zero
+        i += whole
+        phase += part
+        if phase >= up:
+            phase -= up
+            i += 1
+
+
+@kernel
+def add_pair(c: Any, d: Any, after: Array, before: Array, even: Array, odd: Array) -> None:
+    """Add one tap's share of both filters."""
+    for j in range(even.shape[0]):
+        even[j] += c * (after[j] + before[j])
+        odd[j] += d * (after[j] - before[j])
+
+
+@kernel
+def band(padded: Array, even_taps: Array, odd_taps: Array, even: Array, envelope: Array) -> None:
+    """Filter a lead (padded by ``PAD`` on both sides) to its band and that band's envelope, both zero phase."""
+    for start in range(0, even.shape[0], 512):
+        n = min(512, even.shape[0] - start)
+        o = start + PAD
+        e, q, x = even[start : start + n], envelope[start : start + n], padded[o : o + n]
+        for j in range(n):
+            e[j] = even_taps[0] * x[j]
+            q[j] = np.float32(0)
+        for k in range(1, even_taps.shape[0]):
+            add_pair(even_taps[k], odd_taps[k], padded[o + k : o + k + n], padded[o - k : o - k + n], e, q)
+        for j in range(n):
+            q[j] = np.sqrt(e[j] * e[j] + q[j] * q[j])
+
+
+@kernel
+def typical_qrs(envelope: Array, block: int, n_blocks: int) -> Array:
+    """Return each block's typical QRS: the median maximum of the blocks around it."""
+    n = max(1, (envelope.shape[0] + block // 2) // block)
+    highest = np.zeros(n, np.float32)
+    for i in range(n):
+        stop = envelope.shape[0] if i == n - 1 else (i + 1) * block
+        top = np.float32(0)
+        part = envelope[i * block : stop]
+        for j in range(part.shape[0]):
+            top = max(top, part[j])
+        highest[i] = top
+    typical = np.empty(n, np.float32)
+    for i in range(n):
+        low, high = max(0, min(i - n_blocks, n - 2 * n_blocks - 1)), min(n, max(i + n_blocks + 1, 2 * n_blocks + 1))
+        ordered = np.sort(highest[low:high])
+        typical[i] = ordered[(high - low) // 2]
+    return typical
+
+
+@kernel
+def mean_level(envelope: Array, typical: Array, block: int) -> Array:
+    """Return each block's mean envelope over its typical QRS: 0.1-0.2 where beats stand alone, near 0.5 in noise."""
+    n = typical.shape[0]
+    level = np.empty(n, np.float32)
+    for i in range(n):
+        stop = envelope.shape[0] if i == n - 1 else (i + 1) * block
+        part = envelope[i * block : stop]
+        top, total = np.float32(1.5) * typical[i], 0.0
+        for j in range(part.shape[0]):
+            total += min(part[j], top)
+        level[i] = total / max(np.float32(1e-9), typical[i] * max(1, part.shape[0]))
+    return level
+
+
+@kernel
+def votes(level: Array, typical: Array, rules: Rules) -> Array:
+    """Return each lead's weight in each block, summing to 1 over leads, or to 0 where no lead carries a signal."""
+    n_leads, n = level.shape
+    weight = np.zeros((n_leads, n), np.float32)
+    for i in range(n):
+        total = 0.0
+        low, high = max(0, i - 1), min(n, i + 2)
+        for lead in range(n_leads):
+            if typical[lead, i] > rules.floor_mv:
+                mean = 0.0
+                for b in range(low, high):
+                    mean += level[lead, b]
+                weight[lead, i] = max(0.02, 1.0 - mean / (high - low) / rules.noise) ** rules.noise_power
+                total += weight[lead, i]
+        for lead in range(n_leads):
+            weight[lead, i] /= max(1e-9, total)
+    return weight
+
+
+@kernel
+def fuse(envelope: Array, weight: Array, typical: Array, block: int, fused: Array) -> None:
+    """Add the leads' envelopes, each over its typical QRS and by its vote."""
+    n = typical.shape[1]
+    for i in range(n):
+        stop = fused.shape[0] if i == n - 1 else (i + 1) * block
+        part = fused[i * block : stop]
+        part[:] = np.float32(0)
+        for lead in range(envelope.shape[0]):
+            if weight[lead, i] > 0:
+                gain = weight[lead, i] / typical[lead, i]
+                own = envelope[lead, i * block : stop]
+                for j in range(part.shape[0]):
+                    part[j] += gain * own[j]
+
+
+@kernel
+def find_candidates(fused: Array, threshold: float, separation: int, position: Array, amplitude: Array) -> int:
+    """Write local maxima above ``threshold``, the larger of two that are too close; return how many."""
+    n = 0
+    limit = np.float32(threshold)
+    for j in range(1, fused.shape[0] - 1):
+        value = fused[j]
+        if value > limit and value > fused[j - 1] and value >= fused[j + 1]:
+            if n > 0 and j - position[n - 1] < separation:
+                if value > amplitude[n - 1]:
+                    position[n - 1], amplitude[n - 1] = j, value
+            else:
+                position[n], amplitude[n] = j, value
+                n += 1
+    return n
+
+
+@kernel
+def interval_cost(gap_s: float, local_s: float, first: float, second: float, rules: Rules) -> float:
+    """Return what an interval between two candidates of given amplitudes costs."""
+    cost = 0.0
+    if gap_s < rules.early_s:
+        cost += rules.early_cost * (rules.early_s - gap_s) / (rules.early_s - rules.refractory_s)
+        if second < rules.unequal * first or first < rules.unequal * second:
+            cost += rules.early_cost
+    relative = gap_s / (local_s if local_s > 0 else 0.9)
+    if relative > rules.late:
+        cost += min(rules.late_cost, rules.late_slope * math.log(relative / rules.late))
+    if local_s > 0 and relative < rules.short:
+        cost += rules.short_cost * (rules.short - relative)
+    return cost
+
+
+@kernel
+def best_sequence(position: Array, amplitude: Array, local_s: Array, rules: Rules, chosen: Array) -> int:
+    """Choose the candidates whose amplitudes, less what the intervals between them cost, sum highest; return how many."""
+    n = position.shape[0]
+    score, highest = np.empty(n), np.empty(n)
+    before, highest_at = np.empty(n, np.int64), np.empty(n, np.int64)
+    for j in range(n):
+        best, best_at = -min(rules.late_cost, rules.late_slope * max(0.0, position[j] / RATE_HZ - rules.late)), -1
+        i = j - 1
+        while i >= 0:
+            gap_s = (position[j] - position[i]) / RATE_HZ
+            if gap_s > 3.0:
+                if highest[i] - rules.late_cost > best:
+                    best, best_at = highest[i] - rules.late_cost, highest_at[i]
+                break
+            if gap_s >= rules.refractory_s and score[i] > best:
+                value = score[i] - interval_cost(gap_s, local_s[j], amplitude[i], amplitude[j], rules)
+                if value > best:
+                    best, best_at = value, i
+            i -= 1
+        score[j] = best + min(amplitude[j], rules.cap) - rules.theta
+        before[j] = best_at
+        highest[j], highest_at[j] = score[j], j
+        if j > 0 and highest[j - 1] > score[j]:
+            highest[j], highest_at[j] = highest[j - 1], highest_at[j - 1]
+    return trace_back(position, score, before, rules, chosen)
+
+
+@kernel
+def trace_back(position: Array, score: Array, before: Array, rules: Rules, chosen: Array) -> int:
+    """Write the best sequence's candidates in order; return how many."""
+    best, at = 0.0, -1
+    for i in range(position.shape[0]):
+        rest_s = (position[-1] - position[i]) / RATE_HZ
+        late = math.log(rest_s / rules.late) if rest_s > rules.late else 0.0
+        value = score[i] - min(rules.late_cost, rules.late_slope * late)
+        if value > best:
+            best, at = value, i
+    n = 0
+    while at >= 0:
+        chosen[n] = at
+        n += 1
+        at = before[at]
+    chosen[:n] = chosen[:n][::-1].copy()
+    return n
+
+
+@kernel
+def neighbours(position: Array, amplitude: Array, chosen: Array, local_s: Array, local_amplitude: Array) -> None:
+    """Write, for each candidate, the median interval and amplitude of the ten chosen beats around it."""
+    n, after = chosen.shape[0], 0
+    for j in range(position.shape[0]):
+        while after < n and position[chosen[after]] < position[j]:
+            after += 1
+        low, high = max(0, min(after - 5, n - 10)), min(n, max(after + 5, 10))
+        near = chosen[low:high]
+        local_s[j] = np.median(np.diff(position[near])) / RATE_HZ if high - low >= 4 else 0.0
+        local_amplitude[j] = max(0.3, np.median(amplitude[near])) if high > low else 1.0
+
+
+@kernel
+def decide(fused: Array, rules: Rules) -> tuple[Array, Array]:
+    """Return position (samples at ``RATE_HZ``) and amplitude of every beat: three rounds, each knowing its neighbours."""
+    position, amplitude = np.empty(fused.shape[0] // 2 + 2, np.int64), np.empty(fused.shape[0] // 2 + 2)
+    n = find_candidates(fused, rules.threshold, int(rules.separation_s * RATE_HZ), position, amplitude)
+    position, amplitude = position[:n], amplitude[:n]
+    local_s, local_amplitude, chosen = np.zeros(n), np.ones(n), np.empty(n, np.int64)
+    m = best_sequence(position, amplitude, local_s, rules, chosen) if n > 0 else 0
+    for _ in range(2):
+        if m > 0:
+            neighbours(position, amplitude, chosen[:m], local_s, local_amplitude)
+            m = best_sequence(position, amplitude / local_amplitude**rules.adapt, local_s, rules, chosen)
+    return position[chosen[:m]], amplitude[chosen[:m]]
+
+
+@kernel
+def summit(curve: Array, centre: int) -> Any:
+    """Return the place of a maximum between samples, by the parabola through it and its two neighbours."""
+    bend = curve[centre - 1] - 2 * curve[centre] + curve[centre + 1]
+    shift = np.float64(0) if bend >= 0 else 0.5 * np.float64(curve[centre - 1] - curve[centre + 1]) / np.float64(bend)
+    return centre + min(0.5, max(-0.5, shift))
+
+
+@kernel
+def place(even: Array, gain: Array, position: Array, reach: int) -> Array:
+    """Return where R is, in samples at ``RATE_HZ`` with fractions: the summit of the leads' weighted sum in the band.
+
+    ``gain`` (lead) is fixed for the record, each lead turned so that its usual QRS is positive; only where a beat's
+    opposite swing is half as large again (an aberrant beat) is R placed on that.
+    """
+    n, width = position.shape[0], 2 * reach + 3
+    placed = np.empty(n)
+    curve = np.empty(width)
+    for i in range(n):
+        first = min(max(0, position[i] - reach - 1), even.shape[1] - width)
+        curve[:] = 0.0
+        for lead in range(even.shape[0]):
+            if gain[lead] != 0:
+                for j in range(width):
+                    curve[j] += gain[lead] * even[lead, first + j]
+        up, down = 1 + np.argmax(curve[1:-1]), 1 + np.argmin(curve[1:-1])
+        if -curve[down] > 1.5 * curve[up]:
+            curve = -curve
+            up = down
+        placed[i] = first + summit(curve, up)
+    return placed
+
+
+@kernel
+def polarity(even: Array, position: Array, reach: int) -> Array:
+    """Return +1 or -1 for each lead: the direction of its usual QRS in the band."""
+    sign = np.ones(even.shape[0])
+    for lead in range(even.shape[0]):
+        balance = 0.0
+        for i in range(position.shape[0]):
+            part = even[lead, max(0, position[i] - reach) : position[i] + reach + 1]
+            balance += np.max(part) + np.min(part)
+        if balance < 0:
+            sign[lead] = -1.0
+    return sign
+
+
+@kernel
+def find_beats(
+    signal: Array, n: int, use: Array, offset: Array, step: Array, taps: Array, up: int, down: int, reach: int,
+    even_taps: Array, odd_taps: Array, rules: Rules,
+) -> tuple[Array, Array, Array, Array]:  # fmt: skip
+    """Find the beats of a record on all its usable leads.
+
+    Parameters
+    ----------
+    signal : (lead, sample) int16
+    n
+        Samples that belong to the record.
+    use : (lead,) bool
+    offset, step : (lead,) float64
+        Baseline in ADC units, mV per ADC unit.
+    taps, up, down, reach
+        A ``Resampler``.
+
+    Returns
+    -------
+    placed : (beat,) float64
+        Where R is, in samples at ``RATE_HZ``.
+    amplitude : (beat,) float64
+        Relative to the typical QRS.
+    level : (beat,) float64
+        Mean level of the fused envelope in the second around the beat: high in noise.
+    vote : (lead,) float64
+        Mean weight of each used lead.
+
+    """
+    n_out, n_used, row = -(-n * up // down), np.sum(use), 0
+    even, envelope = np.empty((n_used, n_out), np.float32), np.empty((n_used, n_out), np.float32)
+    padded = np.empty(n_out + 2 * PAD, np.float32)
+    block = int(rules.block_s * RATE_HZ)
+    n_block = max(1, (n_out + block // 2) // block)
+    typical, level = np.empty((n_used, n_block), np.float32), np.empty((n_used, n_block), np.float32)
+    for lead in range(signal.shape[0]):
+        if use[lead]:
+            resample(fill_gaps(signal[lead, :n]), taps, up, down, reach, offset[lead], step[lead], padded[PAD : PAD + n_out])
+            padded[:PAD] = padded[PAD]
+            padded[PAD + n_out :] = padded[PAD + n_out - 1]
+            band(padded, even_taps, odd_taps, even[row], envelope[row])
+            typical[row] = typical_qrs(envelope[row], block, rules.n_blocks)
+            level[row] = mean_level(envelope[row], typical[row], block)
+            row += 1
+    weight = votes(level, typical, rules)
+    fused = padded[:n_out]
+    fuse(envelope, weight, typical, block, fused)
+    position, amplitude = decide(fused, rules)
+    vote, gain = np.zeros(n_used), np.zeros(n_used)
+    for lead in range(n_used):
+        vote[lead] = np.mean(weight[lead])
+        gain[lead] = vote[lead] / max(1e-9, np.median(typical[lead]))
+    placed = place(even, gain * polarity(even, position, 8), position, 8) if n_out > 32 else position * 1.0
+    return placed, amplitude, noise_around(fused, position), vote
+
+
+@kernel
+def noise_around(fused: Array, position: Array) -> Array:
+    """Return each beat's mean fused envelope within half a second, the QRS itself (80 ms to either side) left out."""
+    mean = np.zeros(position.shape[0])
+    for i in range(position.shape[0]):
+        low, high = max(0, position[i] - 62), min(fused.shape[0], position[i] + 63)
+        total, count = 0.0, 0
+        for j in range(low, high):
+            if abs(j - position[i]) > 10:
+                total += min(fused[j], np.float32(1.5))
+                count += 1
+        mean[i] = total / max(1, count)
+    return mean

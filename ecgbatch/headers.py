@@ -1,0 +1,405 @@
+"""WFDB headers read strictly: the whole grammar of header(5), anchored, with a stable code for each refusal."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from functools import lru_cache
+from types import MappingProxyType
+from typing import NamedTuple
+
+from ecgbatch.terms import LEADS
+
+REASONS = MappingProxyType(
+    {
+        "BAD_RECORD_NAME": "the record's name cannot be used safely",
+        "PATH_ESCAPE": "the record's name leaves the archive",
+        "REMOTE_NAME": "the record's name is an address, not a file",
+        "LISTED_MISSING": "RECORDS lists it, its header is not there",
+        "COMPRESSED_UNSUPPORTED": "only a gzip-compressed copy of the file is there",
+        "NOT_REGULAR_FILE": "a folder, pipe, socket or device instead of a file",
+        "SYMLINK_ESCAPE": "a link that leaves the archive, or a loop of links",
+        "UNREADABLE_FILE": "the operating system refuses to read the file",
+        "CHANGED_WHILE_READING": "the file changed between inspection and reading",
+        "HEADER_TOO_BIG": "the header file is larger than any header",
+        "HEADER_LIMIT": "the header states or holds more than any ECG has",
+        "LINE_TOO_LONG": "a line is longer than any header line",
+        "HEADER_EMPTY": "the header has no record line",
+        "HEADER_ENCODING": "the header is not text in UTF-8 or Latin-1",
+        "HEADER_SYNTAX": "a line does not follow the grammar of header(5)",
+        "HEADER_TRUNCATED": "the header ends in the middle",
+        "NSIG_ZERO": "the header states no signals",
+        "NSIG_MISMATCH": "the header states another number of signals than it describes",
+        "FS_INVALID": "the sampling frequency is absent or impossible",
+        "LENGTH_INVALID": "the number of samples is zero or not a number",
+        "LENGTH_UNVERIFIABLE": "no length is stated and no checksum can confirm the one inferred",
+        "TOO_LONG": "more samples than the files could hold or a machine could read",
+        "GAIN_INVALID": "the gain is negative, not a number or impossible",
+        "BASELINE_INVALID": "the baseline does not fit 32 bits",
+        "BAD_FILE_NAME": "a signal file's name leaves the folder or cannot be used safely",
+        "FMT_UNSUPPORTED": "a signal format that WFDB does not have",
+        "FMT_MIXED": "one signal file is described with two formats or offsets",
+        "FILES_INTERLEAVED": "signals of one file are not listed together",
+        "LEADS_UNNAMED": "a lead without a name",
+        "LEADS_DUPLICATE": "two leads with one name",
+        "LEADS_MISSING": "a signal file other than the first is missing; the other leads are used",
+        "DAT_MISSING": "the first signal file is missing",
+        "DAT_EMPTY": "a signal file is empty",
+        "DAT_TRUNCATED": "a signal file is shorter than the header requires",
+        "GZIP_CONTENT": "a signal file is gzip-compressed inside",
+        "CHECKSUM_MISMATCH": "the samples are not those that the header's checksum was made of",
+        "INIT_MISMATCH": "the first samples are not those that the header states",
+        "RANGE": "a sample does not fit 16 bits",
+        "DECODER_FAILED": "the signal file cannot be decoded",
+        "DECODER_LIMIT": "decoding exceeded its time or memory",
+        "SEGMENT_MISSING": "a segment's header or signals cannot be used",
+        "SEGMENT_CYCLE": "a record that contains itself",
+        "SEGMENT_LIMIT": "segments inside segments, or more than any record has",
+        "SEGMENT_MISMATCH": "segments that do not fit each other or the record",
+    }
+)
+"""Code to meaning. What an operator can do about each: ``docs/reason-codes.md``. Codes are never renamed or reused."""
+
+WARNINGS = MappingProxyType(
+    {
+        "CASE_MISMATCH": "a file name differs from the header's in upper and lower case",
+        "CHECKSUM_UNVERIFIED": "the header has no valid checksum for some or all leads",
+        "DAT_TRAILING_BYTES": "a signal file is longer than the header requires; the rest is ignored",
+        "DATE_UNPARSED": "the start time or date cannot be read; it is not used",
+        "FRAMES_AVERAGED": "several samples a frame were averaged to the frame rate",
+        "GAIN_DEFAULTED": "the header states no gain; 200 adu per mV assumed, amplitude not to be trusted",
+        "GAPS": "some samples are missing",
+        "HEADER_BOM": "the header begins with a byte order mark",
+        "HEADER_CONTROL_CHARS": "control characters were removed from comments or lead names",
+        "HEADER_NO_FINAL_NEWLINE": "the header does not end with a newline: comments may be cut",
+        "INIT_DIFFERS": "a few leads begin with another sample than the header states",
+        "LENGTH_INFERRED": "the number of samples was inferred from the file size and confirmed by checksums",
+        "NON_ASCII": "the header is not pure ASCII",
+        "RECORD_NAME_MISMATCH": "the header names another record than its file name",
+        "SKEW_APPLIED": "leads were shifted by the skew that the header states",
+        "UNITS_UNKNOWN": "a lead's units are not volts; its amplitude is not in mV",
+    }
+)
+"""Code to meaning: remarks about a record that is used all the same."""
+
+MAX_HEADER_BYTES = 1 << 20
+"""PTB's longest header is 4 kB; a record of 256 signals with long comments stays far below."""
+MAX_LINES = 20_000
+MAX_LINE_CHARACTERS = 4096
+"""header(5) allows 255; published comments are longer."""
+MAX_SIGNALS = 256
+MAX_SEGMENTS = 10_000
+MAX_FRAME_SAMPLES = 4096
+FS_RANGE_HZ = (10.0, 20_000.0)
+"""Below, no QRS complex survives; above, no ECG recorder exists, and a length was read as a rate."""
+GAIN_RANGE = (1e-2, 1e8)
+"""adu per mV: one step of 100 mV to one of 10 pV."""
+DEFAULT_GAIN = 200.0
+"""adu per mV where none is stated: header(5), DEFGAIN of wfdb.h."""
+FORMATS = frozenset({8, 16, 24, 32, 61, 80, 160, 212, 310, 311, 508, 516, 524})
+"""Formats of signal(5)."""
+NULL_FILE = "~"
+"""The file name of a layout segment's signals: header(5)."""
+
+_MILLIVOLTS_PER_UNIT = MappingProxyType({"v": 1e3, "mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "nv": 1e-6})
+
+
+class UnreadableRecord(ValueError):
+    """A record that cannot be used: a stable ``code`` of ``REASONS``, a ``detail`` for people, and its name."""
+
+    def __init__(self, code: str, detail: str, record_name: str = "") -> None:
+        assert code in REASONS, code
+        super().__init__(f"{record_name}: {code}: {detail}")
+        self.code, self.detail, self.record_name = code, detail, record_name
+
+    def __reduce__(self) -> tuple[type[UnreadableRecord], tuple[str, str, str]]:
+        return (UnreadableRecord, (self.code, self.detail, self.record_name))
+
+
+class SignalLine(NamedTuple):
+    """One signal specification line."""
+
+    file_name: str
+    fmt: int
+    samples_per_frame: int
+    skew: int
+    byte_offset: int
+    adc_gain: float
+    """adu per mV (adu per unit where the units are not volts)."""
+    baseline: int
+    is_millivolts: bool
+    initial_value: int | None
+    checksum: int | None
+    """Sum of the raw samples modulo 65536, 0-65535; None where the header states none."""
+    lead: str
+
+
+class Header(NamedTuple):
+    """A header that follows the grammar."""
+
+    name: str
+    sampling_frequency_hz: float
+    n_samples: int | None
+    signals: tuple[SignalLine, ...]
+    n_signals: int
+    segments: tuple[tuple[str, int], ...]
+    comments: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+_RECORD_NAME = re.compile(r"([-\w]{1,128})(?:/(\d{1,9}))?", re.ASCII)
+_FLOAT = r"(?:\d{1,12}(?:\.\d{0,12})?|\.\d{1,12})"
+_RATE = re.compile(rf"({_FLOAT})(?:/{_FLOAT}(?:\(-?{_FLOAT}\))?)?", re.ASCII)
+_COUNT = re.compile(r"\d{1,18}", re.ASCII)
+_TIME = re.compile(r"(?:(?:(\d{1,2}):)?([0-5]?\d):)?[0-5]?\d(?:\.\d{1,9})?", re.ASCII)
+_DATE = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})", re.ASCII)
+_SEGMENT = re.compile(r"([-\w]{1,128}|~)[ \t]+(\d{1,18})[ \t]*", re.ASCII)
+_FILE_NAME = re.compile(r"(?![-.]{1,2}\s)(?!~[^\s])([^\s/\\:]{1,255})", re.ASCII)
+_FORMAT = re.compile(r"(\d{1,4})(?:x(\d{1,9}))?(?::(\d{1,9}))?(?:\+(\d{1,18}))?", re.ASCII)
+_GAIN = re.compile(rf"([-+]?{_FLOAT}(?:[eE][-+]?\d{{1,3}})?)(?:\(([-+]?\d{{1,12}})\))?(?:/(\S{{1,32}}))?", re.ASCII)
+_SIGNAL = re.compile(
+    rf"[ \t]*{_FILE_NAME.pattern}[ \t]+{_FORMAT.pattern}"
+    rf"(?:[ \t]+{_GAIN.pattern}(?:[ \t]+(\d{{1,3}})(?:[ \t]+([-+]?\d{{1,10}})(?:[ \t]+([-+]?\d{{1,10}})"
+    r"(?:[ \t]+([-+]?\d{1,5})(?:[ \t]+(\d{1,10})(?:[ \t]+(\S.*))?)?)?)?)?)?)?[ \t]*",
+    re.ASCII,
+)
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]")
+_LINE_END = re.compile(r"\r\n|\n|\r")
+_LEAD = re.compile(rf"(?:ecg[ _-]?)?(?:lead[ _-]?)?({'|'.join(LEADS)})(?:[ _-]?\(?ecg\)?)?", re.IGNORECASE | re.ASCII)
+_LEAD_NAMES = MappingProxyType({lead.lower(): lead for lead in LEADS})
+
+
+def parse_header(content: bytes, record_name: str) -> Header:
+    """Parse a header file: the whole grammar, nothing ignored, nothing guessed.
+
+    Parameters
+    ----------
+    content
+        The bytes of the file: UTF-8 or Latin-1, with or without a byte order mark, lines ended by LF, CRLF or CR.
+    record_name
+        Name below the archive; only its last part is compared with the name that the header states.
+
+    Returns
+    -------
+    Header
+        Gains in adu per mV, checksums modulo 65536, leads by their canonical names (``canonical_lead``).
+
+    Raises
+    ------
+    UnreadableRecord
+        The only exception, whatever the bytes are. Its code says which rule was broken, its detail where.
+
+    """
+    try:
+        return _parse(content, record_name)
+    except UnreadableRecord as error:
+        raise UnreadableRecord(error.code, error.detail, record_name) from None
+
+
+@lru_cache(maxsize=1024)
+def canonical_lead(description: str) -> str:
+    """Return the lead's name: one of ``LEADS`` whatever its case or a ``Lead``/``ECG`` around it, others as they are.
+
+    ``MLII`` stays ``MLII``: a modified limb lead is another lead than II. White space becomes ``_``.
+    """
+    name = _CONTROL.sub("", description).strip()
+    match = _LEAD.fullmatch(name)
+    return _LEAD_NAMES[match[1].lower()] if match else "_".join(name.split())[:64]
+
+
+def _parse(content: bytes, record_name: str) -> Header:
+    warnings: set[str] = set()
+    text = _decoded(content, warnings)
+    lines = [line for line in _LINE_END.split(text) if line.strip(" \t")]
+    if len(max(lines, key=len, default="")) > MAX_LINE_CHARACTERS:
+        raise UnreadableRecord("LINE_TOO_LONG", f"a line of over {MAX_LINE_CHARACTERS} characters; header(5) allows 255")
+    if _CONTROL.search(text):
+        warnings.add("HEADER_CONTROL_CHARS")
+    described = [line for line in lines if not line.lstrip(" \t").startswith("#")]
+    if not described:
+        raise UnreadableRecord("HEADER_EMPTY", "expected a record line, found none; fetch the header again")
+    comments = tuple(_comment(line) for line in lines if line.lstrip(" \t").startswith("#"))
+    if not text.endswith(("\n", "\r")):
+        warnings.add("HEADER_NO_FINAL_NEWLINE")
+    record_line, *rest = described
+    name, n_segments, n_signals, fields = _record_line(record_line, warnings)
+    _check_counts(n_segments, n_signals, len(rest), "HEADER_NO_FINAL_NEWLINE" in warnings)
+    fs, n_samples = _rate(fields), _length(fields)
+    if name != record_name.rpartition("/")[2]:
+        warnings.add("RECORD_NAME_MISMATCH")
+    segments = tuple(_segment_line(line, number) for number, line in enumerate(rest, 1)) if n_segments is not None else ()
+    signals = () if n_segments is not None else tuple(_signal_line(line, i, warnings) for i, line in enumerate(rest, 1))
+    if signals:
+        _check_leads([signal.lead for signal in signals])
+    return Header(name, fs, n_samples, signals, n_signals, segments, comments, tuple(sorted(warnings)))
+
+
+def _decoded(content: bytes, warnings: set[str]) -> str:
+    if len(content) > MAX_HEADER_BYTES:
+        raise UnreadableRecord("HEADER_TOO_BIG", f"{len(content)} bytes; a header has at most {MAX_HEADER_BYTES}")
+    if content.startswith(b"\xef\xbb\xbf"):
+        content = content[3:]
+        warnings.add("HEADER_BOM")
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content[:64]:
+        raise UnreadableRecord("HEADER_ENCODING", "expected text in UTF-8 or Latin-1, found UTF-16 or binary; convert the header")
+    if content.count(b"\n") + content.count(b"\r") > MAX_LINES:
+        raise UnreadableRecord("HEADER_LIMIT", f"more than {MAX_LINES} lines")
+    if content.isascii():
+        return content.decode("ascii")
+    warnings.add("NON_ASCII")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def _comment(line: str) -> str:
+    return _CONTROL.sub("", line).strip(" \t").lstrip("#").strip()
+
+
+def _record_line(line: str, warnings: set[str]) -> tuple[str, int | None, int, list[str]]:
+    if _CONTROL.search(line):
+        raise UnreadableRecord("HEADER_SYNTAX", "control characters in the record line")
+    name, *fields = re.split(r"[ \t]+", line.strip(" \t"))
+    match = _RECORD_NAME.fullmatch(name)
+    if match is None:
+        raise UnreadableRecord(
+            "BAD_RECORD_NAME", f"the header names its record {name[:80]!r}; letters, digits, _ and - are allowed"
+        )
+    if not fields or not _COUNT.fullmatch(fields[0]):
+        raise UnreadableRecord("HEADER_SYNTAX", f"expected 'name n_signals rate n_samples', found {line[:80]!r}")
+    if len(fields) > 5:
+        raise UnreadableRecord("HEADER_SYNTAX", f"record line: unexpected {' '.join(fields[5:])[:80]!r} after the date")
+    time, date = (fields[3:] + ["0", "1/1/2000"][max(0, len(fields) - 3) :])[:2]
+    if not _is_time(time) or not _is_date(date):
+        warnings.add("DATE_UNPARSED")
+    return match[1], None if match[2] is None else int(match[2]), int(fields[0]), fields[1:]
+
+
+def _is_time(text: str) -> bool:
+    match = _TIME.fullmatch(text)
+    return match is not None and int(match[1] or 0) < 24
+
+
+def _is_date(text: str) -> bool:
+    match = _DATE.fullmatch(text)
+    try:
+        return match is not None and bool(datetime.date(int(match[3]), int(match[2]), int(match[1])))
+    except ValueError:
+        return False
+
+
+def _check_counts(n_segments: int | None, n_signals: int, n_lines: int, cut: bool) -> None:
+    if n_signals == 0:
+        raise UnreadableRecord("NSIG_ZERO", "the record line states 0 signals")
+    if n_signals > MAX_SIGNALS:
+        raise UnreadableRecord("HEADER_LIMIT", f"{n_signals} signals stated; at most {MAX_SIGNALS} are read")
+    if n_segments is not None and not 1 <= n_segments <= MAX_SEGMENTS:
+        raise UnreadableRecord("SEGMENT_LIMIT", f"{n_segments} segments stated; 1 to {MAX_SEGMENTS} are read")
+    expected = n_signals if n_segments is None else n_segments
+    if n_lines < expected and cut:
+        raise UnreadableRecord("HEADER_TRUNCATED", f"{n_lines} of {expected} lines, no final newline; fetch the header again")
+    if n_lines != expected:
+        code = "NSIG_MISMATCH" if n_segments is None else "SEGMENT_MISMATCH"
+        raise UnreadableRecord(code, f"the record line states {expected} signals or segments, {n_lines} lines follow")
+
+
+def _rate(fields: list[str]) -> float:
+    match = _RATE.fullmatch(fields[0]) if fields else None
+    low, high = FS_RANGE_HZ
+    if match is None or not low <= float(match[1]) <= high:
+        found = repr(fields[0][:40]) if fields else "none"
+        raise UnreadableRecord("FS_INVALID", f"expected a sampling frequency of {low:g} to {high:g} Hz, found {found}")
+    return float(match[1])
+
+
+def _length(fields: list[str]) -> int | None:
+    if len(fields) < 2:
+        return None
+    if not _COUNT.fullmatch(fields[1]) or int(fields[1]) == 0:
+        raise UnreadableRecord("LENGTH_INVALID", f"expected a number of samples, found {fields[1][:40]!r}")
+    return int(fields[1])
+
+
+def _segment_line(line: str, number: int) -> tuple[str, int]:
+    match = _SEGMENT.fullmatch(line.strip(" \t"))
+    if match is None:
+        raise UnreadableRecord("HEADER_SYNTAX", f"segment line {number}: expected 'name n_samples', found {line[:80]!r}")
+    return match[1], int(match[2])
+
+
+def _signal_line(line: str, number: int, warnings: set[str]) -> SignalLine:
+    match = _SIGNAL.fullmatch(line)
+    if match is None:
+        raise _what_is_wrong(line, number)
+    name, fmt, per_frame, skew, offset, gain, baseline, units, _, zero, initial, checksum, _, description = match.groups()
+    where = f"signal line {number}"
+    if _CONTROL.search(line, 0, match.start(14) if description else len(line)):
+        raise UnreadableRecord("HEADER_SYNTAX", f"{where}: control characters")
+    n_per_frame = 1 if per_frame is None else int(per_frame)
+    number_of_format = int(fmt)
+    known = number_of_format in FORMATS or (number_of_format == 0 and name == NULL_FILE)
+    if not known or fmt != str(number_of_format):
+        raise UnreadableRecord("FMT_UNSUPPORTED", f"{where}: format {fmt}; WFDB has {sorted(FORMATS)}")
+    if not 1 <= n_per_frame <= MAX_FRAME_SAMPLES:
+        raise UnreadableRecord("HEADER_LIMIT", f"{where}: {n_per_frame} samples a frame; 1 to {MAX_FRAME_SAMPLES} are read")
+    level = int(zero or 0) if baseline is None else int(baseline)
+    if not -(2**31) <= level < 2**31:
+        raise UnreadableRecord("BASELINE_INVALID", f"{where}: baseline {level} does not fit 32 bits")
+    adc_gain, is_millivolts, warning = _gain(gain, units)
+    if adc_gain is None:
+        raise UnreadableRecord("GAIN_INVALID", f"{where}: gain {gain}/{units or 'mV'}; expected {GAIN_RANGE} adu per mV")
+    if warning:
+        warnings.add(warning)
+    return SignalLine(
+        name,
+        number_of_format,
+        n_per_frame,
+        int(skew or 0),
+        int(offset or 0),
+        adc_gain,
+        level,
+        is_millivolts,
+        None if initial is None else int(initial),
+        None if checksum is None else int(checksum) % 65536,
+        canonical_lead(description or ""),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _gain(text: str | None, units: str | None) -> tuple[float | None, bool, str]:
+    """Return adu per mV (None where impossible; negative would be a guess), whether units are volts, and a warning."""
+    gain = float(text or 0)
+    millivolts = _MILLIVOLTS_PER_UNIT.get((units or "mV").lower())
+    if gain == 0 and not (text or "").strip("+0.eE"):
+        return DEFAULT_GAIN, False, "GAIN_DEFAULTED"
+    per_millivolt = gain / (millivolts or 1.0)
+    is_possible = GAIN_RANGE[0] <= per_millivolt <= GAIN_RANGE[1]
+    return per_millivolt if is_possible else None, millivolts is not None, "" if millivolts else "UNITS_UNKNOWN"
+
+
+def _what_is_wrong(line: str, number: int) -> UnreadableRecord:
+    """Return the error of a signal line that does not match, naming its first wrong field."""
+    fields = re.split(r"[ \t]+", line.strip(" \t"), maxsplit=8)
+    where = f"signal line {number}"
+    if not _FILE_NAME.fullmatch(fields[0] + " ", 0, len(fields[0])) or fields[0] in {"-", ".", "..", "--", "-.", ".-"}:
+        return UnreadableRecord("BAD_FILE_NAME", f"{where}: file name {fields[0][:80]!r}; expected a name in the header's folder")
+    if len(fields) < 2 or not _FORMAT.fullmatch(fields[1]):
+        found = repr(fields[1][:40]) if len(fields) > 1 else "nothing"
+        code = "FMT_UNSUPPORTED" if len(fields) > 1 else "HEADER_SYNTAX"
+        return UnreadableRecord(code, f"{where}: expected a format, found {found}")
+    if len(fields) > 2 and not _GAIN.fullmatch(fields[2]):
+        return UnreadableRecord("GAIN_INVALID", f"{where}: expected gain(baseline)/units, found {fields[2][:40]!r}")
+    names = ("ADC resolution", "ADC zero", "initial value", "checksum", "block size")
+    wrong = (
+        f"{n} {v[:40]!r}" for n, v in zip(names, fields[3:8], strict=False) if not re.fullmatch(r"[-+]?\d{1,10}", v, re.ASCII)
+    )
+    return UnreadableRecord("HEADER_SYNTAX", f"{where}: expected a number as {next(wrong, 'each field')}")
+
+
+def _check_leads(leads: list[str]) -> None:
+    if "" in leads:
+        raise UnreadableRecord("LEADS_UNNAMED", f"signal line {leads.index('') + 1} names no lead; add the name to the header")
+    if len(set(leads)) < len(leads):
+        doubles = sorted({lead for lead in leads if leads.count(lead) > 1})
+        raise UnreadableRecord("LEADS_DUPLICATE", f"named more than once: {', '.join(doubles)}; correct the header")

@@ -1,0 +1,435 @@
+"""What can be said about a record before a single sample is read: names, files, sizes, arithmetic."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from ecgbatch.headers import MAX_HEADER_BYTES, NULL_FILE, Header, SignalLine, UnreadableRecord, parse_header
+from ecgbatch.terms import STATUS, lead_order
+
+MAX_RECORD_SAMPLES = 1 << 31
+"""Samples of all leads together: 4 GiB as int16; 24 h of 15 leads at 1000 Hz have 1.3e9."""
+FREE_SAMPLES, SAMPLES_PER_BYTE = 1 << 26, 64
+"""Compressed files and gaps may promise ``FREE_SAMPLES``, or this many samples for each byte that is there."""
+FLAC_FORMATS = frozenset({508, 516, 524})
+_BITS = {8: 8, 16: 16, 24: 24, 32: 32, 61: 16, 80: 8, 160: 16, 212: 12}
+_BAD_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|::")
+
+
+class SignalFile(NamedTuple):
+    """One signal file of a record as the header describes it and as the disk has it."""
+
+    name: str
+    path: str
+    n_bytes: int
+    """-1 where the file is missing."""
+    mtime_ns: int
+    fmt: int
+    byte_offset: int
+    signals: tuple[int, ...]
+    """Numbers of its signal lines, 0-based."""
+
+
+class Inspection(NamedTuple):
+    """Everything known about a record without its samples; ``status`` 2 (set aside) has a reason and a detail."""
+
+    record_name: str
+    header: Header | None
+    header_bytes: bytes
+    files: tuple[SignalFile, ...]
+    segments: tuple[tuple[int, Inspection | None], ...]
+    """Of a multi-segment record: samples and inspection of each segment; None is a gap."""
+    n_samples: int
+    n_bytes: int
+    leads: tuple[str, ...]
+    """Readable leads in canonical order."""
+    status: int
+    reason: str
+    status_detail: str
+    warnings: tuple[str, ...]
+
+
+def inspect_record(archive: str | Path, record_name: str) -> Inspection:
+    """Judge a record by its name, its header and the sizes of its files; no sample is read.
+
+    Parameters
+    ----------
+    archive
+        The archive's folder: no file outside it is opened, whatever names and links say.
+    record_name
+        Path of the header below it, without ``.hea``.
+
+    Returns
+    -------
+    Inspection
+        Whatever is wrong is in ``status``, ``reason`` and ``status_detail``: this function raises for no input.
+
+    """
+    return _inspect(os.path.realpath(archive), record_name, is_segment=False)
+
+
+def read_small_file(archive: str | Path, name: str, limit: int, too_big: str) -> bytes:
+    """Return the bytes of a text file of the archive.
+
+    Raises
+    ------
+    UnreadableRecord
+        ``LISTED_MISSING``, ``NOT_REGULAR_FILE``, ``SYMLINK_ESCAPE``, ``UNREADABLE_FILE`` or, above ``limit`` bytes, ``too_big``.
+
+    """
+    root = os.path.realpath(archive)
+    folder, _, base = name.rpartition("/")
+    return _read_file(root, _folder(root, folder), base, limit, too_big, set())
+
+
+def open_regular(path: str) -> tuple[int, os.stat_result]:
+    """Open a file for reading, and only a file: a pipe does not block, a link is not followed.
+
+    Raises
+    ------
+    UnreadableRecord
+        ``NOT_REGULAR_FILE`` or ``UNREADABLE_FILE``.
+
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise UnreadableRecord("UNREADABLE_FILE", f"{os.path.basename(path)}: {error.strerror}") from None  # noqa: PTH119
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(descriptor)
+        raise UnreadableRecord("NOT_REGULAR_FILE", f"{os.path.basename(path)} is not a regular file")  # noqa: PTH119
+    return descriptor, found
+
+
+def check_record_name(record_name: str) -> None:
+    """Refuse a record name that is an address, leaves the archive or cannot be stored.
+
+    Raises
+    ------
+    UnreadableRecord
+        ``REMOTE_NAME``, ``PATH_ESCAPE`` or ``BAD_RECORD_NAME``.
+
+    """
+    if "://" in record_name:
+        raise UnreadableRecord("REMOTE_NAME", f"{record_name[:80]!r} is an address; only files of the archive are read")
+    parts = record_name.split("/")
+    if record_name.startswith("/") or ".." in parts or "\\" in record_name:
+        raise UnreadableRecord("PATH_ESCAPE", f"{record_name[:80]!r} is not a path below the archive")
+    if not record_name or len(record_name) > 1024 or "" in parts or "." in parts or _BAD_NAME.search(record_name):
+        raise UnreadableRecord("BAD_RECORD_NAME", f"{record_name[:80]!r} is empty, too long or has forbidden characters")
+
+
+def _inspect(root: str, record_name: str, *, is_segment: bool) -> Inspection:
+    known = _Known()
+    try:
+        check_record_name(record_name)
+        _inspect_into(known, root, record_name, is_segment=is_segment)
+        return _judged(record_name, known)
+    except UnreadableRecord as error:
+        return _inspection(record_name, known, (), STATUS["set_aside"], error.code, error.detail)
+
+
+@dataclass
+class _Known:
+    """What an inspection has found so far: a refusal keeps it, so that a change of the files is noticed."""
+
+    header: Header | None = None
+    header_bytes: bytes = b""
+    n_bytes: int = 0
+    n_samples: int = 0
+    files: tuple[SignalFile, ...] = ()
+    segments: tuple[tuple[int, Inspection | None], ...] = ()
+    warnings: set[str] = field(default_factory=set)
+
+
+def _inspect_into(known: _Known, root: str, record_name: str, *, is_segment: bool) -> None:
+    parent, _, base = record_name.rpartition("/")
+    folder = _folder(root, parent)
+    known.header_bytes = _read_file(root, folder, f"{base}.hea", MAX_HEADER_BYTES, "HEADER_TOO_BIG", known.warnings)
+    known.n_bytes = len(known.header_bytes)
+    header = known.header = parse_header(known.header_bytes, record_name)
+    known.warnings.update(header.warnings)
+    if header.segments and is_segment:
+        raise UnreadableRecord("SEGMENT_LIMIT", "a segment that is itself a multi-segment record; one level is read")
+    if header.segments:
+        known.segments = _inspect_segments(root, record_name, header)
+        unique = {segment.record_name: segment.n_bytes for _, segment in known.segments if segment}
+        known.n_bytes += sum(unique.values())
+        known.n_samples = _judge_segments(header, known.segments, known.n_bytes)
+        return
+    if is_segment and all(signal.file_name == NULL_FILE for signal in header.signals):
+        return  # a layout: names and gains of leads, no samples
+    known.files = _find_files(root, folder, header, known.warnings)
+    known.n_bytes += sum(max(0, file.n_bytes) for file in known.files)
+    known.n_samples = _judge_files(header, known.files, folder, known.warnings)
+
+
+def _judged(record_name: str, known: _Known) -> Inspection:
+    header, files = known.header, known.files
+    assert header is not None
+    missing = {i for file in files if file.n_bytes < 0 for i in file.signals}
+    leads = {signal.lead for i, signal in enumerate(header.signals) if i not in missing}
+    for segment in (segment for _, segment in known.segments if segment):
+        leads.update(segment.leads)
+        known.warnings.update(segment.warnings)
+    if not missing:
+        return _inspection(record_name, known, tuple(lead_order(leads)), STATUS["ok"], "", "")
+    names = " ".join(lead_order({header.signals[i].lead for i in missing}))
+    absent = ", ".join(file.name for file in files if file.n_bytes < 0)
+    detail = f"missing leads {names}: {absent} is not there"
+    return _inspection(record_name, known, tuple(lead_order(leads)), STATUS["partial"], "LEADS_MISSING", detail)
+
+
+def _inspection(record_name: str, known: _Known, leads: tuple[str, ...], status: int, code: str, detail: str) -> Inspection:
+    return Inspection(
+        record_name=record_name,
+        header=known.header,
+        header_bytes=known.header_bytes,
+        files=known.files,
+        segments=known.segments,
+        n_samples=known.n_samples,
+        n_bytes=known.n_bytes,
+        leads=leads,
+        status=status,
+        reason=code,
+        status_detail=detail,
+        warnings=tuple(sorted(known.warnings)),
+    )
+
+
+def _folder(root: str, parent: str) -> str:
+    folder = os.path.realpath(f"{root}/{parent}") if parent else root
+    if folder != root and not folder.startswith(root.rstrip("/") + "/"):
+        raise UnreadableRecord("SYMLINK_ESCAPE", f"folder {parent[:80]!r} lies outside the archive")
+    return folder
+
+
+def _read_file(root: str, folder: str, name: str, limit: int, too_big: str, warnings: set[str]) -> bytes:
+    found = _locate(root, folder, name, warnings)
+    if found is None:
+        if _is_there(f"{folder}/{name}.gz"):
+            raise UnreadableRecord("COMPRESSED_UNSUPPORTED", f"expected {name}, found {name}.gz; unpack it")
+        raise UnreadableRecord("LISTED_MISSING", f"{name} is not there; fetch it or take the record off the list")
+    path, size, _ = found
+    if size > limit:
+        raise UnreadableRecord(too_big, f"{name} has {size} bytes; at most {limit} are read")
+    descriptor, _ = open_regular(path)
+    try:
+        content = os.read(descriptor, size + 1)
+    except OSError as error:
+        raise UnreadableRecord("UNREADABLE_FILE", f"{name}: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
+    if len(content) != size:
+        raise UnreadableRecord(
+            "CHANGED_WHILE_READING", f"{name} had {size} bytes, then {len(content)}; read it again when it is whole"
+        )
+    return content
+
+
+def _locate(root: str, folder: str, name: str, warnings: set[str]) -> tuple[str, int, int] | None:
+    """Return (path, bytes, mtime in ns) of a regular file of the archive, or None where there is none."""
+    path = f"{folder}/{name}"
+    try:
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        other = next((n for n in _case_variants(name) if _is_there(f"{folder}/{n}")), None)
+        if other is None:
+            return None
+        warnings.add("CASE_MISMATCH")
+        return _locate(root, folder, other, warnings)
+    except OSError as error:
+        raise UnreadableRecord("UNREADABLE_FILE", f"{name[:80]}: {error.strerror}") from None
+    if stat.S_ISLNK(found.st_mode):
+        path = os.path.realpath(path)
+        if not path.startswith(root.rstrip("/") + "/"):
+            raise UnreadableRecord("SYMLINK_ESCAPE", f"{name} is a link that leaves the archive; copy the file instead")
+        try:
+            found = os.lstat(path)
+        except OSError:
+            return None
+        if stat.S_ISLNK(found.st_mode):
+            raise UnreadableRecord("SYMLINK_ESCAPE", f"{name} is a loop of links")
+    if not stat.S_ISREG(found.st_mode):
+        raise UnreadableRecord("NOT_REGULAR_FILE", f"{name} is a folder, pipe, socket or device")
+    return path, found.st_size, found.st_mtime_ns
+
+
+def _case_variants(name: str) -> list[str]:
+    stem, dot, suffix = name.rpartition(".")
+    variants = [name.lower(), name.upper(), f"{stem}{dot}{suffix.upper()}", f"{stem}{dot}{suffix.lower()}"]
+    variants += [f"{stem.lower()}{dot}{suffix}", f"{stem.upper()}{dot}{suffix}"]
+    return [variant for variant in dict.fromkeys(variants) if variant != name]
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return bool(os.lstat(path))
+    except OSError:
+        return False
+
+
+def _find_files(root: str, folder: str, header: Header, warnings: set[str]) -> tuple[SignalFile, ...]:
+    groups: dict[str, list[int]] = {}
+    previous = None
+    for i, signal in enumerate(header.signals):
+        if signal.file_name != previous and signal.file_name in groups:
+            raise UnreadableRecord("FILES_INTERLEAVED", f"signals of {signal.file_name} are not listed together")
+        groups.setdefault(signal.file_name, []).append(i)
+        previous = signal.file_name
+    files = []
+    for name, signals in groups.items():
+        first = header.signals[signals[0]]
+        if any((s.fmt, s.byte_offset) != (first.fmt, first.byte_offset) for s in header.signals[signals[0] : signals[-1] + 1]):
+            raise UnreadableRecord("FMT_MIXED", f"{name} is described with several formats or byte offsets; correct the header")
+        found = None if name == NULL_FILE else _locate(root, folder, name, warnings)
+        path, size, mtime = found or ("", -1, 0)
+        files.append(SignalFile(name, path, size, mtime, first.fmt, first.byte_offset, tuple(signals)))
+    if len({file.path for file in files if file.path}) < sum(1 for file in files if file.path):
+        raise UnreadableRecord("FILES_INTERLEAVED", "two of the header's file names are one file")
+    return tuple(files)
+
+
+def _judge_files(header: Header, files: tuple[SignalFile, ...], folder: str, warnings: set[str]) -> int:
+    if any(file.name == NULL_FILE for file in files):
+        raise UnreadableRecord("FMT_UNSUPPORTED", "only segments may have signals without a file (~)")
+    if files[0].n_bytes < 0:
+        if _is_there(f"{folder}/{files[0].name}.gz"):
+            raise UnreadableRecord("COMPRESSED_UNSUPPORTED", f"expected {files[0].name}, found {files[0].name}.gz; unpack it")
+        raise UnreadableRecord("DAT_MISSING", f"{files[0].name} is not there; fetch it")
+    there = [file for file in files if file.n_bytes >= 0]
+    for file in there:
+        if file.n_bytes == 0:
+            raise UnreadableRecord("DAT_EMPTY", f"{file.name} has 0 bytes; fetch it again")
+    n_samples = header.n_samples or _inferred_length(header, there, warnings)
+    n_total = n_samples * sum(header.signals[i].samples_per_frame for file in files for i in file.signals)
+    for file in there:
+        _judge_size(header, file, n_samples, warnings)
+    if n_total > MAX_RECORD_SAMPLES:
+        raise UnreadableRecord("TOO_LONG", f"{n_total} samples; at most {MAX_RECORD_SAMPLES} are read; split the record")
+    if any(signal.skew >= n_samples for signal in header.signals):
+        raise UnreadableRecord("HEADER_LIMIT", f"a skew of {max(s.skew for s in header.signals)} in {n_samples} samples")
+    return n_samples
+
+
+def _inferred_length(header: Header, files: list[SignalFile], warnings: set[str]) -> int:
+    """Return the frames that the files hold; only checksums can confirm that none is lost."""
+    signals = [header.signals[i] for file in files for i in file.signals]
+    lengths = set()
+    for file in files:
+        bits = _BITS.get(file.fmt, 0) * _frame_samples(header, file)
+        n_bits = 8 * (file.n_bytes - file.byte_offset)
+        lengths.add(n_bits // bits if bits and n_bits % bits < 8 else -1)
+    if lengths & {-1, 0} or len(lengths) != 1 or not has_checksums(signals):
+        detail = "the header states no number of samples, and files or checksums cannot tell it; add it to the header"
+        raise UnreadableRecord("LENGTH_UNVERIFIABLE", detail)
+    if lengths == {int(header.sampling_frequency_hz)}:
+        raise UnreadableRecord("FS_INVALID", "the record line states either a rate or a length, but not both")
+    warnings.add("LENGTH_INFERRED")
+    return lengths.pop()
+
+
+def has_checksums(signals: list[SignalLine]) -> bool:
+    """Whether every signal states a checksum and they are not all zero (the old way to say: not computed)."""
+    return all(s.checksum is not None for s in signals) and any(s.checksum for s in signals)
+
+
+def _frame_samples(header: Header, file: SignalFile) -> int:
+    return sum(header.signals[i].samples_per_frame for i in file.signals)
+
+
+def required_bytes(fmt: int, n_samples: int) -> int:
+    """Return the bytes that ``n_samples`` take in an uncompressed format: signal(5)."""
+    if fmt in {310, 311}:
+        whole, rest = divmod(n_samples, 3)
+        last = {0: 0, 1: 2, 2: 4} if fmt == 310 else {0: 0, 1: 2, 2: 3}
+        return 4 * whole + last[rest]
+    return math.ceil(n_samples * _BITS[fmt] / 8)
+
+
+def _judge_size(header: Header, file: SignalFile, n_samples: int, warnings: set[str]) -> None:
+    n_promised = n_samples * _frame_samples(header, file)
+    if file.fmt in FLAC_FORMATS:
+        if n_promised > max(FREE_SAMPLES, SAMPLES_PER_BYTE * file.n_bytes):
+            raise UnreadableRecord("TOO_LONG", f"{file.name}: {n_promised} samples cannot be in {file.n_bytes} bytes")
+        return
+    expected = file.byte_offset + required_bytes(file.fmt, n_promised)
+    if file.n_bytes == expected:
+        return
+    if _begins_with_gzip(file.path):
+        raise UnreadableRecord("GZIP_CONTENT", f"{file.name} is compressed inside; unpack it")
+    if file.n_bytes < expected:
+        detail = f"{file.name}: expected {expected} bytes, found {file.n_bytes}; fetch it again"
+        raise UnreadableRecord("DAT_TRUNCATED", detail)
+    warnings.add("DAT_TRAILING_BYTES")
+
+
+def _begins_with_gzip(path: str) -> bool:
+    descriptor, _ = open_regular(path)
+    try:
+        return os.read(descriptor, 2) == b"\x1f\x8b"
+    finally:
+        os.close(descriptor)
+
+
+def _inspect_segments(root: str, record_name: str, header: Header) -> tuple[tuple[int, Inspection | None], ...]:
+    parent, slash, base = record_name.rpartition("/")
+    seen: dict[str, Inspection] = {}
+    for name, _ in header.segments:
+        if name in {base, header.name}:
+            raise UnreadableRecord("SEGMENT_CYCLE", f"segment {name} is the record itself")
+        if name != NULL_FILE and name not in seen:
+            seen[name] = _inspect(root, f"{parent}{slash}{name}", is_segment=True)
+    return tuple((n, seen.get(name)) for name, n in header.segments)
+
+
+def _judge_segments(header: Header, segments: tuple[tuple[int, Inspection | None], ...], n_bytes: int) -> int:
+    lengths = [n for n, _ in segments]
+    n_samples = sum(lengths)
+    if header.n_samples not in {None, n_samples}:
+        raise UnreadableRecord(
+            "SEGMENT_MISMATCH", f"segments have {n_samples} samples together, the record line says {header.n_samples}"
+        )
+    has_layout = lengths[0] == 0
+    if 0 in lengths[1:] or n_samples == 0:
+        raise UnreadableRecord("SEGMENT_MISMATCH", "only the first segment, a layout, may have no samples")
+    n_total = n_samples * header.n_signals
+    if n_total > min(MAX_RECORD_SAMPLES, max(FREE_SAMPLES, SAMPLES_PER_BYTE * n_bytes)):
+        raise UnreadableRecord("TOO_LONG", f"{n_total} samples stated, {n_bytes} bytes are there")
+    for number, (n, segment) in enumerate(segments):
+        if segment is not None:
+            _judge_segment(header, segment, n, is_layout=has_layout and number == 0)
+    _judge_scales([segment for _, segment in segments if segment], fixed=not has_layout)
+    return n_samples
+
+
+def _judge_segment(header: Header, segment: Inspection, n_samples: int, *, is_layout: bool) -> None:
+    name = segment.record_name.rpartition("/")[2]
+    if segment.status != STATUS["ok"]:
+        code = segment.reason if segment.reason in {"SEGMENT_LIMIT", "SEGMENT_CYCLE"} else "SEGMENT_MISSING"
+        raise UnreadableRecord(code, f"segment {name}: {segment.reason}: {segment.status_detail}")
+    assert segment.header is not None
+    if segment.header.sampling_frequency_hz != header.sampling_frequency_hz:
+        raise UnreadableRecord("SEGMENT_MISMATCH", f"segment {name} has another sampling frequency than the record")
+    if segment.n_samples != n_samples or (not segment.files and not is_layout):
+        raise UnreadableRecord("SEGMENT_MISMATCH", f"segment {name}: expected {n_samples} samples, it has {segment.n_samples}")
+
+
+def _judge_scales(segments: list[Inspection], *, fixed: bool) -> None:
+    """Refuse segments whose leads cannot share one row: another gain, baseline or (fixed layout) other leads."""
+    scales: dict[str, tuple[float, int, bool]] = {}
+    for segment in segments:
+        if fixed and segment.leads != segments[0].leads:
+            raise UnreadableRecord("SEGMENT_MISMATCH", f"segment {segment.record_name} has other leads than the first")
+        assert segment.header is not None
+        for signal in segment.header.signals if segment.files else ():
+            scale = (signal.adc_gain, signal.baseline, signal.is_millivolts)
+            if scales.setdefault(signal.lead, scale) != scale:
+                raise UnreadableRecord("SEGMENT_MISMATCH", f"lead {signal.lead} changes its gain, baseline or units at a segment")

@@ -1,0 +1,406 @@
+"""Records: WFDB files in, one Dataset of samples out that is exactly what was recorded, or a reason why not."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from ecgbatch.headers import REASONS, WARNINGS, Header, SignalLine, UnreadableRecord, canonical_lead, parse_header
+from ecgbatch.inspection import (
+    FLAC_FORMATS,
+    Inspection,
+    SignalFile,
+    check_record_name,
+    inspect_record,
+    open_regular,
+    read_small_file,
+    required_bytes,
+)
+from ecgbatch.terms import LEAD_FLAGS, MISSING_SAMPLE, STATUS
+from storage.schema import TEXT
+
+__all__ = [
+    "REASONS",
+    "WARNINGS",
+    "Header",
+    "Inspection",
+    "SignalLine",
+    "UnreadableRecord",
+    "canonical_lead",
+    "check_record_name",
+    "in_millivolts",
+    "inspect_record",
+    "parse_header",
+    "read_record",
+    "read_small_file",
+]
+
+_DTYPES = MappingProxyType({16: "<i2", 32: "<i4", 61: ">i2", 80: "u1", 160: "<u2"})
+_PLAIN_FORMATS = frozenset({16, 61, 160})
+_SENTINELS = MappingProxyType(
+    dict.fromkeys((16, 61, 160, 516), MISSING_SAMPLE)
+    | {24: -(2**23), 32: -(2**31), 80: -128, 212: -2048, 310: -512, 311: -512, 508: -128, 524: -(2**23)}
+)
+"""Missing sample of each format; format 8 has none: signal(5), as in wfdb 4.3."""
+_IN_CHILD = frozenset({8, 310, 311}) | FLAC_FORMATS
+_CHILD_SECONDS, _SAMPLES_PER_SECOND = 30.0, 2e6
+_CHILD_BYTES, _BYTES_PER_SAMPLE = 2 << 30, 64
+"""Limits of the child that decodes with wfdb: a start, and a share for each sample (its own arrays take about 20 bytes)."""
+
+
+def read_record(archive: str | Path, record_name: str) -> xr.Dataset:
+    """Read one record: every sample as stored, checked against the header's checksums and initial values.
+
+    Parameters
+    ----------
+    archive
+        Folder of the archive; nothing outside it is read.
+    record_name
+        Path of the header below it, without ``.hea``.
+
+    Returns
+    -------
+    <xarray.Dataset>
+        Dimensions: (lead, sample)
+          signal      (lead, sample) int16    adu; -32768 where a sample is missing, whatever the format's own mark is
+          lead        (lead)         text     canonical names and order (``terms.LEADS``), others by name; no index
+          adc_gain    (lead)         float64  adu per mV (adu per unit where flagged ``not_millivolts``)
+          baseline    (lead)         int32    adu at 0 mV
+          checksum    (lead)         int32    sum of ``signal`` modulo 65536; the header's own where no sample was replaced
+          lead_flags  (lead)         uint16   ``terms.LEAD_FLAGS``: unverified, not_millivolts, gaps
+        Attributes: record_name, sampling_frequency_hz, n_samples, comments, source_digest (SHA-256 of header and signal
+        files in header order), status (0 ok, 1 partial), reason, status_detail, warnings.
+
+    Notes
+    -----
+    Several samples a frame become their mean, truncated towards zero, at the frame rate, and skew is undone by shifting:
+    both as ``wfdb.rdrecord(physical=False)`` does.
+
+    Raises
+    ------
+    UnreadableRecord
+        With a code of ``REASONS``: nothing wrong gets in, not even one sample.
+
+    """
+    inspection = inspect_record(archive, record_name)
+    if inspection.status == STATUS["set_aside"] or inspection.header is None:
+        raise UnreadableRecord(inspection.reason, inspection.status_detail, record_name)
+    digest = hashlib.sha256(inspection.header_bytes)
+    try:
+        samples = _read_segments(inspection, digest) if inspection.segments else _read_files(inspection, digest)
+    except UnreadableRecord as error:
+        raise UnreadableRecord(error.code, error.detail, record_name) from None
+    return _as_dataset(inspection, samples, digest.hexdigest())
+
+
+def in_millivolts(record: xr.Dataset) -> xr.DataArray:
+    """Return the signal in millivolts: the only place where gain is applied to whole records.
+
+    Parameters
+    ----------
+    record
+        ``signal`` (lead, sample) int16 adu, ``adc_gain`` (lead) adu per mV, ``baseline`` (lead) adu.
+
+    Returns
+    -------
+    (lead, sample) float32, mV
+        ``(signal - baseline) / adc_gain``; NaN where a sample is missing. Leads flagged ``not_millivolts`` keep their own unit.
+
+    """
+    signal = record["signal"].values
+    values = (signal - record["baseline"].values[:, None].astype(np.float64)) / record["adc_gain"].values[:, None]
+    values[signal == MISSING_SAMPLE] = np.nan
+    coords = xr.Coordinates({"lead": record["lead"].variable}, indexes={})
+    attributes = {"units": "mV", "long_name": "ECG", "sampling_frequency_hz": record.attrs.get("sampling_frequency_hz")}
+    return xr.DataArray(values.astype(np.float32), dims=("lead", "sample"), coords=coords, attrs=attributes)
+
+
+@dataclass
+class _Samples:
+    """Rows of the leads in canonical order, filled lead by lead."""
+
+    signal: NDArray[np.int16]
+    adc_gain: NDArray[np.float64]
+    baseline: NDArray[np.int32]
+    checksum: NDArray[np.int32]
+    lead_flags: NDArray[np.uint16]
+    warnings: set[str] = field(default_factory=set)
+
+
+def _as_dataset(inspection: Inspection, samples: _Samples, digest: str) -> xr.Dataset:
+    assert inspection.header is not None
+    leads = np.array(inspection.leads, TEXT)
+    by_lead = ("lead",)
+    variables = {
+        "signal": xr.Variable(("lead", "sample"), samples.signal, {"units": "adu"}),
+        "adc_gain": xr.Variable(by_lead, samples.adc_gain, {"units": "adu mV-1"}),
+        "baseline": xr.Variable(by_lead, samples.baseline, {"units": "adu"}),
+        "checksum": xr.Variable(by_lead, samples.checksum),
+        "lead_flags": xr.Variable(by_lead, samples.lead_flags),
+    }
+    attributes = {
+        "record_name": inspection.record_name,
+        "sampling_frequency_hz": inspection.header.sampling_frequency_hz,
+        "n_samples": inspection.n_samples,
+        "comments": list(inspection.header.comments),
+        "source_digest": digest,
+        "status": inspection.status,
+        "reason": inspection.reason,
+        "status_detail": inspection.status_detail,
+        "warnings": sorted({*inspection.warnings, *samples.warnings}),
+    }
+    # Without an index on lead: building one takes three times as long as everything else in this function.
+    return xr.Dataset(variables, xr.Coordinates({"lead": xr.Variable(by_lead, leads)}, indexes={}), attributes)
+
+
+def _empty(leads: tuple[str, ...], n_samples: int) -> _Samples:
+    n = len(leads)
+    return _Samples(
+        np.empty((n, n_samples), np.int16), np.ones(n), np.zeros(n, np.int32), np.zeros(n, np.int32), np.zeros(n, np.uint16)
+    )
+
+
+def _read_files(inspection: Inspection, digest: Any) -> _Samples:
+    header = inspection.header
+    assert header is not None
+    samples = _empty(inspection.leads, inspection.n_samples)
+    row_of = {lead: row for row, lead in enumerate(inspection.leads)}
+    found: list[tuple[SignalLine, int, int]] = []
+    for file in inspection.files:
+        if file.n_bytes < 0:
+            continue
+        content = _read_bytes(file)
+        digest.update(content)
+        lines = [header.signals[i] for i in file.signals]
+        frames = _frames(content, file, lines, inspection.n_samples)
+        first = 0
+        for line in lines:
+            values = frames[:, first : first + line.samples_per_frame]
+            found.append((line, int(values[0, 0]), _store_lead(samples, row_of[line.lead], line, values)))
+            first += line.samples_per_frame
+    _check_checksums(samples, row_of, [(line, total) for line, _, total in found])
+    _check_initial_values(samples, [(line, value) for line, value, _ in found])
+    return samples
+
+
+def _read_bytes(file: SignalFile) -> NDArray[np.uint8]:
+    descriptor, found = open_regular(file.path)
+    with os.fdopen(descriptor, "rb", buffering=0) as source:
+        content = np.fromfile(source, np.uint8, file.n_bytes)
+        after = os.fstat(descriptor)
+    seen = {(f.st_size, f.st_mtime_ns) for f in (found, after)} | {(file.n_bytes, file.mtime_ns)}
+    if len(seen) > 1 or content.size != file.n_bytes:
+        raise UnreadableRecord("CHANGED_WHILE_READING", f"{file.name} changed while it was read; run again when it is whole")
+    return content
+
+
+def _frames(content: NDArray[np.uint8], file: SignalFile, lines: list[SignalLine], n_frames: int) -> NDArray[Any]:
+    """Return the raw samples of one file, (frame, sample of the frame)."""
+    per_frame = sum(line.samples_per_frame for line in lines)
+    if file.fmt in _IN_CHILD:
+        return _decode_in_child(content, file, lines, n_frames)
+    n = n_frames * per_frame
+    packed = content[file.byte_offset : file.byte_offset + required_bytes(file.fmt, n)]
+    return _unpacked(packed, file.fmt, n).reshape(n_frames, per_frame)
+
+
+def _unpacked(packed: NDArray[np.uint8], fmt: int, n: int) -> NDArray[Any]:
+    """Return ``n`` samples of an uncompressed format of signal(5)."""
+    if fmt == 212:
+        return _unpacked_212(packed, n)
+    if fmt == 24:
+        wide = np.zeros((n, 4), np.uint8)
+        wide[:, 1:] = packed.reshape(n, 3)
+        return wide.view("<i4")[:, 0] >> 8
+    values = packed.view(_DTYPES[fmt])
+    if fmt == 160:
+        return (values ^ 0x8000).view(np.int16)
+    return values.astype(np.int16) - np.int16(128) if fmt == 80 else values
+
+
+def _unpacked_212(packed: NDArray[np.uint8], n: int) -> NDArray[np.int16]:
+    """Two samples of 12 bits in three bytes: low byte, two high nibbles (the first sample's is low), low byte."""
+    whole = np.zeros(-(-n // 2) * 3, np.uint8)
+    whole[: packed.size] = packed
+    triples = whole.reshape(-1, 3)
+    middle = triples[:, 1].astype(np.int16)
+    samples = np.empty((len(triples), 2), np.int16)
+    # Twelve bits shifted to the top of sixteen and back: the arithmetic shift extends the sign.
+    samples[:, 0] = ((middle << 12) | (triples[:, 0].astype(np.int16) << 4)) >> 4
+    samples[:, 1] = (((middle & 0xF0) << 8) | (triples[:, 2].astype(np.int16) << 4)) >> 4
+    return samples.reshape(-1)[:n]
+
+
+def _store_lead(samples: _Samples, row: int, line: SignalLine, values: NDArray[Any]) -> int:
+    """Put one lead's raw samples (frame, sample of the frame) into its row; return their sum modulo 65536."""
+    stored = samples.signal[row]
+    samples.adc_gain[row], samples.baseline[row] = line.adc_gain, line.baseline
+    if line.fmt in _PLAIN_FORMATS and values.shape[1] == 1:
+        stored[:] = values[:, 0]
+        total = _sum_16(stored)
+    else:
+        total = int(values.sum(dtype=np.int64)) % 65536
+        stored[:] = _as_int16(values, line)
+        samples.warnings.update({"FRAMES_AVERAGED"} if values.shape[1] > 1 else ())
+    if line.skew:
+        stored[: -line.skew] = stored[line.skew :].copy()
+        stored[-line.skew :] = MISSING_SAMPLE
+        samples.warnings.add("SKEW_APPLIED")
+    samples.checksum[row] = _sum_16(stored)
+    if not line.is_millivolts:
+        samples.lead_flags[row] |= LEAD_FLAGS["not_millivolts"]
+    if stored.min() == MISSING_SAMPLE:
+        samples.lead_flags[row] |= LEAD_FLAGS["gaps"]
+        samples.warnings.add("GAPS")
+    return total
+
+
+def _sum_16(values: NDArray[np.int16]) -> int:
+    # uint16 arithmetic wraps at 65536: the sum modulo 65536 without widening a single sample.
+    return int(np.add.reduce(values.view(np.uint16), dtype=np.uint16))
+
+
+def _as_int16(values: NDArray[Any], line: SignalLine) -> NDArray[np.int16]:
+    """Return one sample a frame, the format's mark of a missing sample replaced by ours."""
+    missing = values == _SENTINELS[line.fmt] if line.fmt in _SENTINELS else np.zeros(values.shape, bool)
+    lowest, highest = values.min(where=~missing, initial=0), values.max(where=~missing, initial=0)
+    if lowest <= MISSING_SAMPLE or highest > 32767:
+        raise UnreadableRecord("RANGE", f"lead {line.lead}: samples {lowest} to {highest}; -32767 to 32767 can be stored")
+    if values.shape[1] > 1:
+        mean = np.trunc(values.sum(axis=1, dtype=np.int64) / values.shape[1])
+        return np.where(missing.any(axis=1), MISSING_SAMPLE, mean).astype(np.int16)
+    return np.where(missing[:, 0], MISSING_SAMPLE, values[:, 0]).astype(np.int16)
+
+
+def _check_checksums(samples: _Samples, row_of: dict[str, int], found: list[tuple[SignalLine, int]]) -> None:
+    is_stated = any(line.checksum for line, _ in found)
+    verified = is_stated or all(line.checksum == total for line, total in found)
+    wrong = [(line, total) for line, total in found if is_stated and line.checksum not in {None, total}]
+    if wrong:
+        line, total = wrong[0]
+        detail = (
+            f"lead {line.lead} has checksum {total}, the header says {line.checksum}; {len(wrong)} of {len(found)} leads differ"
+        )
+        raise UnreadableRecord("CHECKSUM_MISMATCH", f"{detail}: {line.file_name} or the header is altered, fetch both again")
+    for line, _ in found:
+        if not verified or line.checksum is None:
+            samples.lead_flags[row_of[line.lead]] |= LEAD_FLAGS["unverified"]
+            samples.warnings.add("CHECKSUM_UNVERIFIED")
+
+
+def _check_initial_values(samples: _Samples, found: list[tuple[SignalLine, int]]) -> None:
+    """Compare first samples: weak evidence, but the only one against a format mistaken for another of the same size.
+
+    Not compared where all are zero beside checksums that are all zero (old headers), nor in format 8, whose samples are
+    made from them. FLAC and several samples a frame: valid records of PhysioNet disagree, so only a warning.
+    """
+    stated = [(line, value) for line, value in found if line.initial_value is not None and line.fmt != 8]
+    if not any(line.initial_value or line.checksum for line, _ in stated):
+        return
+    wrong = [(line, value) for line, value in stated if line.initial_value != value]
+    strict = [line for line, _ in wrong if line.fmt not in FLAC_FORMATS and line.samples_per_frame == 1]
+    if 2 * len(strict) > len(stated):
+        line, value = wrong[0]
+        detail = (
+            f"lead {line.lead} begins with {value}, the header says {line.initial_value}; {len(wrong)} of {len(stated)} differ"
+        )
+        raise UnreadableRecord("INIT_MISMATCH", f"{detail}: is format {line.fmt} right?")
+    if wrong:
+        samples.warnings.add("INIT_DIFFERS")
+
+
+def _read_segments(inspection: Inspection, digest: Any) -> _Samples:
+    samples = _empty(inspection.leads, inspection.n_samples)
+    samples.signal.fill(MISSING_SAMPLE)
+    row_of = {lead: row for row, lead in enumerate(inspection.leads)}
+    first = 0
+    for n_samples, segment in inspection.segments:
+        if segment is not None:
+            digest.update(segment.header_bytes)
+        if segment is not None and segment.files:
+            part = _read_files(segment, digest)
+            rows = [row_of[lead] for lead in segment.leads]
+            samples.signal[rows, first : first + n_samples] = part.signal
+            samples.adc_gain[rows], samples.baseline[rows] = part.adc_gain, part.baseline
+            samples.lead_flags[rows] |= part.lead_flags
+            samples.warnings |= part.warnings
+        first += n_samples
+    samples.checksum[:] = [_sum_16(row) for row in samples.signal]
+    gaps = samples.signal.min(axis=1) == MISSING_SAMPLE
+    samples.lead_flags[gaps] |= LEAD_FLAGS["gaps"]
+    samples.warnings.update({"GAPS"} if gaps.any() else ())
+    return samples
+
+
+def _decode_in_child(content: NDArray[np.uint8], file: SignalFile, lines: list[SignalLine], n_frames: int) -> NDArray[np.int32]:
+    """Decode one file with wfdb in a process that cannot hang, grow or see anything but a copy made for it.
+
+    The child reads a header written here from the parsed one, so no text of the archive reaches wfdb's own parser.
+    """
+    n = n_frames * sum(line.samples_per_frame for line in lines)
+    seconds = _CHILD_SECONDS + n / _SAMPLES_PER_SECOND
+    with tempfile.TemporaryDirectory(prefix="ecgbatch-") as folder:
+        place = Path(folder)
+        content.tofile(place / "r.dat")
+        signals = [
+            f"r.dat {line.fmt}x{line.samples_per_frame}+{line.byte_offset} 200(0)/mV 16 0 {line.initial_value or 0} 0 0 s{i}"
+            for i, line in enumerate(lines)
+        ]
+        (place / "r.hea").write_text("\n".join([f"r {len(lines)} 250 {n_frames}", *signals, ""]), encoding="ascii")
+        memory = _CHILD_BYTES + _BYTES_PER_SAMPLE * n
+        code = "import sys; from ecgbatch.records import _decode_here; _decode_here(sys.argv[1], *map(int, sys.argv[2:]))"
+        command = [sys.executable, "-P", "-c", code, folder, str(memory), str(int(seconds) + 1)]
+        environment = {
+            "PATH": os.defpath,
+            "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
+            "OPENBLAS_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        _run_child(command, environment, seconds, file)
+        return _decoded(place, file, n_frames, n)
+
+
+def _run_child(command: list[str], environment: dict[str, str], seconds: float, file: SignalFile) -> None:
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=seconds, check=False)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        raise UnreadableRecord("DECODER_LIMIT", f"{file.name}: not decoded in {seconds:.0f} s") from None
+    if done.returncode != 0:
+        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        error = lines[-1].partition(":")[0][:80] if lines else f"ended with {done.returncode}"
+        code = "DECODER_LIMIT" if error == "MemoryError" or done.returncode < 0 else "DECODER_FAILED"
+        raise UnreadableRecord(code, f"{file.name}: format {file.fmt} cannot be decoded ({error}); fetch it again")
+
+
+def _decoded(place: Path, file: SignalFile, n_frames: int, n: int) -> NDArray[np.int32]:
+    frames: NDArray[np.int32] = np.load(place / "frames.npy", allow_pickle=False)
+    if frames.dtype != np.int32 or frames.shape != (n_frames, n // n_frames):
+        raise UnreadableRecord("DECODER_FAILED", f"{file.name}: expected {n_frames} frames, decoded {frames.shape}")
+    return frames
+
+
+def _decode_here(folder: str, memory: int, seconds: int) -> None:
+    """In the child: read the record ``r`` of ``folder`` with wfdb, write ``frames.npy`` (frame, sample of the frame) int32."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    import wfdb
+
+    record = wfdb.rdrecord(f"{folder}/r", physical=False, smooth_frames=False, ignore_skew=True)
+    n_frames = record.sig_len
+    columns = [np.asarray(values).reshape(n_frames, -1) for values in record.e_d_signal]
+    np.save(Path(folder) / "frames.npy", np.concatenate(columns, axis=1).astype(np.int32), allow_pickle=False)

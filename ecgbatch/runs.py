@@ -1,0 +1,117 @@
+"""The record of a run: what it did, when, with what, and where the time went. Stores hold none of that."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from storage import Folder
+
+log = logging.getLogger("ecgbatch")
+
+
+@dataclass
+class Timing:
+    """Seconds of each stage of one command, in order."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time of the block under ``name``."""
+        started = time.perf_counter()
+        log.info("%s: started", name)
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+            log.info("%s: %.2f s", name, self.seconds[name])
+
+
+def write_run(work: str, run: str, document: Mapping[str, Any]) -> dict[str, Any]:
+    """Write ``WORK/runs/<run>.json`` and return it; a run that is repeated keeps its first ``created``.
+
+    Parameters
+    ----------
+    run
+        Digest of the score plan: the same records and model are the same run.
+    document
+        JSON-ready facts: archive, stores, model, counts, seconds.
+
+    """
+    folder = Folder(work)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    earlier = read_run(work, run)
+    stated = {"run": run, "created": earlier.get("created", now), "last_run": now}
+    whole = {**earlier, **stated, **document, "versions": _versions(), "machine": platform.machine()}
+    folder.put(f"runs/{run}.json", json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False).encode())
+    return whole
+
+
+def read_run(work: str, run: str) -> dict[str, Any]:
+    """Return a run's record; empty if there is none."""
+    try:
+        document: dict[str, Any] = json.loads(Folder(work).read(f"runs/{run}.json"))
+    except FileNotFoundError:
+        return {}
+    return document
+
+
+def latest_run(work: str) -> str:
+    """Return the name of the run that was made or repeated last.
+
+    Raises
+    ------
+    ValueError
+        If nothing has been scored yet.
+
+    """
+    names = [name.removesuffix(".json") for name in Folder(work).children("runs") if name.endswith(".json")]
+    if not names:
+        raise ValueError(f"{work}: no run here yet: score the records first (ecgbatch score {work} --model MODEL)")
+    return max(names, key=lambda name: (read_run(work, name).get("last_run", ""), name))
+
+
+def _versions() -> dict[str, str]:
+    names = ("ecgbatch", "dask", "numba", "numpy", "prefect", "scipy", "torch", "wfdb", "xarray", "zarr")
+    return {"python": platform.python_version()} | {name: version(name) for name in names}
+
+
+@contextmanager
+def log_file(work: str) -> Iterator[None]:
+    """Keep a log of what happens inside; ``name_log`` gives it its run's name."""
+    folder = Folder(work)
+    folder.path(".build").mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(folder.path(f".build/log-{time.time_ns()}.log"), encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    except BaseException as error:
+        log.error("stopped: %s: %s", type(error).__name__, error)  # noqa: TRY400 (a traceback could carry personal data)
+        raise
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+        handler.close()
+
+
+def name_log(work: str, run: str) -> None:
+    """Append the log so far of this process's open log file to ``WORK/runs/<run>.log``."""
+    for handler in log.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.flush()
+            source, target = Folder(work).path(handler.baseFilename), Folder(work).path(f"runs/{run}.log")
+            with target.open("ab") as file:
+                file.write(source.read_bytes())
+            source.unlink()

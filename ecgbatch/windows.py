@@ -1,0 +1,197 @@
+"""Windows around R peaks: low-pass, resampling, baseline and cutting in one pass over int16 samples (numba kernels).
+
+Nothing of a record is copied but one lead's baseline curve. As in ``detection``: integer sums, one order, the same bytes
+everywhere.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgbatch.detection import MISSING, TAP_ONE, fill_gaps, kernel, sample_at
+
+Array = NDArray[Any]
+
+BASELINE_RATE_HZ = 25.0
+"""The baseline is followed on means of blocks of about 1/25 s; what they alias below 0.5 Hz lies 34 dB down."""
+
+
+class HighPass(NamedTuple):
+    """Baseline removal: block length in samples, and a second-order low-pass run forth and back over block means.
+
+    The record less that low-pass, |H|^2 = 1 / (1 + (f/fc)^4), is the zero-phase Butterworth high-pass of the same order.
+    """
+
+    block: int
+    b0: float
+    b1: float
+    b2: float
+    a1: float
+    a2: float
+    pad: int
+
+
+@lru_cache(maxsize=64)
+def high_pass(sampling_frequency_hz: float, cutoff_hz: float) -> HighPass:
+    """Design the baseline removal; -6 dB at ``cutoff_hz``, zero phase."""
+    from scipy.signal import butter
+
+    block = max(1, round(sampling_frequency_hz / BASELINE_RATE_HZ))
+    rate = sampling_frequency_hz / block
+    b, a = butter(2, cutoff_hz, fs=rate)
+    return HighPass(block, b[0], b[1], b[2], a[1], a[2], round(1.5 * rate / cutoff_hz))
+
+
+@kernel
+def baseline(lead: Array, design: HighPass) -> Array:
+    """Return a lead's baseline in ADC units at the centres of its blocks; its ends mirrored about their end points."""
+    n = max(1, lead.shape[0] // design.block)
+    size = min(design.block, lead.shape[0])
+    pad = min(design.pad, n - 1)
+    curve = np.empty(n + 2 * pad)
+    for i in range(n):
+        total = 0
+        part = lead[i * size : (i + 1) * size]
+        for j in range(size):
+            total += np.int64(part[j])
+        curve[pad + i] = total / size
+    for i in range(pad):
+        curve[pad - 1 - i] = 2 * curve[pad] - curve[pad + 1 + i]
+        curve[pad + n + i] = 2 * curve[pad + n - 1] - curve[pad + n - 2 - i]
+    one_way(curve, design)
+    one_way(curve[::-1], design)
+    return curve[pad : pad + n].copy()
+
+
+@kernel
+def one_way(values: Array, design: HighPass) -> None:
+    """Run the low-pass once over ``values``, in place, from the steady state of the first."""
+    x1 = x2 = y1 = y2 = values[0]
+    for i in range(values.shape[0]):
+        x = values[i]
+        y = design.b0 * x + design.b1 * x1 + design.b2 * x2 - design.a1 * y1 - design.a2 * y2
+        x2, x1, y2, y1 = x1, x, y1, y
+        values[i] = y
+
+
+@kernel
+def cut_windows(
+    signal: Array, n: int, use: Array, step_uv: Array, r_sample: Array, before: int,
+    taps: Array, up: int, down: int, reach: int, design: HighPass, out: Array, fill: int,
+) -> Array:  # fmt: skip
+    """Write one window around each R peak into ``out`` (beat, lead, sample) int16, in microvolts.
+
+    Window sample ``k`` is the filtered signal at exactly ``r_sample + (k - before) / 125 s``, less the baseline there.
+
+    Returns
+    -------
+    leaves : (beat,) bool
+        Whether a part of the window lies outside the record or in a gap, on any used lead: filled there.
+
+    """
+    leaves = np.zeros(r_sample.shape[0], np.bool_)
+    for lead in range(signal.shape[0]):
+        if not use[lead]:
+            out[:, lead] = fill
+            continue
+        raw = signal[lead, :n]
+        filled = fill_gaps(raw)
+        curve = baseline(filled, design)
+        for beat in range(r_sample.shape[0]):
+            for k in range(out.shape[2]):
+                position = up * r_sample[beat] + down * (k - before)
+                i, phase = position // up, position % up
+                if i < 0 or position > up * (n - 1) or raw[i] == MISSING:
+                    out[beat, lead, k] = fill
+                    leaves[beat] = True
+                    continue
+                at = (i + phase / up - 0.5 * (design.block - 1)) / design.block
+                left = min(max(int(np.floor(at)), 0), max(0, curve.shape[0] - 2))
+                right = min(left + 1, curve.shape[0] - 1)
+                share = min(1.0, max(0.0, at - left))
+                base = curve[left] + share * (curve[right] - curve[left])
+                value = (sample_at(filled, taps[phase], reach, i - reach) / TAP_ONE - base) * step_uv[lead]
+                out[beat, lead, k] = np.int16(min(32767.0, max(-32767.0, np.rint(value))))
+    return leaves
+
+
+@kernel
+def flat_tops(signal: Array, n: int, use: Array, step_mv: Array, r_sample: Array, before: int, after: int, run: int) -> Array:
+    """Return (beat,) bool: in its window, ``run`` samples lie at a lead's highest or lowest value, 1 mV off its middle."""
+    clipped = np.zeros(r_sample.shape[0], np.bool_)
+    for lead in range(signal.shape[0]):
+        if not use[lead]:
+            continue
+        raw = signal[lead, :n]
+        low, high, total = np.int16(32767), np.int16(-32767), 0
+        for i in range(n):
+            if raw[i] != MISSING:
+                low, high = min(low, raw[i]), max(high, raw[i])
+                total += np.int64(raw[i])
+        middle = total / max(1, n)
+        for rail in (low, high):
+            if abs((rail - middle) * step_mv[lead]) < 1.0:
+                continue
+            for probe in range(0, n, run):  # a run of this length cannot pass between two probes
+                if raw[probe] == rail:
+                    first, last = probe, probe
+                    while first > 0 and raw[first - 1] == rail:
+                        first -= 1
+                    while last + 1 < n and raw[last + 1] == rail:
+                        last += 1
+                    if last - first + 1 >= run:
+                        mark(clipped, r_sample, first - after, last + before)
+    return clipped
+
+
+@kernel
+def mark(flag: Array, r_sample: Array, first: int, last: int) -> None:
+    """Set the flag of every beat whose R lies from ``first`` to ``last``."""
+    for beat in range(np.searchsorted(r_sample, first), r_sample.shape[0]):
+        if r_sample[beat] > last:
+            break
+        flag[beat] = True
+
+
+@kernel
+def usual_beat(waveform: Array, use: Array, chosen: Array) -> Array:
+    """Return the median of the chosen beats, (lead, sample) float64, each lead's mean removed; 0 on unused leads."""
+    usual = np.zeros(waveform.shape[1:])
+    values = np.empty(chosen.shape[0])
+    for lead in range(waveform.shape[1]):
+        if use[lead]:
+            for k in range(waveform.shape[2]):
+                for i in range(chosen.shape[0]):
+                    values[i] = waveform[chosen[i], lead, k]
+                usual[lead, k] = np.median(values)
+            usual[lead] -= np.mean(usual[lead])
+    return usual
+
+
+@kernel
+def resemblance(waveform: Array, usual: Array, fill: int) -> tuple[Array, Array]:
+    """Return each beat's correlation with the usual beat over all leads, and its size relative to it (by regression)."""
+    n = waveform.shape[0]
+    correlation, size = np.zeros(n), np.zeros(n)
+    for beat in range(n):
+        cross = own = other = 0.0
+        for lead in range(waveform.shape[1]):
+            total, count = 0.0, 0
+            for k in range(waveform.shape[2]):
+                if waveform[beat, lead, k] != fill:
+                    total += waveform[beat, lead, k]
+                    count += 1
+            mean = total / max(1, count)
+            for k in range(waveform.shape[2]):
+                if waveform[beat, lead, k] != fill:
+                    value = waveform[beat, lead, k] - mean
+                    cross += value * usual[lead, k]
+                    own += value * value
+                    other += usual[lead, k] * usual[lead, k]
+        correlation[beat] = cross / max(1e-9, np.sqrt(own * other))
+        size[beat] = np.sqrt(own / max(1e-9, other))
+    return correlation, size

@@ -1,0 +1,97 @@
+"""Convert an archive and cut its beats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from ecgbatch.beats import BeatSettings, extract_beats
+from ecgbatch.runs import Timing
+from ecgbatch.signals import convert_archive
+from flows.cluster import engine
+
+OnProgress = Callable[[str, int, int], None]
+
+
+def is_infrastructure(_task: Any, _run: Any, state: Any) -> bool:
+    """Retry what a disk or a network does to us; data problems are rows, and bugs stay bugs."""
+    try:
+        state.result()
+    except OSError:
+        return True
+    except Exception:
+        return False
+    return False
+
+
+RETRIED: dict[str, Any] = {
+    "retries": 2,
+    "retry_delay_seconds": [1, 10],
+    "retry_condition_fn": is_infrastructure,
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+}
+"""Options of every task: receipts know what is done, so a retry goes on where the failed try stopped."""
+
+
+@task(**RETRIED)
+def convert(
+    archive: str, work: str, labels: str | None, dask: str | None, workers: int | None, on_progress: OnProgress | None
+) -> Any:
+    """Convert what no store has seen."""
+    with engine(dask, workers) as on_engine:
+        return convert_archive(archive, work, labels=labels, map=on_engine, on_progress=on_progress)
+
+
+@task(**RETRIED)
+def beats(work: str, settings: dict[str, Any], dask: str | None, workers: int | None, on_progress: OnProgress | None) -> Any:
+    """Find R peaks and cut windows, in parallel on Dask."""
+    with engine(dask, workers) as on_engine:
+        return extract_beats(work, BeatSettings(**settings), map=on_engine, on_progress=on_progress)
+
+
+@flow(name="prepare-archive", validate_parameters=False)
+def prepare_archive(
+    archive: str,
+    work: str,
+    *,
+    labels: str | None = None,
+    settings: dict[str, Any] | None = None,
+    dask: str | None = None,
+    workers: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> dict[str, Any]:
+    """Convert an archive into signals stores and cut its beats.
+
+    Parameters
+    ----------
+    archive, work, labels
+        As ``ecgbatch convert`` takes them.
+    settings
+        Fields of ``BeatSettings``; default the robust method.
+    dask, workers
+        Address of a Dask scheduler, or threads of this process.
+
+    Returns
+    -------
+    dict
+        Counts, and seconds by stage.
+
+    """
+    timing = Timing()
+    with timing.stage("convert"):
+        conversion = convert(archive, work, labels, dask, workers, on_progress)
+    with timing.stage("beats"):
+        extraction = beats(work, settings or {}, dask, workers, on_progress)
+    counts = {
+        "records": conversion.n_records,
+        "new_records": conversion.n_new,
+        "set_aside": sum(conversion.set_aside.values()),
+        "beats": extraction.n_beats,
+    }
+    create_table_artifact([counts], key="prepared", description=f"Prepared from {archive}")
+    return {**counts, "set_aside_reasons": conversion.set_aside, "seconds": timing.seconds}

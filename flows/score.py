@@ -1,0 +1,93 @@
+"""Score the prepared records and report on them; and the whole run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.artifacts import create_link_artifact, create_table_artifact
+
+from ecgbatch.runs import Timing, log_file, name_log, write_run
+from ecgbatch.scoring import score_workspace
+from flows.cluster import engine
+from flows.prepare import RETRIED, OnProgress, prepare_archive
+from flows.train import train_model
+
+
+@task(**RETRIED)
+def score(work: str, model: str, dask: str | None, workers: int | None, on_progress: OnProgress | None) -> str:
+    """Score every record now in the archive; return the run."""
+    with engine(dask, workers) as on_engine:
+        return score_workspace(work, model, map=on_engine, on_progress=on_progress)
+
+
+@task(**RETRIED)
+def report(work: str, run: str, workers: int | None, on_progress: OnProgress | None) -> dict[str, Any]:
+    """Write the record reports, the cohort report and the tables."""
+    from ecgbatch.reports import report_workspace
+
+    with engine(None, workers) as on_engine:
+        return report_workspace(work, run, map=on_engine, on_progress=on_progress)
+
+
+@flow(name="score-archive", validate_parameters=False)
+def score_archive(
+    work: str,
+    model: str,
+    *,
+    archive: str | None = None,
+    dask: str | None = None,
+    workers: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> dict[str, Any]:
+    """Score every record of a prepared workspace with a model and write all reports.
+
+    Returns
+    -------
+    dict
+        ``run``, paths of the reports, counts, and seconds by stage.
+
+    """
+    timing = Timing()
+    with timing.stage("score"):
+        run = score(work, model, dask, workers, on_progress)
+    write_run(work, run, {"archive": archive or "", "model": str(model), "seconds": timing.seconds})
+    with timing.stage("report"):
+        summary = report(work, run, workers, on_progress)
+    write_run(work, run, {"counts": summary["counts"], "seconds": timing.seconds})
+    create_table_artifact([summary["counts"]], key="scored", description=f"Run {run}")
+    create_link_artifact(Path(summary["cohort"]).as_uri(), key="cohort", link_text="Cohort report")
+    return {"run": run, **summary, "seconds": timing.seconds}
+
+
+@flow(name="run-archive", validate_parameters=False)
+def run_archive(
+    archive: str,
+    work: str,
+    *,
+    model: str | None = None,
+    labels: str | None = None,
+    settings: dict[str, Any] | None = None,
+    recipe: str = "ecgbatch",
+    dask: str | None = None,
+    workers: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> dict[str, Any]:
+    """Prepare, train if no model is given, score and report: the main job.
+
+    Returns
+    -------
+    dict
+        What ``score_archive`` returns, with the counts of ``prepare_archive`` and the seconds of all stages.
+
+    """
+    shared: dict[str, Any] = {"dask": dask, "workers": workers, "on_progress": on_progress}
+    with log_file(work):
+        prepared = prepare_archive(archive, work, labels=labels, settings=settings, **shared)
+        trained = {"model": model, "seconds": {}} if model else train_model(work, recipe=recipe, **shared)
+        scored = score_archive(work, trained["model"], archive=archive, **shared)
+        seconds = {**prepared["seconds"], **trained["seconds"], **scored["seconds"]}
+        write_run(work, scored["run"], {"seconds": seconds, "prepared": {k: v for k, v in prepared.items() if k != "seconds"}})
+        name_log(work, scored["run"])
+    return {**scored, "prepared": prepared, "model": trained["model"], "seconds": seconds}

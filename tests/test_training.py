@@ -1,0 +1,280 @@
+"""Training: learns, resumes exactly, agrees with itself on any engine, and never leaks a patient."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from ecgbatch import training
+from ecgbatch.evaluation import patient_figures
+from ecgbatch.model import DEFAULT_LEADS, Model, members_for, prepare_waveforms, record_probability, rule_for
+from ecgbatch.model import member_probabilities as beat_probabilities
+from ecgbatch.splits import patient_digest
+from ecgbatch.training import Task, TrainingBeats, TrainSettings, augment, evenly_spread, plan_members, train, train_member
+
+TINY = TrainSettings(epochs=2, n_folds=3, batch_size=16, max_beats_per_record=4, augmentation=False)
+BEATS = {"method": "robust", "sampling_frequency_hz": 125.0}
+
+
+def synthetic_beats(n_mi: int = 6, n_control: int = 6, n_records: int = 2, n_beats: int = 6, seed: int = 0) -> TrainingBeats:
+    """Beats with a QRS and a T wave; infarction lifts ST in V1-V4. One record in six has no label."""
+    random = np.random.default_rng(seed)
+    time_s = (np.arange(88) - 31) / 125.0
+    qrs, t_wave, st = (np.exp(-(((time_s - centre) / width) ** 2)) for centre, width in ((0, 0.02), (0.28, 0.06), (0.12, 0.06)))
+    waveforms, patients, labels = [], [], []
+    for patient in range(n_mi + n_control):
+        for record in range(n_records):
+            mi = int(patient < n_mi)
+            gain = random.uniform(0.5, 1.5, (12, 1))
+            shape = gain * (qrs + 0.3 * t_wave) + 0.5 * mi * np.isin(np.arange(12), range(6, 10))[:, None] * st
+            noise = 0.05 * random.standard_normal((n_beats, 12, 88))
+            waveforms.append(np.round(1000 * (shape + noise)).astype(np.int16))
+            patients.append(f"patient{patient:03d}")
+            labels.append(-1 if record == 1 and patient % 6 == 0 else mi)
+    n = np.full(len(labels), n_beats)
+    scorable = np.ones(int(n.sum()), bool)
+    scorable[::n_beats] = False
+    return TrainingBeats(np.concatenate(waveforms), scorable, DEFAULT_LEADS, patients, np.array(labels), n, BEATS)
+
+
+@pytest.fixture(scope="module")
+def beats() -> TrainingBeats:
+    return synthetic_beats()
+
+
+@pytest.fixture(scope="module")
+def model(beats: TrainingBeats, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return train(beats, TINY, checkpoints=tmp_path_factory.mktemp("model"))
+
+
+def test_a_small_set_is_learnt(beats: TrainingBeats, tmp_path: Path) -> None:
+    trained = train(beats, replace(TINY, epochs=25), checkpoints=tmp_path)
+    assert trained.figures["auroc"]["value"] == 1.0
+    assert trained.figures["majority_baseline"]["value"] == 0.5
+    assert trained.figures["auroc"]["n_patients"] == 12
+
+
+def test_no_member_scores_a_patient_that_it_saw(beats: TrainingBeats, model: Model) -> None:
+    for patient in set(beats.patient_id):
+        (index,) = members_for(model, patient)
+        assert patient_digest(patient, model.patient_key) not in model.members[index].seen
+    everyone = {patient_digest(patient, model.patient_key) for patient in beats.patient_id}
+    assert set().union(*(member.seen for member in model.members)) == everyone
+    assert members_for(model, "somebody else") == (0, 1, 2)
+
+
+def test_a_members_weights_do_not_know_the_patients_it_scores(beats: TrainingBeats, model: Model, tmp_path: Path) -> None:
+    """Destroy the beats of every patient that member 0 has not seen: nothing of it may change."""
+    member = model.members[0]
+    unseen = [patient_digest(patient, model.patient_key) not in member.seen for patient in beats.patient_id]
+    waveform = beats.waveform.copy()
+    waveform[np.repeat(unseen, beats.n_beats)] = np.random.default_rng(1).integers(-2000, 2000, (12, 88))
+    other = train(replace(beats, waveform=waveform), TINY, checkpoints=tmp_path).members[0]
+    assert_same_weights(member.weights, other.weights)
+
+
+def test_figures_are_those_that_out_of_fold_scoring_gives(beats: TrainingBeats, tmp_path: Path) -> None:
+    trained = train(beats, replace(TINY, max_beats_per_record=99), checkpoints=tmp_path)
+    stop = np.cumsum(beats.n_beats)
+    probability, threshold = np.empty(len(stop)), np.empty(len(stop))
+    for record, patient in enumerate(beats.patient_id):
+        rows = slice(stop[record] - beats.n_beats[record], stop[record])
+        scorable = beats.is_scorable[rows]
+        prepared = prepare_waveforms(beats.waveform[rows], scorable, store_leads=beats.lead)[scorable]
+        indices = members_for(trained, patient)
+        calibration, threshold[record] = rule_for(trained, indices)
+        probability[record] = record_probability(beat_probabilities(trained, indices, prepared), calibration)
+    assert trained.figures == patient_figures(probability, beats.mi, beats.patient_id, threshold=threshold)
+
+
+def assert_same_weights(a: Any, b: Any) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def test_two_trainings_with_one_seed_agree_bit_for_bit(beats: TrainingBeats, model: Model, tmp_path: Path) -> None:
+    torch.manual_seed(99)
+    torch.rand(3)
+    again = train(beats, TINY, checkpoints=tmp_path)
+    assert again.digest == model.digest
+    assert train(beats, replace(TINY, seed=1), checkpoints=tmp_path).digest != model.digest
+
+
+def test_results_do_not_depend_on_the_engine_or_its_order(beats: TrainingBeats, model: Model, tmp_path: Path) -> None:
+    def backwards(function: Callable[[Task], Any], tasks: Iterable[Task]) -> Iterator[Any]:
+        yield from map(function, reversed(list(tasks)))
+
+    assert train(beats, TINY, checkpoints=tmp_path / "a", map=backwards).digest == model.digest
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        assert train(beats, TINY, checkpoints=tmp_path / "b", map=pool.map).digest == model.digest
+
+
+class KilledError(BaseException):
+    """Stands for kill -9: no handler of ours may catch it."""
+
+
+@pytest.mark.parametrize("killed_after", [1, 2, 4])
+def test_a_killed_training_goes_on_and_ends_with_the_same_bits(
+    beats: TrainingBeats, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_after: int
+) -> None:
+    saved, steps = 0, 0
+    save, step = training._State.save, training._State.step
+
+    def save_then_die(self: Any, path: Path, epochs_done: int) -> None:
+        nonlocal saved
+        save(self, path, epochs_done)
+        saved += 1
+
+    def step_or_die(self: Any, loss: torch.Tensor) -> None:
+        if saved == killed_after:
+            raise KilledError
+        step(self, loss)
+
+    def counted(self: Any, loss: torch.Tensor) -> None:
+        nonlocal steps
+        steps += 1
+        step(self, loss)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training._State, "save", save_then_die)
+        patch.setattr(training._State, "step", step_or_die)
+        with pytest.raises(KilledError):
+            train(beats, TINY, checkpoints=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(training._State, "step", counted)
+        assert train(beats, TINY, checkpoints=tmp_path).digest == model.digest
+        assert 0 < steps < steps_of_a_whole_training(beats)
+        before = steps
+        assert train(beats, TINY, checkpoints=tmp_path).digest == model.digest
+        assert steps == before  # finished: nothing is trained again
+
+
+def steps_of_a_whole_training(beats: TrainingBeats) -> int:
+    return 3 * TINY.epochs * (int(beats.is_scorable.sum()) // TINY.batch_size + 1)
+
+
+def test_validation_patients_count_as_seen_and_two_folds_validate_on_the_test_fold() -> None:
+    fold = np.array([0, 1, 2, 0, 1, 2])
+    assert [task.validation_fold for task in plan_members(fold, replace(TINY, holds_out_validation=True))] == [1, 2, 0]
+    assert [task.validation_fold for task in plan_members(fold, replace(TINY, holds_out_validation=False))] == [0, 1, 2]
+    assert [task.validation_fold for task in plan_members(fold % 2, replace(TINY, holds_out_validation=True))] == [0, 1]
+    names = [task.name for task in plan_members(fold % 2, replace(TINY, n_seeds=2))]
+    assert names == ["fold0-seed0", "fold0-seed1", "fold1-seed0", "fold1-seed1"]
+
+
+def test_few_patients_mean_fewer_folds(tmp_path: Path) -> None:
+    small = synthetic_beats(n_mi=2, n_control=4)
+    trained = train(small, replace(TINY, epochs=1), checkpoints=tmp_path)
+    assert len(trained.members) == trained.training["n_folds_used"] == 2
+
+
+def test_several_seeds_a_fold_are_averaged(beats: TrainingBeats, tmp_path: Path) -> None:
+    trained = train(beats, replace(TINY, epochs=1, n_seeds=2), checkpoints=tmp_path)
+    assert len(trained.members) == 6
+    assert len(members_for(trained, beats.patient_id[0])) == 2
+
+
+@pytest.mark.parametrize(
+    ("n_mi", "n_control", "found"), [(0, 4, "found 0 and 4"), (1, 4, "found 1 and 4"), (3, 1, "found 3 and 1")]
+)
+def test_too_few_patients_of_a_class_are_refused(n_mi: int, n_control: int, found: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"at least 2 patients with label mi and 2 with label control.*{found}"):
+        train(synthetic_beats(n_mi, n_control, n_records=1), TINY, checkpoints=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_records_at_all_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="found 0 and 0"):
+        train([], TINY, checkpoints=tmp_path)
+
+
+def test_settings_that_cannot_train_are_refused() -> None:
+    with pytest.raises(ValueError, match="n_folds of at least 2"):
+        TrainSettings(n_folds=1)
+    with pytest.raises(ValueError, match="epochs"):
+        TrainSettings(epochs=0)
+
+
+def test_progress_counts_members(beats: TrainingBeats, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    train(beats, replace(TINY, epochs=1), checkpoints=tmp_path, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def _store(beats: TrainingBeats) -> xr.Dataset:
+    n = beats.n_beats.astype(np.int32)
+    return xr.Dataset(
+        {
+            "waveform": (("beat", "lead", "sample"), beats.waveform),
+            "beat_flags": ("beat", np.where(beats.is_scorable, 4, 1).astype(np.uint16)),
+            "lead": ("lead", np.array(beats.lead, dtype=np.dtypes.StringDType())),
+            "patient_id": ("record", np.array(beats.patient_id, dtype=np.dtypes.StringDType())),
+            "mi": ("record", beats.mi.astype(np.int8)),
+            "first_beat": ("record", (np.cumsum(n) - n).astype(np.int64)),
+            "n_beats": ("record", n),
+        },
+        attrs={"settings": dict(beats.beats) | {"archive_specific": "ignored"}},
+    )
+
+
+def test_stores_train_the_same_model_as_memory_in_blocks_of_any_size(
+    beats: TrainingBeats, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores = {"one": _store(beats)}
+    monkeypatch.setattr(training, "open_store", stores.__getitem__)
+    for block_bytes in (1, 40_000, 64_000_000):
+        monkeypatch.setattr(training, "BLOCK_BYTES", block_bytes)
+        assert train(["one"], TINY, checkpoints=tmp_path).digest == model.digest
+
+
+def test_stores_cut_differently_are_refused(beats: TrainingBeats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = replace(beats, beats=BEATS | {"method": "kachuee"})
+    stores = {"one": _store(beats), "two": _store(other)}
+    monkeypatch.setattr(training, "open_store", stores.__getitem__)
+    with pytest.raises(ValueError, match="cut one way"):
+        train(["one", "two"], TINY, checkpoints=tmp_path)
+
+
+def test_batches_are_half_infarction_and_every_patient_as_likely(beats: TrainingBeats, tmp_path: Path) -> None:
+    folder, _ = training.prepare_training(beats, TINY, tmp_path)
+    prepared = training._open_prepared(folder, TINY)
+    batches = training._Batches(prepared, np.arange(len(prepared.mi)))
+    rows, mi = batches.draw(6000, np.random.default_rng(0))
+    record = np.searchsorted(prepared.first_beat, rows, side="right") - 1
+    np.testing.assert_array_equal(prepared.mi[record], mi)
+    assert mi.mean() == 0.5
+    counts = np.unique(np.array(prepared.patient_id)[record], return_counts=True)[1]
+    assert counts.min() > 0.8 * counts.max()
+
+
+def test_augmentation_spares_lost_leads_and_may_be_off() -> None:
+    waveform = np.random.default_rng(0).standard_normal((4, 12, 88), np.float32)
+    waveform[:, 3] = 0
+    settings = TrainSettings()
+    altered = augment(waveform, settings, np.random.default_rng(1))
+    assert altered.dtype == np.float32
+    assert altered.shape == waveform.shape
+    assert not altered[:, 3].any()
+    np.testing.assert_array_equal(altered, augment(waveform, settings, np.random.default_rng(1)))
+    np.testing.assert_array_equal(augment(waveform, replace(settings, augmentation=False), np.random.default_rng(1)), waveform)
+
+
+def test_chosen_beats_are_spread_over_the_record() -> None:
+    np.testing.assert_array_equal(evenly_spread(np.arange(5), 9), np.arange(5))
+    np.testing.assert_array_equal(evenly_spread(np.arange(0, 101), 5), [0, 25, 50, 75, 100])
+    assert len(np.unique(evenly_spread(np.arange(33), 32))) == 32
+
+
+def test_a_member_can_be_trained_on_its_own(beats: TrainingBeats, model: Model, tmp_path: Path) -> None:
+    folder, _ = training.prepare_training(beats, TINY, tmp_path)
+    assert_same_weights(train_member(str(folder), TINY, Task(2, 0, 0)).weights, model.members[2].weights)
