@@ -414,7 +414,7 @@ def decide(fused: Array, rules: Rules) -> tuple[Array, Array]:
 
 
 @kernel
-def summit(curve: Array, centre: int) -> Any:
+def summit(curve: Array, centre: Any) -> Any:
     """Return the place of a maximum between samples, by the parabola through it and its two neighbours."""
     bend = curve[centre - 1] - 2 * curve[centre] + curve[centre + 1]
     shift = np.float64(0) if bend >= 0 else 0.5 * np.float64(curve[centre - 1] - curve[centre + 1]) / np.float64(bend)

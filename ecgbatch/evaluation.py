@@ -110,7 +110,7 @@ def by_patient(
     """
     scores = np.asarray(probability, dtype=np.float64)
     labels = np.asarray(mi, dtype=np.int64)
-    names = np.asarray(patient_id).astype(str)
+    names = _codes(patient_id)
     cuts = np.broadcast_to(np.asarray(threshold, dtype=np.float64), scores.shape)
     if not (scores.ndim == 1 and scores.shape == labels.shape == names.shape):
         raise ValueError(
@@ -134,6 +134,12 @@ def by_patient(
     rank = np.lexsort((n_records, cut, mean, n_mi > 0))
     mixed = (n_mi > 0) & (n_mi < n_records)
     return Patients(mean[rank], (n_mi > 0)[rank], cut[rank], n_records[rank].astype(np.int64), mixed[rank])
+
+
+def _codes(patient_id: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Return a number for each record's patient, equal where the identifiers are equal as text."""
+    code: dict[str, int] = {}
+    return np.array([code.setdefault(str(name), len(code)) for name in np.asarray(patient_id).tolist()], dtype=np.int64)
 
 
 def patient_figures(
@@ -541,10 +547,10 @@ def evaluate_scores(scores: xr.Dataset, *, n_resamples: int = N_RESAMPLES, seed:
 
     """
     probability, mi = scores["mi_probability"].values, scores["mi"].values
-    patient_id, threshold = scores["patient_id"].values.astype(str), scores["threshold"].values
+    patient_id, threshold = _codes(scores["patient_id"].values), scores["threshold"].values
     is_scored = np.isfinite(probability)
     patients = by_patient(probability, mi, patient_id, threshold=threshold)
-    reasons = Counter(scores["reason"].values[~is_scored].astype(str).tolist())
+    reasons = Counter(scores["reason"].values[~is_scored].tolist())
     return {
         "n_records": int(probability.size),
         "n_patients": int(np.unique(patient_id).size),

@@ -27,7 +27,7 @@ _LEFT_MM, _RIGHT_MM, _FOOT_MM = 10.0, 5.0, 8.0
 SHEET_WIDTH_MM = _LEFT_MM + EXCERPT_S * MM_PER_S + _RIGHT_MM
 _ROWS_MM = 150.0  # what A4 landscape leaves for the traces beside margins, caption and footer
 _NORMALISED_SPAN_MM = 15.0
-_THIN_MM = 0.03  # an eighth of the line's width: thinning by this cannot be seen
+_THIN_MM = 0.05  # a fifth of the line's width, half a dot of a 300 dpi printer: thinning by this cannot be seen
 
 Float = NDArray[np.floating]
 
@@ -116,10 +116,10 @@ def grid_patterns() -> Markup:
     return Markup(
         '<svg class="defs" width="0" height="0" aria-hidden="true"><defs>'
         '<pattern id="mm" width="40" height="40" patternUnits="userSpaceOnUse">'
-        '<path d="M40 0H0V40" fill="none" stroke="#f3c6c6" stroke-width="4"/></pattern>'
+        '<path d="M40 0H0V40" fill="none" stroke="#f2c0c0" stroke-width="4"/></pattern>'
         '<pattern id="paper" width="200" height="200" patternUnits="userSpaceOnUse">'
         '<rect width="200" height="200" fill="url(#mm)"/>'
-        '<path d="M200 0H0V200" fill="none" stroke="#e39a9a" stroke-width="8"/></pattern>'
+        '<path d="M200 0H0V200" fill="none" stroke="#de9090" stroke-width="8"/></pattern>'
         '<pattern id="time" width="200" height="200" patternUnits="userSpaceOnUse">'
         '<path d="M0 0V200M40 0V200M80 0V200M120 0V200M160 0V200" stroke="#e4e4e4" stroke-width="4"/>'
         '<path d="M0 0V200" stroke="#c4c4c4" stroke-width="8"/></pattern></defs></svg>'
@@ -248,8 +248,14 @@ def _panel(excerpt: Excerpt, lead: str, offset_mm: float, width_mm: float) -> _P
     note = "" if in_mv else "amplitude normalised"
     if not np.isfinite(part).any():
         return _Panel(lead, left_mm, width_mm, nothing, nothing, in_mv, note or "no samples here")
-    y_mm = (part - np.nanmedian(part)) * (MM_PER_MV if in_mv else _normalising(whole))
+    y_mm = (part - _median(part)) * (MM_PER_MV if in_mv else _normalising(whole))
     return _Panel(lead, left_mm, width_mm, _LEFT_MM + np.arange(first, first + part.size) * (MM_PER_S / fs), y_mm, in_mv, note)
+
+
+def _median(values: Float) -> float:
+    """Return the upper median of the known values; a tenth of the time of ``numpy.nanmedian``."""
+    known = values[np.isfinite(values)]
+    return float(np.partition(known, known.size // 2)[known.size // 2]) if known.size else float("nan")
 
 
 def _normalising(values: Float) -> float:
@@ -263,7 +269,7 @@ def _bands(rows: list[list[_Panel]]) -> list[tuple[float, float]]:
     wanted = []
     for number, row in enumerate(rows):
         drawn = [panel.y_mm for panel in row if panel.y_mm.size]
-        above = max([12.0] + [float(np.nanmax(y)) for y in drawn]) + (7.0 if number == len(rows) - 1 else 2.0)
+        above = max([12.0] + [float(np.nanmax(y)) for y in drawn]) + (7.0 if number == len(rows) - 1 else 4.0)
         below = max([5.0] + [-float(np.nanmin(y)) for y in drawn])
         wanted.append((min(_up_to(above, 5.0), 60.0), min(_up_to(below, 5.0), 60.0)))
     excess = sum(above + below for above, below in wanted) - _ROWS_MM
@@ -305,7 +311,9 @@ def _trace(panel: _Panel, baseline_mm: float) -> str:
 def _label(panel: _Panel, top_mm: float, baseline_mm: float) -> str:
     separator = f'<path d="M{_u(panel.left_mm)} {_u(baseline_mm - 4.0)}v{_u(3.0)}" stroke="#111" stroke-width="10"/>'
     words = f"{panel.lead} {panel.note}" if panel.note == "absent" else panel.lead
-    label = _text(panel.left_mm + 1.0, top_mm + 4.0, words, 3.6, weight="bold")
+    is_strip = panel.width_mm > EXCERPT_S * MM_PER_S / 2  # the marks of the R peaks need the place above a strip
+    left_mm = 1.0 if is_strip and len(words) <= 4 else panel.left_mm + 1.0
+    label = _text(left_mm, top_mm + 4.0, words, 3.6, weight="bold")
     if panel.note and panel.note != "absent":
         label += _text(panel.left_mm + 3.0 + 2.6 * len(panel.lead), top_mm + 4.0, panel.note, 2.6)
     return (separator if panel.left_mm > _LEFT_MM else "") + label
@@ -353,7 +361,7 @@ def _footer(excerpt: Excerpt, rows: list[list[_Panel]], top_mm: float) -> list[s
 def _beat_panel(lead: str, quartiles: Float, x_mm: Float, flags: int, in_mv: bool) -> tuple[str, Float, Float, bool]:
     if flags & LEAD_FLAGS["missing"] or not np.isfinite(quartiles).any():
         return lead, x_mm, np.full((3, x_mm.size), np.nan), in_mv
-    start = np.nanmedian(quartiles[1, : max(3, x_mm.size // 16)])  # before P: the usual place of the isoelectric line
+    start = _median(quartiles[1, : max(3, x_mm.size // 16)])  # before P: the usual place of the isoelectric line
     scale = MM_PER_MV if in_mv else _normalising(quartiles[1])
     return lead, x_mm, (quartiles - start) * scale, in_mv
 
@@ -390,7 +398,7 @@ def _path(x: Float, y: Float, *, is_function: bool = True) -> str:
     if known.size == 0:
         return ""
     pieces = []
-    for run in np.split(known, np.flatnonzero(np.diff(known) > 1) + 1):
+    for run in [slice(None)] if known.size == y.size else np.split(known, np.flatnonzero(np.diff(known) > 1) + 1):
         part_x, part_y = _thinned(x[run], y[run]) if is_function else (x[run], y[run])
         points = np.rint(np.column_stack([part_x, part_y])).astype(np.int64)
         steps = " ".join(map(str, np.diff(points, axis=0).ravel().tolist()))
@@ -430,7 +438,8 @@ def _text(
 ) -> str:
     return (
         f'<text x="{_u(x)}" y="{_u(y)}" font-size="{_u(size_mm)}" font-family="Helvetica,Arial,sans-serif" '
-        f'text-anchor="{anchor}" font-weight="{weight}" fill="{fill}">{escape(words)}</text>'
+        f'text-anchor="{anchor}" font-weight="{weight}" fill="{fill}" stroke="#fff" stroke-width="24" stroke-opacity=".8" '
+        f'paint-order="stroke">{escape(words)}</text>'
     )
 
 

@@ -7,10 +7,13 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -53,6 +56,8 @@ _SENTINELS = MappingProxyType(
     | {24: -(2**23), 32: -(2**31), 80: -128, 212: -2048, 310: -512, 311: -512, 508: -128, 524: -(2**23)}
 )
 """Missing sample of each format; format 8 has none: signal(5), as in wfdb 4.3."""
+_BLOCK_SAMPLES = 1 << 17
+"""256 KiB: stays in a core's second-level cache while it is read, hashed and sorted."""
 _IN_CHILD = frozenset({8, 310, 311}) | FLAC_FORMATS
 _CHILD_SECONDS, _SAMPLES_PER_SECOND = 30.0, 2e6
 _CHILD_BYTES, _BYTES_PER_SAMPLE = 2 << 30, 64
@@ -176,33 +181,98 @@ def _read_files(inspection: Inspection, digest: Any) -> _Samples:
     assert header is not None
     samples = _empty(inspection.leads, inspection.n_samples)
     row_of = {lead: row for row, lead in enumerate(inspection.leads)}
-    found: list[tuple[SignalLine, int, int]] = []
+    found: list[_Found] = []
     for file in inspection.files:
-        if file.n_bytes < 0:
-            continue
-        content = _read_bytes(file)
-        digest.update(content)
         lines = [header.signals[i] for i in file.signals]
-        frames = _frames(content, file, lines, inspection.n_samples)
-        first = 0
-        for line in lines:
-            values = frames[:, first : first + line.samples_per_frame]
-            found.append((line, int(values[0, 0]), _store_lead(samples, row_of[line.lead], line, values)))
-            first += line.samples_per_frame
-    _check_checksums(samples, row_of, [(line, total) for line, _, total in found])
-    _check_initial_values(samples, [(line, value) for line, value, _ in found])
+        rows = [row_of[line.lead] for line in lines] if file.n_bytes >= 0 else []
+        if rows and file.fmt in _PLAIN_FORMATS and all(line.samples_per_frame == 1 for line in lines):
+            _copy_plain(samples.signal, rows, file, digest)
+            found += [
+                _Found(line, row, int(samples.signal[row, 0]), _sum_16(samples.signal[row]))
+                for line, row in zip(lines, rows, strict=True)
+            ]
+        elif rows:
+            found += _decode_and_copy(samples, rows, lines, file, digest)
+    for lead in found:
+        _finish_lead(samples, lead)
+    _check_checksums(samples, found)
+    _check_initial_values(samples, found)
     return samples
 
 
-def _read_bytes(file: SignalFile) -> NDArray[np.uint8]:
-    descriptor, found = open_regular(file.path)
-    with os.fdopen(descriptor, "rb", buffering=0) as source:
-        content = np.fromfile(source, np.uint8, file.n_bytes)
+class _Found(NamedTuple):
+    """What a file holds of one lead, before anything is replaced or shifted."""
+
+    line: SignalLine
+    row: int
+    first_value: int
+    checksum: int
+
+
+def _copy_plain(signal: NDArray[np.int16], rows: list[int], file: SignalFile, digest: Any) -> None:
+    """Copy a file of 16-bit samples into rows, block by block: each block is hashed and sorted while it is in the cache."""
+    n_frames = signal.shape[1]
+    block = np.empty((min(n_frames, max(1, _BLOCK_SAMPLES // len(rows))), len(rows)), _DTYPES[file.fmt])
+    with _opened(file) as source:
+        _hash_bytes(source, file.byte_offset, digest)
+        for first in range(0, n_frames, len(block)):
+            frames = block[: n_frames - first]
+            _fill(source, frames, file)
+            digest.update(frames)
+            values = (frames ^ 0x8000).view(np.int16) if file.fmt == 160 else frames
+            for column, row in enumerate(rows):
+                signal[row, first : first + len(frames)] = values[:, column]
+        _hash_bytes(source, file.n_bytes - file.byte_offset - 2 * n_frames * len(rows), digest)
+
+
+@contextmanager
+def _opened(file: SignalFile) -> Iterator[FileIO]:
+    """Open a signal file; afterwards refuse what was read if the file is not the one inspected, or changed meanwhile."""
+    descriptor, before = open_regular(file.path)
+    with FileIO(descriptor, "rb") as source:
+        yield source
         after = os.fstat(descriptor)
-    seen = {(f.st_size, f.st_mtime_ns) for f in (found, after)} | {(file.n_bytes, file.mtime_ns)}
-    if len(seen) > 1 or content.size != file.n_bytes:
-        raise UnreadableRecord("CHANGED_WHILE_READING", f"{file.name} changed while it was read; run again when it is whole")
-    return content
+    if {(found.st_size, found.st_mtime_ns) for found in (before, after)} != {(file.n_bytes, file.mtime_ns)}:
+        raise _changed(file)
+
+
+def _changed(file: SignalFile) -> UnreadableRecord:
+    return UnreadableRecord("CHANGED_WHILE_READING", f"{file.name} changed while it was read; run again when it is whole")
+
+
+def _fill(source: FileIO, values: NDArray[Any], file: SignalFile) -> None:
+    place = memoryview(values).cast("B") if values.size else memoryview(b"")
+    while place:
+        try:
+            n = source.readinto(place)
+        except OSError as error:
+            raise UnreadableRecord("UNREADABLE_FILE", f"{file.name}: {error.strerror}") from None
+        if not n:
+            raise _changed(file)
+        place = place[n:]
+
+
+def _hash_bytes(source: FileIO, n_bytes: int, digest: Any) -> None:
+    while n_bytes > 0 and (content := source.read(min(n_bytes, 2 * _BLOCK_SAMPLES))):
+        digest.update(content)
+        n_bytes -= len(content)
+
+
+def _decode_and_copy(samples: _Samples, rows: list[int], lines: list[SignalLine], file: SignalFile, digest: Any) -> list[_Found]:
+    """Decode any other format, or several samples a frame, as a whole; put one sample a frame into the rows."""
+    content = np.empty(file.n_bytes, np.uint8)
+    with _opened(file) as source:
+        _fill(source, content, file)
+    digest.update(content)
+    frames = _frames(content, file, lines, samples.signal.shape[1])
+    found, first = [], 0
+    for line, row in zip(lines, rows, strict=True):
+        values = frames[:, first : first + line.samples_per_frame]
+        found.append(_Found(line, row, int(values[0, 0]), int(values.sum(dtype=np.int64)) % 65536))
+        samples.signal[row] = _as_int16(values, line)
+        samples.warnings.update({"FRAMES_AVERAGED"} if line.samples_per_frame > 1 else ())
+        first += line.samples_per_frame
+    return found
 
 
 def _frames(content: NDArray[np.uint8], file: SignalFile, lines: list[SignalLine], n_frames: int) -> NDArray[Any]:
@@ -242,28 +312,22 @@ def _unpacked_212(packed: NDArray[np.uint8], n: int) -> NDArray[np.int16]:
     return samples.reshape(-1)[:n]
 
 
-def _store_lead(samples: _Samples, row: int, line: SignalLine, values: NDArray[Any]) -> int:
-    """Put one lead's raw samples (frame, sample of the frame) into its row; return their sum modulo 65536."""
+def _finish_lead(samples: _Samples, found: _Found) -> None:
+    """Undo the skew of one lead and fill its other columns."""
+    line, row = found.line, found.row
     stored = samples.signal[row]
-    samples.adc_gain[row], samples.baseline[row] = line.adc_gain, line.baseline
-    if line.fmt in _PLAIN_FORMATS and values.shape[1] == 1:
-        stored[:] = values[:, 0]
-        total = _sum_16(stored)
-    else:
-        total = int(values.sum(dtype=np.int64)) % 65536
-        stored[:] = _as_int16(values, line)
-        samples.warnings.update({"FRAMES_AVERAGED"} if values.shape[1] > 1 else ())
     if line.skew:
         stored[: -line.skew] = stored[line.skew :].copy()
         stored[-line.skew :] = MISSING_SAMPLE
         samples.warnings.add("SKEW_APPLIED")
-    samples.checksum[row] = _sum_16(stored)
+    is_raw = line.fmt in _PLAIN_FORMATS and line.samples_per_frame == 1 and not line.skew
+    samples.checksum[row] = found.checksum if is_raw else _sum_16(stored)
+    samples.adc_gain[row], samples.baseline[row] = line.adc_gain, line.baseline
     if not line.is_millivolts:
         samples.lead_flags[row] |= LEAD_FLAGS["not_millivolts"]
     if stored.min() == MISSING_SAMPLE:
         samples.lead_flags[row] |= LEAD_FLAGS["gaps"]
         samples.warnings.add("GAPS")
-    return total
 
 
 def _sum_16(values: NDArray[np.int16]) -> int:
@@ -283,35 +347,35 @@ def _as_int16(values: NDArray[Any], line: SignalLine) -> NDArray[np.int16]:
     return np.where(missing[:, 0], MISSING_SAMPLE, values[:, 0]).astype(np.int16)
 
 
-def _check_checksums(samples: _Samples, row_of: dict[str, int], found: list[tuple[SignalLine, int]]) -> None:
-    is_stated = any(line.checksum for line, _ in found)
-    verified = is_stated or all(line.checksum == total for line, total in found)
-    wrong = [(line, total) for line, total in found if is_stated and line.checksum not in {None, total}]
+def _check_checksums(samples: _Samples, found: list[_Found]) -> None:
+    is_stated = any(lead.line.checksum for lead in found)
+    is_verified = is_stated or all(lead.line.checksum == lead.checksum for lead in found)
+    wrong = [lead for lead in found if is_stated and lead.line.checksum not in {None, lead.checksum}]
     if wrong:
-        line, total = wrong[0]
+        line, total = wrong[0].line, wrong[0].checksum
         detail = (
             f"lead {line.lead} has checksum {total}, the header says {line.checksum}; {len(wrong)} of {len(found)} leads differ"
         )
         raise UnreadableRecord("CHECKSUM_MISMATCH", f"{detail}: {line.file_name} or the header is altered, fetch both again")
-    for line, _ in found:
-        if not verified or line.checksum is None:
-            samples.lead_flags[row_of[line.lead]] |= LEAD_FLAGS["unverified"]
+    for lead in found:
+        if not is_verified or lead.line.checksum is None:
+            samples.lead_flags[lead.row] |= LEAD_FLAGS["unverified"]
             samples.warnings.add("CHECKSUM_UNVERIFIED")
 
 
-def _check_initial_values(samples: _Samples, found: list[tuple[SignalLine, int]]) -> None:
+def _check_initial_values(samples: _Samples, found: list[_Found]) -> None:
     """Compare first samples: weak evidence, but the only one against a format mistaken for another of the same size.
 
     Not compared where all are zero beside checksums that are all zero (old headers), nor in format 8, whose samples are
     made from them. FLAC and several samples a frame: valid records of PhysioNet disagree, so only a warning.
     """
-    stated = [(line, value) for line, value in found if line.initial_value is not None and line.fmt != 8]
-    if not any(line.initial_value or line.checksum for line, _ in stated):
+    stated = [lead for lead in found if lead.line.initial_value is not None and lead.line.fmt != 8]
+    if not any(lead.line.initial_value or lead.line.checksum for lead in stated):
         return
-    wrong = [(line, value) for line, value in stated if line.initial_value != value]
-    strict = [line for line, _ in wrong if line.fmt not in FLAC_FORMATS and line.samples_per_frame == 1]
+    wrong = [lead for lead in stated if lead.line.initial_value != lead.first_value]
+    strict = [lead for lead in wrong if lead.line.fmt not in FLAC_FORMATS and lead.line.samples_per_frame == 1]
     if 2 * len(strict) > len(stated):
-        line, value = wrong[0]
+        line, value = strict[0].line, strict[0].first_value
         detail = (
             f"lead {line.lead} begins with {value}, the header says {line.initial_value}; {len(wrong)} of {len(stated)} differ"
         )

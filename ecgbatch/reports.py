@@ -23,6 +23,8 @@ import xarray as xr
 from markupsafe import Markup, escape
 
 from ecgbatch import __version__, headers, paper, scoring
+from ecgbatch.runs import read_run
+from ecgbatch.signals import archive_facts
 from ecgbatch.terms import (
     BEAT_FLAGS,
     DECISION,
@@ -643,3 +645,44 @@ def _point(link: Path, target: str) -> None:
     aside.unlink(missing_ok=True)
     aside.symlink_to(target, target_is_directory=True)
     aside.replace(link)
+
+
+def report_workspace(
+    work: str,
+    run: str,
+    *,
+    map: Callable[..., Iterable[Any]] = map,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Write all reports of a run; return their paths and the cohort's counts.
+
+    Parameters
+    ----------
+    work, run
+        Workspace; name of a run that ``runs.write_run`` has recorded.
+    map, on_progress
+        As in ``write_reports``; ``on_progress`` is called with the stage's name too.
+
+    Returns
+    -------
+    dict
+        ``cohort`` (the page's path), ``reports`` (the folder), and ``counts`` as the cohort's JSON has them.
+
+    """
+    scores_store = Path(work) / "scores" / f"{run}.zarr"
+    digest = open_store(scores_store).attrs["settings"]["model"]["digest"]
+    model = json.loads((Path(work) / "models" / digest[:20] / "model.json").read_bytes())
+    archive = archive_facts(work)
+    summary = write_reports(
+        work,
+        scores_store,
+        model=model,
+        created=read_run(work, run).get("created", ""),
+        archive=archive["archive"],
+        is_synthetic=archive["is_synthetic"],
+        map=map,
+        progress=partial(on_progress, "report") if on_progress else None,
+    )
+    cohort = json.loads(Path(summary["cohort_json"]).read_bytes())
+    counts = {name: cohort[name] for name in ("n_records", "n_patients", "n_scored", "n_set_aside", "decisions")}
+    return {"cohort": summary["cohort_html"], "reports": summary["folder"], "counts": counts}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache, partial
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from ecgbatch.beats import current_beats
 from ecgbatch.terms import DECISION, LABEL, SEX, STATUS, UNSCORABLE_BEAT, UNUSABLE_LEAD
 from storage import Plan, Shard, build, make_plan, open_store
 from storage.build import Map, Progress
@@ -561,3 +562,34 @@ def probability_interval(
 
     low, high = np.quantile(calibrated(np.asarray(mean), calibration), (0.025, 0.975))
     return float(low), float(high)
+
+
+def score_workspace(
+    work: str, model_folder: str, *, map: Map = map, on_progress: Callable[[str, int, int], None] | None = None
+) -> str:
+    """Score every record now in the archive; return the run's name, which is the digest of the score plan.
+
+    The model is kept in ``WORK/models/<digest>``, so that the run can be reported on when the original is gone.
+
+    Parameters
+    ----------
+    work
+        Workspace with beats cut as the model wants them.
+    model_folder
+        As ``save_model`` left it.
+    map, on_progress
+        As in ``storage.build``; ``on_progress`` is called with the stage's name too.
+
+    """
+    from ecgbatch.model import save_model
+
+    model = _model(str(model_folder))
+    kept = save_model(model, Path(work) / "models" / model.digest[:20])
+    records = current_beats(work, model.beats)
+    progress = partial(on_progress, "score") if on_progress else None
+    return Path(score_records(work, records, kept, map=map, on_progress=progress)).stem
+
+
+def scores_path(work: str, run: str) -> str:
+    """Return the path of a run's scores store."""
+    return str(Path(work) / "scores" / f"{run}.zarr")

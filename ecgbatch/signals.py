@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -237,6 +238,8 @@ def convert_archive(
     names, fingerprints = listing["record_name"].values.tolist(), listing["fingerprint"].values.tolist()
     places = [known[fingerprint] for fingerprint in fingerprints]
     document = {
+        "archive": Path(archive).resolve().name,
+        "is_synthetic": (Path(archive) / "SYNTHETIC.txt").is_file(),
         "records": names,
         "stores": [digest for digest, _ in places],
         "rows": [row for _, row in places],
@@ -286,10 +289,7 @@ def current_records(work: str) -> xr.Dataset:
         If nothing has been converted yet.
 
     """
-    try:
-        document = json.loads(Folder(work).read(ARCHIVE_FILE))
-    except FileNotFoundError:
-        raise UnfinishedStore(f"{work}: nothing is converted here yet; run `ecgbatch convert ARCHIVE {work}` first") from None
+    document = archive_facts(work)
     digests, rows = np.array(document["stores"], dtype=TEXT), np.array(document["rows"], dtype=np.int64)
     names = [name for name, variable in SIGNALS.columns().items() if variable.dims == ("record",)]
     table = {name: np.full(rows.size, SIGNALS.variables[name].fill_value, SIGNALS.variables[name].numpy_dtype) for name in names}
@@ -300,6 +300,22 @@ def current_records(work: str) -> xr.Dataset:
             table[name][here] = signals[name].values[rows[here]]
     columns = {name: ("record", values) for name, values in table.items()}
     return xr.Dataset(columns | {"signals_store": ("record", digests), "signals_row": ("record", rows)})
+
+
+def archive_facts(work: str) -> dict[str, Any]:
+    """Return what the last conversion said of its archive: ``archive`` (name), ``is_synthetic``, and its records' places.
+
+    Raises
+    ------
+    UnfinishedStore
+        If nothing has been converted yet.
+
+    """
+    try:
+        document: dict[str, Any] = json.loads(Folder(work).read(ARCHIVE_FILE))
+    except FileNotFoundError:
+        raise UnfinishedStore(f"{work}: nothing is converted here yet; run `ecgbatch convert ARCHIVE {work}` first") from None
+    return document
 
 
 def signals_path(work: str, digest: str) -> str:

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from builtins import map as _map
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save as save_tensors
 
 from ecgbatch import __version__
+from ecgbatch.beats import current_beats
 from ecgbatch.evaluation import choose_threshold, fit_platt, patient_figures
 from ecgbatch.model import (
     DEFAULT_LEADS,
@@ -32,6 +33,7 @@ from ecgbatch.model import (
     mean_beat_logit,
     network_probabilities,
     prepare_waveforms,
+    save_model,
     write_synced,
 )
 from ecgbatch.splits import assign_folds, patient_digest, patient_labels
@@ -525,7 +527,7 @@ def _assemble(outcomes: Sequence[Outcome], prepared: _Prepared, beats: Mapping[s
         calibration=calibration,
         figures=patient_figures(probability, prepared.mi, prepared.patient_id, threshold=threshold),
         training=json.loads(json.dumps(asdict(settings))) | _counts(prepared),
-        versions={"ecgbatch": __version__, "torch": torch.__version__.split("+")[0], "numpy": np.__version__},
+        versions=_versions(),
     )
 
 
@@ -559,3 +561,69 @@ def _counts(prepared: _Prepared) -> dict[str, int]:
         "n_beats": int(prepared.first_beat[-1]),
         "n_folds_used": int(prepared.fold.max()) + 1,
     }
+
+
+RECIPES: Mapping[str, tuple[TrainSettings, Mapping[str, Any]]] = {
+    "ecgbatch": (TrainSettings(), {"method": "robust"}),
+    "kachuee": (
+        TrainSettings(recipe="kachuee", leads=("II",), preprocessing=Preprocessing(kind="scaled")),
+        {"method": "kachuee"},
+    ),
+}
+"""Name to training settings and the beat settings that they want."""
+
+
+def train_workspace(
+    work: str,
+    *,
+    recipe: str = "ecgbatch",
+    out: str | None = None,
+    map: Callable[..., Iterable[Outcome]] = _map,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> str:
+    """Train on the labelled records of a workspace; return the model's folder.
+
+    Parameters
+    ----------
+    work
+        Workspace with beats cut as the recipe wants them.
+    recipe
+        A name of ``RECIPES``.
+    out
+        Folder of the model. Default ``WORK/models/<digest>``; a model of the same beats and settings is not trained again.
+    map, on_progress
+        As in ``train``; ``on_progress`` is called with the stage's name too.
+
+    Raises
+    ------
+    ValueError
+        If there is no such recipe, or too few labelled patients.
+
+    """
+    if recipe not in RECIPES:
+        raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, found {recipe!r}")
+    settings, beat_settings = RECIPES[recipe]
+    digests = sorted(set(current_beats(work, beat_settings)["beats_store"].values.tolist()))
+    source = hashlib.sha256(json.dumps([digests, asdict(settings), _versions()], sort_keys=True).encode()).hexdigest()
+    if out is None and (found := _find_model(work, source)):
+        return found
+    checkpoints = Path(work) / ".build" / f"train-{source[:20]}"
+    progress = partial(on_progress, "train") if on_progress else None
+    stores = [str(Path(work) / "beats" / f"{digest}.zarr") for digest in digests]
+    model = train(stores, settings, checkpoints=checkpoints, map=map, progress=progress)
+    model = replace(model, training={**model.training, "source": source})
+    folder = save_model(model, out or Path(work) / "models" / model.digest[:20])
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return str(folder)
+
+
+def _find_model(work: str, source: str) -> str | None:
+    """Return the workspace's model that was trained on this very source."""
+    for document in sorted((Path(work) / "models").glob("*/model.json")):
+        if json.loads(document.read_bytes()).get("training", {}).get("source") == source:
+            return str(document.parent)
+    return None
+
+
+def _versions() -> dict[str, str]:
+    return {"ecgbatch": __version__, "torch": torch.__version__.split("+")[0], "numpy": np.__version__}

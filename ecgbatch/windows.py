@@ -54,7 +54,7 @@ def baseline(lead: Array, design: HighPass) -> Array:
     pad = min(design.pad, n - 1)
     curve = np.empty(n + 2 * pad)
     for i in range(n):
-        total = 0
+        total: Any = 0
         part = lead[i * size : (i + 1) * size]
         for j in range(size):
             total += np.int64(part[j])
@@ -127,7 +127,8 @@ def flat_tops(signal: Array, n: int, use: Array, step_mv: Array, r_sample: Array
         if not use[lead]:
             continue
         raw = signal[lead, :n]
-        low, high, total = np.int16(32767), np.int16(-32767), 0
+        total: Any = 0
+        low, high = np.int16(32767), np.int16(-32767)
         for i in range(n):
             if raw[i] != MISSING:
                 low, high = min(low, raw[i]), max(high, raw[i])

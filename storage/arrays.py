@@ -31,7 +31,9 @@ def array_document(plan: Plan, variable: Variable) -> bytes:
 def plain_document(values: np.ndarray[Any, Any], dims: tuple[str, ...], long_name: str) -> bytes:
     """Return the ``zarr.json`` of an unsharded array as large as ``values``, outside of any schema."""
     variable = Variable(dims, str(values.dtype), long_name)
-    return _document(variable, values.shape, (min(COLUMN_ROWS, max(1, values.shape[0])), *values.shape[1:]), None)
+    return _document(
+        variable, values.shape, (min(COLUMN_ROWS, max(1, values.shape[0])), *(max(1, n) for n in values.shape[1:])), None
+    )
 
 
 def _document(variable: Variable, shape: tuple[int, ...], chunks: tuple[int, ...], shards: tuple[int, ...] | None) -> bytes:

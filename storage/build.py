@@ -157,7 +157,7 @@ def _finalise(folder: Folder, plan: Plan) -> None:
     store = _store_key(plan)
     if folder.exists(f"{store}/zarr.json"):
         return
-    columns = {name: np.concatenate([receipt.columns[name] for receipt in receipts]) for name in plan.schema.columns()}
+    columns = {name: _joined(plan, receipts, name) for name in plan.schema.columns()}
     columns |= {name: np.asarray(plan.inputs[name].values) for name in plan.schema.fixed()}
     content = {name: _write_column(folder, plan, name, values) for name, values in columns.items()}
     for name, values in proof_of(plan, receipts).items():
@@ -166,6 +166,14 @@ def _finalise(folder: Folder, plan: Plan) -> None:
     small = _clean(folder, store, bulk)
     files = {key.removeprefix(f"{store}/"): written_file(folder.read(key)) for key in small}
     folder.put(f"{store}/zarr.json", root_document(plan, content, files))
+
+
+def _joined(plan: Plan, receipts: list[Receipt], name: str) -> np.ndarray[Any, Any]:
+    """Return a column of the whole store; a store of no rows has an empty one."""
+    variable = plan.schema.variables[name]
+    if not receipts:
+        return np.empty(plan.shape(variable), variable.numpy_dtype)
+    return np.concatenate([receipt.columns[name] for receipt in receipts])
 
 
 def _all_receipts(folder: Folder, plan: Plan) -> Iterator[Receipt]:
@@ -196,7 +204,7 @@ def proof_of(plan: Plan, receipts: list[Receipt]) -> dict[str, np.ndarray[Any, A
 
 
 def _hex_rows(digests: list[str]) -> np.ndarray[Any, Any]:
-    return np.frombuffer(bytes.fromhex("".join(digests)), dtype=np.uint8).reshape(len(digests), 32)
+    return np.frombuffer(bytes.fromhex("".join(digests)), dtype=np.uint8).reshape(len(digests), 32).copy()
 
 
 def root_document(plan: Plan, content: dict[str, str], files: dict[str, WrittenFile]) -> bytes:

@@ -16,6 +16,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import ecgbatch.scoring
 from ecgbatch.beats import BEATS
 from ecgbatch.model import (
     BeatNet,
@@ -358,8 +359,9 @@ def _publish(
 
 
 @pytest.fixture
-def archive(tmp_path: Path, model: Model) -> tuple[Path, xr.Dataset, list[RecordBeats | None]]:
-    records = [_beats(row, 60 + 10 * row) if row != 4 else None for row in range(40)]
+def archive(tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, xr.Dataset, list[RecordBeats | None]]:
+    monkeypatch.setattr(ecgbatch.scoring, "BEATS_A_SHARD", 150)  # several shards of few beats
+    records = [_beats(row, 20 + 5 * row) if row != 4 else None for row in range(10)]
     save_model(model, tmp_path / "model")
     return tmp_path, _write_stores(tmp_path / "W", records), records
 

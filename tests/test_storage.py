@@ -325,7 +325,9 @@ def test_foreign_zarr_group_is_refused(tmp_path):
 
 
 def test_disk_that_lies_is_caught_by_reading_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["storage.build"], "read_rows", lambda array, start, stop: np.zeros((stop - start, 250), np.int16))
+    monkeypatch.setattr(
+        sys.modules["storage.build"], "read_rows", lambda array, start, stop: np.zeros((stop - start, 250), np.int16)
+    )
     with pytest.raises(CorruptStore, match="does not read back"):
         build(str(tmp_path), plan_of(), produce)
 
@@ -374,6 +376,12 @@ def test_resume_after_kill_gives_identical_bytes(tmp_path, delay_s):
     for store in (tmp_path / "w").glob("*/*.zarr"):
         assert verify_store(store, read_data=True) == []
     assert tree_digest(build(str(tmp_path / "w"), plan_of(80), produce)) == undisturbed
+
+
+def test_store_of_no_rows_is_a_store(tmp_path):
+    store = build(str(tmp_path), plan_of(0), produce)
+    assert open_store(store)["trace"].shape == (0, 250)
+    assert verify_store(store, read_data=True) == []
 
 
 def test_progress_counts_shards(tmp_path):
