@@ -121,6 +121,9 @@ FLAT_TOP_S = 0.02
 NO_VOTE = UNUSABLE_LEAD | LEAD_FLAGS["noisy"] | LEAD_FLAGS["implausible_amplitude"]
 """Leads with these bits do not vote in detection, unless no other lead is left (then ``UNUSABLE_LEAD`` decides)."""
 
+REFERENCE_LEADS = ("II", "MLII")
+"""Where R is placed, if such a lead may vote; else on the first that may."""
+
 KACHUEE_LENGTH = 187
 KACHUEE_WINDOW_S = 10.0
 KACHUEE_THRESHOLD = 0.9
@@ -215,6 +218,7 @@ def detect_r_peaks(
     sampling_frequency_hz: float,
     usable: Array | None = None,
     n_samples: int | None = None,
+    reference: int | None = None,
 ) -> RPeaks:
     """Find the R peaks of one record on all usable leads together.
 
@@ -230,11 +234,13 @@ def detect_r_peaks(
         Leads that may vote; all if not given. One is enough.
     n_samples
         Samples that belong to the record, where ``signal`` is padded.
+    reference
+        Number of the lead that R is placed on; the first usable one if not given or not usable.
 
     Returns
     -------
     RPeaks
-        R is the summit of the weighted sum of the leads in 5-22 Hz (docs/beat-detection.md). No usable lead, or no beat in
+        R is the summit of the reference lead in 5-22 Hz, the others helping (docs/beat-detection.md). No usable lead, or no beat in
         any: 0 beats. A heart rate outside 30-220/min: the beats, all flagged ``noisy``.
 
     Raises
@@ -255,6 +261,7 @@ def detect_r_peaks(
     placed, _, level, vote = detection.find_beats(
         _kernel_ready(signal), n, use, np.asarray(baseline, dtype=np.float64), step,
         design.taps, design.up, design.down, design.reach, *detection.band_taps(), detection.RULES,
+        reference if reference is not None and use[reference] else int(np.argmax(use)),
     )  # fmt: skip
     r_sample = np.rint(placed * (design.down / design.up)).astype(np.int64).clip(0, n - 1)
     distinct = np.diff(r_sample, prepend=-1) > 0
@@ -611,7 +618,9 @@ def _record_peaks(signal: Array, record: xr.Dataset, leads: list[str], settings:
         found = kachuee_beats(signal, leads=leads, present=(lead_flags & UNUSABLE_LEAD) == 0, **facts)
         return RPeaks(found.r_sample, found.beat_flags, int(len(found.r_sample) > 0))
     voting = (lead_flags & NO_VOTE) == 0
-    return detect_r_peaks(signal, usable=voting if voting.any() else (lead_flags & UNUSABLE_LEAD) == 0, **facts)
+    voting = voting if voting.any() else (lead_flags & UNUSABLE_LEAD) == 0
+    named = [leads.index(name) for name in REFERENCE_LEADS if name in leads and voting[leads.index(name)]]
+    return detect_r_peaks(signal, usable=voting, reference=named[0] if named else None, **facts)
 
 
 def _record_beats(signals: xr.Dataset, peaks: xr.Dataset, row: int, settings: BeatSettings) -> tuple[Beats, float]:

@@ -343,8 +343,8 @@ def _exit_code(work: Path) -> int:
 
 
 def _quiet_prefect() -> None:
-    """Leave the screen to the progress bars: Prefect's log lines below a warning go to its own database."""
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    """Leave the screen to the progress bars and to this command's own error message."""
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
 
 
 @contextmanager

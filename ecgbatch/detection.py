@@ -66,6 +66,9 @@ class Rules(NamedTuple):
     noise: float = 0.5
     noise_power: float = 2.45
     floor_mv: float = 0.01
+    likeness: float = 0.0
+    likeness_zero: float = 0.5
+    theta_noise: float = 0.0
 
 
 RULES = Rules()
@@ -154,23 +157,12 @@ def band_taps() -> tuple[Array, Array]:
 
 
 @kernel
-def dot(samples: Array, taps: Array) -> Any:
-    """Sum int16 products in int32: exact, and the processor's widest multiply-add."""
-    total = np.int32(0)
-    for k in range(taps.shape[0]):
-        total = np.int32(total + np.int32(samples[k]) * np.int32(taps[k]))
-    return total
-
-
-@kernel
-def sample_at(lead: Array, taps: Array, reach: int, first: int) -> Any:
-    """Return the filtered sample whose taps start at ``first``, in ``1 / TAP_ONE`` steps; the record's ends are held."""
-    if first >= 0 and first + taps.shape[0] <= lead.shape[0]:
-        return dot(lead[first : first + taps.shape[0]], taps)
+def at_the_end(lead: Array, taps: Array, phase: int, reach: int, first: int) -> Any:
+    """Return a filtered sample whose taps leave the record, in ``1 / TAP_ONE`` steps: the record's end is held."""
     total = np.int32(0)
     for k in range(2 * reach + 1):
         i = min(max(first + k, 0), lead.shape[0] - 1)
-        total = np.int32(total + np.int32(lead[i]) * np.int32(taps[k]))
+        total = np.int32(total + np.int32(lead[i]) * np.int32(taps[phase, k]))
     return total
 
 
@@ -198,11 +190,21 @@ def fill_gaps(lead: Array) -> Array:
 @kernel
 def resample(lead: Array, taps: Array, up: int, down: int, reach: int, offset: float, step: float, out: Array) -> None:
     """Write a lead at ``RATE_HZ`` into ``out`` float32: (filtered - offset) x step, gain applied here and only here."""
-    i, phase = 0, 0
+    n, n_taps = lead.shape[0], taps.shape[1]
     whole, part = down // up, down % up
     scale, zero = np.float32(step / TAP_ONE), np.float32(offset * step)
+    i, phase = 0, 0
     for j in range(out.shape[0]):
-        out[j] = np.float32(sample_at(lead, taps[phase], reach, i - reach)) * scale - zero
+        first = i - reach
+        total = np.int32(0)
+        if first >= 0 and first + n_taps <= n:
+            # int16 products in int32 are exact; unsigned indices because a sign test would keep this loop scalar.
+            start, row = np.uint64(first), np.uint64(phase)
+            for k in range(np.uint64(n_taps)):
+                total = np.int32(total + np.int32(lead[start + k]) * np.int32(taps[row, k]))
+        else:
+            total = at_the_end(lead, taps, phase, reach, first)
+        out[j] = np.float32(total) * scale - zero
         i += whole
         phase += part
         if phase >= up:
@@ -235,6 +237,18 @@ def band(padded: Array, even_taps: Array, odd_taps: Array, even: Array, envelope
 
 
 @kernel
+def middle(values: Array) -> Any:
+    """Return the (upper) median of a few values, sorting them in place."""
+    for i in range(1, values.shape[0]):
+        value, j = values[i], i
+        while j > 0 and values[j - 1] > value:
+            values[j] = values[j - 1]
+            j -= 1
+        values[j] = value
+    return values[values.shape[0] // 2]
+
+
+@kernel
 def typical_qrs(envelope: Array, block: int, n_blocks: int) -> Array:
     """Return each block's typical QRS: the median maximum of the blocks around it."""
     n = max(1, (envelope.shape[0] + block // 2) // block)
@@ -249,8 +263,7 @@ def typical_qrs(envelope: Array, block: int, n_blocks: int) -> Array:
     typical = np.empty(n, np.float32)
     for i in range(n):
         low, high = max(0, min(i - n_blocks, n - 2 * n_blocks - 1)), min(n, max(i + n_blocks + 1, 2 * n_blocks + 1))
-        ordered = np.sort(highest[low:high])
-        typical[i] = ordered[(high - low) // 2]
+        typical[i] = middle(highest[low:high].copy())
     return typical
 
 
@@ -339,8 +352,8 @@ def interval_cost(gap_s: float, local_s: float, first: float, second: float, rul
 
 
 @kernel
-def best_sequence(position: Array, amplitude: Array, local_s: Array, rules: Rules, chosen: Array) -> int:
-    """Choose the candidates whose amplitudes, less what the intervals between them cost, sum highest; return how many."""
+def best_sequence(position: Array, amplitude: Array, worth: Array, local_s: Array, rules: Rules, chosen: Array) -> int:
+    """Choose the candidates whose worth, less what the intervals between them cost, sums highest; return how many."""
     n = position.shape[0]
     score, highest = np.empty(n), np.empty(n)
     before, highest_at = np.empty(n, np.int64), np.empty(n, np.int64)
@@ -358,7 +371,7 @@ def best_sequence(position: Array, amplitude: Array, local_s: Array, rules: Rule
                 if value > best:
                     best, best_at = value, i
             i -= 1
-        score[j] = best + min(amplitude[j], rules.cap) - rules.theta
+        score[j] = best + worth[j]
         before[j] = best_at
         highest[j], highest_at[j] = score[j], j
         if j > 0 and highest[j - 1] > score[j]:
@@ -381,43 +394,144 @@ def trace_back(position: Array, score: Array, before: Array, rules: Rules, chose
         chosen[n] = at
         n += 1
         at = before[at]
-    chosen[:n] = chosen[:n][::-1].copy()
+    for i in range(n // 2):
+        chosen[i], chosen[n - 1 - i] = chosen[n - 1 - i], chosen[i]
     return n
 
 
 @kernel
 def neighbours(position: Array, amplitude: Array, chosen: Array, local_s: Array, local_amplitude: Array) -> None:
     """Write, for each candidate, the median interval and amplitude of the ten chosen beats around it."""
-    n, after = chosen.shape[0], 0
+    n, after, near = chosen.shape[0], 0, np.empty(10)
     for j in range(position.shape[0]):
         while after < n and position[chosen[after]] < position[j]:
             after += 1
         low, high = max(0, min(after - 5, n - 10)), min(n, max(after + 5, 10))
-        near = chosen[low:high]
-        local_s[j] = np.median(np.diff(position[near])) / RATE_HZ if high - low >= 4 else 0.0
-        local_amplitude[j] = max(0.3, np.median(amplitude[near])) if high > low else 1.0
+        for i in range(low, high):
+            near[i - low] = amplitude[chosen[i]]
+        local_amplitude[j] = max(0.3, middle(near[: high - low]))
+        for i in range(low + 1, high):
+            near[i - low - 1] = position[chosen[i]] - position[chosen[i - 1]]
+        local_s[j] = middle(near[: high - low - 1]) / RATE_HZ if high - low >= 4 else 0.0
 
 
 @kernel
-def decide(fused: Array, rules: Rules) -> tuple[Array, Array]:
-    """Return position (samples at ``RATE_HZ``) and amplitude of every beat: three rounds, each knowing its neighbours."""
+def decide(fused: Array, even: Array, weight: Array, block: int, rules: Rules) -> tuple[Array, Array, Array]:
+    """Return position (samples at ``RATE_HZ``), amplitude and noise of every beat: rounds, each knowing its neighbours."""
     position, amplitude = np.empty(fused.shape[0] // 2 + 2, np.int64), np.empty(fused.shape[0] // 2 + 2)
     n = find_candidates(fused, rules.threshold, int(rules.separation_s * RATE_HZ), position, amplitude)
     position, amplitude = position[:n], amplitude[:n]
+    noise = level_around(fused, position)
     local_s, local_amplitude, chosen = np.zeros(n), np.ones(n), np.empty(n, np.int64)
-    m = best_sequence(position, amplitude, local_s, rules, chosen) if n > 0 else 0
-    for _ in range(2):
-        if m > 0:
+    likeness, worth = np.full(n, rules.likeness_zero), np.empty(n)
+    m = 0
+    for turn in range(3):
+        for j in range(n):
+            worth[j] = min(amplitude[j] / local_amplitude[j] ** rules.adapt, rules.cap) - rules.theta
+            worth[j] += rules.likeness * (likeness[j] - rules.likeness_zero) - rules.theta_noise * noise[j]
+        m = best_sequence(position, amplitude, worth, local_s, rules, chosen) if n > 0 else 0
+        if m == 0:
+            break
+        if turn < 2:
             neighbours(position, amplitude, chosen[:m], local_s, local_amplitude)
-            m = best_sequence(position, amplitude / local_amplitude**rules.adapt, local_s, rules, chosen)
-    return position[chosen[:m]], amplitude[chosen[:m]]
+            resemble(even, weight, block, position, chosen[:m], likeness)
+    return position[chosen[:m]], amplitude[chosen[:m]], noise[chosen[:m]]
+
+
+REACH = 11
+"""Samples to either side of a candidate that its shape is compared over: 88 ms, a wide QRS."""
+
+
+@kernel
+def shape_at(even: Array, weight: Array, block: int, centre: int, shape: Array) -> bool:
+    """Write the leads' shapes around ``centre``, each of norm 1 times the root of its vote; False at the record's ends."""
+    if centre < REACH or centre + REACH >= even.shape[1]:
+        return False
+    at = min(centre // block, weight.shape[1] - 1)
+    width = 2 * REACH + 1
+    for lead in range(even.shape[0]):
+        power = 0.0
+        for k in range(width):
+            value = even[lead, centre - REACH + k]
+            power += value * value
+        gain = math.sqrt(weight[lead, at] / max(1e-12, power))
+        for k in range(width):
+            shape[lead, k] = gain * even[lead, centre - REACH + k]
+    return True
+
+
+@kernel
+def product(first: Array, second: Array) -> float:
+    """Return the sum of products of two sets of shapes."""
+    total = 0.0
+    for lead in range(first.shape[0]):
+        for k in range(first.shape[1]):
+            total += first[lead, k] * second[lead, k]
+    return total
+
+
+@kernel
+def mean_shape(even: Array, weight: Array, block: int, centres: Array, other: Array, use_other: bool) -> tuple[Array, int]:
+    """Return the mean shape of beats, norm 1, and their number; of those unlike ``other`` only, if asked."""
+    mean, own, n = np.zeros((even.shape[0], 2 * REACH + 1)), np.zeros((even.shape[0], 2 * REACH + 1)), 0
+    for i in range(centres.shape[0]):
+        if shape_at(even, weight, block, centres[i], own) and (not use_other or product(own, other) < 0.5):
+            mean += own
+            n += 1
+    power = product(mean, mean)
+    if power > 0:
+        mean /= math.sqrt(power)
+    return mean, n
+
+
+@kernel
+def resemble(even: Array, weight: Array, block: int, position: Array, chosen: Array, likeness: Array) -> None:
+    """Write each candidate's correlation with the usual beat, or with the mean of those unlike it where that is closer."""
+    centres, n_leads = position[chosen], even.shape[0]
+    usual, _ = mean_shape(even, weight, block, centres, np.zeros((1, 1)), False)
+    second, n = mean_shape(even, weight, block, centres, usual, True)
+    if n < max(5, 0.02 * centres.shape[0]):
+        second[:] = 0.0
+    for j in range(position.shape[0]):
+        first, at = position[j] - REACH, min(position[j] // block, weight.shape[1] - 1)
+        if first < 2 or first + 2 * REACH + 2 >= even.shape[1]:
+            continue
+        best = -1.0
+        for shift in range(-2, 3):
+            like_usual = like_second = 0.0
+            for lead in range(n_leads):
+                power = to_usual = to_second = 0.0
+                for k in range(2 * REACH + 1):
+                    value = even[lead, first + shift + k]
+                    power += value * value
+                    to_usual += value * usual[lead, k]
+                    to_second += value * second[lead, k]
+                gain = math.sqrt(weight[lead, at] / max(1e-12, power))
+                like_usual += gain * to_usual
+                like_second += gain * to_second
+            best = max(best, like_usual, like_second)
+        likeness[j] = best
+
+
+@kernel
+def level_around(fused: Array, position: Array) -> Array:
+    """Return the mean fused envelope of the two seconds around each candidate: about 0.15 where beats stand alone."""
+    total = np.empty(fused.shape[0] + 1)
+    total[0] = 0.0
+    for j in range(fused.shape[0]):
+        total[j + 1] = total[j] + min(fused[j], np.float32(1.5))
+    level = np.empty(position.shape[0])
+    for i in range(position.shape[0]):
+        low, high = max(0, position[i] - 125), min(fused.shape[0], position[i] + 126)
+        level[i] = (total[high] - total[low]) / (high - low)
+    return level
 
 
 @kernel
 def summit(curve: Array, centre: Any) -> Any:
-    """Return the place of a maximum between samples, by the parabola through it and its two neighbours."""
+    """Return the place of an extremum between samples, by the parabola through it and its two neighbours."""
     bend = curve[centre - 1] - 2 * curve[centre] + curve[centre + 1]
-    shift = np.float64(0) if bend >= 0 else 0.5 * np.float64(curve[centre - 1] - curve[centre + 1]) / np.float64(bend)
+    shift = 0.5 * (curve[centre - 1] - curve[centre + 1]) / bend if bend != 0 else 0.0
     return centre + min(0.5, max(-0.5, shift))
 
 
@@ -438,12 +552,16 @@ def place(even: Array, gain: Array, position: Array, reach: int) -> Array:
             if gain[lead] != 0:
                 for j in range(width):
                     curve[j] += gain[lead] * even[lead, first + j]
-        up, down = 1 + np.argmax(curve[1:-1]), 1 + np.argmin(curve[1:-1])
-        if -curve[down] > 1.5 * curve[up]:
-            curve = -curve
-            up = down
-        placed[i] = first + summit(curve, up)
+        up = down = 1
+        for j in range(2, width - 1):
+            up = j if curve[j] > curve[up] else up
+            down = j if curve[j] < curve[down] else down
+        placed[i] = first + summit(curve, down if -curve[down] > 1.5 * curve[up] else up)
     return placed
+
+
+REFERENCE_GAIN = 10.0
+"""How much more the reference lead counts where R is placed: alone where it is good, helped where it is not."""
 
 
 @kernel
@@ -454,7 +572,10 @@ def polarity(even: Array, position: Array, reach: int) -> Array:
         balance = 0.0
         for i in range(position.shape[0]):
             part = even[lead, max(0, position[i] - reach) : position[i] + reach + 1]
-            balance += np.max(part) + np.min(part)
+            low = high = part[0]
+            for j in range(part.shape[0]):
+                low, high = min(low, part[j]), max(high, part[j])
+            balance += low + high
         if balance < 0:
             sign[lead] = -1.0
     return sign
@@ -463,7 +584,7 @@ def polarity(even: Array, position: Array, reach: int) -> Array:
 @kernel
 def find_beats(
     signal: Array, n: int, use: Array, offset: Array, step: Array, taps: Array, up: int, down: int, reach: int,
-    even_taps: Array, odd_taps: Array, rules: Rules,
+    even_taps: Array, odd_taps: Array, rules: Rules, reference: int,
 ) -> tuple[Array, Array, Array, Array]:  # fmt: skip
     """Find the beats of a record on all its usable leads.
 
@@ -477,6 +598,8 @@ def find_beats(
         Baseline in ADC units, mV per ADC unit.
     taps, up, down, reach
         A ``Resampler``.
+    reference
+        The lead that R is placed on, as far as it carries a signal.
 
     Returns
     -------
@@ -484,8 +607,8 @@ def find_beats(
         Where R is, in samples at ``RATE_HZ``.
     amplitude : (beat,) float64
         Relative to the typical QRS.
-    level : (beat,) float64
-        Mean level of the fused envelope in the second around the beat: high in noise.
+    noise : (beat,) float64
+        Mean level of the fused envelope in the two seconds around the beat: about 0.15 where beats stand alone.
     vote : (lead,) float64
         Mean weight of each used lead.
 
@@ -508,25 +631,13 @@ def find_beats(
     weight = votes(level, typical, rules)
     fused = padded[:n_out]
     fuse(envelope, weight, typical, block, fused)
-    position, amplitude = decide(fused, rules)
+    position, amplitude, noise = decide(fused, even, weight, block, rules)
     vote, gain = np.zeros(n_used), np.zeros(n_used)
     for lead in range(n_used):
-        vote[lead] = np.mean(weight[lead])
-        gain[lead] = vote[lead] / max(1e-9, np.median(typical[lead]))
+        for i in range(n_block):
+            vote[lead] += weight[lead, i] / n_block
+            gain[lead] += weight[lead, i] / max(np.float32(rules.floor_mv), typical[lead, i])
+    if use[reference]:
+        gain[np.sum(use[:reference])] *= REFERENCE_GAIN
     placed = place(even, gain * polarity(even, position, 8), position, 8) if n_out > 32 else position * 1.0
-    return placed, amplitude, noise_around(fused, position), vote
-
-
-@kernel
-def noise_around(fused: Array, position: Array) -> Array:
-    """Return each beat's mean fused envelope within half a second, the QRS itself (80 ms to either side) left out."""
-    mean = np.zeros(position.shape[0])
-    for i in range(position.shape[0]):
-        low, high = max(0, position[i] - 62), min(fused.shape[0], position[i] + 63)
-        total, count = 0.0, 0
-        for j in range(low, high):
-            if abs(j - position[i]) > 10:
-                total += min(fused[j], np.float32(1.5))
-                count += 1
-        mean[i] = total / max(1, count)
-    return mean
+    return placed, amplitude, noise, vote

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations
 
 import numpy as np
@@ -17,57 +18,59 @@ from ecgbatch.heart_vector import LEAD_VECTORS
 from ecgbatch.terms import LEAD_FLAGS, MISSING_SAMPLE
 
 ANALYSIS_RATE_HZ = 250.0
-"""Rate to which records are averaged before anything is measured: QRS energy ends near 40 Hz, muscle and mains noise lie below 125 Hz."""
+"""Rate to which records are averaged before anything is measured: QRS, mains and most muscle noise lie below its half."""
 
 FLAT_RANGE_MV = 0.02
-"""A second whose values span less shows no beat. The smallest median span of a real lead met is 0.14 mV (MIT-BIH 118), 0.18 in PTB."""
+"""A second whose values span less shows no beat. Smallest median span of a real lead met: 0.14 mV in MIT-BIH, 0.18 in PTB."""
 
 FLAT_SHARE = 0.5
 """Share of flat seconds above which a lead is flat: more than half of its beats cannot be seen."""
 
 CLIPPED_S = 0.02
-"""Time that a lead spends at exactly its largest or smallest value, in runs, above which it is clipped: about two clipped R waves."""
+"""Time at exactly the lead's largest or smallest value, in runs, above which it is clipped: about two clipped R waves."""
 
 CLIPPED_RUN_S = 0.1
-"""One run at an extreme as long as this is clipping by itself; shorter ones must occur at least twice (a smooth wave has one top)."""
+"""One run at an extreme as long as this is clipping by itself; shorter ones must occur twice (a smooth wave has one top)."""
 
 NOISE_MV = 0.010
 NOISE_SHARE_OF_RANGE = 1 / 40
-"""Noise between beats (rms, 30 to 125 Hz, mains left out) above both is noisy. Clean PTB leads: 0.003 mV in the median, 0.008 mV in
+"""Noise between beats (rms, 30 to 125 Hz, mains left out) above both is noisy. Clean PTB leads: 0.003 mV in the median, 0.008 in
 the 99th percentile, never above 1/46 of the lead's span."""
 
 WANDER_MV_PER_S = 0.5
-"""Change of the baseline from one second to the next, 90th percentile, above which a lead wanders: it then moves by about an R wave
-of a limb lead within one beat. PTB 95th percentile 0.2, MIT-BIH maximum 0.6; the wander record of the noise stress test 0.25 to 2."""
+"""Change of the baseline from one second to the next, 90th percentile, above which a lead wanders: it then moves by about an
+R wave of a limb lead within one beat. PTB 95th percentile 0.2, MIT-BIH maximum 0.6; wander in the noise stress test 0.25 to 3."""
 
 MAINS_HZ = (50.0, 60.0)
 MAINS_MV = 0.015
 MAINS_RATIO = 2.0
-"""Amplitude at a mains frequency between beats, and its ratio to the amplitudes 10 Hz or 20 Hz beside, above which it is powerline."""
+"""Amplitude at a mains frequency between beats, and its ratio to those at 40 and 70 Hz, above which it is powerline. Such a hum
+shifts an ST segment's reading by its amplitude; 99th percentile of PTB's leads: 0.015 mV."""
 
 LARGEST_RANGE_MV = 10.0
 """Median span of a second above which amplitude is implausible: no QRS is taller than the +-5 mV that IEC 60601-2-25 asks an
 electrocardiograph to record; taller means a wrong gain, pacing artefacts or a loose electrode."""
 
 SMALLEST_RANGE_MV = 0.1
-"""If every lead spans less, the gain is implausible: low voltage is called below 0.5 mV in all limb leads (Surawicz and Knilans 2008)."""
+"""If every lead spans less, the gain is implausible: even "low voltage" means up to 0.5 mV (Surawicz and Knilans 2008)."""
 
 LEAD_SUM_TOLERANCE = 0.05
 LEAD_SUM_TOLERANCE_MV = 0.01
-"""Residual (rms) of the limb-lead identities above both, the first as a share of the lead's own rms, breaks them. PTB: under 0.003."""
+"""Residual (rms) of the limb-lead sums above both, the first as a share of the lead's rms, breaks them. PTB: below 0.004."""
 
 SAME_PLANE_SHARE = 0.001
-"""Six limb leads of any true record span a plane, whatever each lead's scale: the third eigenvalue of their correlations, as a share
-of six, is below 1e-5 in PTB and in amplitude-normalised PTB-XL. Below this the leads are scaled one by one, not wrong."""
+"""Limb leads span a plane, whatever the scale of each: the third eigenvalue of their correlations, as a share of their number,
+is below 1e-5 in PTB and in amplitude-normalised PTB-XL. Below this, leads that break the sums are scaled apart, not wrong."""
 
+SWAP_ONE_CORRELATION = -0.45
 SWAP_CORRELATION = -0.3
 SWAP_AVR_CORRELATION = -0.1
-"""Swapped electrodes turn I or II against V6 (correlation below the first) and aVR along with it (above the second). An exchange
-involving the right arm is found in 80 to 90 % of PTB-XL's records so changed, at 0.2 % false alarms; LA with LL is not found."""
+"""An exchange that involves the right arm turns I against V6 (correlation below the first), or I or II (below the second) and aVR
+with it (above the third). Found in about 90 % of PTB-XL's records so changed, one of 492 unchanged; LA with LL is not found."""
 
 SWAP_RESIDUAL_RATIO = 0.5
-"""With Frank's leads: residual of Dower's prediction of I and II after the best exchange, as a share of that without, which shows it.
-An exchange of this kind is in PTB itself (patient071/s0236lre, left and right arm: 0.18); all other records have 0.8 or more."""
+"""With Frank's leads: residual of Dower's prediction of I and II after the best exchange, as a share of that without, which shows
+it. PTB itself holds one (patient071/s0236lre, left and right arm: 0.18); its other records have 0.8 or more."""
 
 Floats = npt.NDArray[np.float32]
 _LIMB = ("I", "II", "III", "aVR", "aVL", "aVF")
@@ -79,9 +82,10 @@ _EXCHANGES = (((-1, 0), (-1, 1)), ((1, -1), (0, -1)), ((0, 1), (1, 0)))  # of (I
 class LeadMeasures:
     """What the flags are judged by; every array is (lead,), missing leads are NaN.
 
-    ``range_mv``: median span of a second. ``flat_share``: share of flat seconds. ``noise_mv``: rms between beats above 30 Hz without
-    mains. ``mains_mv``, ``beside_mains_mv``: amplitude at 50 or 60 Hz, whichever is larger, and beside. ``wander_mv_per_s``: 90th
-    percentile of the baseline's change within a second. ``covariance_mv2`` (lead, lead): of the leads without their baseline.
+    ``range_mv``: median span of a second. ``flat_share``: share of flat seconds. ``noise_mv``: rms between beats above 30 Hz
+    without mains. ``mains_mv``, ``beside_mains_mv``: amplitude at 50 or 60 Hz, whichever is larger, and at 40 or 70 Hz.
+    ``wander_mv_per_s``: 90th percentile of the baseline's change within a second. ``covariance_mv2`` (lead, lead): of the leads
+    without their baseline.
     """
 
     range_mv: npt.NDArray[np.float64]
@@ -117,8 +121,8 @@ def lead_flags(
     -------
     (lead,) uint16
         Bits of ``terms.LEAD_FLAGS``: missing, gaps, flat, clipped, noisy, wander, powerline, implausible_amplitude, lead_sum,
-        suspected_swap, and not_millivolts where limb leads are scaled one by one (normalised data: then no lead_sum). A missing lead has no other
-        bit; a flat one is not judged for noise, clipping or sums.
+        suspected_swap, and not_millivolts where limb leads are scaled one by one (normalised data: then no lead_sum). A missing
+        lead has no other bit; a flat one is not judged for noise, clipping or sums.
 
     Raises
     ------
@@ -155,7 +159,7 @@ def measure_leads(
     *,
     has_gaps: bool = True,
 ) -> LeadMeasures:
-    """Measure every lead of one record; parameters as in ``lead_flags``. ``has_gaps=False`` promises that no sample is missing."""
+    """Measure every lead of one record; parameters as in ``lead_flags``; ``has_gaps=False`` promises that none is missing."""
     averaged, rate_hz = _averaged(signal, adc_gain, baseline, sampling_frequency_hz, has_gaps)
     n_second = min(max(round(rate_hz), 1), averaged.shape[1])
     seconds = _blocks(averaged, n_second)
@@ -164,7 +168,9 @@ def measure_leads(
     noise_mv, mains_mv, beside_mv = _noise(averaged, rate_hz)
     centred = (seconds - mean[:, :, None]).reshape(len(seconds), -1)
     if has_gaps:
-        centred = np.nan_to_num(centred * np.isfinite(centred).all(axis=0, where=np.isfinite(mean).any(axis=1)[:, None]), nan=0.0)
+        has_samples = np.any(np.isfinite(mean), axis=1)
+        is_whole = np.all(np.isfinite(centred[has_samples]), axis=0)
+        centred = np.where(has_samples[:, None] & is_whole, centred, np.float32(0))  # only moments that all leads have
     with np.errstate(invalid="ignore"):
         flat_share = np.where(np.isnan(span), np.nan, span < FLAT_RANGE_MV)
     step = np.abs(np.diff(mean, axis=1)) if mean.shape[1] > 1 else np.zeros_like(mean)
@@ -177,3 +183,220 @@ def measure_leads(
         wander_mv_per_s=_quantile(step, 0.9),
         covariance_mv2=(centred @ centred.T).astype(np.float64) / max(centred.shape[1], 1),
     )
+
+
+def _check(
+    signal: npt.NDArray[np.int16], gain: npt.NDArray[np.float64], baseline: npt.NDArray[np.int32], leads: Sequence[str]
+) -> None:
+    n_leads = len(leads)
+    if signal.ndim != 2 or len(signal) != n_leads or gain.shape != (n_leads,) or baseline.shape != (n_leads,):
+        raise ValueError(
+            f"expected a signal (lead, sample) with one gain, baseline and name for each lead, found signal {signal.shape}, "
+            f"gain {gain.shape}, baseline {baseline.shape} and {n_leads} names; pass the arrays of one record."
+        )
+    if not (np.isfinite(gain) & (gain > 0)).all():
+        bad = [f"{lead} {value}" for lead, value in zip(leads, gain, strict=True) if not (np.isfinite(value) and value > 0)]
+        raise ValueError(f"expected adc_gain above 0 adu/mV, found {', '.join(bad)}; correct the header's gain.")
+
+
+def _mark(flags: npt.NDArray[np.uint16], word: str, where: npt.NDArray[np.bool_]) -> None:
+    flags[where] |= LEAD_FLAGS[word]
+
+
+def _gaps(signal: npt.NDArray[np.int16], lowest: npt.NDArray[np.int16]) -> npt.NDArray[np.int64]:
+    """Return the number of missing samples of each lead; only leads that reach the sentinel are counted."""
+    counts = np.zeros(len(signal), dtype=np.int64)
+    for lead in np.flatnonzero(lowest == MISSING_SAMPLE):
+        counts[lead] = np.count_nonzero(signal[lead] == MISSING_SAMPLE)
+    return counts
+
+
+def _averaged(
+    signal: npt.NDArray[np.int16],
+    adc_gain: npt.NDArray[np.float64],
+    baseline: npt.NDArray[np.int32],
+    sampling_frequency_hz: float,
+    has_gaps: bool,
+) -> tuple[Floats, float]:
+    """Return (lead, sample) float32 mV at about ``ANALYSIS_RATE_HZ``, each a mean; NaN where a sample of it is missing."""
+    factor = min(max(int(sampling_frequency_hz // ANALYSIS_RATE_HZ), 1), signal.shape[1])
+    stop = signal.shape[1] // factor * factor
+    averaged = np.empty((len(signal), stop // factor), dtype=np.float32)
+    for lead, samples in enumerate(signal):  # one after another: each stays in the cache
+        total = samples[0:stop:factor].astype(np.int32)
+        for k in range(1, factor):
+            total += samples[k:stop:factor]
+        averaged[lead] = total
+    averaged *= (1 / (factor * adc_gain)).astype(np.float32)[:, None]
+    averaged -= (baseline / adc_gain).astype(np.float32)[:, None]
+    if has_gaps:
+        is_missing = signal[:, :stop] == MISSING_SAMPLE
+        averaged[is_missing.reshape(len(signal), -1, factor).any(axis=2)] = np.nan
+    return averaged, sampling_frequency_hz / factor
+
+
+def _blocks(samples: Floats, length: int) -> Floats:
+    """Return (lead, block, sample): whole blocks of ``length``, what is left over at the end dropped."""
+    n_blocks = samples.shape[1] // length
+    return samples[:, : n_blocks * length].reshape(len(samples), n_blocks, length)
+
+
+def _noise(averaged: Floats, rate_hz: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return noise, mains and beside-mains amplitudes between beats: medians over tenths of seconds, most of which hold no QRS.
+
+    The second difference takes away P, T and wander: a sine of f Hz passes with gain 1 - cos(2 pi f / rate), white noise with
+    power 1.5. A tenth of a second holds whole cycles of 40, 50, 60 and 70 Hz, so that none leaks into another.
+    """
+    length = max(round(rate_hz / 10), 3)
+    if averaged.shape[1] < length + 2:
+        nothing = np.zeros(len(averaged))
+        return nothing, nothing, nothing
+    rough = averaged[:, :-2] + averaged[:, 2:]
+    rough *= np.float32(-0.5)
+    rough += averaged[:, 1:-1]
+    tenths = _blocks(rough, length)
+    power = np.einsum("ijk,ijk->ij", tenths, tenths) / np.float32(length)
+    frequency_hz = np.array([f for f in (40.0, 50.0, 60.0, 70.0) if f < 0.45 * rate_hz])
+    turns = 2 * np.pi * frequency_hz * np.arange(length)[:, None] / rate_hz
+    waves = np.concatenate([np.cos(turns), np.sin(turns)], axis=1).astype(np.float32) * np.float32(2 / length)
+    parts = tenths @ waves
+    n = len(frequency_hz)
+    square = parts[..., :n] ** 2 + parts[..., n:] ** 2  # (lead, tenth, frequency): of the amplitude after the second difference
+    is_mains = np.isin(frequency_hz, MAINS_HZ)
+    noise = _quantile(np.maximum(power - square[..., is_mains].sum(axis=2) / 2, 0) / np.float32(1.5), 0.5)
+    gain = 1 - np.cos(2 * np.pi * frequency_hz / rate_hz)
+    amplitude = np.stack([_quantile(square[..., k], 0.5) ** 0.5 / gain[k] for k in range(n)], axis=1).reshape(len(averaged), n)
+    mains = amplitude[:, is_mains].max(axis=1, initial=0.0)
+    beside = amplitude[:, ~is_mains].max(axis=1, initial=0.0)
+    return noise**0.5, mains, beside
+
+
+def _quantile(values: Floats, share: float) -> npt.NDArray[np.float64]:
+    """Return a quantile over the blocks of each lead that have no gap; NaN where no block is left."""
+    if values.shape[1] == 0:
+        return np.full(len(values), np.nan)
+    ordered = np.sort(values, axis=1)  # NaN last
+    n_valid = (~np.isnan(values)).sum(axis=1)
+    at = np.minimum((n_valid * share).astype(np.int64), np.maximum(n_valid - 1, 0))
+    chosen: npt.NDArray[np.float64] = ordered[np.arange(len(values)), at].astype(np.float64)
+    return chosen
+
+
+def _mean(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the mean over the blocks of each lead that have no gap; NaN where no block is left."""
+    n_valid = (~np.isnan(values)).sum(axis=1)
+    total: npt.NDArray[np.float64] = np.where(n_valid > 0, np.nansum(values, axis=1) / np.maximum(n_valid, 1), np.nan)
+    return total
+
+
+def _is_clipped(
+    signal: npt.NDArray[np.int16], judged: npt.NDArray[np.bool_], sampling_frequency_hz: float
+) -> npt.NDArray[np.bool_]:
+    """Return whether each judged lead stays at its own extremes as only a limited amplifier or converter does."""
+    clipped = np.zeros(len(signal), dtype=np.bool_)
+    for lead in np.flatnonzero(judged):
+        samples = signal[lead]
+        present = samples if samples.min() != MISSING_SAMPLE else samples[samples != MISSING_SAMPLE]
+        clipped[lead] = any(_stays_at(present, extreme, sampling_frequency_hz) for extreme in (present.min(), present.max()))
+    return clipped
+
+
+def _stays_at(samples: npt.NDArray[np.int16], extreme: np.int16, sampling_frequency_hz: float) -> bool:
+    is_there = samples == extreme
+    if np.count_nonzero(is_there) < max(CLIPPED_S * sampling_frequency_hz, 4):
+        return False
+    edges = np.flatnonzero(np.diff(is_there, prepend=False, append=False))
+    runs = edges[1::2] - edges[::2]
+    runs = runs[runs >= 2]
+    enough = runs.sum() >= max(CLIPPED_S * sampling_frequency_hz, 4)
+    return bool(enough and (len(runs) >= 2 or runs[0] >= CLIPPED_RUN_S * sampling_frequency_hz))
+
+
+def _mark_by_measures(flags: npt.NDArray[np.uint16], measured: LeadMeasures, judged: npt.NDArray[np.bool_]) -> None:
+    """Mark what one lead's measures show. NaN compares as not exceeding: what cannot be measured is not flagged."""
+    is_noisy = (measured.noise_mv > NOISE_MV) & (measured.noise_mv > NOISE_SHARE_OF_RANGE * measured.range_mv)
+    _mark(flags, "noisy", judged & is_noisy)
+    _mark(flags, "wander", judged & (measured.wander_mv_per_s > WANDER_MV_PER_S))
+    is_mains = (measured.mains_mv > MAINS_MV) & (measured.mains_mv > MAINS_RATIO * measured.beside_mains_mv)
+    _mark(flags, "powerline", judged & is_mains)
+    _mark(flags, "implausible_amplitude", judged & (measured.range_mv > LARGEST_RANGE_MV))
+    if judged.any() and (measured.range_mv[judged] < SMALLEST_RANGE_MV).all():
+        _mark(flags, "implausible_amplitude", judged)
+
+
+def _mark_relations(
+    flags: npt.NDArray[np.uint16], covariance_mv2: npt.NDArray[np.float64], judged: npt.NDArray[np.bool_], leads: list[str]
+) -> None:
+    """Mark what several leads show together: sums, scales, exchanged electrodes."""
+    present = [lead for lead in _LIMB if lead in leads and judged[leads.index(lead)]]
+    row = [leads.index(lead) for lead in present]
+    broken = _breakers(covariance_mv2[np.ix_(row, row)], present)
+    if broken and len(broken) != 1 and _is_scaled_apart(covariance_mv2[np.ix_(row, row)]):
+        _mark(flags, "not_millivolts", judged)
+        broken = []
+    _mark(flags, "lead_sum", np.isin(leads, broken))
+    at = {lead: k for k, lead in enumerate(leads) if judged[k] and lead not in broken}
+    if _is_swapped(covariance_mv2, at):
+        _mark(flags, "suspected_swap", np.isin(leads, present))
+
+
+def _breakers(covariance_mv2: npt.NDArray[np.float64], present: list[str]) -> list[str]:
+    """Return the fewest limb leads, two at most, without which the others obey II = I + III and its like; all if none do."""
+    if len(present) < 3 or _excess(covariance_mv2, present) <= 1:
+        return []
+    for n_left_out in range(1, min(len(present) - 2, 3)):
+        fits = []
+        for left_out in combinations(range(len(present)), n_left_out):
+            kept = [k for k in range(len(present)) if k not in left_out]
+            excess = _excess(covariance_mv2[np.ix_(kept, kept)], [present[k] for k in kept])
+            fits.append((excess, [present[k] for k in left_out]))
+        excess, broken = min(fits)
+        if excess <= 1:
+            return broken
+    return present
+
+
+def _excess(covariance_mv2: npt.NDArray[np.float64], present: list[str]) -> float:
+    """Return the largest residual of the leads' fit by one I and one II, in tolerances."""
+    rest = _off_plane(tuple(present))
+    residual_mv = np.sqrt(np.maximum(np.diag(rest @ covariance_mv2 @ rest.T), 0))
+    tolerance_mv = np.maximum(LEAD_SUM_TOLERANCE * np.sqrt(np.diag(covariance_mv2)), LEAD_SUM_TOLERANCE_MV)
+    return float((residual_mv / tolerance_mv).max())
+
+
+@cache
+def _off_plane(present: tuple[str, ...]) -> npt.NDArray[np.float64]:
+    """Return the projection of these limb leads on what no I and II can make."""
+    model = _LIMB_OF_I_II[[_LIMB.index(lead) for lead in present]]
+    rest: npt.NDArray[np.float64] = np.eye(len(present)) - model @ np.linalg.pinv(model)
+    return rest
+
+
+def _is_scaled_apart(covariance_mv2: npt.NDArray[np.float64]) -> bool:
+    """Return whether the limb leads span a plane although they break the sums: each has a scale of its own."""
+    size = np.sqrt(np.diag(covariance_mv2))
+    if len(size) < 4 or (size == 0).any():
+        return False
+    shares = np.linalg.eigvalsh(covariance_mv2 / np.outer(size, size)) / len(size)
+    return bool(shares[-3] < SAME_PLANE_SHARE)
+
+
+def _is_swapped(covariance_mv2: npt.NDArray[np.float64], at: dict[str, int]) -> bool:
+    """Return whether limb electrodes seem exchanged: by Frank's leads where they are, else by V6."""
+    if all(lead in at for lead in ("I", "II", "Vx", "Vy", "Vz")):
+        row = [at[lead] for lead in ("I", "II", "Vx", "Vy", "Vz")]
+        known = covariance_mv2[np.ix_(row, row)]
+        residual = [_unexplained(known, exchange) for exchange in (((1, 0), (0, 1)), *_EXCHANGES)]
+        return bool(min(residual[1:]) < SWAP_RESIDUAL_RATIO * residual[0])
+    if all(lead in at for lead in ("I", "II", "aVR", "V6")):
+        row = [at[lead] for lead in ("I", "II", "aVR", "V6")]
+        chest = covariance_mv2[row, at["V6"]]
+        one, two, right = chest[:3] / np.sqrt(np.maximum(np.diag(covariance_mv2)[row[:3]] * chest[3], 1e-12))
+        return bool(one < SWAP_ONE_CORRELATION or (right > SWAP_AVR_CORRELATION and min(one, two) < SWAP_CORRELATION))
+    return False
+
+
+def _unexplained(known: npt.NDArray[np.float64], exchange: tuple[tuple[int, int], tuple[int, int]]) -> float:
+    """Return the power of I and II, taken back through the exchange, that Frank's leads do not predict."""
+    difference = np.hstack([np.array(exchange, dtype=np.float64), -LEAD_VECTORS[:2]])  # every exchange undoes itself
+    return float(np.trace(difference @ known @ difference.T))

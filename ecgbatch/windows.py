@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgbatch.detection import MISSING, TAP_ONE, fill_gaps, kernel, sample_at
+from ecgbatch.detection import MISSING, TAP_ONE, at_the_end, fill_gaps, kernel
 
 Array = NDArray[Any]
 
@@ -94,6 +94,7 @@ def cut_windows(
 
     """
     leaves = np.zeros(r_sample.shape[0], np.bool_)
+    n_taps = taps.shape[1]
     for lead in range(signal.shape[0]):
         if not use[lead]:
             out[:, lead] = fill
@@ -109,14 +110,27 @@ def cut_windows(
                     out[beat, lead, k] = fill
                     leaves[beat] = True
                     continue
-                at = (i + phase / up - 0.5 * (design.block - 1)) / design.block
-                left = min(max(int(np.floor(at)), 0), max(0, curve.shape[0] - 2))
-                right = min(left + 1, curve.shape[0] - 1)
-                share = min(1.0, max(0.0, at - left))
-                base = curve[left] + share * (curve[right] - curve[left])
-                value = (sample_at(filled, taps[phase], reach, i - reach) / TAP_ONE - base) * step_uv[lead]
+                first = i - reach
+                total = np.int32(0)
+                if first >= 0 and first + n_taps <= n:
+                    # As in detection.resample: exact, and unsigned so that the loop is not kept scalar.
+                    start, row = np.uint64(first), np.uint64(phase)
+                    for tap in range(np.uint64(n_taps)):
+                        total = np.int32(total + np.int32(filled[start + tap]) * np.int32(taps[row, tap]))
+                else:
+                    total = at_the_end(filled, taps, phase, reach, first)
+                base = between(curve, (i + phase / up - 0.5 * (design.block - 1)) / design.block)
+                value = (total / TAP_ONE - base) * step_uv[lead]
                 out[beat, lead, k] = np.int16(min(32767.0, max(-32767.0, np.rint(value))))
     return leaves
+
+
+@kernel
+def between(curve: Array, at: float) -> Any:
+    """Return a curve's value between two of its points; its end points beyond them."""
+    left = min(max(int(np.floor(at)), 0), max(0, curve.shape[0] - 2))
+    share = min(1.0, max(0.0, at - left))
+    return curve[left] + share * (curve[min(left + 1, curve.shape[0] - 1)] - curve[left])
 
 
 @kernel

@@ -1,0 +1,1 @@
+"""Side-by-side measurements on synthetic archives: ``python -m benchmarks``."""

@@ -1,0 +1,193 @@
+"""The documentation says what the code does: commands, options, links, stores, versions, deployment."""
+
+from __future__ import annotations
+
+import ast
+import re
+import runpy
+from functools import partial
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+import typer
+import xarray as xr
+import yaml
+
+import ecgbatch
+from ecgbatch import cli
+from ecgbatch.headers import REASONS
+from ecgbatch.scoring import REASONS as SCORING_REASONS
+from ecgbatch.scoring import SCORES
+from ecgbatch.signals import SIGNALS
+from ecgbatch.terms import NOTICE
+from storage import TEXT, Plan, build, make_plan
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "deploy").glob("*.md"))]
+PICTURES = {"docs/images/record-report.png", "docs/images/cohort-report.png"}
+NOT_YET_MADE = PICTURES | {"docs/beat-detection.md", "docs/reason-codes.md", "docs/schema/record.json"}
+"""May be linked before they are there: pictures come from a finished demo, the pages with their rooms."""
+
+COMMANDS: dict[str, click.Command] = dict(typer.main.get_command(cli.app).commands)
+
+
+def options_of(command: str) -> set[str]:
+    return {option for parameter in COMMANDS[command].params for option in parameter.opts if option.startswith("--")} | {"--help"}
+
+
+def commands_in(text: str) -> list[tuple[str, str]]:
+    """Return command and arguments of every ``ecgbatch ...`` in code."""
+    code = re.findall(r"`([^`\n]+)`", text) + [
+        line for block in re.findall(r"```\w*\n(.*?)```", text, re.S) for line in block.splitlines()
+    ]
+    found = [re.match(r"(?:\.venv/bin/)?ecgbatch ([a-z]+)(.*)", snippet.strip()) for snippet in code]
+    return [(match[1], match[2]) for match in found if match]
+
+
+def test_readme_table_lists_exactly_the_commands_that_exist():
+    assert re.findall(r"^\| `ecgbatch (\w+)", README, re.M) == list(COMMANDS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_command_and_option_on_a_page_exists(page):
+    for command, arguments in commands_in(page.read_text(encoding="utf-8")):
+        assert command in COMMANDS, command
+        assert set(re.findall(r"--[a-z][a-z-]*", arguments)) <= options_of(command), f"{command}{arguments}"
+
+
+def test_options_in_readme_table_belong_to_their_command():
+    for command, row in re.findall(r"^\| `ecgbatch (\w+)(.*)$", README, re.M):
+        assert set(re.findall(r"--[a-z][a-z-]*", row)) <= options_of(command), row
+
+
+def test_readme_states_every_exit_code():
+    stated = README[README.index("Exit codes") :].split("\n\n")[0]
+    assert [int(code) for code in re.findall(r"\*\*(\d)\*\*", stated)] == [cli.OK, cli.FAILED, cli.USAGE, cli.SET_ASIDE]
+
+
+def test_readme_says_that_it_is_no_medical_device():
+    for sentence in NOTICE.split(". ")[:3]:
+        assert sentence in README
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_link_points_at_something(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, anchor = target.partition("#")
+        if re.match(r"[a-z]+:", target):
+            assert target.startswith("https://"), target
+            continue
+        linked = (page.parent / path).resolve() if path else page
+        name = linked.relative_to(ROOT).as_posix()
+        assert linked.exists() or name in NOT_YET_MADE, f"{target} is linked and not there"
+        assert not anchor or anchor in anchors(linked), f"{target}: no such heading"
+
+
+def test_every_page_that_code_points_at_exists():
+    for path in [file for floor in ("storage", "ecgbatch", "flows") for file in (ROOT / floor).rglob("*.py")]:
+        for name in re.findall(r"\bdocs/[\w/-]+\.(?:md|json)\b", path.read_text(encoding="utf-8")):
+            assert (ROOT / name).exists() or name in NOT_YET_MADE, f"{path.name} points at {name}"
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_pictures_stay_small():
+    for name in PICTURES:
+        path = ROOT / name
+        assert not path.exists() or path.stat().st_size < 200_000, name
+
+
+def test_every_decision_is_listed_once():
+    pages = sorted(path.name for path in (ROOT / "docs" / "adr").glob("[0-9]*.md"))
+    assert re.findall(r"\((\d{4}-[\w-]+\.md)\)", (ROOT / "docs" / "adr" / "README.md").read_text(encoding="utf-8")) == pages
+    assert [name[:4] for name in pages] == [f"{number:04d}" for number in range(1, len(pages) + 1)]
+
+
+def test_store_pages_say_what_the_schemas_say():
+    maker = runpy.run_path(str(ROOT / "docs" / "make_stores_md.py"))
+    page = (ROOT / "docs" / "stores.md").read_text(encoding="utf-8")
+    assert page == maker["stores_page"](), "run: python docs/make_stores_md.py"
+
+
+def test_runbook_names_only_reasons_that_exist():
+    text = (ROOT / "deploy" / "RUNBOOK.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", text))
+    assert named - {"PREFECT_API_DATABASE_CONNECTION_URL"} <= REASONS.keys() | SCORING_REASONS.keys()
+
+
+def test_citation_names_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == ecgbatch.__version__
+    assert citation["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors", "license", "references"} <= citation.keys()
+
+
+def test_changelog_names_this_version():
+    assert f"## {ecgbatch.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def readable(shard, rows, plan: Plan, values: dict[str, object]) -> xr.Dataset:
+    """Return a block of fills, with some values in it, after any schema."""
+    schema, sizes = plan.schema, dict(plan.sizes) | {plan.schema.row_dim: shard.stop - shard.start}
+    block = {}
+    for name, variable in (schema.bulk() | schema.columns()).items():
+        shape = [sizes[dim] for dim in variable.dims]
+        block[name] = (variable.dims, np.full(shape, values.get(name, variable.fill_value), dtype=variable.numpy_dtype))
+    return xr.Dataset(block)
+
+
+@pytest.fixture
+def demo_work(tmp_path):
+    """Return the folder of a demo as far as README's example reads it: signals and scores of two records."""
+    work = str(tmp_path / "demo-output" / "work")
+    lead = xr.Dataset({"lead": ("lead", np.array(["I", "II"], dtype=TEXT))})
+    sizes = {"record": 2, "lead": 2, "sample": 20_000}
+    signals = make_plan(SIGNALS, sizes=sizes, inputs=lead, settings={})
+    build(work, signals, partial(readable, plan=signals, values={"signal": 2100, "baseline": 100, "adc_gain": 2000.0}))
+    scores = make_plan(SCORES, sizes={"record": 2, "beat": 3}, inputs=xr.Dataset(), settings={})
+    build(work, scores, partial(readable, plan=scores, values={"record_name": "p/s1", "mi_probability": 0.25, "decision": 3}))
+    return tmp_path
+
+
+def test_the_example_in_readme_runs_on_a_workspace(demo_work, monkeypatch, capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    monkeypatch.chdir(demo_work)
+    names: dict[str, object] = {}
+    exec(compile(example, "README.md", "exec"), names)
+    millivolts = names["millivolts"]
+    assert millivolts.shape == (10_000,)
+    assert float(millivolts.min()) == float(millivolts.max()) == 1.0
+    assert "0.25" in capsys.readouterr().out
+
+
+def test_deployment_starts_a_flow_that_exists_with_parameters_that_it_has():
+    (deployment,) = yaml.safe_load((ROOT / "deploy" / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+    path, name = deployment["entrypoint"].split(":")
+    (flow,) = [
+        node for node in ast.parse((ROOT / path).read_text()).body if isinstance(node, ast.FunctionDef) and node.name == name
+    ]
+    taken = {argument.arg for argument in [*flow.args.args, *flow.args.kwonlyargs]}
+    assert deployment["parameters"].keys() <= taken
+    assert {"archive", "work", "model"} <= deployment["parameters"].keys()
+    assert deployment["concurrency_limit"]["limit"] == 1
+
+
+def test_image_installs_the_same_locks_and_runs_as_nobody_special():
+    lines = (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
+    final = lines[lines.rindex("\nFROM") :]
+    assert "--require-hashes --no-deps -r requirements/lock.txt" in lines
+    assert "-r requirements/torch.txt" in lines
+    assert re.findall(r"^USER (\d+)$", final, re.M) == ["10001"]
+    assert "pip install" not in final
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", lines, re.M)
+    for source in " ".join(copied).split():
+        assert (ROOT / source).exists(), source
+    packages = set(re.findall(r"^COPY (\w+) \1$", lines, re.M))
+    assert packages == {"storage", "ecgbatch", "flows"}

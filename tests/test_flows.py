@@ -1,0 +1,114 @@
+"""Engines have the shape of the built-in map; flows retry infrastructure and nothing else."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import pytest
+
+from flows.cluster import engine, processes, usable_processors
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def whoami(_: int) -> int:
+    return os.getpid()
+
+
+def test_threads_return_every_result_as_it_is_ready():
+    with engine(workers=3) as on_engine:
+        assert sorted(on_engine(square, range(50))) == [n * n for n in range(50)]
+
+
+def test_threads_work_at_the_same_time():
+    barrier = threading.Barrier(2, timeout=20)
+    with engine(workers=2) as on_engine:
+        assert len(list(on_engine(lambda _: barrier.wait(), range(2)))) == 2
+
+
+def test_first_result_arrives_before_the_last_task_has_begun():
+    begun = []
+
+    def work(number: int) -> int:
+        begun.append(number)
+        time.sleep(0.02)
+        return number
+
+    with engine(workers=1) as on_engine:
+        results = iter(on_engine(work, range(20)))
+        next(results)
+        assert len(begun) < 20
+        assert len(list(results)) == 19
+
+
+def test_error_of_a_task_reaches_the_caller():
+    def fail(number: int) -> int:
+        if number == 3:
+            raise OSError("disk gone")
+        return number
+
+    with engine(workers=2) as on_engine, pytest.raises(OSError, match="disk gone"):
+        list(on_engine(fail, range(10)))
+
+
+def test_no_task_is_no_result():
+    with engine() as on_engine:
+        assert list(on_engine(square, [])) == []
+    assert usable_processors() >= 1
+
+
+def test_processes_are_others_than_this_one():
+    with processes(workers=1) as on_processes:
+        assert os.getpid() not in set(on_processes(whoami, range(2)))
+
+
+def test_cluster_bounds_what_is_in_flight_and_returns_everything():
+    from distributed import LocalCluster
+
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None, host="127.0.0.1") as cluster,
+        engine(cluster.scheduler_address) as on_engine,
+    ):
+        taken = []
+
+        def tasks():
+            for number in range(40):
+                taken.append(number)
+                yield number
+
+        results = iter(on_engine(square, tasks()))
+        first = [next(results) for _ in range(3)]
+        assert len(taken) < 40
+        assert sorted(first + list(results)) == [n * n for n in range(40)]
+
+
+def test_cluster_that_is_not_there_is_an_error_not_a_hang(monkeypatch):
+    import flows.cluster
+
+    monkeypatch.setattr(flows.cluster, "WAIT_FOR_WORKERS_S", 1)
+    with pytest.raises(OSError, match="127[.]0[.]0[.]1"), engine("tcp://127.0.0.1:9"):
+        pass
+
+
+@pytest.mark.parametrize(("error", "is_retried"), [(OSError("gone"), True), (ValueError("bug"), False), (None, False)])
+def test_only_infrastructure_errors_are_retried(error, is_retried):
+    from flows.prepare import is_infrastructure
+
+    class State:
+        def result(self):
+            if error is not None:
+                raise error
+
+    assert is_infrastructure(None, None, State()) is is_retried
+
+
+def test_prefect_is_told_to_be_silent_before_it_is_imported():
+    import flows  # noqa: F401
+
+    assert os.environ["DO_NOT_TRACK"] == "1"
+    assert os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
+    assert int(os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"]) >= 60
