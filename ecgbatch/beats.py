@@ -8,9 +8,9 @@ published. docs/beat-detection.md has methods, decisions and measured accuracy.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -240,8 +240,8 @@ def detect_r_peaks(
     Returns
     -------
     RPeaks
-        R is the summit of the reference lead in 5-22 Hz, the others helping (docs/beat-detection.md). No usable lead, or no beat in
-        any: 0 beats. A heart rate outside 30-220/min: the beats, all flagged ``noisy``.
+        R is the summit of the reference lead in 5-22 Hz, the others helping (docs/beat-detection.md). No usable lead, or no
+        beat in any: 0 beats. A heart rate outside 30-220/min: the beats, all flagged ``noisy``.
 
     Raises
     ------
@@ -267,7 +267,7 @@ def detect_r_peaks(
     distinct = np.diff(r_sample, prepend=-1) > 0
     r_sample, level = r_sample[distinct], level[distinct]
     flags = np.where(level > NOISE_LEVEL, BEAT_FLAGS["noisy"], 0).astype(np.uint16)
-    flags[premature(r_sample)] |= BEAT_FLAGS["ectopic"]
+    flags[detection.premature(r_sample, PREMATURE)] |= BEAT_FLAGS["ectopic"]
     if not is_plausible(r_sample, sampling_frequency_hz, n):
         flags |= np.uint16(BEAT_FLAGS["noisy"])
     return RPeaks(r_sample.astype(np.int32), flags, int(np.count_nonzero(vote > 0)))
@@ -282,18 +282,6 @@ def is_plausible(r_sample: Array, sampling_frequency_hz: float, n_samples: int) 
     # One beat more or less at the ends of a short record is no sign of failure.
     slack = 60.0 * sampling_frequency_hz / n_samples
     return SLOWEST_BPM - slack <= by_number <= FASTEST_BPM + slack and SLOWEST_BPM <= by_interval <= FASTEST_BPM
-
-
-def premature(r_sample: Array) -> Array:
-    """Return (beat,) bool: the interval before the beat is under 0.82 of the median of the ten around it."""
-    interval = np.diff(r_sample).astype(np.float64)
-    early = np.zeros(len(r_sample), bool)
-    if len(interval) < 4:
-        return early
-    width = min(11, len(interval) - (len(interval) + 1) % 2)
-    local = np.median(np.lib.stride_tricks.sliding_window_view(np.pad(interval, width // 2, mode="reflect"), width), axis=1)
-    early[1:] = interval < PREMATURE * local
-    return early
 
 
 def rr_previous_s(r_sample: Array, sampling_frequency_hz: float) -> Array:
@@ -501,16 +489,14 @@ def plan_peaks(signals: xr.Dataset, settings: BeatSettings) -> Plan:
     """Plan the R peaks of a signals store: a row a record, room for 300 beats a minute of its longest record."""
     longest_s = float((signals["n_samples"].values / np.maximum(signals["sampling_frequency_hz"].values, 1e-9)).max(initial=0.0))
     per_s = WORKING_RATE_HZ / 2 if settings.method == "kachuee" else LONGEST_HEART_RATE_BPM / 60
-    names = ["n_samples", "sampling_frequency_hz", "status", "adc_gain", "baseline", "lead_flags"]
     sizes = {"record": signals.sizes["record"], "peak": max(1, math.ceil(longest_s * per_s))}
-    record_bytes = 2 * signals.sizes["lead"] * signals.sizes["sample"]
     return make_plan(
         PEAKS,
         sizes=sizes,
-        inputs=xr.Dataset({name: (signals[name].dims, signals[name].values) for name in names}),
+        inputs=xr.Dataset({name: (signals[name].dims, signals[name].values) for name in _FACTS}),
         settings=_stage_settings(signals, settings),
         versions=_versions(),
-        shard_rows=max(1, SHARD_SIGNAL_BYTES // max(1, record_bytes)),
+        shard_rows=_rows_at_once(signals),
     )
 
 
@@ -534,17 +520,17 @@ def produce_peaks(shard: Shard, rows: xr.Dataset, *, signals_at: str, settings: 
         r_sample and beat_flags (record, peak), n_beats and n_leads_used (record). A record set aside has 0 beats.
 
     """
-    signals = open_store(signals_at)
+    signals = _opened(signals_at)
     leads = [str(lead) for lead in signals["lead"].values]
     n_peaks = _n_peaks(signals, settings)
     n_rows = shard.stop - shard.start
     r_sample, flags = np.full((n_rows, n_peaks), -1, np.int32), np.zeros((n_rows, n_peaks), np.uint16)
     n_beats, n_leads_used = np.zeros(n_rows, np.int32), np.zeros(n_rows, np.int16)
-    for row in range(n_rows):
-        if int(rows["status"].values[row]) == STATUS["set_aside"]:
+    facts = {name: rows[name].values for name in _FACTS}
+    for row, signal in enumerate(signals["signal"][shard.start : shard.stop].values):
+        if facts["status"][row] == STATUS["set_aside"]:
             continue
-        record = rows.isel(record=row)
-        found = _record_peaks(signals["signal"][shard.start + row].values, record, leads, settings)
+        found = _record_peaks(signal, {name: values[row] for name, values in facts.items()}, leads, settings)
         n_beats[row], n_leads_used[row] = len(found.r_sample), found.n_leads_used
         r_sample[row, : n_beats[row]], flags[row, : n_beats[row]] = found.r_sample, found.beat_flags
     return xr.Dataset(
@@ -575,7 +561,9 @@ def plan_beats(signals: xr.Dataset, peaks: xr.Dataset, settings: BeatSettings) -
     )
     sizes = {"beat": int(n_beats.sum()), "lead": len(lead), "sample": settings.n_samples, "record": len(n_beats)}
     stage = _stage_settings(signals, settings) | {"peaks": str(peaks.attrs.get("digest", ""))}
-    return make_plan(BEATS, sizes=sizes, inputs=inputs, settings=stage, versions=_versions())
+    # A shard of beats comes from about as many samples as a shard of peaks: that is where its work lies.
+    rows = max(256, round(sizes["beat"] / max(1, sizes["record"]) * _rows_at_once(signals)))
+    return make_plan(BEATS, sizes=sizes, inputs=inputs, settings=stage, versions=_versions(), shard_rows=rows)
 
 
 def produce_beats(shard: Shard, rows: xr.Dataset, *, signals_at: str, peaks_at: str, settings: BeatSettings) -> xr.Dataset:  # noqa: ARG001
@@ -587,30 +575,58 @@ def produce_beats(shard: Shard, rows: xr.Dataset, *, signals_at: str, peaks_at: 
         waveform (beat, lead, sample), r_sample, record_index, rr_previous_s, beat_flags (beat).
 
     """
-    signals, peaks = open_store(signals_at), open_store(peaks_at)
+    signals, peaks = _opened(signals_at), _opened(peaks_at)
     first_beat = np.concatenate([[0], np.cumsum(peaks["n_beats"].values, dtype=np.int64)])
     block = _empty_beats(shard.stop - shard.start, signals.sizes["lead"], settings.n_samples)
-    record = int(np.searchsorted(first_beat, shard.start, side="right")) - 1
-    while record < len(first_beat) - 1 and first_beat[record] < shard.stop:
+    first = int(np.searchsorted(first_beat, shard.start, side="right")) - 1
+    last = int(np.searchsorted(first_beat, shard.stop, side="left"))
+    leads = [str(lead) for lead in signals["lead"].values]
+    for record, signal, facts in _records(signals, peaks, first, last):
         low, high = max(shard.start, int(first_beat[record])), min(shard.stop, int(first_beat[record + 1]))
-        if high > low:
-            found, fs = _record_beats(signals, peaks, record, settings)
-            own, target = slice(low - first_beat[record], high - first_beat[record]), slice(low - shard.start, high - shard.start)
-            block["waveform"][target] = found.waveform[own]
-            block["r_sample"][target] = found.r_sample[own]
-            block["record_index"][target] = record
-            block["rr_previous_s"][target] = rr_previous_s(found.r_sample, fs)[own]
-            block["beat_flags"][target] = found.beat_flags[own]
-        record += 1
+        if high <= low:
+            continue
+        found = _record_beats(signal, facts, leads, settings)
+        own, target = slice(low - first_beat[record], high - first_beat[record]), slice(low - shard.start, high - shard.start)
+        block["waveform"][target] = found.waveform[own]
+        block["r_sample"][target] = found.r_sample[own]
+        block["record_index"][target] = record
+        block["rr_previous_s"][target] = rr_previous_s(found.r_sample, float(facts["sampling_frequency_hz"]))[own]
+        block["beat_flags"][target] = found.beat_flags[own]
     return xr.Dataset({name: (BEATS.variables[name].dims, values) for name, values in block.items()})
 
 
-def _record_peaks(signal: Array, record: xr.Dataset, leads: list[str], settings: BeatSettings) -> RPeaks:
+_FACTS = ("n_samples", "sampling_frequency_hz", "status", "adc_gain", "baseline", "lead_flags")
+"""What detection and cutting need to know of a record besides its samples."""
+
+
+@lru_cache(maxsize=16)
+def _opened(path: str) -> xr.Dataset:
+    """Open a published store once a process: it never changes."""
+    return open_store(path)
+
+
+def _records(signals: xr.Dataset, peaks: xr.Dataset, first: int, last: int) -> Iterator[tuple[int, Array, dict[str, Array]]]:
+    """Yield row, samples (lead, sample) and facts of records ``first`` to ``last``, read a few at once."""
+    at_once = _rows_at_once(signals)
+    for start in range(first, last, at_once):
+        part = slice(start, min(start + at_once, last))
+        facts = {name: signals[name][part].values for name in _FACTS}
+        facts |= {name: peaks[name][part].values for name in ("n_beats", "r_sample", "beat_flags")}
+        for row, signal in enumerate(signals["signal"][part].values):
+            yield start + row, signal, {name: values[row] for name, values in facts.items()}
+
+
+def _rows_at_once(signals: xr.Dataset) -> int:
+    """Return how many records make ``SHARD_SIGNAL_BYTES`` of samples."""
+    return max(1, SHARD_SIGNAL_BYTES // max(1, 2 * signals.sizes["lead"] * signals.sizes["sample"]))
+
+
+def _record_peaks(signal: Array, record: Mapping[str, Any], leads: list[str], settings: BeatSettings) -> RPeaks:
     """R peaks of one row of a signals store."""
-    lead_flags = record["lead_flags"].values
+    lead_flags = record["lead_flags"]
     facts: dict[str, Any] = {
-        "adc_gain": record["adc_gain"].values,
-        "baseline": record["baseline"].values,
+        "adc_gain": record["adc_gain"],
+        "baseline": record["baseline"],
         "sampling_frequency_hz": float(record["sampling_frequency_hz"]),
         "n_samples": int(record["n_samples"]),
     }
@@ -623,25 +639,20 @@ def _record_peaks(signal: Array, record: xr.Dataset, leads: list[str], settings:
     return detect_r_peaks(signal, usable=voting, reference=named[0] if named else None, **facts)
 
 
-def _record_beats(signals: xr.Dataset, peaks: xr.Dataset, row: int, settings: BeatSettings) -> tuple[Beats, float]:
-    """Windows of one row of a signals store, and its rate."""
-    fs, n = float(signals["sampling_frequency_hz"][row]), int(signals["n_samples"][row])
-    lead_flags, adc_gain = signals["lead_flags"][row].values, signals["adc_gain"][row].values
-    signal = signals["signal"][row].values
+def _record_beats(signal: Array, record: Mapping[str, Any], leads: list[str], settings: BeatSettings) -> Beats:
+    """Windows of one row of a signals store."""
+    facts: dict[str, Any] = {
+        "adc_gain": record["adc_gain"],
+        "sampling_frequency_hz": float(record["sampling_frequency_hz"]),
+        "n_samples": int(record["n_samples"]),
+    }
     if settings.method == "kachuee":
-        leads, baseline = [str(lead) for lead in signals["lead"].values], signals["baseline"][row].values
-        present = (lead_flags & UNUSABLE_LEAD) == 0
-        beats = kachuee_beats(
-            signal, adc_gain=adc_gain, baseline=baseline, sampling_frequency_hz=fs, leads=leads, present=present, n_samples=n
-        )
-        return beats, fs
-    n_beats = int(peaks["n_beats"][row])
-    r_sample, flags = peaks["r_sample"][row, :n_beats].values, peaks["beat_flags"][row, :n_beats].values
-    present = (lead_flags & LEAD_FLAGS["missing"]) == 0
-    beats = beat_windows(
-        signal, r_sample, flags, adc_gain=adc_gain, sampling_frequency_hz=fs, present=present, n_samples=n, settings=settings
-    )
-    return beats, fs
+        present = (record["lead_flags"] & UNUSABLE_LEAD) == 0
+        return kachuee_beats(signal, baseline=record["baseline"], leads=leads, present=present, **facts)
+    n_beats = int(record["n_beats"])
+    r_sample, flags = record["r_sample"][:n_beats], record["beat_flags"][:n_beats]
+    present = (record["lead_flags"] & LEAD_FLAGS["missing"]) == 0
+    return beat_windows(signal, r_sample, flags, present=present, settings=settings, **facts)
 
 
 def _empty_beats(n: int, n_leads: int, n_samples: int) -> dict[str, Array]:

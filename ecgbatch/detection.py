@@ -43,32 +43,30 @@ class Rules(NamedTuple):
     ``theta``: a beat earns its amplitude, at most ``cap``, less ``theta``. ``refractory_s``: never closer.
     ``early_s``, ``early_cost``, ``unequal``: closer than this costs, twice if one is less than ``unequal`` of the other
     (a T wave). ``late``, ``late_slope``, ``late_cost``: an interval longer than ``late`` times the local one costs
-    (search-back). ``short``, ``short_cost``: so does one shorter than ``short`` times the local one. ``adapt``: how far
-    amplitudes are measured against neighbouring beats. ``noise``, ``noise_power``: a lead's vote against its mean level.
+    (search-back). ``short``, ``short_cost``: so does one shorter than ``short`` times the local one. ``noise``, ``noise_power``: a lead's vote against its mean level.
     """
 
-    block_s: float = 1.1
+    block_s: float = 0.84
     n_blocks: int = 4
-    threshold: float = 0.25
-    separation_s: float = 0.14
-    cap: float = 1.16
-    theta: float = 0.37
+    threshold: float = 0.24
+    separation_s: float = 0.18
+    cap: float = 1.2
+    theta: float = 0.38
     refractory_s: float = 0.2
-    early_s: float = 0.34
-    early_cost: float = 0.73
-    unequal: float = 0.37
-    late: float = 1.2
-    late_slope: float = 1.0
-    late_cost: float = 2.08
-    short: float = 0.62
-    short_cost: float = 0.62
-    adapt: float = 0.1
-    noise: float = 0.5
-    noise_power: float = 2.45
+    early_s: float = 0.33
+    early_cost: float = 0.57
+    unequal: float = 0.5
+    late: float = 1.1
+    late_slope: float = 0.83
+    late_cost: float = 5.0
+    short: float = 0.56
+    short_cost: float = 0.04
+    noise: float = 0.55
+    noise_power: float = 1.4
     floor_mv: float = 0.01
-    likeness: float = 0.0
-    likeness_zero: float = 0.5
-    theta_noise: float = 0.0
+    likeness: float = 0.6
+    likeness_zero: float = 0.48
+    theta_noise: float = 1.5
 
 
 RULES = Rules()
@@ -237,20 +235,23 @@ def band(padded: Array, even_taps: Array, odd_taps: Array, even: Array, envelope
 
 
 @kernel
-def middle(values: Array) -> Any:
-    """Return the (upper) median of a few values, sorting them in place."""
+def ranked(values: Array, share: float) -> Any:
+    """Return the value that ``share`` of a few values lie below, sorting them in place; 0.5 gives the (upper) median."""
     for i in range(1, values.shape[0]):
         value, j = values[i], i
         while j > 0 and values[j - 1] > value:
             values[j] = values[j - 1]
             j -= 1
         values[j] = value
-    return values[values.shape[0] // 2]
+    return values[int(share * values.shape[0])]
 
 
 @kernel
 def typical_qrs(envelope: Array, block: int, n_blocks: int) -> Array:
-    """Return each block's typical QRS: the median maximum of the blocks around it."""
+    """Return each block's typical QRS: what two thirds of the maxima of the blocks around it lie below.
+
+    Not their median: at 40 beats a minute nearly half of the blocks hold no QRS.
+    """
     n = max(1, (envelope.shape[0] + block // 2) // block)
     highest = np.zeros(n, np.float32)
     for i in range(n):
@@ -263,7 +264,7 @@ def typical_qrs(envelope: Array, block: int, n_blocks: int) -> Array:
     typical = np.empty(n, np.float32)
     for i in range(n):
         low, high = max(0, min(i - n_blocks, n - 2 * n_blocks - 1)), min(n, max(i + n_blocks + 1, 2 * n_blocks + 1))
-        typical[i] = middle(highest[low:high].copy())
+        typical[i] = ranked(highest[low:high].copy(), 2.0 / 3.0)
     return typical
 
 
@@ -400,40 +401,53 @@ def trace_back(position: Array, score: Array, before: Array, rules: Rules, chose
 
 
 @kernel
-def neighbours(position: Array, amplitude: Array, chosen: Array, local_s: Array, local_amplitude: Array) -> None:
-    """Write, for each candidate, the median interval and amplitude of the ten chosen beats around it."""
+def local_intervals(position: Array, chosen: Array, local_s: Array) -> None:
+    """Write, for each candidate, the median interval of the ten chosen beats around it; 0 where there are too few."""
     n, after, near = chosen.shape[0], 0, np.empty(10)
     for j in range(position.shape[0]):
         while after < n and position[chosen[after]] < position[j]:
             after += 1
         low, high = max(0, min(after - 5, n - 10)), min(n, max(after + 5, 10))
-        for i in range(low, high):
-            near[i - low] = amplitude[chosen[i]]
-        local_amplitude[j] = max(0.3, middle(near[: high - low]))
         for i in range(low + 1, high):
             near[i - low - 1] = position[chosen[i]] - position[chosen[i - 1]]
-        local_s[j] = middle(near[: high - low - 1]) / RATE_HZ if high - low >= 4 else 0.0
+        local_s[j] = ranked(near[: high - low - 1], 0.5) / RATE_HZ if high - low >= 4 else 0.0
+
+
+@kernel
+def premature(r_sample: Array, share: float) -> Array:
+    """Return (beat,) bool: the interval before the beat is under ``share`` of the median of the eleven around it."""
+    n, near = r_sample.shape[0] - 1, np.empty(11)
+    early = np.zeros(r_sample.shape[0], np.bool_)
+    for i in range(n if n >= 4 else 0):
+        low = max(0, min(i - 5, n - 11))
+        high = min(n, low + 11)
+        for j in range(low, high):
+            near[j - low] = r_sample[j + 1] - r_sample[j]
+        early[i + 1] = r_sample[i + 1] - r_sample[i] < share * ranked(near[: high - low], 0.5)
+    return early
 
 
 @kernel
 def decide(fused: Array, even: Array, weight: Array, block: int, rules: Rules) -> tuple[Array, Array, Array]:
     """Return position (samples at ``RATE_HZ``), amplitude and noise of every beat: rounds, each knowing its neighbours."""
-    position, amplitude = np.empty(fused.shape[0] // 2 + 2, np.int64), np.empty(fused.shape[0] // 2 + 2)
-    n = find_candidates(fused, rules.threshold, int(rules.separation_s * RATE_HZ), position, amplitude)
+    separation = max(2, int(rules.separation_s * RATE_HZ))
+    room = fused.shape[0] // separation + 2
+    position, amplitude = np.empty(room, np.int64), np.empty(room)
+    n = find_candidates(fused, rules.threshold, separation, position, amplitude)
     position, amplitude = position[:n], amplitude[:n]
     noise = level_around(fused, position)
-    local_s, local_amplitude, chosen = np.zeros(n), np.ones(n), np.empty(n, np.int64)
+    local_s, chosen = np.zeros(n), np.empty(n, np.int64)
     likeness, worth = np.full(n, rules.likeness_zero), np.empty(n)
     m = 0
     for turn in range(3):
         for j in range(n):
-            worth[j] = min(amplitude[j] / local_amplitude[j] ** rules.adapt, rules.cap) - rules.theta
-            worth[j] += rules.likeness * (likeness[j] - rules.likeness_zero) - rules.theta_noise * noise[j]
+            worth[j] = min(amplitude[j], rules.cap) - rules.theta - rules.theta_noise * noise[j]
+            worth[j] += rules.likeness * (likeness[j] - rules.likeness_zero)
         m = best_sequence(position, amplitude, worth, local_s, rules, chosen) if n > 0 else 0
         if m == 0:
             break
         if turn < 2:
-            neighbours(position, amplitude, chosen[:m], local_s, local_amplitude)
+            local_intervals(position, chosen[:m], local_s)
             resemble(even, weight, block, position, chosen[:m], likeness)
     return position[chosen[:m]], amplitude[chosen[:m]], noise[chosen[:m]]
 
@@ -536,24 +550,29 @@ def summit(curve: Array, centre: Any) -> Any:
 
 
 @kernel
-def place(even: Array, gain: Array, position: Array, reach: int) -> Array:
+def place(even: Array, gain: Array, position: Array, reach: int, closest: int) -> Array:
     """Return where R is, in samples at ``RATE_HZ`` with fractions: the summit of the leads' weighted sum in the band.
 
     ``gain`` (lead) is fixed for the record, each lead turned so that its usual QRS is positive; only where a beat's
     opposite swing is half as large again (an aberrant beat) is R placed on that.
     """
     n, width = position.shape[0], 2 * reach + 3
-    placed = np.empty(n)
-    curve = np.empty(width)
+    placed, curve = np.empty(n), np.empty(width)
     for i in range(n):
-        first = min(max(0, position[i] - reach - 1), even.shape[1] - width)
+        # Two beats may not move closer to each other than the refractory period.
+        left = reach if i == 0 else min(reach, (position[i] - position[i - 1] - closest) // 2)
+        right = reach if i == n - 1 else min(reach, (position[i + 1] - position[i] - closest) // 2)
+        if left < 1 or right < 1 or position[i] <= reach or position[i] + reach + 2 >= even.shape[1]:
+            placed[i] = position[i]
+            continue
+        first = position[i] - reach - 1
         curve[:] = 0.0
         for lead in range(even.shape[0]):
             if gain[lead] != 0:
                 for j in range(width):
                     curve[j] += gain[lead] * even[lead, first + j]
-        up = down = 1
-        for j in range(2, width - 1):
+        up = down = reach + 1
+        for j in range(reach + 1 - left, reach + 2 + right):
             up = j if curve[j] > curve[up] else up
             down = j if curve[j] < curve[down] else down
         placed[i] = first + summit(curve, down if -curve[down] > 1.5 * curve[up] else up)
@@ -639,5 +658,6 @@ def find_beats(
             gain[lead] += weight[lead, i] / max(np.float32(rules.floor_mv), typical[lead, i])
     if use[reference]:
         gain[np.sum(use[:reference])] *= REFERENCE_GAIN
-    placed = place(even, gain * polarity(even, position, 8), position, 8) if n_out > 32 else position * 1.0
+    closest = int(rules.refractory_s * RATE_HZ) + 1
+    placed = place(even, gain * polarity(even, position, 8), position, 8, closest)
     return placed, amplitude, noise, vote

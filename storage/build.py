@@ -89,14 +89,14 @@ def _receipt_key(plan: Plan, shard: Shard) -> str:
 
 
 def _prepare(folder: Folder, plan: Plan) -> None:
-    """Put the plan, its inputs' digest, and the arrays' documents; the root document comes last of all."""
+    """Put the plan and the sharded arrays' documents; the root document comes last of all."""
     if not folder.put_if_absent(f"{build_key(plan)}/plan.json", canonical_json(plan.document)):
         found = hashlib.sha256(folder.read(f"{build_key(plan)}/plan.json")).hexdigest()[:20]
         if found != plan.digest:
             raise CorruptStore(
                 f"{folder.path(build_key(plan))}: plan.json has digest {found}, not {plan.digest}; remove that folder"
             )
-    for name, variable in plan.schema.variables.items():
+    for name, variable in plan.schema.bulk().items():
         folder.put_if_absent(f"{_store_key(plan)}/{name}/zarr.json", array_document(plan, variable))
 
 
@@ -134,15 +134,23 @@ def _write_block(folder: Folder, plan: Plan, name: str, shard: Shard, values: np
     """Write one whole shard of one variable and compare what is read back."""
     array = open_array(folder, _store_key(plan), name)
     array[shard.start : shard.stop] = values
-    digest = digest_array(values)
-    if digest_array(read_rows(array, shard.start, shard.stop)) != digest:
+    if not same_values(read_rows(array, shard.start, shard.stop), values):
         raise CorruptStore(f"{where}: {name} does not read back as it was written; check the disk, then run again")
-    return digest
+    return digest_array(values)
+
+
+def same_values(found: np.ndarray[Any, Any], written: np.ndarray[Any, Any]) -> bool:
+    """Tell whether two arrays are the same bit for bit (NaN equals NaN)."""
+    return found.dtype == written.dtype and found.shape == written.shape and bool((_bits(found) == _bits(written)).all())
+
+
+def _bits(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return values if values.dtype.kind not in "fc" else np.ascontiguousarray(values).view(f"u{values.dtype.itemsize}")
 
 
 def _written(folder: Folder, plan: Plan, name: str, shard: Shard) -> dict[str, WrittenFile]:
     keys = [key for key in shard_keys(plan, name, shard.index) if folder.exists(f"{_store_key(plan)}/{key}")]
-    folder.sync(f"{_store_key(plan)}/{key}" for key in keys)
+    folder.sync((f"{_store_key(plan)}/{key}" for key in keys), below=f"{_store_key(plan)}/{name}")
     return {key: written_file(folder.read(f"{_store_key(plan)}/{key}")) for key in keys}
 
 
@@ -164,6 +172,7 @@ def _finalise(folder: Folder, plan: Plan) -> None:
         content[f"{RECEIPTS}/{name}"] = _write_plain(folder, f"{store}/{RECEIPTS}", name, values)
     bulk = {f"{store}/{key}": file.n_bytes for receipt in receipts for key, file in receipt.files.items()}
     small = _clean(folder, store, bulk)
+    folder.sync(small, below=store)
     files = {key.removeprefix(f"{store}/"): written_file(folder.read(key)) for key in small}
     folder.put(f"{store}/zarr.json", root_document(plan, content, files))
 
@@ -230,27 +239,25 @@ def root_document(plan: Plan, content: dict[str, str], files: dict[str, WrittenF
 
 def _write_column(folder: Folder, plan: Plan, name: str, values: np.ndarray[Any, Any]) -> str:
     variable = plan.schema.variables[name]
-    values = values.astype(variable.numpy_dtype, copy=False)
-    return _write_whole(folder, _store_key(plan), name, values)
+    folder.write(f"{_store_key(plan)}/{name}/zarr.json", array_document(plan, variable))
+    return _write_whole(folder, _store_key(plan), name, values.astype(variable.numpy_dtype, copy=False))
 
 
 def _write_plain(folder: Folder, prefix: str, name: str, values: np.ndarray[Any, Any]) -> str:
-    folder.put_if_absent(f"{prefix}/zarr.json", group_document({}))
-    dims = ("shard", "byte")[: values.ndim]
-    folder.put_if_absent(f"{prefix}/{name}/zarr.json", plain_document(values, dims, name.replace("_", " ")))
+    folder.write(f"{prefix}/zarr.json", group_document({}))
+    folder.write(f"{prefix}/{name}/zarr.json", plain_document(values, ("shard", "byte")[: values.ndim], name.replace("_", " ")))
     return _write_whole(folder, prefix, name, values)
 
 
 def _write_whole(folder: Folder, prefix: str, name: str, values: np.ndarray[Any, Any]) -> str:
-    """Write a small array whole, read it back, bring it to the disk, and return its digest."""
+    """Write a small array whole, read it back, and return its digest."""
     if values.size:
         array = open_array(folder, prefix, name)
         array[...] = values
-        if digest_array(np.asarray(array[...])) != digest_array(values):
+        if not same_values(np.asarray(array[...]), values):
             raise CorruptStore(
                 f"{folder.path(prefix)}/{name} does not read back as it was written; check the disk, then run again"
             )
-    folder.sync(key for key, _ in folder.files(f"{prefix}/{name}"))
     return digest_array(values)
 
 

@@ -79,9 +79,15 @@ class Folder:
             path.mkdir(exist_ok=True)
             _sync_folder(path.parent)
 
-    def sync(self, keys: Iterable[str]) -> None:
-        """Bring files that another writer (Zarr) has written, and the folders above them, onto the disk."""
-        folders: set[Path] = set()
+    def write(self, key: str, content: bytes) -> None:
+        """Write a file inside something unfinished, without acknowledging it: ``sync`` does that for many at once."""
+        self.path(key).parent.mkdir(parents=True, exist_ok=True)
+        self.path(key).write_bytes(content)
+
+    def sync(self, keys: Iterable[str], below: str) -> None:
+        """Bring files, and the folders between them and ``below``, onto the disk."""
+        top = self.path(below)
+        folders: set[Path] = {top}
         for key in keys:
             path = self.path(key)
             descriptor = os.open(path, os.O_RDONLY)
@@ -89,7 +95,7 @@ class Folder:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            folders.update(parent for parent in path.parents if parent == self.root or self.root in parent.parents)
+            folders.update(parent for parent in path.parents if top in parent.parents)
         for folder in sorted(folders, reverse=True):
             _sync_folder(folder)
 

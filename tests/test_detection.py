@@ -1,0 +1,249 @@
+"""R peaks: found at any rate, polarity and number of leads, placed the same way, and never against what leads say."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.signal import resample_poly
+
+from ecgbatch import beats, detection
+from ecgbatch.terms import BEAT_FLAGS
+
+GAIN = 1000.0
+"""ADC units per mV of the pulse trains below."""
+
+
+def evaluation_module() -> Any:
+    """Return benchmarks/beat_detection.py; benchmarks is no installed package."""
+    path = Path(__file__).parents[1] / "benchmarks" / "beat_detection.py"
+    spec = importlib.util.spec_from_file_location("beat_detection_benchmark", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def pulse_train(
+    fs: float, r_time_s: np.ndarray, duration_s: float, *, n_leads: int = 1, noise_mv: float = 0.01, seed: int = 0
+) -> np.ndarray:
+    """Return (lead, sample) int16: P, R, S and T as Gaussians around each R time, wander and a little noise."""
+    random = np.random.default_rng(seed)
+    time_s = np.arange(round(duration_s * fs)) / fs
+    waves = ((0.12, -0.17, 0.025), (1.0, 0.0, 0.010), (-0.2, 0.03, 0.010), (0.25, 0.28, 0.06))
+    ecg = np.zeros(time_s.size)
+    for r_s in r_time_s:
+        for amplitude, at_s, width_s in waves:
+            ecg += amplitude * np.exp(-0.5 * ((time_s - r_s - at_s) / width_s) ** 2)
+    scale = np.linspace(1.0, 0.4, n_leads)[:, None]
+    wander = 0.3 * np.sin(2 * np.pi * 0.25 * time_s)
+    return np.rint((scale * ecg + wander + noise_mv * random.standard_normal((n_leads, time_s.size))) * GAIN).astype(np.int16)
+
+
+def detect(signal: np.ndarray, fs: float, **more: Any) -> beats.RPeaks:
+    n_leads = len(signal)
+    return beats.detect_r_peaks(
+        signal, adc_gain=np.full(n_leads, GAIN), baseline=np.zeros(n_leads), sampling_frequency_hz=fs, **more
+    )
+
+
+def regular(duration_s: float, rr_s: float = 0.8) -> np.ndarray:
+    return np.arange(0.5, duration_s - 0.4, rr_s)
+
+
+@pytest.mark.parametrize("fs", [100.0, 125.0, 250.0, 257.0, 360.0, 500.0, 1000.0, 10000.0])
+def test_r_is_found_and_placed_without_bias_at_any_rate(fs: float) -> None:
+    r_time_s = regular(20.0, 0.813)
+    found = detect(pulse_train(fs, r_time_s, 20.0), fs)
+    assert len(found.r_sample) == len(r_time_s)
+    error_s = found.r_sample / fs - r_time_s
+    assert np.abs(error_s).max() < 0.004 + 0.5 / fs
+    assert abs(error_s.mean()) < 0.002 + 0.25 / fs
+    assert not found.beat_flags.any()
+
+
+def test_polarity_does_not_matter() -> None:
+    signal = pulse_train(500.0, regular(20.0), 20.0)
+    np.testing.assert_array_equal(detect(signal, 500.0).r_sample, detect(-signal, 500.0).r_sample)
+
+
+def test_gain_and_offset_do_not_matter() -> None:
+    signal = pulse_train(250.0, regular(20.0), 20.0)
+    usual = detect(signal, 250.0)
+    shifted = beats.detect_r_peaks(
+        (signal + 500).astype(np.int16), adc_gain=np.array([GAIN * 2]), baseline=np.array([500]), sampling_frequency_hz=250.0
+    )
+    np.testing.assert_array_equal(usual.r_sample, shifted.r_sample)
+
+
+def test_any_lead_can_be_removed() -> None:
+    signal = pulse_train(250.0, regular(15.0), 15.0, n_leads=5, noise_mv=0.03)
+    n_beats = len(detect(signal, 250.0).r_sample)
+    for lead in range(5):
+        usable = np.arange(5) != lead
+        found = detect(signal, 250.0, usable=usable)
+        assert (len(found.r_sample), found.n_leads_used) == (n_beats, 4)
+
+
+def test_a_masked_lead_does_not_vote() -> None:
+    r_time_s = regular(15.0)
+    signal = np.concatenate([pulse_train(250.0, r_time_s, 15.0), pulse_train(250.0, r_time_s[::2] + 0.35, 15.0) * 3])
+    alone = detect(signal[:1], 250.0)
+    masked = detect(signal, 250.0, usable=np.array([True, False]))
+    np.testing.assert_array_equal(alone.r_sample, masked.r_sample)
+    assert masked.n_leads_used == 1
+
+
+def test_a_lead_of_noise_is_outvoted() -> None:
+    r_time_s = regular(30.0)
+    noise = np.random.default_rng(1).normal(0, 800, (1, 7500)).astype(np.int16)
+    signal = np.concatenate([noise, pulse_train(250.0, r_time_s, 30.0, n_leads=2)])
+    found = detect(signal, 250.0, reference=1)
+    assert len(found.r_sample) == len(r_time_s)
+    assert np.abs(found.r_sample / 250.0 - r_time_s).max() < 0.02
+
+
+def test_tall_t_waves_are_not_beats() -> None:
+    r_time_s = regular(20.0, 0.9)
+    time_s = np.arange(5000) / 250.0
+    t_waves = sum(900 * np.exp(-0.5 * ((time_s - r - 0.3) / 0.05) ** 2) for r in r_time_s)
+    signal = (pulse_train(250.0, r_time_s, 20.0) + t_waves).astype(np.int16)
+    assert len(detect(signal, 250.0).r_sample) == len(r_time_s)
+
+
+def test_premature_beats_are_found_and_flagged_ectopic() -> None:
+    r_time_s = np.delete(regular(30.0), 15)
+    r_time_s = np.sort(np.append(r_time_s, r_time_s[14] + 0.5))
+    found = detect(pulse_train(250.0, r_time_s, 30.0), 250.0)
+    assert len(found.r_sample) == len(r_time_s)
+    assert np.flatnonzero(found.beat_flags & BEAT_FLAGS["ectopic"]).tolist() == [15]
+
+
+def test_a_pause_is_not_filled_with_beats() -> None:
+    r_time_s = np.concatenate([np.arange(0.5, 8.0, 0.8), np.arange(13.0, 22.0, 0.8)])
+    assert len(detect(pulse_train(250.0, r_time_s, 22.5), 250.0).r_sample) == len(r_time_s)
+
+
+def test_gaps_are_bridged() -> None:
+    r_time_s = regular(20.0)
+    signal = pulse_train(250.0, r_time_s, 20.0)
+    signal[0, 1010:1090] = -32768
+    found = detect(signal, 250.0)
+    lost = (r_time_s > 1010 / 250) & (r_time_s < 1090 / 250)
+    assert len(found.r_sample) == np.count_nonzero(~lost)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("all missing", lambda: np.full((2, 5000), -32768, np.int16)),
+        ("constant", lambda: np.full((2, 5000), 123, np.int16)),
+        ("empty", lambda: np.zeros((2, 0), np.int16)),
+        ("one sample", lambda: np.ones((2, 1), np.int16)),
+        ("a few microvolts", lambda: np.random.default_rng(0).integers(-3, 4, (2, 5000)).astype(np.int16)),
+    ],
+)
+def test_no_beats_is_an_answer(name: str, make: Callable[[], np.ndarray]) -> None:
+    found = detect(make(), 250.0)
+    assert (found.r_sample.dtype, found.beat_flags.dtype) == (np.int32, np.uint16)
+    assert len(found.r_sample) == len(found.beat_flags) == 0
+
+
+def test_no_usable_lead_gives_no_beats() -> None:
+    signal = pulse_train(250.0, regular(10.0), 10.0)
+    assert detect(signal, 250.0, usable=np.array([False])) == (pytest.approx([]), pytest.approx([]), 0)
+
+
+def test_what_is_found_in_noise_is_flagged_noisy() -> None:
+    noise = np.random.default_rng(2).normal(0, 400, (1, 15000)).astype(np.int16)
+    found = detect(noise, 250.0)
+    assert np.mean((found.beat_flags & BEAT_FLAGS["noisy"]) > 0) > 0.9
+
+
+def test_an_implausible_rate_is_flagged() -> None:
+    found = detect(pulse_train(250.0, np.array([5.0, 15.0]), 20.0), 250.0)
+    assert np.all(found.beat_flags & BEAT_FLAGS["noisy"])
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), fs=st.sampled_from([125.0, 250.0, 360.0]), n_leads=st.integers(1, 3))
+def test_r_samples_increase_inside_the_record_at_least_200_ms_apart(seed: int, fs: float, n_leads: int) -> None:
+    random = np.random.default_rng(seed)
+    r_time_s = np.cumsum(random.uniform(0.25, 1.4, 12))
+    signal = pulse_train(fs, r_time_s, 10.0, n_leads=n_leads, noise_mv=random.uniform(0, 0.4), seed=seed)
+    found = detect(signal, fs)
+    interval_s = np.diff(found.r_sample) / fs
+    assert np.all(interval_s > 0.2 - 1.5 / fs)
+    assert np.all((found.r_sample >= 0) & (found.r_sample < signal.shape[1]))
+    np.testing.assert_array_equal(found.r_sample, detect(signal, fs).r_sample)
+
+
+def test_samples_beyond_the_record_are_not_read() -> None:
+    signal = pulse_train(250.0, regular(20.0), 20.0)
+    padded = np.concatenate([signal, pulse_train(250.0, regular(20.0, 0.4), 20.0)], axis=1)
+    np.testing.assert_array_equal(detect(signal, 250.0).r_sample, detect(padded, 250.0, n_samples=5000).r_sample)
+
+
+@pytest.mark.parametrize("fs", [100.0, 250.0, 257.0, 360.0, 500.0, 1000.0, 10000.0])
+def test_resampling_equals_resample_poly_with_the_same_taps(fs: float) -> None:
+    lead = np.random.default_rng(3).integers(-20000, 20000, 4003).astype(np.int16)
+    for cutoff_hz, half_width_s in ((beats.CUTOFF_HZ, beats.HALF_WIDTH_S), (62.5, 0.024)):
+        design = detection.resampler(fs, cutoff_hz, half_width_s)
+        window = detection.full_taps(design)
+        expected = resample_poly((lead - 7) / GAIN, design.up, design.down, window=window, padtype="edge")
+        found = np.empty(len(expected), np.float32)
+        detection.resample(lead, design.taps, design.up, design.down, design.reach, 7.0, 1 / GAIN, found)
+        assert np.abs(found - expected).max() < 0.001 / 50
+
+
+def test_errors_say_what_was_found() -> None:
+    signal = pulse_train(250.0, regular(5.0), 5.0)
+    with pytest.raises(ValueError, match=r"int16.*found \(1, 1250\) float64"):
+        detect(signal.astype(np.float64), 250.0)
+    with pytest.raises(ValueError, match=r"\[50, 100000\] Hz, found 20"):
+        detect(signal, 20.0)
+    with pytest.raises(ValueError, match="n_samples must lie in"):
+        detect(signal, 250.0, n_samples=2000)
+    with pytest.raises(ValueError, match="1 leads need as many gains"):
+        beats.detect_r_peaks(signal, adc_gain=np.ones(2), baseline=np.ones(2), sampling_frequency_hz=250.0)
+
+
+def test_evaluation_pairs_beats_as_ec57_asks() -> None:
+    evaluation = evaluation_module()
+    reference = np.array([1000, 2000, 3000, 4000])
+    detected = np.array([990, 1010, 2050, 3100, 5000])
+    assert evaluation.pair_beats(reference, detected, 54) == [(0, 0), (1, 2)]
+
+
+def test_one_lead_of_a_real_record_finds_its_beats(test_data: Path) -> None:
+    evaluation = evaluation_module()
+    rows = [evaluation.evaluate_record(test_data, name, leads=(0,)) for name in ("101", "119", "209")]
+    total = evaluation.total(rows)
+    assert min(total.sensitivity, total.positive_predictivity) > 99.7
+    assert total.error_ms < 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("leads", "least", "worst"), [((0,), 99.80, 97.0), ((0, 1), 99.90, 97.0)])
+def test_mit_bih_ds1_reaches_its_goals(test_data: Path, leads: tuple[int, ...], least: float, worst: float) -> None:
+    evaluation = evaluation_module()
+    rows = [evaluation.evaluate_record(test_data, name, leads=leads) for name in evaluation.record_names(test_data)]
+    total = evaluation.total(rows)
+    assert min(total.sensitivity, total.positive_predictivity) >= least
+    assert min(min(row.sensitivity, row.positive_predictivity) for row in rows) >= worst
+    assert total.error_ms < 5
+
+
+@pytest.mark.slow
+def test_noise_stress_reaches_its_goal(test_data: Path) -> None:
+    evaluation = evaluation_module()
+    assert evaluation.evaluate_noise_stress(test_data, leads=(0, 1)).f1 >= 75
