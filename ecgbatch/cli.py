@@ -95,7 +95,7 @@ def run(
             on_progress=on_progress,
         )
     _print_result(result, as_json)
-    return SET_ASIDE if result["prepared"]["set_aside"] else OK
+    return SET_ASIDE if result["counts"]["n_set_aside"] else OK
 
 
 @app.command()
@@ -272,10 +272,12 @@ def verify(
     as_json: AsJson = False,
 ) -> int:
     """Check every published store against itself; exit 1 if anything is wrong."""
+    from ecgbatch.model import ModelError, load_model
     from ecgbatch.signals import verify_checksums
     from storage import list_stores, verify_store
 
-    problems, stores = [], [path for kind in KINDS for path in list_stores(work, kind)]
+    problems: list[str] = []
+    stores = [path for kind in KINDS for path in list_stores(work, kind)]
     if not stores:
         raise ValueError(f"{work}: no published store here; expected signals/, beats/ or scores/ with *.zarr")
     with _progress(as_json) as on_progress:
@@ -286,6 +288,11 @@ def verify(
                 found = verify_checksums(path)
             problems += found
         on_progress("verify", len(stores), len(stores))
+    for folder in sorted(work.glob("models/*/")):
+        try:
+            load_model(folder)
+        except ModelError as error:
+            problems.append(str(error))
     _print({"n_stores": len(stores), "n_problems": len(problems), "problems": problems}, as_json)
     return FAILED if problems else OK
 
@@ -381,27 +388,32 @@ def _print_result(result: dict[str, Any], as_json: bool) -> None:
 
 
 def _print(document: dict[str, Any], as_json: bool) -> None:
+    """Print a result: one JSON object, or lines for a person (curves and other long tables are left to the JSON)."""
     if as_json:
         print(json.dumps(document, ensure_ascii=False, default=str))
         return
     for key, value in document.items():
-        if isinstance(value, dict):
-            print(f"{key}:")
-            for name, entry in value.items():
-                print(f"  {name}: {_plain(entry)}")
-        elif isinstance(value, list):
+        if key == "curves":
+            continue
+        if isinstance(value, list | tuple):
             print(f"{key}:" + ("" if value else " none"))
             for entry in value:
-                print(f"  {_plain(entry)}")
+                print(f"  {entry}")
+        elif isinstance(value, dict) and "value" not in value:
+            print(f"{key}:" + ("" if value else " none"))
+            for name, entry in value.items():
+                print(f"  {name}: {_figure(entry)}")
         else:
-            print(f"{key}: {value}")
+            print(f"{key}: {_figure(value)}")
 
 
-def _plain(entry: Any) -> str:
-    """Spell a figure as value and interval, anything else as it is."""
-    if isinstance(entry, dict) and {"value", "low", "high"} <= entry.keys() and entry["value"] is not None:
-        return f"{entry['value']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}] ({entry.get('n_patients', '?')} patients)"
-    return str(entry)
+def _figure(entry: Any) -> str:
+    """Spell a figure as value, interval and number of patients; anything else as it is."""
+    if not (isinstance(entry, dict) and "value" in entry):
+        return str(entry)
+    value, low, high = ("unknown" if entry.get(k) is None else f"{entry[k]:.3f}" for k in ("value", "low", "high"))
+    note = f"; {entry['note']}" if entry.get("note") else ""
+    return f"{value} [{low}, {high}] ({entry.get('n_patients', '?')} patients{note})"
 
 
 def _estimate_archive(

@@ -74,7 +74,7 @@ RULES = Rules()
 BAND_HZ = 15.0
 """Centre of the band: most of a QRS lies in 5-22 Hz, most of P, T and wander below, most of muscle above."""
 BAND_SD_HZ = 5.5
-"""Width of the band as the standard deviation of its Gaussian: -8 dB at 5 Hz, -3 dB at 10.4 and 19.6 Hz."""
+"""Width of the band, the standard deviation of its Gaussian: -3 dB at 10 and 20 Hz, -14 dB at 5 and 25 Hz."""
 BAND_REACH = 12
 """Samples at ``RATE_HZ`` that the band's taps reach to either side (3.3 standard deviations of its envelope in time)."""
 
@@ -435,13 +435,14 @@ def decide(fused: Array, even: Array, weight: Array, block: int, rules: Rules) -
     position, amplitude = np.empty(room, np.int64), np.empty(room)
     n = find_candidates(fused, rules.threshold, separation, position, amplitude)
     position, amplitude = position[:n], amplitude[:n]
-    noise = level_around(fused, position)
+    total = running_total(fused)
+    level = level_around(total, position)
     local_s, chosen = np.zeros(n), np.empty(n, np.int64)
     likeness, worth = np.full(n, rules.likeness_zero), np.empty(n)
     m = 0
     for turn in range(3):
         for j in range(n):
-            worth[j] = min(amplitude[j], rules.cap) - rules.theta - rules.theta_noise * noise[j]
+            worth[j] = min(amplitude[j], rules.cap) - rules.theta - rules.theta_noise * level[j]
             worth[j] += rules.likeness * (likeness[j] - rules.likeness_zero)
         m = best_sequence(position, amplitude, worth, local_s, rules, chosen) if n > 0 else 0
         if m == 0:
@@ -449,7 +450,8 @@ def decide(fused: Array, even: Array, weight: Array, block: int, rules: Rules) -
         if turn < 2:
             local_intervals(position, chosen[:m], local_s)
             resemble(even, weight, block, position, chosen[:m], likeness)
-    return position[chosen[:m]], amplitude[chosen[:m]], noise[chosen[:m]]
+    position, amplitude = position[chosen[:m]], amplitude[chosen[:m]]
+    return position, amplitude, level_between(total, position)
 
 
 REACH = 11
@@ -528,16 +530,41 @@ def resemble(even: Array, weight: Array, block: int, position: Array, chosen: Ar
 
 
 @kernel
-def level_around(fused: Array, position: Array) -> Array:
-    """Return the mean fused envelope of the two seconds around each candidate: about 0.15 where beats stand alone."""
+def running_total(fused: Array) -> Array:
+    """Return the sum of the fused envelope before each sample, single peaks counted up to 1.5."""
     total = np.empty(fused.shape[0] + 1)
     total[0] = 0.0
     for j in range(fused.shape[0]):
         total[j + 1] = total[j] + min(fused[j], np.float32(1.5))
+    return total
+
+
+@kernel
+def level_around(total: Array, position: Array) -> Array:
+    """Return the mean fused envelope of the two seconds around each candidate: about 0.15 where beats stand alone."""
     level = np.empty(position.shape[0])
     for i in range(position.shape[0]):
-        low, high = max(0, position[i] - 125), min(fused.shape[0], position[i] + 126)
+        low, high = max(0, position[i] - 125), min(total.shape[0] - 1, position[i] + 126)
         level[i] = (total[high] - total[low]) / (high - low)
+    return level
+
+
+@kernel
+def level_between(total: Array, position: Array) -> Array:
+    """Return the mean fused envelope of the two seconds around each beat, without 80 ms to either side of any beat."""
+    level, n, first = np.zeros(position.shape[0]), position.shape[0], 0
+    for i in range(n):
+        low, high = max(0, position[i] - 125), min(total.shape[0] - 1, position[i] + 126)
+        rest, width = total[high] - total[low], high - low
+        while position[first] + 10 < low:
+            first += 1
+        beat = first
+        while beat < n and position[beat] - 10 < high:
+            start, stop = max(low, position[beat] - 10), min(high, position[beat] + 11)
+            rest -= total[stop] - total[start]
+            width -= stop - start
+            beat += 1
+        level[i] = rest / max(1, width)
     return level
 
 
@@ -627,7 +654,7 @@ def find_beats(
     amplitude : (beat,) float64
         Relative to the typical QRS.
     noise : (beat,) float64
-        Mean level of the fused envelope in the two seconds around the beat: about 0.15 where beats stand alone.
+        Mean level of the fused envelope between the beats of the two seconds around it.
     vote : (lead,) float64
         Mean weight of each used lead.
 
