@@ -1,26 +1,342 @@
-"""STUB until the archive room lands."""
-import hashlib, csv, re
+"""Archives: which records a folder holds, and one row for each of them, whatever is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
-import numpy as np, xarray as xr
-from ecgbatch.inspection import inspect_record
-from storage import TEXT
-def list_archive(archive, *, labels=None, read_data=False, map=map):
-    names=(Path(archive)/"RECORDS").read_text().split()
-    tab={}
-    if labels:
-        tab={r["record"]:(r["patient_id"],r["label"]) for r in csv.DictReader(open(labels))}
-    rows=[]
-    for n in names:
-        i=inspect_record(archive,n)
-        c="\n".join(i.header.comments) if i.header else ""
-        m=re.search(r"patient\d+",n)
-        pid=m.group(0) if m else n
-        lab=0
-        mm=re.search(r"Reason for admission: *(.*)",c)
-        if mm: lab=2 if "infarction" in mm[1] else 1 if "control" in mm[1].lower() else 3
-        if n in tab: pid=tab[n][0]; lab={"mi":2,"control":1,"other":3,"":0}[tab[n][1]]
-        rows.append(dict(record_name=n,fingerprint=hashlib.sha256(repr((n,i.header_bytes,[f.n_bytes for f in i.files],pid,lab)).encode()).hexdigest(),patient_id=pid,patient_unknown=0,n_samples=i.n_samples,sampling_frequency_hz=i.header.sampling_frequency_hz if i.header else 0.,status=i.status,reason=i.reason,status_detail=i.status_detail,warnings=" ".join(i.warnings),leads=" ".join(i.leads),label=lab,label_rule="stub",mi={2:1,1:0}.get(lab,-1),diagnosis=mm[1] if mm else "",infarct_location="",infarct_age="",age_years=np.nan,sex=0,n_bytes=i.n_bytes))
-    T={k:TEXT for k in ["record_name","fingerprint","patient_id","reason","status_detail","warnings","leads","label_rule","diagnosis","infarct_location","infarct_age"]}
-    T|=dict(patient_unknown="i1",n_samples="i8",sampling_frequency_hz="f8",status="i1",label="i1",mi="i1",age_years="f4",sex="i1",n_bytes="i8")
-    return xr.Dataset({k:("record",np.array([r[k] for r in rows],dtype=d)) for k,d in T.items()})
-def summarise(l): return {"n_records":l.sizes["record"],"n_set_aside":0}
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+import xarray as xr
+
+from ecgbatch.clinical import Clinical, read_clinical, read_labels
+from ecgbatch.headers import Header, UnreadableRecord
+from ecgbatch.inspection import Inspection, check_record_name, inspect_record, read_small_file
+from ecgbatch.records import read_record
+from ecgbatch.terms import LABEL, STATUS
+from storage import TEXT, Map
+
+RECORDS_FILE = "RECORDS"
+MAX_RECORDS_BYTES = 1 << 28
+"""256 MiB: five million names."""
+CHUNK_RECORDS = 256
+"""Records of one task: a fraction of a second of headers, or minutes of samples with ``read_data``."""
+N_PROBLEMS = 20
+"""Problems that ``summarise`` spells out."""
+_MAX_DEPTH = 8
+"""Lists inside lists that are followed; PhysioNet's deepest archives have three."""
+_PATIENT = re.compile(r"patient\d+", re.ASCII)
+_LABEL_WORD = {value: word for word, value in LABEL.items()}
+
+_Known = tuple[str, int] | None
+"""Of a record: patient identifier and label of the label table."""
+_Task = tuple[int, list[str], list[_Known]]
+
+
+class _Row(NamedTuple):
+    """One record's row; the fields are the listing's variables, in its order."""
+
+    record_name: str
+    fingerprint: str
+    patient_id: str
+    patient_unknown: int
+    n_samples: int
+    sampling_frequency_hz: float
+    status: int
+    reason: str
+    status_detail: str
+    warnings: str
+    leads: str
+    label: int
+    label_rule: str
+    mi: int
+    diagnosis: str
+    infarct_location: str
+    infarct_age: str
+    age_years: float
+    sex: int
+    n_bytes: int
+
+
+_NUMBERS = {
+    "patient_unknown": "int8",
+    "n_samples": "int64",
+    "sampling_frequency_hz": "float64",
+    "status": "int8",
+    "label": "int8",
+    "mi": "int8",
+    "age_years": "float32",
+    "sex": "int8",
+    "n_bytes": "int64",
+}
+"""Variables that are not text, and their types."""
+
+
+def find_records(archive: str | Path) -> list[str]:
+    """Return the names of an archive's records: those that ``RECORDS`` lists, else all ``*.hea`` below the folder.
+
+    Parameters
+    ----------
+    archive
+        Folder of WFDB records. A listed folder (its name ends with ``/``, or it has a ``RECORDS`` of its own) stands for its
+        records. Links to other folders are not walked through in the search for headers; a multi-segment record's segments are
+        records of their own there: list the master record in ``RECORDS`` to leave them out.
+
+    Returns
+    -------
+    list of str
+        Paths of the headers below the archive, without ``.hea``: in the list's order, or sorted; each once. A listed name is
+        kept even if it is missing or leaves the archive: ``inspect_record`` says what is wrong with it.
+
+    Raises
+    ------
+    ValueError
+        If ``archive`` is no folder, cannot be read, or holds no record.
+
+    """
+    root = os.path.realpath(archive)
+    if not Path(root).is_dir():
+        raise ValueError(f"{archive}: expected a folder of WFDB records, found no folder of that name")
+    if os.path.lexists(f"{root}/{RECORDS_FILE}"):
+        names, where = _listed(root, ""), f"a {RECORDS_FILE} file that lists none"
+    else:
+        names, where = _walked(root, ""), f"neither {RECORDS_FILE} nor any *.hea below it"
+    if not names:
+        raise ValueError(f"{archive}: expected WFDB records, listed in {RECORDS_FILE} or as *.hea files; found {where}")
+    return names
+
+
+def _listed(root: str, folder: str) -> list[str]:
+    """Return the names of the list in ``folder``, its folders replaced by their records."""
+    try:
+        return list(dict.fromkeys(_expanded(root, folder, frozenset())))
+    except UnreadableRecord as error:
+        raise ValueError(f"{RECORDS_FILE}: expected a list of record names, one a line; {error.detail}") from error
+
+
+def _expanded(root: str, folder: str, above: frozenset[str]) -> Iterator[str]:
+    """Yield the names listed in ``folder`` (empty or ending with ``/``); ``above`` are the folders that led here."""
+    content = read_small_file(root, f"{folder}{RECORDS_FILE}", MAX_RECORDS_BYTES, "HEADER_TOO_BIG")
+    above |= {os.path.realpath(f"{root}/{folder}")}
+    for line in re.split(r"[\r\n]+", _storable(content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "backslashreplace"))):
+        name = folder + line.strip()
+        if name == folder:
+            continue
+        inner = _folder_records(root, name, above)
+        if inner is None or (not name.endswith("/") and os.path.lexists(f"{root}/{name}.hea")):
+            yield name
+        yield from inner or ()
+
+
+def _folder_records(root: str, name: str, above: frozenset[str]) -> Iterable[str] | None:
+    """Return the records of the folder that ``name`` stands for; None where it is no such folder of the archive."""
+    folder = name.rstrip("/")
+    try:
+        check_record_name(folder)
+        place = os.path.realpath(f"{root}/{folder}")
+        if not place.startswith(root.rstrip("/") + "/") or place in above or len(above) > _MAX_DEPTH:
+            return None
+        if os.path.isfile(f"{place}/{RECORDS_FILE}"):  # noqa: PTH113 - false, not OSError, for a name too long to be one
+            return list(_expanded(root, f"{folder}/", above)) or None
+    except UnreadableRecord:
+        return None
+    return (_walked(root, f"{folder}/") or None) if name.endswith("/") and os.path.isdir(place) else None  # noqa: PTH112
+
+
+def _walked(root: str, folder: str) -> list[str]:
+    """Return the names of all headers below ``folder``, sorted."""
+    top = f"{root}/{folder}".rstrip("/") or "/"
+    names = []
+    for path, folders, files in os.walk(top, onerror=_refuse_folder):
+        folders.sort()
+        below = folder + path[len(top) :].lstrip("/")
+        prefix = f"{below.rstrip('/')}/" if below else ""
+        names += [_storable(prefix + file[:-4]) for file in files if file.lower().endswith(".hea")]
+    return sorted(names)
+
+
+def _refuse_folder(error: OSError) -> NoReturn:
+    raise ValueError(f"{error.filename}: expected a folder that can be searched for records, found: {error.strerror}") from error
+
+
+def _storable(text: str) -> str:
+    """Spell bytes that are no text with backslashes: no such record is read, so it gets a row that says so."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def list_archive(archive: str | Path, *, labels: str | Path | None = None, read_data: bool = False, map: Map = map) -> xr.Dataset:
+    """List an archive: one row for every record found, in ``find_records``'s order, nothing left out.
+
+    Parameters
+    ----------
+    archive
+        Folder of WFDB records.
+    labels
+        Label table (``clinical.read_labels``): its patients and labels win over paths and header comments.
+    read_data
+        Read every sample too: checksums, formats and ranges are judged as a conversion would.
+    map
+        Engine for the records, in tasks of ``CHUNK_RECORDS``; results may come in any order.
+
+    Returns
+    -------
+    <xarray.Dataset>
+        Dimensions: (record)
+          record_name, fingerprint, patient_id  text     SHA-256 of name, file names and sizes, header, patient and label
+          patient_unknown        int8     1 where ``patient_id`` is the record's own name
+          n_samples              int64    per lead
+          sampling_frequency_hz  float64  0 where the header does not tell
+          status                 int8     ``terms.STATUS``
+          reason, status_detail, warnings, leads  text   codes and canonical lead names are separated by spaces
+          label                  int8     ``terms.LABEL``
+          label_rule             text
+          mi                     int8     1, 0 (healthy control) or -1
+          diagnosis, infarct_location, infarct_age  text
+          age_years              float32  NaN where unknown
+          sex                    int8     ``terms.SEX``
+          n_bytes                int64    of header and signal files
+        Attributes: labels_unmatched, the number of records of the label table that the archive does not have.
+
+    Raises
+    ------
+    ValueError
+        By ``find_records`` and ``read_labels``: no record found, or a label table that is not one.
+
+    """
+    names = find_records(archive)
+    table = read_labels(labels) if labels is not None else {}
+    rule = f"labels:{Path(labels).name}" if labels is not None else ""
+    tasks = [
+        (first, names[first : first + CHUNK_RECORDS], [table.get(name) for name in names[first : first + CHUNK_RECORDS]])
+        for first in range(0, len(names), CHUNK_RECORDS)
+    ]
+    chunks = dict(map(partial(_list_chunk, archive=str(archive), rule=rule, read_data=read_data), tasks))
+    rows = [row for first, _, _ in tasks for row in chunks[first]]
+    columns = dict(zip(_Row._fields, zip(*rows, strict=True), strict=True))
+    variables = {name: ("record", np.array(values, dtype=_NUMBERS.get(name, TEXT))) for name, values in columns.items()}
+    return xr.Dataset(variables, attrs={"labels_unmatched": len(table.keys() - set(names))})
+
+
+def _list_chunk(task: _Task, *, archive: str, rule: str, read_data: bool) -> tuple[int, list[_Row]]:
+    """Return a task's first record number and its records' rows."""
+    first, names, known = task
+    rows = [_row(inspect_record(archive, name), entry, rule) for name, entry in zip(names, known, strict=True)]
+    return first, [_read(archive, row) for row in rows] if read_data else rows
+
+
+def _row(inspection: Inspection, known: _Known, rule: str) -> _Row:
+    name, header = inspection.record_name, inspection.header
+    clinical = read_clinical(_whole_comments(header)) if header else Clinical()
+    label, label_rule = (clinical.label, clinical.label_rule) if known is None else (known[1], rule)
+    patient_id = (known[0] if known else "") or next((part for part in name.split("/") if _PATIENT.fullmatch(part)), "")
+    return _Row(
+        record_name=name,
+        fingerprint=_fingerprint(inspection, patient_id or name, label),
+        patient_id=patient_id or name,
+        patient_unknown=int(not patient_id),
+        n_samples=inspection.n_samples,
+        sampling_frequency_hz=header.sampling_frequency_hz if header else 0.0,
+        status=inspection.status,
+        reason=inspection.reason,
+        status_detail=_storable(inspection.status_detail),
+        warnings=" ".join(inspection.warnings),
+        leads=" ".join(inspection.leads),
+        label=label,
+        label_rule=label_rule,
+        mi={LABEL["mi"]: 1, LABEL["control"]: 0}.get(label, -1),
+        diagnosis=clinical.diagnosis,
+        infarct_location=clinical.infarct_location,
+        infarct_age=clinical.infarct_age,
+        age_years=clinical.age_years,
+        sex=clinical.sex,
+        n_bytes=inspection.n_bytes,
+    )
+
+
+def _whole_comments(header: Header) -> tuple[str, ...]:
+    """Leave out a last comment that may be cut (the file does not end with a newline), unless it is a whole diagnosis."""
+    last = header.comments[-1:]
+    if "HEADER_NO_FINAL_NEWLINE" not in header.warnings or read_clinical(last).label in {LABEL["mi"], LABEL["control"]}:
+        return header.comments
+    return header.comments[:-1]
+
+
+def _fingerprint(inspection: Inspection, patient_id: str, label: int) -> str:
+    """Return what makes a record new: SHA-256 of its name, files' names and sizes, headers, patient and label."""
+    parts = [inspection, *(segment for _, segment in inspection.segments if segment is not None)]
+    content = [
+        [part.record_name, hashlib.sha256(part.header_bytes).hexdigest(), [[file.name, file.n_bytes] for file in part.files]]
+        for part in parts
+    ]
+    return hashlib.sha256(json.dumps([content, patient_id, label]).encode()).hexdigest()
+
+
+def _read(archive: str, row: _Row) -> _Row:
+    """Return the row as reading every sample of its record changes it."""
+    if row.status == STATUS["set_aside"]:
+        return row
+    try:
+        attrs = read_record(archive, row.record_name).attrs
+    except UnreadableRecord as error:
+        return row._replace(status=STATUS["set_aside"], reason=error.code, status_detail=_storable(error.detail), leads="")
+    return row._replace(
+        status=attrs["status"],
+        reason=attrs["reason"],
+        status_detail=attrs["status_detail"],
+        warnings=" ".join(attrs["warnings"]),
+        n_samples=attrs["n_samples"],
+    )
+
+
+def summarise(listing: xr.Dataset) -> dict[str, Any]:
+    """Count what a listing says, for people and as JSON.
+
+    Parameters
+    ----------
+    listing
+        ``list_archive``'s table.
+
+    Returns
+    -------
+    dict
+        ``n_records``, ``n_patients`` (distinct; of ``n_patients_unknown`` records the patient is the record itself), ``n_ok``,
+        ``n_partial``, ``n_set_aside`` {reason: n}, ``warnings`` {code: n}, ``labels`` {word: n}, ``labels_unmatched``,
+        ``leads`` {name: n}, ``sampling_frequencies_hz`` {rate: n} and ``duration_hours`` of the records that are not set aside,
+        and ``problems``: the first ``N_PROBLEMS`` of {record, reason, detail}, records set aside before partial ones.
+
+    """
+    column = {name: values.values.tolist() for name, values in listing.data_vars.items()}
+    status = listing["status"].values
+    usable = np.flatnonzero(status != STATUS["set_aside"])
+    bad = [*np.flatnonzero(status == STATUS["set_aside"]).tolist(), *np.flatnonzero(status == STATUS["partial"]).tolist()]
+    rates = listing["sampling_frequency_hz"].values[usable]
+    seconds = float((listing["n_samples"].values[usable] / rates).sum())
+    return {
+        "n_records": listing.sizes["record"],
+        "n_patients": len(set(column["patient_id"])),
+        "n_patients_unknown": sum(column["patient_unknown"]),
+        "n_ok": int((status == STATUS["ok"]).sum()),
+        "n_partial": int((status == STATUS["partial"]).sum()),
+        "n_set_aside": _counted(column["reason"][row] for row in bad if status[row] == STATUS["set_aside"]),
+        "warnings": _counted(code for codes in column["warnings"] for code in codes.split()),
+        "leads": dict(Counter(lead for row in usable for lead in column["leads"][row].split())),
+        "sampling_frequencies_hz": {f"{rate:.10g}": n for rate, n in sorted(Counter(rates.tolist()).items())},
+        "duration_hours": round(seconds / 3600, 3),
+        "labels": _counted(_LABEL_WORD[label] for label in column["label"]),
+        "labels_unmatched": int(listing.attrs.get("labels_unmatched", 0)),
+        "problems": [
+            {"record": column["record_name"][row], "reason": column["reason"][row], "detail": column["status_detail"][row]}
+            for row in bad[:N_PROBLEMS]
+        ],
+    }
+
+
+def _counted(words: Iterable[str]) -> dict[str, int]:
+    """Count words, the most frequent first."""
+    return dict(sorted(Counter(words).items(), key=lambda word: (-word[1], word[0])))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -19,7 +19,20 @@ from numpy.typing import NDArray
 
 from ecgbatch.signals import current_records, signals_path
 from ecgbatch.terms import BEAT_FLAGS, LABEL, LEAD_FLAGS, LONGEST_HEART_RATE_BPM, MISSING_SAMPLE, STATUS, UNUSABLE_LEAD
-from storage import TEXT, Map, Plan, Schema, Shard, UnfinishedStore, Variable, build, list_stores, make_plan, open_store
+from storage import (
+    TEXT,
+    Map,
+    Plan,
+    Schema,
+    Shard,
+    UnfinishedStore,
+    Variable,
+    build,
+    list_stores,
+    make_plan,
+    open_once,
+    open_store,
+)
 
 Array = NDArray[Any]
 
@@ -103,8 +116,8 @@ HIGH_PASS_HZ = 0.5
 SLOWEST_BPM, FASTEST_BPM = 30.0, 220.0
 """Rates outside are not believed: every beat of such a record is flagged noisy."""
 
-NOISE_LEVEL = 0.42
-"""Mean activity between beats, over a typical QRS, above which a beat is flagged noisy."""
+NOISE_LEVEL = 0.15
+"""Mean activity between beats, over a typical QRS, above which a beat is flagged noisy: 0.2 % of DS1's beats, two leads."""
 
 PREMATURE = 0.82
 """A beat whose interval is under this share of the local median is flagged ectopic."""
@@ -258,19 +271,18 @@ def detect_r_peaks(
         return RPeaks(np.zeros(0, np.int32), np.zeros(0, np.uint16), 0)
     design = detection.resampler(sampling_frequency_hz, DETECTION_CUTOFF_HZ, DETECTION_HALF_WIDTH_S)
     step = np.where(use, 1.0 / np.where(use, gain, 1.0), 0.0)
-    placed, _, level, vote = detection.find_beats(
-        _kernel_ready(signal), n, use, np.asarray(baseline, dtype=np.float64), step,
-        design.taps, design.up, design.down, design.reach, *detection.band_taps(), detection.RULES,
-        reference if reference is not None and use[reference] else int(np.argmax(use)),
+    found = detection.find_beats(
+        _kernel_ready(signal), n, use, np.asarray(baseline, dtype=np.float64), step, design,
+        reference=reference if reference is not None and use[reference] else int(np.argmax(use)),
     )  # fmt: skip
-    r_sample = np.rint(placed * (design.down / design.up)).astype(np.int64).clip(0, n - 1)
+    r_sample = np.rint(found.place * (design.down / design.up)).astype(np.int64).clip(0, n - 1)
     distinct = np.diff(r_sample, prepend=-1) > 0
-    r_sample, level = r_sample[distinct], level[distinct]
-    flags = np.where(level > NOISE_LEVEL, BEAT_FLAGS["noisy"], 0).astype(np.uint16)
+    r_sample, noise = r_sample[distinct], found.noise[distinct]
+    flags = np.where(noise > NOISE_LEVEL, BEAT_FLAGS["noisy"], 0).astype(np.uint16)
     flags[detection.premature(r_sample, PREMATURE)] |= BEAT_FLAGS["ectopic"]
     if not is_plausible(r_sample, sampling_frequency_hz, n):
         flags |= np.uint16(BEAT_FLAGS["noisy"])
-    return RPeaks(r_sample.astype(np.int32), flags, int(np.count_nonzero(vote > 0)))
+    return RPeaks(r_sample.astype(np.int32), flags, int(np.count_nonzero(use)))
 
 
 def is_plausible(r_sample: Array, sampling_frequency_hz: float, n_samples: int) -> bool:
@@ -487,9 +499,7 @@ def _kernel_ready(signal: Array) -> Array:
 
 def plan_peaks(signals: xr.Dataset, settings: BeatSettings) -> Plan:
     """Plan the R peaks of a signals store: a row a record, room for 300 beats a minute of its longest record."""
-    longest_s = float((signals["n_samples"].values / np.maximum(signals["sampling_frequency_hz"].values, 1e-9)).max(initial=0.0))
-    per_s = WORKING_RATE_HZ / 2 if settings.method == "kachuee" else LONGEST_HEART_RATE_BPM / 60
-    sizes = {"record": signals.sizes["record"], "peak": max(1, math.ceil(longest_s * per_s))}
+    sizes = {"record": signals.sizes["record"], "peak": _n_peaks(signals, settings)}
     return make_plan(
         PEAKS,
         sizes=sizes,
@@ -520,7 +530,7 @@ def produce_peaks(shard: Shard, rows: xr.Dataset, *, signals_at: str, settings: 
         r_sample and beat_flags (record, peak), n_beats and n_leads_used (record). A record set aside has 0 beats.
 
     """
-    signals = _opened(signals_at)
+    signals = open_once(signals_at)
     leads = [str(lead) for lead in signals["lead"].values]
     n_peaks = _n_peaks(signals, settings)
     n_rows = shard.stop - shard.start
@@ -575,7 +585,7 @@ def produce_beats(shard: Shard, rows: xr.Dataset, *, signals_at: str, peaks_at: 
         waveform (beat, lead, sample), r_sample, record_index, rr_previous_s, beat_flags (beat).
 
     """
-    signals, peaks = _opened(signals_at), _opened(peaks_at)
+    signals, peaks = open_once(signals_at), open_once(peaks_at)
     first_beat = np.concatenate([[0], np.cumsum(peaks["n_beats"].values, dtype=np.int64)])
     block = _empty_beats(shard.stop - shard.start, signals.sizes["lead"], settings.n_samples)
     first = int(np.searchsorted(first_beat, shard.start, side="right")) - 1
@@ -599,21 +609,14 @@ _FACTS = ("n_samples", "sampling_frequency_hz", "status", "adc_gain", "baseline"
 """What detection and cutting need to know of a record besides its samples."""
 
 
-@lru_cache(maxsize=16)
-def _opened(path: str) -> xr.Dataset:
-    """Open a published store once a process: it never changes."""
-    return open_store(path)
-
-
 def _records(signals: xr.Dataset, peaks: xr.Dataset, first: int, last: int) -> Iterator[tuple[int, Array, dict[str, Array]]]:
     """Yield row, samples (lead, sample) and facts of records ``first`` to ``last``, read a few at once."""
+    facts = {name: signals[name][first:last].values for name in _FACTS}
+    facts |= {name: peaks[name][first:last].values for name in ("n_beats", "r_sample", "beat_flags")}
     at_once = _rows_at_once(signals)
     for start in range(first, last, at_once):
-        part = slice(start, min(start + at_once, last))
-        facts = {name: signals[name][part].values for name in _FACTS}
-        facts |= {name: peaks[name][part].values for name in ("n_beats", "r_sample", "beat_flags")}
-        for row, signal in enumerate(signals["signal"][part].values):
-            yield start + row, signal, {name: values[row] for name, values in facts.items()}
+        for row, signal in enumerate(signals["signal"][start : min(start + at_once, last)].values, start):
+            yield row, signal, {name: values[row - first] for name, values in facts.items()}
 
 
 def _rows_at_once(signals: xr.Dataset) -> int:
@@ -661,7 +664,10 @@ def _empty_beats(n: int, n_leads: int, n_samples: int) -> dict[str, Array]:
 
 
 def _n_peaks(signals: xr.Dataset, settings: BeatSettings) -> int:
-    return plan_peaks(signals, settings).sizes["peak"]
+    """Return how many R peaks the longest record can have."""
+    longest_s = float((signals["n_samples"].values / np.maximum(signals["sampling_frequency_hz"].values, 1e-9)).max(initial=0.0))
+    per_s = WORKING_RATE_HZ / 2 if settings.method == "kachuee" else LONGEST_HEART_RATE_BPM / 60
+    return max(1, math.ceil(longest_s * per_s))
 
 
 def _stage_settings(signals: xr.Dataset, settings: BeatSettings) -> dict[str, Any]:

@@ -38,12 +38,16 @@ def kernel(function: Kernel) -> Kernel:
 class Rules(NamedTuple):
     """What a beat looks like. Tuned on MIT-BIH DS1 (see docs/beat-detection.md); amplitudes are relative to a typical QRS.
 
-    ``block_s``, ``n_blocks``: the typical QRS of a lead is the median, over that many neighbours on either side, of each
-    block's maximum. ``threshold``, ``separation_s``: smallest and closest maxima that become candidates. ``cap``,
+    ``block_s``, ``n_blocks``: a lead's typical QRS is what two thirds of the maxima of blocks lie below, over that many
+    neighbours on either side. ``threshold``, ``separation_s``: smallest and closest maxima that become candidates. ``cap``,
     ``theta``: a beat earns its amplitude, at most ``cap``, less ``theta``. ``refractory_s``: never closer.
     ``early_s``, ``early_cost``, ``unequal``: closer than this costs, twice if one is less than ``unequal`` of the other
     (a T wave). ``late``, ``late_slope``, ``late_cost``: an interval longer than ``late`` times the local one costs
-    (search-back). ``short``, ``short_cost``: so does one shorter than ``short`` times the local one. ``noise``, ``noise_power``: a lead's vote against its mean level.
+    (search-back). ``short``, ``short_cost``: so does one shorter than ``short`` times the local one. ``noise``,
+    ``noise_power``: a lead's vote against its mean level. ``floor_mv``: a typical QRS below this is no signal. ``likeness``,
+    ``likeness_zero``: a candidate earns its correlation with the usual beat, or with the usual other beat, above the
+    second. ``theta_noise``: it pays for what lies between beats around it.
+
     """
 
     block_s: float = 0.84
@@ -436,7 +440,7 @@ def decide(fused: Array, even: Array, weight: Array, block: int, rules: Rules) -
     n = find_candidates(fused, rules.threshold, separation, position, amplitude)
     position, amplitude = position[:n], amplitude[:n]
     total = running_total(fused)
-    level = level_around(total, position)
+    level = np.zeros(n)
     local_s, chosen = np.zeros(n), np.empty(n, np.int64)
     likeness, worth = np.full(n, rules.likeness_zero), np.empty(n)
     m = 0
@@ -450,8 +454,9 @@ def decide(fused: Array, even: Array, weight: Array, block: int, rules: Rules) -
         if turn < 2:
             local_intervals(position, chosen[:m], local_s)
             resemble(even, weight, block, position, chosen[:m], likeness)
+            level = level_between(total, position, position[chosen[:m]])
     position, amplitude = position[chosen[:m]], amplitude[chosen[:m]]
-    return position, amplitude, level_between(total, position)
+    return position, amplitude, level_between(total, position, position)
 
 
 REACH = 11
@@ -540,30 +545,26 @@ def running_total(fused: Array) -> Array:
 
 
 @kernel
-def level_around(total: Array, position: Array) -> Array:
-    """Return the mean fused envelope of the two seconds around each candidate: about 0.15 where beats stand alone."""
-    level = np.empty(position.shape[0])
-    for i in range(position.shape[0]):
-        low, high = max(0, position[i] - 125), min(total.shape[0] - 1, position[i] + 126)
-        level[i] = (total[high] - total[low]) / (high - low)
-    return level
-
-
-@kernel
-def level_between(total: Array, position: Array) -> Array:
-    """Return the mean fused envelope of the two seconds around each beat, without 80 ms to either side of any beat."""
-    level, n, first = np.zeros(position.shape[0]), position.shape[0], 0
-    for i in range(n):
-        low, high = max(0, position[i] - 125), min(total.shape[0] - 1, position[i] + 126)
-        rest, width = total[high] - total[low], high - low
-        while position[first] + 10 < low:
+def level_between(total: Array, centre: Array, beat: Array) -> Array:
+    """Return the mean fused envelope in the second before and after each centre, 80 ms around it and any beat left out."""
+    level, first = np.zeros(centre.shape[0]), 0
+    for i in range(centre.shape[0]):
+        low, high = max(0, centre[i] - 125), min(total.shape[0] - 1, centre[i] + 126)
+        rest, width, done = total[high] - total[low], high - low, low
+        while first < beat.shape[0] and beat[first] + 10 < low:
             first += 1
-        beat = first
-        while beat < n and position[beat] - 10 < high:
-            start, stop = max(low, position[beat] - 10), min(high, position[beat] + 11)
-            rest -= total[stop] - total[start]
-            width -= stop - start
-            beat += 1
+        k, own = first, True
+        while own or (k < beat.shape[0] and beat[k] - 10 < high):
+            # Zones to leave out, in order: the centre's own among the beats'.
+            if own and (k >= beat.shape[0] or centre[i] <= beat[k]):
+                at, own = centre[i], False
+            else:
+                at, k = beat[k], k + 1
+            start, stop = max(done, at - 10), min(high, at + 11)
+            if stop > start:
+                rest -= total[stop] - total[start]
+                width -= stop - start
+                done = stop
         level[i] = rest / max(1, width)
     return level
 
@@ -606,6 +607,9 @@ def place(even: Array, gain: Array, position: Array, reach: int, closest: int) -
     return placed
 
 
+PLACE_REACH = 8
+"""Samples at ``RATE_HZ`` to either side of a fused summit in which R is placed: 64 ms."""
+
 REFERENCE_GAIN = 10.0
 """How much more the reference lead counts where R is placed: alone where it is good, helped where it is not."""
 
@@ -628,41 +632,14 @@ def polarity(even: Array, position: Array, reach: int) -> Array:
 
 
 @kernel
-def find_beats(
+def listen(
     signal: Array, n: int, use: Array, offset: Array, step: Array, taps: Array, up: int, down: int, reach: int,
-    even_taps: Array, odd_taps: Array, rules: Rules, reference: int,
+    even_taps: Array, odd_taps: Array, block: int, n_blocks: int,
 ) -> tuple[Array, Array, Array, Array]:  # fmt: skip
-    """Find the beats of a record on all its usable leads.
-
-    Parameters
-    ----------
-    signal : (lead, sample) int16
-    n
-        Samples that belong to the record.
-    use : (lead,) bool
-    offset, step : (lead,) float64
-        Baseline in ADC units, mV per ADC unit.
-    taps, up, down, reach
-        A ``Resampler``.
-    reference
-        The lead that R is placed on, as far as it carries a signal.
-
-    Returns
-    -------
-    placed : (beat,) float64
-        Where R is, in samples at ``RATE_HZ``.
-    amplitude : (beat,) float64
-        Relative to the typical QRS.
-    noise : (beat,) float64
-        Mean level of the fused envelope between the beats of the two seconds around it.
-    vote : (lead,) float64
-        Mean weight of each used lead.
-
-    """
+    """Return every used lead's band and envelope (lead, sample) at ``RATE_HZ``, typical QRS and mean level (lead, block)."""
     n_out, n_used, row = -(-n * up // down), np.sum(use), 0
     even, envelope = np.empty((n_used, n_out), np.float32), np.empty((n_used, n_out), np.float32)
     padded = np.empty(n_out + 2 * PAD, np.float32)
-    block = int(rules.block_s * RATE_HZ)
     n_block = max(1, (n_out + block // 2) // block)
     typical, level = np.empty((n_used, n_block), np.float32), np.empty((n_used, n_block), np.float32)
     for lead in range(signal.shape[0]):
@@ -671,20 +648,50 @@ def find_beats(
             padded[:PAD] = padded[PAD]
             padded[PAD + n_out :] = padded[PAD + n_out - 1]
             band(padded, even_taps, odd_taps, even[row], envelope[row])
-            typical[row] = typical_qrs(envelope[row], block, rules.n_blocks)
+            typical[row] = typical_qrs(envelope[row], block, n_blocks)
             level[row] = mean_level(envelope[row], typical[row], block)
             row += 1
+    return even, envelope, typical, level
+
+
+class Found(NamedTuple):
+    """Beats of a record: where R is in samples at ``RATE_HZ`` (beat) float64, and activity between beats (beat) float64."""
+
+    place: Array
+    noise: Array
+
+
+def find_beats(
+    signal: Array, n: int, use: Array, offset: Array, step: Array, design: Resampler, *, reference: int, rules: Rules = RULES
+) -> Found:
+    """Find the beats of a record on all its usable leads.
+
+    Parameters
+    ----------
+    signal : (lead, sample) int16
+        C-contiguous; missing samples are -32768.
+    n
+        Samples that belong to the record, at least one.
+    use : (lead,) bool
+        At least one is true.
+    offset, step : (lead,) float64
+        ADC value of 0 mV; mV per ADC unit.
+    design
+        From ``resampler``, for the record's rate.
+    reference
+        The lead that R is placed on, as far as it carries a signal.
+
+    """
+    block = int(rules.block_s * RATE_HZ)
+    even, envelope, typical, level = listen(
+        signal, n, use, offset, step, design.taps, design.up, design.down, design.reach, *band_taps(), block, rules.n_blocks
+    )
     weight = votes(level, typical, rules)
-    fused = padded[:n_out]
+    fused = np.empty(even.shape[1], np.float32)
     fuse(envelope, weight, typical, block, fused)
-    position, amplitude, noise = decide(fused, even, weight, block, rules)
-    vote, gain = np.zeros(n_used), np.zeros(n_used)
-    for lead in range(n_used):
-        for i in range(n_block):
-            vote[lead] += weight[lead, i] / n_block
-            gain[lead] += weight[lead, i] / max(np.float32(rules.floor_mv), typical[lead, i])
+    position, _, noise = decide(fused, even, weight, block, rules)
+    gain = (weight / np.maximum(typical, np.float32(rules.floor_mv))).sum(axis=1, dtype=np.float64)
     if use[reference]:
-        gain[np.sum(use[:reference])] *= REFERENCE_GAIN
-    closest = int(rules.refractory_s * RATE_HZ) + 1
-    placed = place(even, gain * polarity(even, position, 8), position, 8, closest)
-    return placed, amplitude, noise, vote
+        gain[np.count_nonzero(use[:reference])] *= REFERENCE_GAIN
+    gain *= polarity(even, position, PLACE_REACH)
+    return Found(place(even, gain, position, PLACE_REACH, int(rules.refractory_s * RATE_HZ) + 1), noise)

@@ -17,7 +17,7 @@ import xarray as xr
 
 from ecgbatch.beats import current_beats
 from ecgbatch.terms import DECISION, LABEL, SEX, STATUS, UNSCORABLE_BEAT, UNUSABLE_LEAD
-from storage import Plan, Shard, build, make_plan, open_store
+from storage import Plan, Shard, build, make_plan, open_once
 from storage.build import Map, Progress
 from storage.schema import Schema, Variable
 
@@ -305,7 +305,7 @@ def _record_beats(rows: xr.Dataset, work: Path, model_folder: str) -> Iterator[R
     found: dict[int, RecordBeats] = {}
     for name in sorted({name for name, use in zip(names, usable, strict=True) if use}):
         path = work / "beats" / f"{name}.zarr"
-        store = open_store(path)
+        store = open_once(path)
         check_beats(_model(model_folder), store.attrs["settings"], str(path))
         mine = [row for row, use in enumerate(usable) if use and names[row] == name]
         flags = _lead_flags(rows.isel(record=mine), work, store["lead"].values.tolist())
@@ -338,7 +338,7 @@ def _lead_flags(rows: xr.Dataset, work: Path, leads: Sequence[str]) -> npt.NDArr
     usable = np.zeros((rows.sizes["record"], len(leads)), dtype=bool)
     names, places = rows["signals_store"].values.tolist(), rows["signals_row"].values
     for name in sorted(set(names)):
-        store = open_store(work / "signals" / f"{name}.zarr")
+        store = open_once(work / "signals" / f"{name}.zarr")
         column = {lead: index for index, lead in enumerate(store["lead"].values.tolist())}
         mine = [row for row, other in enumerate(names) if other == name]
         flags = store["lead_flags"].isel(record=places[mine]).values

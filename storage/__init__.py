@@ -4,7 +4,7 @@ from storage.build import Map, Progress, build
 from storage.errors import CorruptStore, ForeignStore, SchemaError, StoreError, UnfinishedStore
 from storage.location import Folder
 from storage.plan import Plan, Shard, make_plan
-from storage.reading import list_stores, open_store
+from storage.reading import list_stores, open_once, open_store
 from storage.schema import TEXT, Schema, Variable
 from storage.verify import verify_store
 
@@ -25,6 +25,7 @@ __all__ = [
     "build",
     "list_stores",
     "make_plan",
+    "open_once",
     "open_store",
     "verify_store",
 ]

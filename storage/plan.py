@@ -166,7 +166,10 @@ def canonical_json(document: Any) -> bytes:
 
 
 def _digest_inputs(inputs: xr.Dataset) -> str:
-    parts = {str(name): [list(v.dims), digest_array(v.values)] for name, v in sorted(inputs.variables.items(), key=str)}
+    parts = {
+        str(name): [list(v.dims), digest_array(v.values)]
+        for name, v in sorted(inputs.variables.items(), key=lambda named: str(named[0]))
+    }
     return hashlib.sha256(canonical_json(parts)).hexdigest()
 
 

@@ -1,0 +1,243 @@
+"""What is known of the patient: age, sex, diagnosis and label, from header comments or a label table."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from types import MappingProxyType
+
+from ecgbatch.terms import LABEL, SEX
+
+PTB_RULE = "ptb:reason_for_admission"
+"""The rule that reads PTB's clinical summary: its line 'Reason for admission' alone decides the label."""
+
+OLDEST_AGE_YEARS = 90.0
+"""Ages above 89 identify a person (45 CFR 164.514, safe harbour) and are stored as 90; PTB-XL writes them as 300."""
+
+_LABEL_OF_REASON = MappingProxyType({"myocardial infarction": LABEL["mi"], "healthy control": LABEL["control"]})
+_LABEL_OF_WORD = MappingProxyType({word: LABEL[word] for word in ("mi", "control", "other")} | {"": LABEL["unknown"]})
+_NOT_KNOWN = frozenset({"", "no", "none", "n/a", "na", "unknown", "?", "-"})
+_SEX_OF_WORD = MappingProxyType({"f": SEX["female"], "female": SEX["female"], "m": SEX["male"], "male": SEX["male"]})
+_WALLS = MappingProxyType(
+    {
+        "ant": ("antero", "anterior"),
+        "inf": ("infero", "inferior"),
+        "post": ("postero", "posterior"),
+        "lat": ("latero", "lateral"),
+        "sept": ("septo", "septal"),
+        "api": ("apico", "apical"),
+    }
+)
+"""Beginning of a wall's name to its combining form and its full form."""
+_COLUMNS = ("record", "patient_id", "label")
+
+_AGE = re.compile(
+    r"<?age>?\s*:\s*([<>]?=?\s*\d{1,3}(?:\.\d*)?)\+?\s*(?:y(?:ears?|rs?|o)?\b)?\s*(?:$|[,;]|<?(?:sex|gender)\b)",
+    re.IGNORECASE | re.ASCII,
+)
+"""Years only: a number that months, an exponent or anything unknown follows is no age in years."""
+_SEX = re.compile(r"(?:<?age>?\s*:\s*\S+\s+)?<?(?:sex|gender)>?\s*:\s*([a-z]+)", re.IGNORECASE | re.ASCII)
+_FIELD = re.compile(r"\s*([^:]*?)\s*:\s*(.*?)\s*", re.DOTALL)
+_MITBIH = re.compile(r"(\d{1,3}|-\d+|\?+)\s+([MF?])\s+(?:\d+|N/A)(?:\s.*)?", re.IGNORECASE | re.ASCII)
+_DOUBT = re.compile(r"\([\d+\s]*\)|\?")
+
+
+@dataclass(frozen=True)
+class Clinical:
+    """What a header says of the patient; what it does not say is NaN, 0 or empty, never guessed."""
+
+    age_years: float = math.nan
+    """0-90; 90 means 90 or older; NaN where unknown."""
+    sex: int = SEX["unknown"]
+    """A value of ``terms.SEX``."""
+    diagnosis: str = ""
+    """The reason for admission as stated."""
+    label: int = LABEL["unknown"]
+    """A value of ``terms.LABEL``."""
+    label_rule: str = ""
+    """The rule that gave the label; empty where none applied."""
+    infarct_location: str = ""
+    """Walls in one spelling; several infarctions of one age are separated by a comma and a space."""
+    infarct_age: str = ""
+    """``acute`` or ``former``: of the infarction whose location is given; empty without one."""
+
+
+def read_clinical(comments: Sequence[str]) -> Clinical:
+    """Read age, sex, diagnosis, label and infarction from a header's comments.
+
+    Parameters
+    ----------
+    comments
+        Comment lines without ``#``: PTB's clinical summary (``age: 81``, ``Reason for admission: ...``), or MIT-BIH's first
+        line (``75 F 1011 654 x1``), which tells age and sex only.
+
+    Returns
+    -------
+    Clinical
+        Label by ``PTB_RULE``: 'Myocardial infarction' is mi, 'Healthy control' is control, 'n/a' or nothing is unknown, whatever
+        else is other. Two reasons that differ are no reason: unknown. The acute infarction's location comes before the former's.
+
+    """
+    reasons = _values(comments, "reason for admission")
+    known = list(dict.fromkeys(reason for reason in reasons if _plain(reason) not in _NOT_KNOWN))
+    labels = {_LABEL_OF_REASON.get(_plain(reason), LABEL["other"]) for reason in known}
+    age_years, sex = _age_and_sex(comments)
+    location, infarct_age = _infarction(comments)
+    return Clinical(
+        age_years=age_years,
+        sex=sex,
+        diagnosis="; ".join(known),
+        label=labels.pop() if len(labels) == 1 else LABEL["unknown"],
+        label_rule=PTB_RULE if reasons else "",
+        infarct_location=location,
+        infarct_age=infarct_age,
+    )
+
+
+def normalise_location(text: str) -> str:
+    """Return a localisation in one spelling, or empty where it is not known.
+
+    ``infero-latera`` is infero-lateral, ``anterior (1), inferior (2)`` is ``anterior, inferior``, ``inferior ?`` is inferior;
+    a word that is no wall of the heart is left as it is, in lower case.
+    """
+    places = [_plain(place) for place in _DOUBT.sub(" ", text).split(",")]
+    return ", ".join(dict.fromkeys(_walls(place) for place in places if place not in _NOT_KNOWN))
+
+
+def _walls(place: str) -> str:
+    parts = re.split(r"\s*-\s*|\s+", place)
+    forms = [next((forms for start, forms in _WALLS.items() if part.startswith(start)), None) for part in parts]
+    known = [form for form in forms if form is not None]
+    if len(known) < len(parts):
+        return place
+    return "-".join([combining for combining, _ in known[:-1]] + [known[-1][1]])
+
+
+def _infarction(comments: Sequence[str]) -> tuple[str, str]:
+    for age in ("acute", "former"):
+        for value in _values(comments, f"{age} infarction (localization)"):
+            location = normalise_location(value)
+            if location:
+                return location, age
+    return "", ""
+
+
+def _age_and_sex(comments: Sequence[str]) -> tuple[float, int]:
+    line = _MITBIH.fullmatch(comments[0].strip()) if comments else None
+    if line:
+        return _age(line[1]), _SEX_OF_WORD.get(line[2].lower(), SEX["unknown"])
+    ages = [_age(match[1]) for match in map(_AGE.match, comments) if match]
+    sexes = [_SEX_OF_WORD.get(match[1].lower(), SEX["unknown"]) for match in map(_SEX.match, comments) if match]
+    return (ages or [math.nan])[0], (sexes or [SEX["unknown"]])[0]
+
+
+def _age(text: str) -> float:
+    """Return years; ``>89`` is 90 or older, ``<1`` is nobody's exact age."""
+    number = text.lstrip("<>= ")
+    if text.startswith("<") or not re.fullmatch(r"\d{1,3}(?:\.\d*)?", number, re.ASCII):
+        return math.nan
+    years = float(number)
+    if text.startswith(">"):
+        return OLDEST_AGE_YEARS if years >= OLDEST_AGE_YEARS - 1 else math.nan
+    if years > 130 and years != 300:
+        return math.nan  # 999 and its like are marks of a missing age, but 300 is PTB-XL's mark of an age above 89
+    return min(years, OLDEST_AGE_YEARS)
+
+
+def _values(comments: Sequence[str], key: str) -> list[str]:
+    fields = (_FIELD.fullmatch(comment) for comment in comments)
+    return [match[2] for match in fields if match and _plain(match[1]) == key]
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def read_labels(path: str | Path) -> dict[str, tuple[str, int]]:
+    """Read a label table: CSV in UTF-8 with the columns record, patient_id and label; other columns are ignored.
+
+    Parameters
+    ----------
+    path
+        ``label`` is ``mi``, ``control``, ``other`` or empty (unknown); ``patient_id`` may be empty (not known here).
+
+    Returns
+    -------
+    dict
+        Record name to patient identifier and label (a value of ``terms.LABEL``).
+
+    Raises
+    ------
+    ValueError
+        Naming file and line: the file cannot be read, a column is missing or there twice, a row has more or fewer fields than
+        the header (its columns would be mistaken for others), a record is empty or is labelled twice differently, a label is
+        none of the four.
+
+    """
+    path = Path(path)
+    labels: dict[str, tuple[str, int]] = {}
+    line_of: dict[str, int] = {}
+    for line, record, patient_id, word in _label_rows(path):
+        if not record:
+            raise ValueError(f"{path.name}, line {line}: expected a record name, found an empty field; fill it or drop the line")
+        if word.casefold() not in _LABEL_OF_WORD:
+            raise ValueError(f"{path.name}, line {line}: expected label mi, control, other or nothing, found {word[:80]!r}")
+        entry = (patient_id, _LABEL_OF_WORD[word.casefold()])
+        if labels.setdefault(record, entry) != entry:
+            raise ValueError(
+                f"{path.name}, line {line}: record {record[:80]!r} was already on line {line_of[record]} with another patient "
+                "or label; expected one line for each record"
+            )
+        line_of.setdefault(record, line)
+    return labels
+
+
+def _label_rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
+    """Yield line, record, patient and label of every row that is not blank."""
+    reader = csv.reader(_text_lines(path), strict=True)
+    header: list[str] | None = None
+    try:
+        for fields in reader:
+            if not any(field.strip() for field in fields):
+                continue
+            if header is None:
+                header = [field.strip().casefold() for field in fields]
+                _check_columns(path, reader.line_num, header)
+                continue
+            if len(fields) != len(header):
+                raise ValueError(
+                    f"{path.name}, line {reader.line_num}: expected {len(header)} fields as in the header, found {len(fields)}"
+                )
+            record, patient_id, word = (fields[header.index(column)].strip() for column in _COLUMNS)
+            yield reader.line_num, record, patient_id, word
+    except csv.Error as error:
+        raise ValueError(f"{path.name}, line {reader.line_num}: expected CSV, found {error}") from error
+    if header is None:
+        raise ValueError(f"{path.name}, line 1: expected the columns {', '.join(_COLUMNS)}, found an empty file")
+
+
+def _text_lines(path: Path) -> Iterable[str]:
+    try:
+        return StringIO(path.read_bytes().decode("utf-8-sig"), newline="")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"{path.name}, line {line}: expected text in UTF-8, found other bytes; save the table as UTF-8"
+        ) from error
+    except OSError as error:
+        raise ValueError(f"{path.name}: expected a label table (CSV: {', '.join(_COLUMNS)}), found {error.strerror}") from error
+
+
+def _check_columns(path: Path, line: int, header: list[str]) -> None:
+    wrong = [column for column in _COLUMNS if header.count(column) != 1]
+    if wrong:
+        found = ", ".join(header)[:200]
+        raise ValueError(
+            f"{path.name}, line {line}: expected the columns {', '.join(_COLUMNS)} once each, separated by commas; "
+            f"found {found!r}: check {', '.join(wrong)}"
+        )

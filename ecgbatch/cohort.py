@@ -1,0 +1,283 @@
+"""The cohort report: what a run says of the archive as a whole, as JSON and page, and the scores as tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ecgbatch import __version__, charts, reports, scoring
+from ecgbatch.evaluation import evaluate_scores
+from ecgbatch.terms import DECISION, LABEL, NOTICE, SEX, STATUS
+
+N_BINS = 20
+"""Of the distribution of probabilities."""
+
+MOST_ROWS = 20_000
+"""Records listed on the page; a browser is slow with more, and scores.csv has them all."""
+
+_MOST_DIAGNOSES = 20
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+Rows = Sequence[Mapping[str, Any]]
+
+COLUMNS: Mapping[str, str] = {
+    "record_name": "path of the header below the archive, without .hea",
+    "patient_id": "patient identifier",
+    "patient_unknown": "1 where the archive names no patient and the record stands for itself",
+    "status": "ok, partial (scored, some leads missing) or set_aside (not scored)",
+    "reason": "code of why it is set aside or partial",
+    "decision": "mi_indicated, mi_not_indicated, indeterminate or not_scorable",
+    "mi_probability": "probability of myocardial infarction; empty where not scored",
+    "probability_low": "lower end of its 95 % interval",
+    "probability_high": "upper end of its 95 % interval",
+    "threshold": "operating point applied to this record",
+    "n_beats_detected": "R peaks found",
+    "n_beats_scored": "beats scored",
+    "beat_agreement": "share of scored beats on the decision's side of the threshold",
+    "heart_rate_bpm": "median heart rate, per minute",
+    "n_members_used": "members of the model that never saw this patient",
+    "n_leads_usable": "leads neither absent nor flat",
+    "duration_s": "length of the recording, in seconds",
+    "label": "reference label: mi, control, other or unknown",
+    "mi": "1 infarction, 0 healthy control, -1 other or unknown",
+    "age_years": "age; 90 means 90 or older",
+    "sex": "female, male or unknown",
+    "diagnosis": "diagnosis stated by the archive",
+    "infarct_location": "place of the infarction stated by the archive",
+    "signals_store": "digest of the signals store that holds the record",
+    "signals_row": "its row there",
+    "beats_store": "digest of the beats store that holds its beats; empty where there is none",
+    "beats_row": "its row there",
+    "report": "path of the record's page, from the folder of this table",
+}
+"""Columns of scores.parquet and scores.csv, in order; names and meanings stay, new ones are added at the end."""
+
+_WORDS = {"status": STATUS, "decision": DECISION, "label": LABEL, "sex": SEX}
+
+
+def write_cohort(folder: Path, scores: xr.Dataset, rows: Rows, options: Mapping[str, Any]) -> dict[str, str]:
+    """Write the cohort's JSON and page, and the scores as Parquet and CSV.
+
+    Parameters
+    ----------
+    folder
+        Of the run's reports; it exists.
+    scores
+        Variables of ``scoring.SCORES`` on dimension ``record``, without ``beat_probability``.
+    rows
+        For each record, in order: ``slug``, ``patient_unknown``, ``reason_detail``, ``diagnosis``, ``infarct_location``,
+        ``duration_s`` and ``n_leads_usable`` of its report.
+    options
+        ``model`` (name, digest, n_members, operating_point), ``run``, ``created``, ``archive``, ``is_synthetic``.
+
+    Returns
+    -------
+    dict
+        Paths ``cohort_html``, ``cohort_json``, ``scores_parquet``, ``scores_csv``.
+
+    """
+    cohort = cohort_report(scores, rows, options)
+    columns = score_columns(scores, rows)
+    names = {"cohort_html": "cohort.html", "cohort_json": "cohort.json"}
+    paths = {
+        key: folder / name for key, name in (names | {f"scores_{kind}": f"scores.{kind}" for kind in ("parquet", "csv")}).items()
+    }
+    reports.write_aside(paths["cohort_json"], reports.json_lines(cohort))
+    reports.write_aside(paths["scores_csv"], csv_table(columns))
+    reports.write_aside(paths["scores_parquet"], parquet_table(columns, options))
+    reports.write_aside(paths["cohort_html"], cohort_page(cohort, columns, rows))
+    return {key: str(path) for key, path in paths.items()}
+
+
+def cohort_report(scores: xr.Dataset, rows: Rows, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Gather everything that the cohort page says; JSON types only, ``docs/schema/cohort.json`` describes it.
+
+    Counts are of records unless their name says patients. Figures are by patient (``evaluation.patient_figures``).
+    """
+    is_scored = np.isfinite(scores["mi_probability"].values)
+    reasons = scores["reason"].values.tolist()
+    n_unreadable = sum(not scored and reason not in scoring.REASONS for scored, reason in zip(is_scored, reasons, strict=True))
+    decision, label = scores["decision"].values, scores["label"].values
+    evaluation = evaluate_scores(scores)
+    return {
+        "schema_version": reports.SCHEMA_VERSION,
+        "notice": NOTICE,
+        **{name: options[name] for name in ("archive", "is_synthetic", "run", "created")},
+        "ecgbatch_version": __version__,
+        "model": dict(options["model"]),
+        **evaluation,
+        "n_patients_unknown": sum(bool(row["patient_unknown"]) for row in rows),
+        "n_readable": len(rows) - n_unreadable,
+        "n_partial": int((scores["status"].values == STATUS["partial"]).sum()),
+        "n_missed_mi_records": int(((label == LABEL["mi"]) & (decision == DECISION["mi_not_indicated"])).sum()),
+        "n_false_alarm_records": int(((label == LABEL["control"]) & (decision == DECISION["mi_indicated"])).sum()),
+        "thresholds": _range(scores["threshold"].values[is_scored]),
+        "participants": {word: _participants(scores, label == value) for word, value in LABEL.items()}
+        | {"all": _participants(scores, np.ones(label.shape, bool))},
+        "diagnoses": _diagnoses(rows),
+        "histogram": _histogram(scores, is_scored),
+    }
+
+
+def score_columns(scores: xr.Dataset, rows: Rows) -> dict[str, list[Any]]:
+    """Return ``COLUMNS``, one value a record, as Python values: unknown is None, words instead of numbers for flags."""
+    columns: dict[str, list[Any]] = {}
+    for name in COLUMNS:
+        if name == "report":
+            columns[name] = [f"records/{row['slug']}.html" for row in rows]
+        elif name in _WORDS:
+            words = {value: word for word, value in _WORDS[name].items()}
+            columns[name] = [words[value] for value in scores[name].values.tolist()]
+        elif name in scores:
+            columns[name] = _known(scores[name].values)
+        else:
+            columns[name] = [int(row[name]) if isinstance(row[name], bool) else row[name] for row in rows]
+    return columns
+
+
+def csv_table(columns: Mapping[str, Sequence[Any]]) -> str:
+    """Return the table as CSV; text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(value) for value in row] for row in zip(*columns.values(), strict=True))
+    return out.getvalue()
+
+
+def parquet_table(columns: Mapping[str, Sequence[Any]], options: Mapping[str, Any]) -> bytes:
+    """Return the table as a Parquet file; every column carries its meaning, the file names run, model and notice."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    fields, arrays = [], []
+    for name, values in columns.items():
+        kind = _arrow_type(pa, name)
+        arrays.append(pa.array([_utf8(value) for value in values], type=kind))
+        fields.append(pa.field(name, kind, metadata={"description": COLUMNS[name]}))
+    stated = {"run": options["run"], "model": options["model"]["digest"], "created": options["created"], "notice": NOTICE}
+    stated |= {"archive": _utf8(options["archive"]), "is_synthetic": str(bool(options["is_synthetic"])).lower()}
+    out = io.BytesIO()
+    pq.write_table(pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=stated)), out)
+    return out.getvalue()
+
+
+def cohort_page(cohort: Mapping[str, Any], columns: Mapping[str, Sequence[Any]], rows: Rows) -> str:
+    """Return the cohort's page: one HTML file without a script; every number is in the JSON or in a record's row.
+
+    Parameters
+    ----------
+    cohort
+        From ``cohort_report``.
+    columns
+        From ``score_columns``.
+    rows
+        As in ``write_cohort``.
+
+    """
+    curves = cohort["curves"]
+    drawings: dict[str, Any] = {}
+    if cohort["n_scored"]:
+        drawings["histogram"] = charts.probability_histograms(cohort["histogram"], cohort["thresholds"])
+    if curves["roc"]["sensitivity"]:
+        drawings["roc"] = charts.roc(curves["roc"], cohort["sensitivity"], cohort["specificity"])
+    if curves["calibration"]["predicted"]:
+        drawings["calibration"] = charts.calibration(curves["calibration"])
+    records = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    set_aside = [
+        record | {"detail": row["reason_detail"]}
+        for record, row in zip(records, rows, strict=True)
+        if record["mi_probability"] is None
+    ]
+    wrong = [r for r in records if (r["label"], r["decision"]) in (("mi", "mi_not_indicated"), ("control", "mi_indicated"))]
+    why = {code: reports.explain_reason(code, is_scored=False)[0] or "no reason stated" for code in cohort["n_set_aside"]}
+    steps = {"unreadable": lambda code: code not in scoring.REASONS, "unscored": lambda code: code in scoring.REASONS}
+    return reports.page(
+        "cohort.html",
+        cohort=cohort,
+        drawings=drawings,
+        records=records[:MOST_ROWS],
+        set_aside=set_aside[:MOST_ROWS],
+        wrong=wrong[:MOST_ROWS],
+        most_rows=MOST_ROWS,
+        lost={step: _lost(cohort["n_set_aside"], is_here) for step, is_here in steps.items()},
+        words={"why": why, "scope": reports.SCOPE, "label": charts.LABEL_WORDS, "decision": reports.DECISION_WORDS},
+    )
+
+
+def _lost(n_set_aside: Mapping[str, int], is_here: Callable[[str], bool]) -> dict[str, int]:
+    return {code: count for code, count in n_set_aside.items() if is_here(code)}
+
+
+def _participants(scores: xr.Dataset, chosen: np.ndarray) -> dict[str, Any]:
+    """Describe the chosen records: how many, of how many patients, and the patients' sex and age where known."""
+    patients: dict[str, tuple[set[int], list[float]]] = {}
+    names = scores["patient_id"].values[chosen].tolist()
+    for name, sex, age in zip(names, scores["sex"].values[chosen], scores["age_years"].values[chosen], strict=True):
+        sexes, ages = patients.setdefault(name, (set(), []))
+        sexes.update({int(sex)} - {SEX["unknown"]})
+        ages += [float(age)] if np.isfinite(age) else []
+    known = [float(np.median(ages)) for _, ages in patients.values() if ages]
+    count = Counter(next(iter(sexes)) if len(sexes) == 1 else SEX["unknown"] for sexes, _ in patients.values())
+    quartiles = np.quantile(known, (0.25, 0.5, 0.75)).tolist() if known else [None] * 3
+    return {
+        "n_records": int(chosen.sum()),
+        "n_patients": len(patients),
+        "sex": {word: count[value] for word, value in SEX.items()},
+        "age_years": dict(zip(("lower_quartile", "median", "upper_quartile"), quartiles, strict=True))
+        | {"n_patients": len(known)},
+    }
+
+
+def _diagnoses(rows: Rows) -> list[dict[str, Any]]:
+    """Return the commonest diagnoses stated, the rest together; ties by name."""
+    count = sorted(Counter(row["diagnosis"] for row in rows).items(), key=lambda entry: (-entry[1], entry[0]))
+    named = [{"diagnosis": name, "n_records": n} for name, n in count[:_MOST_DIAGNOSES]]
+    rest = sum(n for _, n in count[_MOST_DIAGNOSES:])
+    return [*named, {"diagnosis": f"{len(count) - _MOST_DIAGNOSES} others", "n_records": rest}] if rest else named
+
+
+def _histogram(scores: xr.Dataset, is_scored: np.ndarray) -> dict[str, Any]:
+    """Count scored records by probability; labels in the order in which they are drawn."""
+    edges = np.linspace(0, 1, N_BINS + 1).round(4)
+    probability, label = scores["mi_probability"].values, scores["label"].values
+    counts = {
+        word: np.histogram(probability[is_scored & (label == LABEL[word])], edges)[0].tolist() for word in charts.LABEL_WORDS
+    }
+    return {"edges": edges.tolist(), "counts": counts}
+
+
+def _range(values: np.ndarray) -> dict[str, float | None]:
+    known = _known(values)
+    return {"low": min(known, default=None), "high": max(known, default=None)}
+
+
+def _known(values: np.ndarray) -> list[Any]:
+    """Return Python values; NaN is None, float32 keeps its shortest decimal form."""
+    if values.dtype.kind != "f":
+        return list(values.tolist())
+    return [float(str(value)) if np.isfinite(value) else None for value in values]
+
+
+def _cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def _utf8(value: Any) -> Any:
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
+
+
+def _arrow_type(pa: Any, name: str) -> Any:
+    if name in _WORDS or name in ("report", "diagnosis", "infarct_location"):
+        return pa.string()
+    rows_only = {"patient_unknown": pa.int8(), "n_leads_usable": pa.int32(), "duration_s": pa.float64()}
+    if name in rows_only:
+        return rows_only[name]
+    dtype = scoring.SCORES.variables[name].dtype
+    return pa.string() if dtype == "string" else pa.type_for_alias(dtype)

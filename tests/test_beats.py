@@ -1,0 +1,445 @@
+"""Beats: windows exactly where R is, flags that say why, the paper's seven steps to the letter, and stages on the storage."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from scipy.signal import butter, freqz, resample_poly, sosfiltfilt
+
+from ecgbatch import beats, windows
+from ecgbatch.records import read_record
+from ecgbatch.signals import SIGNALS
+from ecgbatch.terms import BEAT_FLAGS, LABEL, LEAD_FLAGS, MISSING_SAMPLE, STATUS
+from storage import TEXT, Shard, build, make_plan, open_store
+
+GAIN = 2000.0
+
+
+def flagged(found: beats.Beats | beats.RPeaks, word: str) -> list[int]:
+    return np.flatnonzero(found.beat_flags & BEAT_FLAGS[word]).tolist()
+
+
+def heart(fs: float, r_time_s: np.ndarray, duration_s: float, n_leads: int = 2, seed: int = 0) -> np.ndarray:
+    """Return (lead, sample) int16 of narrow QRS and T waves at known times."""
+    random = np.random.default_rng(seed)
+    time_s = np.arange(round(duration_s * fs)) / fs
+    ecg = np.zeros(time_s.size)
+    for r_s in r_time_s:
+        ecg += np.exp(-0.5 * ((time_s - r_s) / 0.012) ** 2) + 0.2 * np.exp(-0.5 * ((time_s - r_s - 0.28) / 0.05) ** 2)
+    scale = np.linspace(1.0, 0.5, n_leads)[:, None]
+    return np.rint((scale * ecg + 0.005 * random.standard_normal((n_leads, time_s.size))) * GAIN).astype(np.int16)
+
+
+def cut(signal: np.ndarray, r_sample: np.ndarray, fs: float, **more: Any) -> beats.Beats:
+    flags = np.zeros(len(r_sample), np.uint16)
+    return beats.beat_windows(signal, r_sample, flags, adc_gain=np.full(len(signal), GAIN), sampling_frequency_hz=fs, **more)
+
+
+R_TIME_S = np.arange(0.7, 19.4, 0.8)
+
+
+def test_default_settings_are_88_samples_with_r_at_31() -> None:
+    settings = beats.BeatSettings()
+    assert (settings.n_samples, settings.r_index, settings.waveform_units) == (88, 31, "uV")
+    assert settings.sample_time_s()[31] == 0
+    assert settings.sample_time_s().dtype == np.float32
+    paper = beats.BeatSettings(method="kachuee")
+    assert (paper.n_samples, paper.r_index, paper.waveform_step) == (187, 0, 1 / 16384)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"method": "xqrs"}, "'robust' or 'kachuee', found 'xqrs'"),
+        ({"sampling_frequency_hz": 250.0}, r"125.0 Hz, found 250.0 Hz"),
+        ({"before_s": -1.0}, r"before_s must lie in \[0, 10\]"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        beats.BeatSettings(**wrong)
+
+
+@pytest.mark.parametrize("fs", [250.0, 257.0, 360.0, 500.0, 1000.0, 10000.0])
+def test_windows_are_the_filtered_signal_at_exact_times(fs: float) -> None:
+    """A window equals ``resample_poly`` with the same taps, started so that R falls on the 125 Hz grid, less the baseline."""
+    from ecgbatch.detection import full_taps, resampler
+
+    signal = heart(fs, R_TIME_S, 20.0, n_leads=1)
+    r_sample = np.rint(R_TIME_S * fs).astype(np.int64)[5:8]
+    found = cut(signal, r_sample, fs)
+    design = resampler(fs, beats.CUTOFF_HZ, beats.HALF_WIDTH_S)
+    curve = windows.baseline(signal[0], windows.high_pass(fs, beats.HIGH_PASS_HZ))
+    block = windows.high_pass(fs, beats.HIGH_PASS_HZ).block
+    base = np.interp(np.arange(signal.shape[1]), (np.arange(len(curve)) + 0.5) * block - 0.5, curve)
+    for beat, r in enumerate(r_sample):
+        start = int(r) % design.down  # from here R falls on the 125 Hz grid
+        grid = resample_poly(signal[0, start:] / 1.0, design.up, design.down, window=full_taps(design), padtype="edge")
+        at = (int(r) - start) * design.up // design.down
+        assert (int(r) - start) * design.up % design.down == 0
+        offset = np.arange(-31, 57)
+        assert at > 60
+        times = int(r) + offset * fs / 125.0
+        expected = (grid[at + offset] - np.interp(times, np.arange(signal.shape[1]), base)) * 1000 / GAIN
+        assert np.abs(found.waveform[beat, 0] - expected).max() < 1.0
+
+
+def test_baseline_removal_is_a_zero_phase_butterworth_high_pass() -> None:
+    fs = 500.0
+    time_s = np.arange(20000) / fs
+    for hz in (0.1, 0.25, 0.5, 1.0, 4.0):
+        wave = np.rint(5000 * np.sin(2 * np.pi * hz * time_s)).astype(np.int16)
+        curve = windows.baseline(wave, windows.high_pass(fs, 0.5))
+        left = wave - np.interp(np.arange(20000), (np.arange(len(curve)) + 0.5) * 20 - 0.5, curve)
+        expected = sosfiltfilt(butter(2, 0.5, "high", fs=fs, output="sos"), wave)
+        middle = slice(6000, 14000)
+        assert np.abs(left[middle] - expected[middle]).max() < 60
+
+
+def test_low_pass_holds_what_the_documentation_says() -> None:
+    from ecgbatch.detection import full_taps, resampler
+
+    for fs in (360.0, 1000.0):
+        design = resampler(fs, beats.CUTOFF_HZ, beats.HALF_WIDTH_S)
+        hz, response = freqz(full_taps(design), worN=np.arange(0, 500, 0.5), fs=fs * design.up)
+        level = 20 * np.log10(np.abs(response) + 1e-9)
+        assert np.abs(level[hz <= 30]).max() < 0.1
+        assert level[np.isclose(hz, 40.0)] > -3.5
+        assert level[(hz >= 60) & (hz < 180)].max() < -45
+
+
+def test_r_lies_at_sample_31_of_every_window_at_any_sub_sample_position() -> None:
+    r_time_s = np.arange(0.7, 19.4, 0.8071)
+    found = cut(heart(1000.0, r_time_s, 20.0, n_leads=1), np.rint(r_time_s * 1000).astype(np.int64), 1000.0)
+    assert set(found.waveform[:, 0].argmax(axis=1)) == {31}
+    peaks = found.waveform[:, 0, 31].astype(float)
+    assert peaks.std() < 0.02 * peaks.mean()
+    assert 850 < peaks.mean() < 1000
+
+
+def test_a_window_that_leaves_the_record_is_filled_and_flagged_edge() -> None:
+    r_sample = np.array([100, 700, 4900])
+    found = cut(heart(250.0, R_TIME_S, 20.0), r_sample, 250.0)
+    assert flagged(found, "edge") == [2]
+    assert np.all(found.waveform[2, :, -6:] == MISSING_SAMPLE)
+    assert np.all(found.waveform[:2] != MISSING_SAMPLE)
+    early = cut(heart(250.0, R_TIME_S, 20.0), np.array([10]), 250.0)
+    assert np.all(early.waveform[0, :, :26] == MISSING_SAMPLE)
+    assert np.all(early.waveform[0, :, 26:] != MISSING_SAMPLE)
+
+
+def test_a_missing_lead_is_fill_and_no_flag() -> None:
+    found = cut(heart(250.0, R_TIME_S, 20.0), np.array([700, 900]), 250.0, present=np.array([True, False]))
+    assert np.all(found.waveform[:, 1] == MISSING_SAMPLE)
+    assert not found.beat_flags.any()
+
+
+def test_a_gap_is_fill_and_flagged_edge() -> None:
+    signal = heart(250.0, R_TIME_S, 20.0)
+    signal[1, 720:730] = MISSING_SAMPLE
+    found = cut(signal, np.array([500, 700]), 250.0)
+    assert flagged(found, "edge") == [1]
+    assert np.any(found.waveform[1, 1] == MISSING_SAMPLE)
+    assert np.all(found.waveform[1, 0] != MISSING_SAMPLE)
+
+
+def test_values_beyond_int16_microvolts_are_held() -> None:
+    signal = np.zeros((1, 5000), np.int16)
+    signal[0, 2450:2550] = 32000
+    found = beats.beat_windows(
+        signal, np.array([2500]), np.zeros(1, np.uint16), adc_gain=np.array([200.0]), sampling_frequency_hz=250.0
+    )
+    assert found.waveform.max() == 32767
+
+
+def test_clipping_is_flagged_where_it_happens() -> None:
+    signal = heart(1000.0, R_TIME_S, 20.0, n_leads=1)
+    top = round(R_TIME_S[4] * 1000)
+    signal[0, top - 15 : top + 15] = 3000
+    found = cut(signal, np.rint(R_TIME_S * 1000).astype(np.int64), 1000.0)
+    assert flagged(found, "clipped") == [4]
+
+
+def test_a_beat_of_another_shape_is_aberrant() -> None:
+    signal = heart(500.0, R_TIME_S, 20.0)
+    wide = round(R_TIME_S[7] * 500)
+    width = np.arange(-100, 100) / 500
+    signal[:, wide - 100 : wide + 100] = np.rint(-1.5 * GAIN * np.exp(-0.5 * (width / 0.05) ** 2)).astype(np.int16)
+    found = cut(signal, np.rint(R_TIME_S * 500).astype(np.int64), 500.0)
+    assert flagged(found, "aberrant") == [7]
+
+
+def test_windows_refuse_r_samples_out_of_order() -> None:
+    with pytest.raises(ValueError, match="must increase within 0 to 4999"):
+        cut(heart(250.0, R_TIME_S, 20.0), np.array([500, 500]), 250.0)
+    with pytest.raises(ValueError, match="must increase within"):
+        cut(heart(250.0, R_TIME_S, 20.0), np.array([500, 5000]), 250.0)
+
+
+def test_intervals_are_seconds_and_the_first_is_unknown() -> None:
+    found = beats.rr_previous_s(np.array([100, 350, 500]), 250.0)
+    assert np.isnan(found[0])
+    np.testing.assert_allclose(found[1:], [1.0, 0.6])
+    assert len(beats.rr_previous_s(np.zeros(0, int), 250.0)) == 0
+
+
+def seven_steps(leads_125: dict[int, np.ndarray], reference: int) -> tuple[list[int], list[dict[int, np.ndarray]], list[bool]]:
+    """Read Kachuee et al. 2018 plainly: places at 125 Hz, the parts of each lead, and whether a part was cut at 187."""
+    places, parts, cuts = [], [], []
+    for start in range(0, len(leads_125[reference]) - 1249, 1250):
+        window = {}
+        for lead, samples in leads_125.items():
+            values = [float(v) for v in samples[start : start + 1250]]
+            low, high = min(values), max(values)
+            window[lead] = [(v - low) / (high - low) if high > low else 0.0 for v in values]
+        x = window[reference]
+        maxima = []
+        for i in range(1, 1249):
+            after = i + 1
+            while after < 1249 and x[after] == x[i]:
+                after += 1
+            if x[i] > x[i - 1] and x[after] < x[i]:
+                maxima.append(i)
+        peaks = [i for i in maxima if x[i] > 0.9]
+        if len(peaks) < 2:
+            continue
+        intervals = sorted(b - a for a, b in pairwise(peaks))
+        middle = len(intervals) // 2
+        period = intervals[middle] if len(intervals) % 2 else (intervals[middle - 1] + intervals[middle]) / 2
+        length = int(1.2 * period)
+        for peak in peaks:
+            part = {}
+            for lead, values in window.items():
+                piece = values[peak : peak + min(length, 187)]
+                part[lead] = np.array(piece + [0.0] * (187 - len(piece)))
+            places.append(start + peak)
+            parts.append(part)
+            cuts.append(length > 187)
+    return places, parts, cuts
+
+
+def assert_equals_seven_steps(signal: np.ndarray, gain: np.ndarray, baseline: np.ndarray, fs: float, leads: list[str]) -> int:
+    facts = {"adc_gain": gain, "baseline": baseline, "sampling_frequency_hz": fs}
+    found = beats.kachuee_beats(signal, leads=leads, **facts)
+    at_125 = {lead: beats.resample_lead(signal[lead], gain[lead], baseline[lead], fs) for lead in range(len(signal))}
+    places, parts, cuts = seven_steps(at_125, leads.index("II") if "II" in leads else 0)
+    np.testing.assert_array_equal(found.r_sample, np.rint(np.array(places) * fs / 125))
+    assert ((found.beat_flags & BEAT_FLAGS["cut"]) > 0).tolist() == cuts
+    for beat, part in enumerate(parts):
+        for lead, expected in part.items():
+            np.testing.assert_array_equal(found.waveform[beat, lead], np.rint(expected * 16384))
+    return len(places)
+
+
+@pytest.mark.parametrize(("fs", "rr_s"), [(1000.0, 0.8), (360.0, 0.61), (250.0, 1.4), (125.0, 1.0)])
+def test_kachuee_beats_equal_a_plain_reading_of_the_seven_steps(fs: float, rr_s: float) -> None:
+    signal = heart(fs, np.arange(0.5, 33.0, rr_s), 34.0, n_leads=3)
+    n_beats = assert_equals_seven_steps(signal, np.full(3, GAIN), np.zeros(3), fs, ["I", "II", "III"])
+    assert n_beats > 10
+
+
+def test_kachuee_flags_what_it_cuts_and_what_leaves_the_window() -> None:
+    signal = heart(250.0, np.arange(0.5, 19.9, 1.4), 20.0)
+    found = beats.kachuee_beats(
+        signal, adc_gain=np.full(2, GAIN), baseline=np.zeros(2), sampling_frequency_hz=250.0, leads=["I", "II"]
+    )
+    assert len(flagged(found, "cut")) == len(found.r_sample)
+    last_s = found.r_sample[flagged(found, "edge")] / 250 % 10
+    assert np.all(last_s > 10 - 187 / 125)
+
+
+def test_kachuee_without_lead_ii_uses_the_first_that_is_there() -> None:
+    signal = heart(250.0, R_TIME_S, 20.0, n_leads=3)
+    facts = {"adc_gain": np.full(3, GAIN), "baseline": np.zeros(3), "sampling_frequency_hz": 250.0}
+    absent = beats.kachuee_beats(signal, leads=["I", "II", "III"], present=np.array([False, False, True]), **facts)
+    alone = beats.kachuee_beats(
+        signal[2:], leads=["III"], **{k: v[2:] if isinstance(v, np.ndarray) else v for k, v in facts.items()}
+    )
+    np.testing.assert_array_equal(absent.r_sample, alone.r_sample)
+    assert np.all(absent.waveform[:, :2] == MISSING_SAMPLE)
+
+
+def test_kachuee_gives_no_beats_in_a_record_under_ten_seconds_and_none_in_a_flat_one() -> None:
+    facts = {"adc_gain": np.full(1, GAIN), "baseline": np.zeros(1), "sampling_frequency_hz": 250.0, "leads": ["II"]}
+    assert len(beats.kachuee_beats(heart(250.0, R_TIME_S, 9.9, n_leads=1), **facts).r_sample) == 0
+    assert len(beats.kachuee_beats(np.zeros((1, 5000), np.int16), **facts).r_sample) == 0
+
+
+def test_floor_of_1_2_t_is_the_same_in_floats_and_in_whole_numbers() -> None:
+    for doubled in range(2, 2500):
+        assert int(1.2 * (doubled / 2)) == 12 * doubled // 20
+
+
+def signals_inputs(n: int, leads: list[str], n_samples: list[int], fs: list[float], status: list[int]) -> xr.Dataset:
+    """Return fixed and per-record variables of a small signals store."""
+    names = np.array([f"r{i}" for i in range(n)], dtype=TEXT)
+    empty = np.array([""] * n, dtype=TEXT)
+    data: dict[str, Any] = {
+        "lead": ("lead", np.array(leads, dtype=TEXT)),
+        "n_samples": ("record", np.array(n_samples, np.int64)),
+        "sampling_frequency_hz": ("record", np.array(fs)),
+        "status": ("record", np.array(status, np.int8)),
+        "label": ("record", np.full(n, LABEL["control"], np.int8)),
+        "mi": ("record", np.zeros(n, np.int8)),
+        "record_name": ("record", names),
+        "patient_id": ("record", names),
+    }
+    for name, variable in SIGNALS.variables.items():
+        if name not in data and variable.dims == ("record",):
+            data[name] = ("record", empty if variable.dtype == "string" else np.zeros(n, variable.numpy_dtype))
+    return xr.Dataset(data)
+
+
+LEADS = ["I", "II", "V1"]
+
+
+def produce_signals(shard: Shard, rows: xr.Dataset, *, n_samples: int) -> xr.Dataset:
+    """Make records of known beats; record 2 is set aside, record 3 lacks a lead, record 4 is flat."""
+    n = shard.stop - shard.start
+    signal = np.full((n, 3, n_samples), MISSING_SAMPLE, np.int16)
+    flags = np.zeros((n, 3), np.uint16)
+    for row in range(n):
+        index, length, fs = shard.start + row, int(rows["n_samples"][row]), float(rows["sampling_frequency_hz"][row])
+        r_time_s = np.arange(0.6, length / fs - 0.3, 0.6 + 0.1 * (index % 4))
+        signal[row, :, :length] = heart(fs, r_time_s, length / fs, n_leads=3, seed=index)
+        if index == 3:
+            signal[row, 1], flags[row, 1] = MISSING_SAMPLE, LEAD_FLAGS["missing"]
+        if index == 4:
+            signal[row, :, :length], flags[row] = 0, LEAD_FLAGS["flat"]
+    made: dict[str, Any] = {
+        "signal": (("record", "lead", "sample"), signal),
+        "adc_gain": (("record", "lead"), np.full((n, 3), GAIN)),
+        "baseline": (("record", "lead"), np.zeros((n, 3), np.int32)),
+        "checksum": (("record", "lead"), np.zeros((n, 3), np.int32)),
+        "lead_flags": (("record", "lead"), flags),
+    }
+    columns = {name: rows[name] for name in SIGNALS.columns() if name not in made}
+    return xr.Dataset(made | {name: ("record", values.values) for name, values in columns.items()})
+
+
+@pytest.fixture(scope="module")
+def signals_at(tmp_path_factory: pytest.TempPathFactory) -> str:
+    status = [STATUS["ok"]] * 7
+    status[2], status[3] = STATUS["set_aside"], STATUS["partial"]
+    fs = [250.0, 500.0, 250.0, 250.0, 250.0, 360.0, 1000.0]
+    n_samples = [3000, 6000, 3000, 2900, 3000, 4000, 12000]
+    inputs = signals_inputs(7, LEADS, n_samples, fs, status)
+    sizes = {"record": 7, "lead": 3, "sample": 12000}
+    plan = make_plan(SIGNALS, sizes=sizes, inputs=inputs, settings={"test": "beats"}, shard_rows=2)
+    work = tmp_path_factory.mktemp("work")
+    return build(str(work), plan, partial(produce_signals, n_samples=12000))
+
+
+def build_beats(
+    work: Path, signals_at: str, settings: beats.BeatSettings, engine: Any = map
+) -> tuple[xr.Dataset, xr.Dataset, Path]:
+    signals = open_store(signals_at)
+    find = partial(beats.produce_peaks, signals_at=signals_at, settings=settings)
+    peaks_at = build(str(work), beats.plan_peaks(signals, settings), find, map=engine)
+    peaks = open_store(peaks_at)
+    cut_shard = partial(beats.produce_beats, signals_at=signals_at, peaks_at=peaks_at, settings=settings)
+    found_at = build(str(work), beats.plan_beats(signals, peaks, settings), cut_shard, map=engine)
+    return peaks, open_store(found_at), Path(found_at)
+
+
+@pytest.mark.parametrize("method", ["robust", "kachuee"])
+def test_stages_give_every_record_its_rows(signals_at: str, tmp_path: Path, method: Any) -> None:
+    settings = beats.BeatSettings(method=method)
+    peaks, found, _ = build_beats(tmp_path, signals_at, settings)
+    n_beats = peaks["n_beats"].values
+    assert n_beats[2] == n_beats[4] == 0
+    assert np.all(n_beats[[0, 1, 3, 5, 6]] > 7)
+    assert found.sizes["beat"] == n_beats.sum()
+    np.testing.assert_array_equal(found["first_beat"].values, np.concatenate([[0], np.cumsum(n_beats)[:-1]]))
+    np.testing.assert_array_equal(found["record_index"].values, np.repeat(np.arange(7), n_beats))
+    assert found.sizes["sample"] == settings.n_samples
+    assert found.attrs["settings"]["waveform_units"] == settings.waveform_units
+    for record in (0, 3, 6):
+        rows = slice(int(found["first_beat"][record]), int(found["first_beat"][record]) + int(n_beats[record]))
+        np.testing.assert_array_equal(found["r_sample"].values[rows], peaks["r_sample"].values[record, : n_beats[record]])
+        assert np.isnan(found["rr_previous_s"].values[rows][0])
+        assert np.all(found["rr_previous_s"].values[rows][1:] > 0)
+    missing = found["waveform"].values[found["record_index"].values == 3, 1]
+    assert np.all(missing == MISSING_SAMPLE)
+
+
+def test_a_record_that_two_shards_share_gives_the_same_rows(signals_at: str, tmp_path: Path) -> None:
+    settings = beats.BeatSettings()
+    _, found, path = build_beats(tmp_path, signals_at, settings)
+    peaks_at = str(next((path.parents[1] / "peaks").glob("*.zarr")))
+    whole = found.load()
+    n = found.sizes["beat"]
+    for cuts in ([0, n], [0, 7, 20, 21, n], [*range(0, n, 5), n]):
+        parts = [
+            beats.produce_beats(Shard(i, a, b), xr.Dataset(), signals_at=signals_at, peaks_at=peaks_at, settings=settings)
+            for i, (a, b) in enumerate(pairwise(cuts))
+        ]
+        joined = xr.concat(parts, "beat")
+        for name in joined.variables:
+            np.testing.assert_array_equal(joined[name].values, whole[name].values)
+
+
+def test_threads_give_the_same_bytes(signals_at: str, tmp_path: Path) -> None:
+    settings = beats.BeatSettings()
+    _, _, one = build_beats(tmp_path / "one", signals_at, settings)
+    with ThreadPoolExecutor(4) as pool:
+        _, _, many = build_beats(tmp_path / "many", signals_at, settings, pool.map)
+    files = sorted(p.relative_to(one) for p in one.rglob("*") if p.is_file())
+    assert files == sorted(p.relative_to(many) for p in many.rglob("*") if p.is_file())
+    assert all((one / name).read_bytes() == (many / name).read_bytes() for name in files)
+
+
+def read_real(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, list[str]]:
+    """Return a real record's leads, gains, baselines, rate and lead names."""
+    record = read_record(str(path.parent), path.name)
+    names = [str(name) for name in record["lead"].values]
+    fs = float(record.attrs["sampling_frequency_hz"])
+    return record["signal"].values, record["adc_gain"].values, record["baseline"].values, fs, names
+
+
+def real_records(test_data: Path, folder: str, every: int) -> list[Path]:
+    names = (test_data / folder / "RECORDS").read_text().split()
+    return [test_data / folder / name for name in names[::every]]
+
+
+def check_real_record(path: Path) -> None:
+    signal, gain, baseline, fs, _ = read_real(path)
+    facts = {"adc_gain": gain, "baseline": baseline, "sampling_frequency_hz": fs}
+    found = beats.detect_r_peaks(signal, **facts)
+    assert beats.is_plausible(found.r_sample, fs, signal.shape[1]), path
+    for lead in range(len(signal)):
+        without = beats.detect_r_peaks(signal, usable=np.arange(len(signal)) != lead, **facts)
+        assert abs(len(without.r_sample) - len(found.r_sample)) <= 1, (path, lead)
+
+
+@pytest.mark.parametrize(("folder", "every"), [("ptb", 8), ("ptbxl", 60)])
+def test_real_records_keep_their_count_when_any_lead_is_removed(test_data: Path, folder: str, every: int) -> None:
+    for path in real_records(test_data, folder, every):
+        check_real_record(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", ["ptb", "ptbxl"])
+def test_every_real_record_keeps_its_count_when_any_lead_is_removed(test_data: Path, folder: str) -> None:
+    for path in real_records(test_data, folder, 1):
+        check_real_record(path)
+
+
+def test_kachuee_equals_the_plain_reading_on_real_records(test_data: Path) -> None:
+    for path in (*real_records(test_data, "ptb", 20), *real_records(test_data, "ptbxl", 120)):
+        signal, gain, baseline, fs, names = read_real(path)
+        assert_equals_seven_steps(signal[:3], gain[:3], baseline[:3], fs, names[:3])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", ["ptb", "ptbxl"])
+def test_kachuee_equals_the_plain_reading_on_every_real_record(test_data: Path, folder: str) -> None:
+    for path in real_records(test_data, folder, 1):
+        assert_equals_seven_steps(*read_real(path))
