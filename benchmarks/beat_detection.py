@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -80,10 +81,12 @@ def record_names(data: Path) -> list[str]:
 
 def read_recording(path: Path, annotations: Path) -> Recording:
     """Read a record and its reference beats."""
-    import wfdb
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # wfdb 4.3 uses what pandas has deprecated
+        import wfdb
 
-    record = wfdb.rdrecord(str(path), physical=False)
-    notes = wfdb.rdann(str(annotations), "atr")
+        record = wfdb.rdrecord(str(path), physical=False)
+        notes = wfdb.rdann(str(annotations), "atr")
     samples, symbols = np.asarray(notes.sample), np.asarray(notes.symbol)
     margin = round(WINDOW_S * record.fs)
     starts, stops = samples[symbols == "["], samples[symbols == "]"]
@@ -141,10 +144,21 @@ def ecgbatch_detector(recording: Recording, leads: Sequence[int]) -> np.ndarray:
 
 def evaluate(recording: Recording, name: str, leads: Sequence[int], detector: Detector, skip_s: float = 0.0) -> Row:
     """Run a detector and count."""
+    return count(recording, name, *_run(recording, leads, detector), len(leads), skip_s)
+
+
+def _run(recording: Recording, leads: Sequence[int], detector: Detector) -> tuple[np.ndarray, float]:
+    """Return what a detector finds, and the processor time it took."""
     begun = time.process_time()
     detected = detector(recording, leads)
-    processor_s = time.process_time() - begun
-    reference, detected = recording.reference, np.asarray(detected, dtype=np.int64)
+    return np.asarray(detected, dtype=np.int64), time.process_time() - begun
+
+
+def count(
+    recording: Recording, name: str, detected: np.ndarray, processor_s: float, n_leads: int = 1, skip_s: float = 0.0
+) -> Row:
+    """Count hits, misses and false detections from ``skip_s`` on."""
+    reference = recording.reference
     for low, high in recording.excluded:
         reference = reference[(reference < low) | (reference > high)]
         detected = detected[(detected < low) | (detected > high)]
@@ -159,7 +173,7 @@ def evaluate(recording: Recording, name: str, leads: Sequence[int], detector: De
         len(detected) - len(pairs),
         float(np.abs(error_ms).mean()) if len(pairs) else 0.0,
         float(error_ms.mean()) if len(pairs) else 0.0,
-        recording.signal.shape[1] / recording.fs * len(leads),
+        recording.signal.shape[1] / recording.fs * n_leads,
         processor_s,
     )
 
@@ -267,8 +281,11 @@ def measure(data: Path, detector: Detector, leads: Sequence[int]) -> dict[str, A
     recordings = {name: read_recording(data / "mitdb-ds1" / name, data / "mitdb-ds1" / name) for name in record_names(data)}
     first = next(iter(recordings.values()))
     detector(first, leads)  # compiles; not timed
-    rows = [evaluate(recording, name, leads, detector) for name, recording in recordings.items()]
-    late = [evaluate(recording, name, leads, detector, FIRST_MINUTES_S) for name, recording in recordings.items()]
+    rows, late = [], []
+    for name, recording in recordings.items():
+        detected, processor_s = _run(recording, leads, detector)
+        rows.append(count(recording, name, detected, processor_s, len(leads)))
+        late.append(count(recording, name, detected, processor_s, len(leads), FIRST_MINUTES_S))
     return {
         "rows": rows,
         "whole": total(rows),

@@ -7,12 +7,13 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-WIDTH, HEIGHT = 420.0, 330.0
+WIDTH, HEIGHT = 360.0, 320.0
 """Of every chart, in CSS pixels; the page scales it to its column."""
 
 LABEL_COLOURS = {"mi": "#a32020", "control": "#15599c", "other": "#7a5a00", "unknown": "#666666"}
 LABEL_WORDS = {"mi": "myocardial infarction", "control": "healthy control", "other": "neither", "unknown": "label unknown"}
 
+_HALO = 'stroke="#fff" stroke-width="3" paint-order="stroke"'
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 12.0, 12.0, 44.0
 
 
@@ -30,6 +31,9 @@ def probability_histograms(histogram: Mapping[str, Any], thresholds: Mapping[str
     rows = [(label, counts) for label, counts in histogram["counts"].items() if sum(counts)]
     most = max((max(counts) for _, counts in rows), default=1)
     parts = _x_axis("probability of myocardial infarction")
+    low, high = thresholds["low"], thresholds["high"]
+    if low is not None and high is not None:
+        parts += _threshold(low, high)
     band = (HEIGHT - _TOP - _BOTTOM) / max(len(rows), 1)
     for place, (label, counts) in enumerate(rows):
         base, tallest = _TOP + band * (place + 1), band - 22
@@ -42,9 +46,6 @@ def probability_histograms(histogram: Mapping[str, Any], thresholds: Mapping[str
         parts.append(_text(_LEFT + 4, base - tallest - 5, words, colour=LABEL_COLOURS[label]))
         parts.append(_text(_LEFT - 5, base - tallest + 4, str(most), anchor="end"))
         parts.append(_text(_LEFT - 5, base, "0", anchor="end"))
-    low, high = thresholds["low"], thresholds["high"]
-    if low is not None and high is not None:
-        parts += _threshold(low, high)
     return _svg(parts, "Distribution of the records' probabilities by label, with the threshold")
 
 
@@ -122,7 +123,7 @@ def _rect(x: float, y: float, width: float, height: float, fill: str, *, opacity
 
 
 def _text(x: float, y: float, words: str, *, anchor: str = "start", colour: str = "#111") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}">{escape(words)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" {_HALO}>{escape(words)}</text>'
 
 
 def _svg(parts: Sequence[str], label: str) -> Markup:

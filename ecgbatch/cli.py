@@ -303,7 +303,7 @@ KINDS = ("signals", "peaks", "beats", "scores")
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: errors a user can cause become one message, never a traceback."""
-    import click
+    from typer.exceptions import TyperException
 
     from storage import StoreError
 
@@ -311,13 +311,13 @@ def main(arguments: list[str] | None = None) -> None:
     command = typer.main.get_command(app)
     try:
         code = command.main(arguments, prog_name="ecgbatch", standalone_mode=False)
-    except click.ClickException as error:
+    except TyperException as error:
         error.show()
         code = error.exit_code
     except (StoreError, ValueError, OSError) as error:
         print(f"ecgbatch: {error}", file=sys.stderr)
         code = FAILED
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("ecgbatch: stopped; the same command goes on where this one was", file=sys.stderr)
         code = 130
     sys.exit(code if isinstance(code, int) else OK)

@@ -42,7 +42,6 @@ _AGE = re.compile(
 )
 """Years only: a number that months, an exponent or anything unknown follows is no age in years."""
 _SEX = re.compile(r"(?:<?age>?\s*:\s*\S+\s+)?<?(?:sex|gender)>?\s*:\s*([a-z]+)", re.IGNORECASE | re.ASCII)
-_FIELD = re.compile(r"\s*([^:]*?)\s*:\s*(.*?)\s*", re.DOTALL)
 _MITBIH = re.compile(r"(\d{1,3}|-\d+|\?+)\s+([MF?])\s+(?:\d+|N/A)(?:\s.*)?", re.IGNORECASE | re.ASCII)
 _DOUBT = re.compile(r"\([\d+\s]*\)|\?")
 
@@ -83,11 +82,12 @@ def read_clinical(comments: Sequence[str]) -> Clinical:
         else is other. Two reasons that differ are no reason: unknown. The acute infarction's location comes before the former's.
 
     """
-    reasons = _values(comments, "reason for admission")
+    fields = _fields(comments)
+    reasons = _values(fields, "reason for admission")
     known = list(dict.fromkeys(reason for reason in reasons if _plain(reason) not in _NOT_KNOWN))
     labels = {_LABEL_OF_REASON.get(_plain(reason), LABEL["other"]) for reason in known}
     age_years, sex = _age_and_sex(comments)
-    location, infarct_age = _infarction(comments)
+    location, infarct_age = _infarction(fields)
     return Clinical(
         age_years=age_years,
         sex=sex,
@@ -118,9 +118,9 @@ def _walls(place: str) -> str:
     return "-".join([combining for combining, _ in known[:-1]] + [known[-1][1]])
 
 
-def _infarction(comments: Sequence[str]) -> tuple[str, str]:
+def _infarction(fields: list[tuple[str, str]]) -> tuple[str, str]:
     for age in ("acute", "former"):
-        for value in _values(comments, f"{age} infarction (localization)"):
+        for value in _values(fields, f"{age} infarction (localization)"):
             location = normalise_location(value)
             if location:
                 return location, age
@@ -149,9 +149,14 @@ def _age(text: str) -> float:
     return min(years, OLDEST_AGE_YEARS)
 
 
-def _values(comments: Sequence[str], key: str) -> list[str]:
-    fields = (_FIELD.fullmatch(comment) for comment in comments)
-    return [match[2] for match in fields if match and _plain(match[1]) == key]
+def _fields(comments: Sequence[str]) -> list[tuple[str, str]]:
+    """Return name, in lower case and single spaces, and value of every comment of the form ``name: value``."""
+    parts = (comment.partition(":") for comment in comments)
+    return [(_plain(name), value.strip()) for name, colon, value in parts if colon]
+
+
+def _values(fields: list[tuple[str, str]], name: str) -> list[str]:
+    return [value for found, value in fields if found == name]
 
 
 def _plain(text: str) -> str:

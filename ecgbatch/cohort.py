@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -144,11 +143,8 @@ def score_columns(scores: xr.Dataset, rows: Rows) -> dict[str, list[Any]]:
 
 def csv_table(columns: Mapping[str, Sequence[Any]]) -> str:
     """Return the table as CSV; text that a spreadsheet would take for a formula gets an apostrophe in front."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([_cell(value) for value in row] for row in zip(*columns.values(), strict=True))
-    return out.getvalue()
+    rows = [columns.keys(), *zip(*columns.values(), strict=True)]
+    return "".join(",".join(map(_cell, row)) + "\n" for row in rows)
 
 
 def parquet_table(columns: Mapping[str, Sequence[Any]], options: Mapping[str, Any]) -> bytes:
@@ -265,8 +261,11 @@ def _known(values: np.ndarray) -> list[Any]:
     return [float(str(value)) if np.isfinite(value) else None for value in values]
 
 
-def _cell(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+def _cell(value: Any) -> str:
+    """Return a cell of RFC 4180; Python's writer leaves a lone carriage return bare, and readers break the row there."""
+    text = "" if value is None else str(value)
+    text = f"'{text}" if isinstance(value, str) and text.startswith(_FORMULA) else text
+    return '"' + text.replace('"', '""') + '"' if set(text) & set('",\r\n') else text
 
 
 def _utf8(value: Any) -> Any:

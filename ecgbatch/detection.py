@@ -50,27 +50,29 @@ class Rules(NamedTuple):
 
     """
 
-    block_s: float = 0.84
+    block_s: float = 1.1
     n_blocks: int = 4
     threshold: float = 0.24
-    separation_s: float = 0.18
-    cap: float = 1.2
-    theta: float = 0.38
+    separation_s: float = 0.175
+    cap: float = 1.03
+    theta: float = 0.5
     refractory_s: float = 0.2
-    early_s: float = 0.33
-    early_cost: float = 0.57
-    unequal: float = 0.5
-    late: float = 1.1
-    late_slope: float = 0.83
-    late_cost: float = 5.0
-    short: float = 0.56
-    short_cost: float = 0.04
-    noise: float = 0.55
-    noise_power: float = 1.4
+    early_s: float = 0.32
+    early_cost: float = 0.46
+    unequal: float = 0.49
+    late: float = 1.14
+    late_slope: float = 0.9
+    late_cost: float = 3.5
+    short: float = 0.5
+    short_cost: float = 0.27
+    noise: float = 0.59
+    noise_power: float = 2.3
     floor_mv: float = 0.01
-    likeness: float = 0.6
-    likeness_zero: float = 0.48
-    theta_noise: float = 1.5
+    likeness: float = 0.59
+    likeness_zero: float = 0.41
+    theta_noise: float = 1.17
+    generous: float = 0.0
+    first_s: float = 0.0
 
 
 RULES = Rules()
@@ -78,7 +80,7 @@ RULES = Rules()
 BAND_HZ = 15.0
 """Centre of the band: most of a QRS lies in 5-22 Hz, most of P, T and wander below, most of muscle above."""
 BAND_SD_HZ = 5.5
-"""Width of the band, the standard deviation of its Gaussian: -3 dB at 10 and 20 Hz, -14 dB at 5 and 25 Hz."""
+"""Width of the band, the standard deviation of its Gaussian: -4 dB at 10 and 20 Hz, -7 at 8 and 22, -16 at 5, -45 at 1."""
 BAND_REACH = 12
 """Samples at ``RATE_HZ`` that the band's taps reach to either side (3.3 standard deviations of its envelope in time)."""
 
@@ -341,18 +343,23 @@ def find_candidates(fused: Array, threshold: float, separation: int, position: A
 
 
 @kernel
+def lateness(gap_s: float, local_s: float, rules: Rules) -> float:
+    """Return what an interval longer than the local one costs; nothing while none is known."""
+    if local_s <= 0 or gap_s <= rules.late * local_s:
+        return 0.0
+    return min(rules.late_cost, rules.late_slope * math.log(gap_s / (rules.late * local_s)))
+
+
+@kernel
 def interval_cost(gap_s: float, local_s: float, first: float, second: float, rules: Rules) -> float:
-    """Return what an interval between two candidates of given amplitudes costs."""
+    """Return what an interval between two candidates of given amplitudes costs; ``local_s`` is 0 while none is known."""
     cost = 0.0
     if gap_s < rules.early_s:
         cost += rules.early_cost * (rules.early_s - gap_s) / (rules.early_s - rules.refractory_s)
         if second < rules.unequal * first or first < rules.unequal * second:
             cost += rules.early_cost
-    relative = gap_s / (local_s if local_s > 0 else 0.9)
-    if relative > rules.late:
-        cost += min(rules.late_cost, rules.late_slope * math.log(relative / rules.late))
-    if local_s > 0 and relative < rules.short:
-        cost += rules.short_cost * (rules.short - relative)
+    if local_s > 0:
+        cost += lateness(gap_s, local_s, rules) + rules.short_cost * max(0.0, rules.short - gap_s / local_s)
     return cost
 
 
@@ -363,13 +370,14 @@ def best_sequence(position: Array, amplitude: Array, worth: Array, local_s: Arra
     score, highest = np.empty(n), np.empty(n)
     before, highest_at = np.empty(n, np.int64), np.empty(n, np.int64)
     for j in range(n):
-        best, best_at = -min(rules.late_cost, rules.late_slope * max(0.0, position[j] / RATE_HZ - rules.late)), -1
+        best, best_at = -lateness(position[j] / RATE_HZ, local_s[j], rules), -1
         i = j - 1
         while i >= 0:
             gap_s = (position[j] - position[i]) / RATE_HZ
             if gap_s > 3.0:
-                if highest[i] - rules.late_cost > best:
-                    best, best_at = highest[i] - rules.late_cost, highest_at[i]
+                value = highest[i] - lateness(gap_s, local_s[j], rules)
+                if value > best:
+                    best, best_at = value, highest_at[i]
                 break
             if gap_s >= rules.refractory_s and score[i] > best:
                 value = score[i] - interval_cost(gap_s, local_s[j], amplitude[i], amplitude[j], rules)
@@ -381,17 +389,15 @@ def best_sequence(position: Array, amplitude: Array, worth: Array, local_s: Arra
         highest[j], highest_at[j] = score[j], j
         if j > 0 and highest[j - 1] > score[j]:
             highest[j], highest_at[j] = highest[j - 1], highest_at[j - 1]
-    return trace_back(position, score, before, rules, chosen)
+    return trace_back(position, score, before, local_s, rules, chosen)
 
 
 @kernel
-def trace_back(position: Array, score: Array, before: Array, rules: Rules, chosen: Array) -> int:
+def trace_back(position: Array, score: Array, before: Array, local_s: Array, rules: Rules, chosen: Array) -> int:
     """Write the best sequence's candidates in order; return how many."""
     best, at = 0.0, -1
     for i in range(position.shape[0]):
-        rest_s = (position[-1] - position[i]) / RATE_HZ
-        late = math.log(rest_s / rules.late) if rest_s > rules.late else 0.0
-        value = score[i] - min(rules.late_cost, rules.late_slope * late)
+        value = score[i] - lateness((position[-1] - position[i]) / RATE_HZ, local_s[i], rules)
         if value > best:
             best, at = value, i
     n = 0
@@ -441,13 +447,13 @@ def decide(fused: Array, even: Array, weight: Array, block: int, rules: Rules) -
     position, amplitude = position[:n], amplitude[:n]
     total = running_total(fused)
     level = np.zeros(n)
-    local_s, chosen = np.zeros(n), np.empty(n, np.int64)
+    local_s, chosen = np.full(n, rules.first_s), np.empty(n, np.int64)
     likeness, worth = np.full(n, rules.likeness_zero), np.empty(n)
     m = 0
     for turn in range(3):
         for j in range(n):
             worth[j] = min(amplitude[j], rules.cap) - rules.theta - rules.theta_noise * level[j]
-            worth[j] += rules.likeness * (likeness[j] - rules.likeness_zero)
+            worth[j] += rules.likeness * (likeness[j] - rules.likeness_zero) + (rules.generous if turn == 0 else 0.0)
         m = best_sequence(position, amplitude, worth, local_s, rules, chosen) if n > 0 else 0
         if m == 0:
             break

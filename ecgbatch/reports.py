@@ -327,8 +327,9 @@ def _plain_row(row: xr.Dataset) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, variable in row.variables.items():
         if variable.ndim == 0:
-            is_float, value = variable.dtype.kind == "f", variable.values[()]
-            values[str(name)] = _float(value) if is_float else (value if isinstance(value, str) else value.item())
+            value: Any = variable.values[()]
+            plain = value if isinstance(value, str) else value.item()
+            values[str(name)] = _float(value) if variable.dtype.kind == "f" else plain
     return values
 
 
@@ -458,7 +459,7 @@ def write_reports(
     -------
     dict
         ``folder``, ``cohort_html``, ``cohort_json``, ``scores_parquet``, ``scores_csv`` (paths), ``n_records``, ``n_written``,
-        ``n_linked``, ``n_kept`` and the cohort's ``n_scored``, ``n_set_aside`` and ``decisions``.
+        ``n_linked`` and ``n_kept``.
 
     """
     from ecgbatch import cohort
@@ -628,9 +629,12 @@ def _reuse(job: _Job, slug: str, report_digest: str) -> str:
 
 
 def write_aside(path: Path, content: str | bytes) -> None:
-    """Write a file under another name, then rename it: a reader sees all of it or the one before."""
+    """Write a file under another name, then rename it: a reader sees all of it or the one before; the same stays."""
+    raw = content.encode("utf-8", "replace") if isinstance(content, str) else content
+    if path.is_file() and path.read_bytes() == raw:
+        return
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    aside.write_bytes(content.encode("utf-8", "replace") if isinstance(content, str) else content)
+    aside.write_bytes(raw)
     aside.replace(path)
 
 

@@ -92,9 +92,10 @@ def log_file(work: str) -> Iterator[None]:
     folder.path(".build").mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(folder.path(f".build/log-{time.time_ns()}.log"), encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    level = log.level
+    level, propagate = log.level, log.propagate
     log.addHandler(handler)
     log.setLevel(logging.INFO)
+    log.propagate = False  # the screen belongs to progress and result
     try:
         yield
     except BaseException as error:
@@ -103,6 +104,7 @@ def log_file(work: str) -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
+        log.propagate = propagate
         handler.close()
 
 

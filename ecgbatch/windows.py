@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgbatch.detection import MISSING, TAP_ONE, at_the_end, fill_gaps, kernel
+from ecgbatch.detection import MISSING, TAP_ONE, at_the_end, fill_gaps, kernel, ranked
 
 Array = NDArray[Any]
 
@@ -174,7 +174,7 @@ def mark(flag: Array, r_sample: Array, first: int, last: int) -> None:
 
 @kernel
 def usual_beat(waveform: Array, use: Array, chosen: Array) -> Array:
-    """Return the median of the chosen beats, (lead, sample) float64, each lead's mean removed; 0 on unused leads."""
+    """Return the (upper) median of the chosen beats, (lead, sample) float64, each lead's mean removed; 0 on unused leads."""
     usual = np.zeros(waveform.shape[1:])
     values = np.empty(chosen.shape[0])
     for lead in range(waveform.shape[1]):
@@ -182,8 +182,11 @@ def usual_beat(waveform: Array, use: Array, chosen: Array) -> Array:
             for k in range(waveform.shape[2]):
                 for i in range(chosen.shape[0]):
                     values[i] = waveform[chosen[i], lead, k]
-                usual[lead, k] = np.median(values)
-            usual[lead] -= np.mean(usual[lead])
+                usual[lead, k] = ranked(values, 0.5)
+            mean = 0.0
+            for k in range(waveform.shape[2]):
+                mean += usual[lead, k] / waveform.shape[2]
+            usual[lead] -= mean
     return usual
 
 

@@ -11,6 +11,7 @@ from itertools import islice
 from multiprocessing import get_context
 from queue import SimpleQueue
 from threading import Thread
+from time import monotonic
 from typing import Any
 
 from storage.build import Map
@@ -20,6 +21,9 @@ SHARDS_PER_THREAD = 3
 
 WAIT_FOR_WORKERS_S = 60
 """A cluster without a worker for this long is an error, not a hang (Dask itself would wait for ever)."""
+
+ASK_FOR_WORKERS_S = 5
+"""How often a silent cluster is asked whether it has workers."""
 
 
 @contextmanager
@@ -39,7 +43,7 @@ def engine(address: str | None = None, workers: int | None = None) -> Iterator[M
         return
     from distributed import Client
 
-    with Client(address, timeout=WAIT_FOR_WORKERS_S, set_as_default=False) as client:
+    with Client(address, timeout=WAIT_FOR_WORKERS_S) as client:
         client.wait_for_workers(1, timeout=WAIT_FOR_WORKERS_S)
         yield partial(_map_on_cluster, client)
 
@@ -89,13 +93,24 @@ def _map_on_threads(n_threads: int, function: Callable[[Any], Any], tasks: Itera
 
 def _map_on_cluster(client: Any, function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
     """Keep a bounded number of tasks in flight on a cluster and yield results as they arrive."""
-    from distributed import as_completed
+    from distributed import wait
 
     queue = iter(tasks)
-    n_in_flight = SHARDS_PER_THREAD * max(1, sum(client.nthreads().values()))
     submit = partial(client.submit, function, pure=False)
-    running = as_completed([submit(task) for task in islice(queue, n_in_flight)], loop=client.loop)
-    for future in running:
-        yield future.result()
-        for task in islice(queue, 1):
-            running.add(submit(task))
+    n_in_flight = SHARDS_PER_THREAD * max(1, sum(client.nthreads().values()))
+    running = {submit(task) for task in islice(queue, n_in_flight)}
+    last_seen = monotonic()
+    while running:
+        try:
+            done, running = wait(running, timeout=ASK_FOR_WORKERS_S, return_when="FIRST_COMPLETED")
+        except TimeoutError:
+            last_seen = monotonic() if client.nthreads() else last_seen
+            if monotonic() - last_seen > WAIT_FOR_WORKERS_S:
+                raise OSError(
+                    f"the Dask cluster has had no worker for {WAIT_FOR_WORKERS_S} s; start some, then run again"
+                ) from None
+            continue
+        last_seen = monotonic()
+        running |= {submit(task) for task in islice(queue, len(done))}
+        for future in done:
+            yield future.result()

@@ -128,12 +128,13 @@ def test_premature_beats_are_found_and_flagged_ectopic() -> None:
     assert np.flatnonzero(found.beat_flags & BEAT_FLAGS["ectopic"]).tolist() == [15]
 
 
-def test_a_pause_is_not_filled_with_beats() -> None:
-    r_time_s = np.concatenate([np.arange(0.5, 8.0, 0.8), np.arange(13.0, 22.0, 0.8)])
-    assert len(detect(pulse_train(250.0, r_time_s, 22.5), 250.0).r_sample) == len(r_time_s)
+def test_a_pause_is_neither_filled_with_beats_nor_are_its_sides_lost() -> None:
+    for stop_s, resume_s, end_s in ((8.0, 13.0, 22.5), (3.0, 7.2, 10.0), (5.0, 8.5, 10.0), (1.5, 5.0, 10.0)):
+        r_time_s = np.concatenate([np.arange(0.5, stop_s, 0.8), np.arange(resume_s, end_s - 0.3, 0.8)])
+        assert len(detect(pulse_train(250.0, r_time_s, end_s), 250.0).r_sample) == len(r_time_s)
 
 
-@pytest.mark.parametrize("rate_bpm", [32, 45, 150, 200])
+@pytest.mark.parametrize("rate_bpm", [30, 45, 150, 200])
 def test_slow_and_fast_hearts_keep_their_rate(rate_bpm: int) -> None:
     r_time_s = regular(40.0, 60 / rate_bpm)
     found = detect(pulse_train(250.0, r_time_s, 40.0), 250.0)

@@ -66,31 +66,31 @@ def test_processes_are_others_than_this_one():
         assert os.getpid() not in set(on_processes(whoami, range(2)))
 
 
-def test_cluster_bounds_what_is_in_flight_and_returns_everything():
-    from distributed import LocalCluster
+def test_cluster_bounds_what_is_in_flight_and_returns_everything(dask_address):
+    taken = []
 
-    with (
-        LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None, host="127.0.0.1") as cluster,
-        engine(cluster.scheduler_address) as on_engine,
-    ):
-        taken = []
+    def tasks():
+        for number in range(40):
+            taken.append(number)
+            yield number
 
-        def tasks():
-            for number in range(40):
-                taken.append(number)
-                yield number
-
-        results = iter(on_engine(square, tasks()))
+    with engine(dask_address) as on_engine:
+        results = iter(on_engine(abs, tasks()))
         first = [next(results) for _ in range(3)]
         assert len(taken) < 40
-        assert sorted(first + list(results)) == [n * n for n in range(40)]
+        assert sorted(first + list(results)) == list(range(40))
+
+
+def test_error_of_a_task_on_a_cluster_reaches_the_caller(dask_address):
+    with engine(dask_address) as on_engine, pytest.raises(ValueError, match="could not convert"):
+        list(on_engine(float, ["1", "x"]))
 
 
 def test_cluster_that_is_not_there_is_an_error_not_a_hang(monkeypatch):
     import flows.cluster
 
     monkeypatch.setattr(flows.cluster, "WAIT_FOR_WORKERS_S", 1)
-    with pytest.raises(OSError, match="127[.]0[.]0[.]1"), engine("tcp://127.0.0.1:9"):
+    with pytest.raises(OSError, match=r"127\.0\.0\.1"), engine("tcp://127.0.0.1:9"):
         pass
 
 

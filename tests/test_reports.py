@@ -1,0 +1,355 @@
+"""Reports: pages say what the JSON says, run no script, and draw true to scale; tables keep every record."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+import torch
+
+from ecgbatch import cohort, paper
+from ecgbatch.beats import BeatSettings, extract_beats
+from ecgbatch.evaluation import FIGURES
+from ecgbatch.model import BeatNet, Calibration, Member, Model, OperatingPoint, Preprocessing, save_model
+from ecgbatch.reports import record_slugs, report_workspace
+from ecgbatch.runs import write_run
+from ecgbatch.scoring import score_workspace, scores_path
+from ecgbatch.signals import convert_archive
+from ecgbatch.synthetic import write_archive
+from ecgbatch.terms import LEADS, NOTICE
+from storage import open_store
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = "=<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
+LEAD = "<svg/onload=alert(3)>"
+
+
+class Page(HTMLParser):
+    """Tags, links, visible words and the values of ``data`` elements of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.values: list[tuple[float, str]] = []
+        self.rows: dict[str, list[float | None]] = {}
+        self._value: float | None = None
+        self._row = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.tags.append((tag, attributes))
+        if tag == "tr":
+            self._row = attributes.get("id") or ""
+        if tag == "data":
+            self._value = float(attributes["value"])
+
+    def handle_endtag(self, tag):
+        if tag == "tr":
+            self._row = ""
+
+    def handle_data(self, data):
+        self.words.append(data)
+        if self._value is not None:
+            self.values.append((self._value, data))
+            self.rows.setdefault(self._row, []).append(self._value)
+            self._value = None
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", "".join(self.words))
+
+
+def numbers_of(document: Any) -> set[float]:
+    if isinstance(document, dict):
+        return set().union(*map(numbers_of, document.values()), {float(len(document))})
+    if isinstance(document, list):
+        return set().union(*map(numbers_of, document), {float(len(document))})
+    return {float(document)} if isinstance(document, (int, float)) and not isinstance(document, bool) else set()
+
+
+def untrained_model(folder: Path) -> str:
+    """A model of one member with random weights: its scores are numbers, and mean nothing."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        weights = {name: values.numpy().copy() for name, values in BeatNet(12, 88).state_dict().items()}
+    unknown = {"value": 0.5, "low": 0.0, "high": 1.0, "n_patients": 0}
+    model = Model(
+        members=(Member("random", 0, weights, (), 0.5, Calibration()),),
+        patient_key="test",
+        beats=BeatSettings().document(),
+        leads=LEADS[:12],
+        n_samples=88,
+        preprocessing=Preprocessing(),
+        operating_point=OperatingPoint(0.5, unknown, unknown, "nothing: random weights"),
+        calibration=Calibration(),
+        figures={},
+        training={"recipe": "test"},
+        versions={},
+    )
+    return str(save_model(model, folder))
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory) -> SimpleNamespace:
+    """A finished run over ten records: one cannot be read, one lacks leads, one header attacks the page."""
+    folder = tmp_path_factory.mktemp("reports")
+    archive, work = folder / "archive", str(folder / "work")
+    write_archive(archive, n_records=10, duration_s=8.0, sampling_frequency_hz=500.0, seed=4)
+    names = (archive / "RECORDS").read_text().split()
+    broken, partial, evil = names[1], names[3], names[5]
+    data = archive / f"{broken}.dat"
+    data.write_bytes(data.read_bytes()[:-7])
+    (archive / f"{partial}.xyz").unlink()
+    header = archive / f"{evil}.hea"
+    text = re.sub(r"(# Reason for admission: ).*", lambda match: match[1] + SCRIPT, header.read_text())
+    header.write_text(re.sub(r" vz$", f" {LEAD}", text, flags=re.M))
+    convert_archive(str(archive), work)
+    extract_beats(work, BeatSettings())
+    run = score_workspace(work, untrained_model(folder / "model"))
+    write_run(work, run, {})
+    said = report_workspace(work, run)
+    reports = Path(said["reports"])
+    documents = [json.loads(path.read_text()) for path in sorted((reports / "records").glob("*.json"))]
+    return SimpleNamespace(
+        work=work,
+        run=run,
+        said=said,
+        names=names,
+        broken=broken,
+        partial=partial,
+        evil=evil,
+        folder=reports,
+        records={document["record_name"]: document for document in documents},
+        slugs=record_slugs(names),
+        cohort=json.loads((reports / "cohort.json").read_text()),
+        scores=open_store(scores_path(work, run)).load(),
+    )
+
+
+def page_of(ran: SimpleNamespace, name: str) -> str:
+    return (ran.folder / "records" / f"{ran.slugs[name]}.html").read_text()
+
+
+def all_pages(ran: SimpleNamespace) -> list[str]:
+    return [(ran.folder / "cohort.html").read_text(), *(page_of(ran, name) for name in ran.names)]
+
+
+@pytest.mark.parametrize("kind", ["record", "cohort"])
+def test_written_json_validates_against_its_published_schema(ran, kind):
+    schema = json.loads((ROOT / "docs" / "schema" / f"{kind}.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    for document in [ran.cohort] if kind == "cohort" else ran.records.values():
+        validator.validate(document)
+
+
+def test_every_record_has_page_json_and_row_and_the_cohort_links_them(ran):
+    assert set(ran.records) == set(ran.names)
+    page = Page((ran.folder / "cohort.html").read_text())
+    links = {attributes["href"] for tag, attributes in page.tags if tag == "a"}
+    assert {f"records/{ran.slugs[name]}.html" for name in ran.names} <= links
+    assert all((ran.folder / link).is_file() for link in links)
+    assert (Path(ran.work) / "reports" / "latest").resolve() == ran.folder.resolve()
+
+
+def test_every_number_on_a_record_page_is_in_its_json(ran):
+    for name, report in ran.records.items():
+        known = numbers_of(report) | {round(100 * (report["beat_agreement"] or 0), 10), 100 * (report["beat_agreement"] or 0)}
+        page = Page(page_of(ran, name))
+        assert page.values
+        for value, shown in page.values:
+            assert value in known, (name, value)
+            assert float(shown) == pytest.approx(value, abs=0.51 * 10.0 ** -len(shown.partition(".")[2]))
+
+
+def test_every_number_on_the_cohort_page_is_in_the_json_or_a_record(ran):
+    page = Page((ran.folder / "cohort.html").read_text())
+    known = numbers_of(ran.cohort) | numbers_of(list(ran.records.values())) | {ran.cohort["n_records"] - ran.cohort["n_scored"]}
+    assert {value for value, _ in page.values} <= known
+    for name in FIGURES:
+        figure = ran.cohort[name]
+        assert page.rows[name] == [figure[key] for key in ("value", "low", "high", "n_patients") if figure[key] is not None]
+
+
+def test_counts_of_the_cohort_add_up(ran):
+    found = ran.cohort
+    assert found["n_records"] == len(ran.names) == sum(found["decisions"].values())
+    assert sum(found["n_set_aside"].values()) == found["n_records"] - found["n_scored"] == found["decisions"]["not_scorable"]
+    assert found["n_readable"] == found["n_records"] - 1
+    assert found["n_partial"] >= 1
+    assert sum(map(sum, found["histogram"]["counts"].values())) == found["n_scored"]
+    assert found["participants"]["all"]["n_patients"] == found["n_patients"]
+    assert sum(found["participants"]["all"]["sex"].values()) == found["n_patients"]
+    counts = {name: found[name] for name in ("n_records", "n_patients", "n_scored", "n_set_aside", "decisions")}
+    assert ran.said["counts"] == counts
+
+
+def test_no_page_holds_a_script_or_reaches_outside(ran):
+    for text in all_pages(ran):
+        page = Page(text)
+        tags = {tag for tag, _ in page.tags}
+        assert not tags & {"script", "img", "iframe", "object", "embed", "link", "form", "base", "foreignobject"}
+        policy = next(a["content"] for tag, a in page.tags if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy")
+        assert policy.startswith("default-src 'none'")
+        for _, attributes in page.tags:
+            assert not [name for name in attributes if name.startswith("on") or name == "style"]
+            assert not re.match(r"(?i)(https?:|//|javascript:|data:)", attributes.get("href") or "")
+
+
+def test_text_of_an_attacking_header_is_shown_as_text(ran):
+    report = ran.records[ran.evil]
+    assert report["diagnosis"] == SCRIPT
+    assert SCRIPT in Page(page_of(ran, ran.evil)).text
+    assert LEAD in report["leads"]
+    assert LEAD in Page(page_of(ran, ran.evil)).text
+
+
+def test_notice_is_at_top_and_bottom_and_synthetic_data_are_called_so(ran):
+    for text in all_pages(ran):
+        assert text.count(NOTICE) == 2
+        assert "Synthetic data" in text
+    assert ran.cohort["is_synthetic"] is True
+
+
+def test_page_of_a_record_set_aside_says_why_and_draws_no_ecg(ran):
+    report, text = ran.records[ran.broken], page_of(ran, ran.broken)
+    assert report["status"] == "set_aside"
+    assert report["mi_probability"] is None
+    assert report["decision"] == "not_scorable"
+    assert report["reason"] == "DAT_TRUNCATED"
+    for words in ("Not scorable", report["reason"], "What to do", "No ECG is drawn"):
+        assert words in text
+    assert 'aria-label="ECG of' not in text
+    set_aside = (ran.folder / "cohort.html").read_text().partition("Records set aside")[2].partition("</table>")[0]
+    assert report["reason"] in set_aside
+    assert ran.broken in set_aside
+
+
+def test_partial_record_is_scored_and_says_which_leads_are_absent(ran):
+    report = ran.records[ran.partial]
+    assert report["status"] == "partial"
+    assert report["mi_probability"] is not None
+    assert report["leads"]["Vx"] == ["missing"]
+    assert report["n_leads_usable"] == 12
+    assert "absent" in page_of(ran, ran.partial)
+
+
+@pytest.mark.parametrize("is_scored", [True, False])
+def test_cohort_without_labels_says_unknown(ran, tmp_path, is_scored):
+    scores = ran.scores.drop_vars("beat_probability")
+    scores = scores.assign(mi=scores["mi"] * 0 - 1, label=scores["label"] * 0)
+    if not is_scored:
+        scores = scores.assign(mi_probability=scores["mi_probability"] * np.nan)
+    kept = ("patient_unknown", "reason_detail", "diagnosis", "infarct_location", "duration_s", "n_leads_usable")
+    rows = [{"slug": ran.slugs[name], **{key: ran.records[name][key] for key in kept}} for name in ran.names]
+    options = {key: ran.cohort[key] for key in ("model", "run", "created", "archive", "is_synthetic")}
+    paths = cohort.write_cohort(tmp_path, scores, rows, options)
+    found = json.loads(Path(paths["cohort_json"]).read_text())
+    assert all(found[name]["value"] is None for name in FIGURES)
+    text = Path(paths["cohort_html"]).read_text()
+    assert "discrimination and calibration are unknown" in text
+    assert ("Distribution of the records" in text) is is_scored
+
+
+def test_parquet_and_csv_hold_every_record_with_the_stores_values(ran):
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(ran.folder / "scores.parquet")
+    with (ran.folder / "scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert table.column_names == list(cohort.COLUMNS) == list(rows[0])
+    assert table["record_name"].to_pylist() == ran.names == [row["record_name"] for row in rows]
+    assert table.schema.metadata[b"notice"].decode() == NOTICE
+    stored = ran.scores["mi_probability"].values
+    in_csv = [np.float32(row["mi_probability"] or "nan") for row in rows]
+    np.testing.assert_array_equal(np.array(table["mi_probability"].to_pylist(), np.float32), stored)
+    np.testing.assert_array_equal(np.array(in_csv), stored)
+    decisions = {name: report["decision"] for name, report in ran.records.items()}
+    assert dict(zip(ran.names, table["decision"].to_pylist(), strict=True)) == decisions
+
+
+def test_csv_disarms_formulas_and_parquet_keeps_the_text(ran):
+    import pyarrow.parquet as pq
+
+    place = ran.names.index(ran.evil)
+    with (ran.folder / "scores.csv").open(newline="") as file:
+        assert list(csv.DictReader(file))[place]["diagnosis"] == f"'{SCRIPT}"
+    assert pq.read_table(ran.folder / "scores.parquet")["diagnosis"].to_pylist()[place] == SCRIPT
+
+
+@pytest.mark.parametrize("mark", ["=", "+", "-", "@", "\t", "\r"])
+def test_csv_cell_that_starts_like_a_formula_gets_an_apostrophe(mark):
+    table = cohort.csv_table({"text": [f"{mark}1", f"a{mark}1"], "number": [-1, None]})
+    assert list(csv.reader(io.StringIO(table, newline="")))[1] == [f"'{mark}1", "-1"]
+    assert f"'a{mark}1" not in table
+
+
+def test_documented_columns_are_those_written():
+    documented = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", (ROOT / "docs/schema/README.md").read_text(), re.M))
+    assert documented == dict(cohort.COLUMNS)
+
+
+def test_reports_made_again_are_kept(ran):
+    before = {path: path.stat().st_mtime_ns for path in (ran.folder / "records").iterdir()}
+    cohort_json = (ran.folder / "cohort.json").read_bytes()
+    tables = [(ran.folder / name).read_bytes() for name in ("cohort.html", "scores.csv", "scores.parquet")]
+    report_workspace(ran.work, ran.run)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert (ran.folder / "cohort.json").read_bytes() == cohort_json
+    assert [(ran.folder / name).read_bytes() for name in ("cohort.html", "scores.csv", "scores.parquet")] == tables
+
+
+def test_slugs_are_safe_different_and_independent_of_order():
+    names = ["a/b", "a__b", "A/b", "../x", ".hidden", "con", "ä ö", "p/s1", "x" * 300]
+    slugs = record_slugs(names)
+    assert slugs["p/s1"] == "p__s1"
+    assert len({slug.casefold() for slug in slugs.values()}) == len(names)
+    for slug in slugs.values():
+        assert re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", slug)
+        assert len(slug) < 200
+        assert slug.casefold() not in {"con", "nul"}
+    assert record_slugs(reversed(names)) == slugs
+
+
+def test_one_millivolt_is_ten_millimetres_and_one_second_twenty_five():
+    fs, leads = 500.0, ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+    signal = np.zeros((12, 5000), np.float32)
+    signal[1, 1000:1100] = 1.0  # lead II: 1 mV from second 2.0 to 2.2
+    excerpt = paper.Excerpt(signal, leads, (0,) * 12, 0.0, fs)
+    drawing = str(paper.ecg_paper(excerpt, np.array([2.0]), np.array([0.5])))
+    width, height = (float(value) for value in re.search(r'width="([\d.]+)mm" height="([\d.]+)mm"', drawing).groups())
+    box = [float(value) for value in re.search(r'viewBox="0 0 (\d+) (\d+)"', drawing).groups()]
+    assert box == [width * paper.UNITS_PER_MM, height * paper.UNITS_PER_MM]
+    strip = max(points_of(drawing), key=lambda points: np.ptp(points[:, 0]))
+    assert np.ptp(strip[:, 0]) == pytest.approx(10 * 25 * paper.UNITS_PER_MM, rel=0.002)
+    assert np.ptp(strip[:, 1]) == 10 * paper.UNITS_PER_MM
+    high = strip[strip[:, 1] == strip[:, 1].min(), 0]
+    assert np.ptp(high) == pytest.approx(0.2 * 25 * paper.UNITS_PER_MM, abs=0.1 * paper.UNITS_PER_MM)
+
+
+def points_of(drawing: str) -> list[np.ndarray]:
+    """Absolute points of every path."""
+    found = []
+    for data in re.findall(r'<path[^>]* ?d="([^"]+)"', drawing):
+        points, x, y = [], 0.0, 0.0
+        for command, text in re.findall(r"([MmLlHhVv])([^MmLlHhVvZz]*)", data):
+            numbers = [float(value) for value in re.findall(r"-?\d+(?:\.\d+)?", text)]
+            pairs = {"H": [(n, None) for n in numbers], "V": [(None, n) for n in numbers]}
+            for new_x, new_y in pairs.get(command.upper(), list(zip(numbers[::2], numbers[1::2], strict=False))):
+                origin_x, origin_y = (x, y) if command.islower() else (0.0, 0.0)
+                x = x if new_x is None else origin_x + new_x
+                y = y if new_y is None else origin_y + new_y
+                points.append((x, y))
+        found.append(np.array(points))
+    return found
