@@ -312,7 +312,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = command.main(arguments, prog_name="ecgbatch", standalone_mode=False)
     except TyperException as error:
-        error.show()
+        print(f"ecgbatch: {error.format_message()} Try 'ecgbatch --help'.", file=sys.stderr)
         code = error.exit_code
     except (StoreError, ValueError, OSError) as error:
         print(f"ecgbatch: {error}", file=sys.stderr)

@@ -43,36 +43,33 @@ class Rules(NamedTuple):
     ``theta``: a beat earns its amplitude, at most ``cap``, less ``theta``. ``refractory_s``: never closer.
     ``early_s``, ``early_cost``, ``unequal``: closer than this costs, twice if one is less than ``unequal`` of the other
     (a T wave). ``late``, ``late_slope``, ``late_cost``: an interval longer than ``late`` times the local one costs
-    (search-back). ``short``, ``short_cost``: so does one shorter than ``short`` times the local one. ``noise``,
-    ``noise_power``: a lead's vote against its mean level. ``floor_mv``: a typical QRS below this is no signal. ``likeness``,
-    ``likeness_zero``: a candidate earns its correlation with the usual beat, or with the usual other beat, above the
-    second. ``theta_noise``: it pays for what lies between beats around it.
+    (search-back); ``first_s`` is taken for local in the first round. ``noise``, ``noise_power``: a lead's vote against its
+    mean level. ``floor_mv``: a typical QRS below this is no signal. ``likeness``, ``likeness_zero``: a candidate earns its
+    correlation with the usual beat, or with the usual other beat, above the second. ``theta_noise``: it pays for what
+    lies between beats around it.
 
     """
 
     block_s: float = 1.1
     n_blocks: int = 4
-    threshold: float = 0.24
-    separation_s: float = 0.175
-    cap: float = 1.03
-    theta: float = 0.5
+    threshold: float = 0.21
+    separation_s: float = 0.17
+    cap: float = 1.38
+    theta: float = 0.44
     refractory_s: float = 0.2
-    early_s: float = 0.32
-    early_cost: float = 0.46
-    unequal: float = 0.49
+    early_s: float = 0.34
+    early_cost: float = 0.48
+    unequal: float = 0.43
     late: float = 1.14
-    late_slope: float = 0.9
-    late_cost: float = 3.5
-    short: float = 0.5
-    short_cost: float = 0.27
-    noise: float = 0.59
+    late_slope: float = 0.79
+    late_cost: float = 3.3
+    noise: float = 0.62
     noise_power: float = 2.3
     floor_mv: float = 0.01
     likeness: float = 0.59
-    likeness_zero: float = 0.41
-    theta_noise: float = 1.17
-    generous: float = 0.0
-    first_s: float = 0.0
+    likeness_zero: float = 0.4
+    theta_noise: float = 1.6
+    first_s: float = 1.3
 
 
 RULES = Rules()
@@ -358,9 +355,7 @@ def interval_cost(gap_s: float, local_s: float, first: float, second: float, rul
         cost += rules.early_cost * (rules.early_s - gap_s) / (rules.early_s - rules.refractory_s)
         if second < rules.unequal * first or first < rules.unequal * second:
             cost += rules.early_cost
-    if local_s > 0:
-        cost += lateness(gap_s, local_s, rules) + rules.short_cost * max(0.0, rules.short - gap_s / local_s)
-    return cost
+    return cost + lateness(gap_s, local_s, rules)
 
 
 @kernel
@@ -453,7 +448,7 @@ def decide(fused: Array, even: Array, weight: Array, block: int, rules: Rules) -
     for turn in range(3):
         for j in range(n):
             worth[j] = min(amplitude[j], rules.cap) - rules.theta - rules.theta_noise * level[j]
-            worth[j] += rules.likeness * (likeness[j] - rules.likeness_zero) + (rules.generous if turn == 0 else 0.0)
+            worth[j] += rules.likeness * (likeness[j] - rules.likeness_zero)
         m = best_sequence(position, amplitude, worth, local_s, rules, chosen) if n > 0 else 0
         if m == 0:
             break

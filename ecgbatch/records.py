@@ -241,7 +241,7 @@ def _changed(file: SignalFile) -> UnreadableRecord:
 
 
 def _fill(source: FileIO, values: NDArray[Any], file: SignalFile) -> None:
-    place = memoryview(values).cast("B") if values.size else memoryview(b"")
+    place = values.reshape(-1).view(np.uint8).data
     while place:
         try:
             n = source.readinto(place)
