@@ -49,7 +49,7 @@ __all__ = [
     "read_small_file",
 ]
 
-_DTYPES = MappingProxyType({16: "<i2", 32: "<i4", 61: ">i2", 80: "u1", 160: "<u2"})
+_DTYPES = MappingProxyType({8: "i1", 16: "<i2", 32: "<i4", 61: ">i2", 80: "u1", 160: "<u2"})
 _PLAIN_FORMATS = frozenset({16, 61, 160})
 _SENTINELS = MappingProxyType(
     dict.fromkeys((16, 61, 160, 516), MISSING_SAMPLE)
@@ -58,7 +58,6 @@ _SENTINELS = MappingProxyType(
 """Missing sample of each format; format 8 has none: signal(5), as in wfdb 4.3."""
 _BLOCK_SAMPLES = 1 << 17
 """256 KiB: stays in a core's second-level cache while it is read, hashed and sorted."""
-_IN_CHILD = frozenset({8, 310, 311}) | FLAC_FORMATS
 _CHILD_SECONDS, _SAMPLES_PER_SECOND = 30.0, 2e6
 _CHILD_BYTES, _BYTES_PER_SAMPLE = 2 << 30, 64
 """Limits of the child that decodes with wfdb: a start, and a share for each sample (its own arrays take about 20 bytes)."""
@@ -278,17 +277,20 @@ def _decode_and_copy(samples: _Samples, rows: list[int], lines: list[SignalLine]
 def _frames(content: NDArray[np.uint8], file: SignalFile, lines: list[SignalLine], n_frames: int) -> NDArray[Any]:
     """Return the raw samples of one file, (frame, sample of the frame)."""
     per_frame = sum(line.samples_per_frame for line in lines)
-    if file.fmt in _IN_CHILD:
+    if file.fmt in FLAC_FORMATS:
         return _decode_in_child(content, file, lines, n_frames)
     n = n_frames * per_frame
     packed = content[file.byte_offset : file.byte_offset + required_bytes(file.fmt, n)]
-    return _unpacked(packed, file.fmt, n).reshape(n_frames, per_frame)
+    frames = _unpacked(packed, file.fmt, n).reshape(n_frames, per_frame)
+    return _summed(frames, file, lines) if file.fmt == 8 else frames
 
 
 def _unpacked(packed: NDArray[np.uint8], fmt: int, n: int) -> NDArray[Any]:
     """Return ``n`` samples of an uncompressed format of signal(5)."""
     if fmt == 212:
         return _unpacked_212(packed, n)
+    if fmt in {310, 311}:
+        return _unpacked_310(packed, n) if fmt == 310 else _unpacked_311(packed, n)
     if fmt == 24:
         wide = np.zeros((n, 4), np.uint8)
         wide[:, 1:] = packed.reshape(n, 3)
@@ -310,6 +312,44 @@ def _unpacked_212(packed: NDArray[np.uint8], n: int) -> NDArray[np.int16]:
     samples[:, 0] = ((middle << 12) | (triples[:, 0].astype(np.int16) << 4)) >> 4
     samples[:, 1] = (((middle & 0xF0) << 8) | (triples[:, 2].astype(np.int16) << 4)) >> 4
     return samples.reshape(-1)[:n]
+
+
+def _unpacked_310(packed: NDArray[np.uint8], n: int) -> NDArray[np.int16]:
+    """Three samples of 10 bits in two words: bits 1-10 of each are two samples, bits 11-15 of both the third (low half first)."""
+    whole = np.zeros(-(-n // 3) * 4, np.uint8)
+    whole[: packed.size] = packed
+    words = whole.view("<u2").reshape(-1, 2)
+    triples = np.empty((len(words), 3), np.uint16)
+    triples[:, :2] = words << 5
+    triples[:, 2] = ((words[:, 0] >> 11) << 6) | ((words[:, 1] >> 11) << 11)
+    return _top_ten_bits(triples)[:n]
+
+
+def _unpacked_311(packed: NDArray[np.uint8], n: int) -> NDArray[np.int16]:
+    """Three samples of 10 bits in 32, the first lowest; wfdb 4.3 reads one of the two unused bits too, we do not."""
+    whole = np.zeros(-(-n // 3) * 4, np.uint8)
+    whole[: packed.size] = packed
+    words = whole.view("<u4")
+    return _top_ten_bits(np.stack([words << 6, words >> 4, words >> 14], axis=1).astype(np.uint16))[:n]
+
+
+def _top_ten_bits(values: NDArray[np.uint16]) -> NDArray[np.int16]:
+    # The upper ten of sixteen bits, shifted down: the arithmetic shift extends the sign and drops what is below.
+    return (values.view(np.int16) >> 6).reshape(-1)
+
+
+def _summed(differences: NDArray[np.int8], file: SignalFile, lines: list[SignalLine]) -> NDArray[np.int64]:
+    """Return the samples of format 8, which stores each signal's differences; the first is from its initial value."""
+    frames = np.empty(differences.shape, np.int64)
+    first = 0
+    for line in lines:
+        if line.initial_value is None:
+            raise UnreadableRecord("DECODER_FAILED", f"{file.name}: format 8 needs the initial value of lead {line.lead}")
+        columns = slice(first, first + line.samples_per_frame)
+        total = np.cumsum(differences[:, columns], dtype=np.int64) + line.initial_value
+        frames[:, columns] = total.reshape(len(frames), -1)
+        first += line.samples_per_frame
+    return frames
 
 
 def _finish_lead(samples: _Samples, found: _Found) -> None:

@@ -34,7 +34,7 @@ SIGNALS = Schema(
             "adu",
             MISSING_SAMPLE,
             bulk=True,
-            inner_chunk=(None, 32768),
+            inner_chunk=(None, 131072),
         ),
         "lead": Variable(("lead",), "string", "lead name", ""),
         "record_name": Variable(("record",), "string", "path of the header below the archive, without .hea", ""),
