@@ -28,11 +28,13 @@ app = typer.Typer(
 OK, FAILED, USAGE, SET_ASIDE = 0, 1, 2, 3
 """Exit codes: fine; failed; wrong usage; done, but some of this command's records are set aside."""
 
-Archive = Annotated[Path, typer.Argument(help="Folder of WFDB records.", exists=True, file_okay=False)]
-Work = Annotated[Path, typer.Argument(help="Workspace: where stores, models and reports lie.", file_okay=False)]
+Archive = Annotated[Path, typer.Argument(help="Folder of WFDB records.", exists=True, file_okay=False, resolve_path=True)]
+Work = Annotated[
+    Path, typer.Argument(help="Workspace: where stores, models and reports lie.", file_okay=False, resolve_path=True)
+]
 Labels = Annotated[Path | None, typer.Option(help="CSV: record, patient_id, label (mi, control, other or empty).", exists=True)]
-Model = Annotated[Path | None, typer.Option(help="Folder of a model.", exists=True, file_okay=False)]
-NeededModel = Annotated[Path, typer.Option(help="Folder of a model.", exists=True, file_okay=False)]
+Model = Annotated[Path | None, typer.Option(help="Folder of a model.", exists=True, file_okay=False, resolve_path=True)]
+NeededModel = Annotated[Path, typer.Option(help="Folder of a model.", exists=True, file_okay=False, resolve_path=True)]
 Dask = Annotated[str | None, typer.Option(help="Address of a Dask scheduler, tcp://host:port. Default: threads here.")]
 Workers = Annotated[int | None, typer.Option(help="Threads (training: processes) here. Default: the processors.", min=1)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print shards, bytes, memory and minutes; do nothing.")]
@@ -42,7 +44,11 @@ Recipe = Annotated[str, typer.Option(help="How a model is trained: ecgbatch or k
 
 
 @app.command()
-def demo(out: Annotated[Path, typer.Argument(help="A new folder.")], workers: Workers = None, as_json: AsJson = False) -> int:
+def demo(
+    out: Annotated[Path, typer.Argument(help="A new folder.", file_okay=False, resolve_path=True)],
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> int:
     """Make a synthetic PTB-like archive in OUT and run the whole job on it."""
     from ecgbatch.synthetic import write_archive
 

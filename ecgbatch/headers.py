@@ -46,6 +46,7 @@ REASONS = MappingProxyType(
         "DAT_MISSING": "the first signal file is missing",
         "DAT_EMPTY": "a signal file is empty",
         "DAT_TRUNCATED": "a signal file is shorter than the header requires",
+        "DAT_TOO_LONG": "a signal file is far longer than the header requires",
         "GZIP_CONTENT": "a signal file is gzip-compressed inside",
         "CHECKSUM_MISMATCH": "the samples are not those that the header's checksum was made of",
         "INIT_MISMATCH": "the first samples are not those that the header states",
@@ -155,7 +156,7 @@ _TIME = re.compile(r"(?:(?:(\d{1,2}):)?([0-5]?\d):)?[0-5]?\d(?:\.\d{1,9})?", re.
 _DATE = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})", re.ASCII)
 _SEGMENT = re.compile(r"([-\w]{1,128}|~)[ \t]+(\d{1,18})[ \t]*", re.ASCII)
 _FILE_NAME = re.compile(r"(?![-.]{1,2}\s)(?!~[^\s])([^\s/\\:]{1,255})", re.ASCII)
-_FORMAT = re.compile(r"(\d{1,4})(?:x(\d{1,9}))?(?::(\d{1,9}))?(?:\+(\d{1,18}))?", re.ASCII)
+_FORMAT = re.compile(r"(\d{1,4})(?:x(\d{1,18}))?(?::(\d{1,18}))?(?:\+(\d{1,18}))?", re.ASCII)
 _GAIN = re.compile(rf"([-+]?{_FLOAT}(?:[eE][-+]?\d{{1,3}})?)(?:\(([-+]?\d{{1,12}})\))?(?:/(\S{{1,32}}))?", re.ASCII)
 _SIGNAL = re.compile(
     rf"[ \t]*{_FILE_NAME.pattern}[ \t]+{_FORMAT.pattern}"

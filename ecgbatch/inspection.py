@@ -17,6 +17,8 @@ MAX_RECORD_SAMPLES = 1 << 31
 """Samples of all leads together: 4 GiB as int16; 24 h of 15 leads at 1000 Hz have 1.3e9."""
 FREE_SAMPLES, SAMPLES_PER_BYTE = 1 << 26, 64
 """Compressed files and gaps may promise ``FREE_SAMPLES``, or this many samples for each byte that is there."""
+MAX_EXTRA_BYTES = 1 << 26
+"""Bytes of a signal file before and after its samples: more is another file, or a sparse one without end."""
 FLAC_FORMATS = frozenset({508, 516, 524})
 _BITS = {8: 8, 16: 16, 24: 24, 32: 32, 61: 16, 80: 8, 160: 16, 212: 12}
 _BAD_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|::")
@@ -359,16 +361,25 @@ def _judge_size(header: Header, file: SignalFile, n_samples: int, warnings: set[
     if file.fmt in FLAC_FORMATS:
         if n_promised > max(FREE_SAMPLES, SAMPLES_PER_BYTE * file.n_bytes):
             raise UnreadableRecord("TOO_LONG", f"{file.name}: {n_promised} samples cannot be in {file.n_bytes} bytes")
+        _judge_excess(file, 4 * n_promised)
         return
-    expected = file.byte_offset + required_bytes(file.fmt, n_promised)
-    if file.n_bytes == expected:
+    n_bytes = required_bytes(file.fmt, n_promised)
+    expected = file.byte_offset + n_bytes
+    if file.n_bytes == expected and file.byte_offset <= MAX_EXTRA_BYTES:
         return
     if _begins_with_gzip(file.path):
         raise UnreadableRecord("GZIP_CONTENT", f"{file.name} is compressed inside; unpack it")
     if file.n_bytes < expected:
         detail = f"{file.name}: expected {expected} bytes, found {file.n_bytes}; fetch it again"
         raise UnreadableRecord("DAT_TRUNCATED", detail)
+    _judge_excess(file, n_bytes)
     warnings.add("DAT_TRAILING_BYTES")
+
+
+def _judge_excess(file: SignalFile, n_bytes: int) -> None:
+    if file.n_bytes > n_bytes + MAX_EXTRA_BYTES:
+        detail = f"{file.name}: {n_bytes} bytes of samples in a file of {file.n_bytes}; is it the right file?"
+        raise UnreadableRecord("DAT_TOO_LONG", detail)
 
 
 def _begins_with_gzip(path: str) -> bool:

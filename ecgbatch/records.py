@@ -47,6 +47,7 @@ __all__ = [
     "parse_header",
     "read_record",
     "read_small_file",
+    "source_digest",
 ]
 
 _DTYPES = MappingProxyType({8: "i1", 16: "<i2", 32: "<i4", 61: ">i2", 80: "u1", 160: "<u2"})
@@ -58,6 +59,8 @@ _SENTINELS = MappingProxyType(
 """Missing sample of each format; format 8 has none: signal(5), as in wfdb 4.3."""
 _BLOCK_SAMPLES = 1 << 17
 """256 KiB: stays in a core's second-level cache while it is read, hashed and sorted."""
+_MOST_DIGESTED_BYTES = 1 << 30
+"""Of a record that is set aside: a second or two. No file of an archive may hold up the others."""
 _CHILD_SECONDS, _SAMPLES_PER_SECOND = 30.0, 2e6
 _CHILD_BYTES, _BYTES_PER_SAMPLE = 2 << 30, 64
 """Limits of the child that decodes with wfdb: a start, and a share for each sample (its own arrays take about 20 bytes)."""
@@ -106,6 +109,37 @@ def read_record(archive: str | Path, record_name: str) -> xr.Dataset:
     except UnreadableRecord as error:
         raise UnreadableRecord(error.code, error.detail, record_name) from None
     return _as_dataset(inspection, samples, digest.hexdigest())
+
+
+def source_digest(archive: str | Path, record_name: str) -> str:
+    """Return the digest of the files of a record that cannot be used, so that the very files can be recognised.
+
+    Returns
+    -------
+    str
+        SHA-256 of the header and of every signal file that can be read, in header order, as ``read_record`` gives it for a
+        record that can be used; empty where not even the header can be read, or where the files are larger than
+        ``_MOST_DIGESTED_BYTES`` together.
+
+    """
+    inspection = inspect_record(archive, record_name)
+    if not inspection.header_bytes or inspection.n_bytes > _MOST_DIGESTED_BYTES:
+        return ""
+    digest = hashlib.sha256(inspection.header_bytes)
+    for part in [inspection, *(segment for _, segment in inspection.segments if segment is not None)]:
+        digest.update(part.header_bytes if part is not inspection else b"")
+        for file in part.files:
+            _digest_file(file, digest)
+    return digest.hexdigest()
+
+
+def _digest_file(file: SignalFile, digest: Any) -> None:
+    try:
+        descriptor, _ = open_regular(file.path)
+        with FileIO(descriptor, "rb") as source:
+            _hash_bytes(source, file.n_bytes, digest)
+    except (UnreadableRecord, OSError):
+        return
 
 
 def in_millivolts(record: xr.Dataset) -> xr.DataArray:

@@ -17,7 +17,7 @@ import xarray as xr
 from ecgbatch import __version__
 from ecgbatch.archive import list_archive
 from ecgbatch.quality import lead_flags
-from ecgbatch.records import UnreadableRecord, read_record
+from ecgbatch.records import UnreadableRecord, read_record, source_digest
 from ecgbatch.terms import LABEL, LEAD_FLAGS, MISSING_SAMPLE, SEX, STATUS, lead_order
 from storage import TEXT, Folder, Map, Plan, Schema, Shard, UnfinishedStore, Variable, build, list_stores, make_plan, open_store
 
@@ -173,13 +173,16 @@ def produce_signals(shard: Shard, rows: xr.Dataset, *, archive: str, leads: tupl
         columns[name][:] = rows[name].values
     column_of = {lead: column for column, lead in enumerate(leads)}
     for row in range(n_rows):
+        name = str(columns["record_name"][row])
         if columns["status"][row] == STATUS["set_aside"]:
+            columns["source_digest"][row] = source_digest(archive, name)
             continue
         try:
-            record = read_record(archive, str(columns["record_name"][row]))
+            record = read_record(archive, name)
         except UnreadableRecord as error:
             columns["status"][row] = STATUS["set_aside"]
             columns["reason"][row], columns["status_detail"][row] = error.code, error.detail
+            columns["source_digest"][row] = source_digest(archive, name)
             continue
         _fill_row(columns, row, record, column_of)
     return xr.Dataset({name: (SIGNALS.variables[name].dims, values) for name, values in columns.items()})

@@ -57,7 +57,7 @@ def score_archive(
         summary = report(work, run, workers, on_progress)
     write_run(work, run, {"counts": summary["counts"], "seconds": timing.seconds})
     create_table_artifact([summary["counts"]], key="scored", description=f"Run {run}")
-    create_link_artifact(Path(summary["cohort"]).as_uri(), key="cohort", link_text="Cohort report")
+    create_link_artifact(Path(summary["cohort"]).absolute().as_uri(), key="cohort", link_text="Cohort report")
     return {"run": run, **summary, "seconds": timing.seconds}
 
 

@@ -17,7 +17,7 @@ import yaml
 
 import ecgbatch
 from ecgbatch import cli
-from ecgbatch.headers import REASONS
+from ecgbatch.headers import REASONS, WARNINGS
 from ecgbatch.scoring import REASONS as SCORING_REASONS
 from ecgbatch.scoring import SCORES
 from ecgbatch.signals import SIGNALS
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "deploy").glob("*.md"))]
 PICTURES = {"docs/images/record-report.png", "docs/images/cohort-report.png"}
-NOT_YET_MADE = PICTURES | {"docs/beat-detection.md", "docs/reason-codes.md", "docs/schema/record.json"}
+NOT_YET_MADE = PICTURES | {"docs/beat-detection.md", "docs/schema/record.json"}
 """May be linked before they are there: pictures come from a finished demo, the pages with their rooms."""
 
 COMMANDS: dict[str, click.Command] = dict(typer.main.get_command(cli.app).commands)
@@ -120,6 +120,19 @@ def test_runbook_names_only_reasons_that_exist():
     text = (ROOT / "deploy" / "RUNBOOK.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", text))
     assert named - {"PREFECT_API_DATABASE_CONNECTION_URL"} <= REASONS.keys() | SCORING_REASONS.keys()
+
+
+@pytest.mark.parametrize(
+    ("heading", "codes"),
+    [("set aside", REASONS), ("not scored", SCORING_REASONS), ("Warnings", WARNINGS)],
+)
+def test_reason_codes_and_their_table_agree_and_each_says_what_to_do(heading, codes):
+    sections = (ROOT / "docs" / "reason-codes.md").read_text(encoding="utf-8").split("\n## ")
+    (section,) = [section for section in sections[1:] if heading in section.split("\n")[0]]
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \|$", section, re.M)
+    assert {code: meaning for code, meaning, _ in rows} == dict(codes)
+    assert len(rows) == len(codes)
+    assert all(action.endswith(".") for _, _, action in rows)
 
 
 def test_citation_names_this_version():

@@ -146,6 +146,13 @@ def test_run_without_a_model_names_both_ways_out(archive, tmp_path):
     assert "--model" in done.stderr
 
 
+def test_relative_paths_are_understood(tmp_path):
+    done = subprocess.run([*COMMAND, "demo", "out", "--json"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-1000:]
+    assert (tmp_path / "out" / "work" / "reports" / "latest" / "cohort.html").is_file()
+    assert "ynthetic" in (tmp_path / "out" / "work" / "reports" / "latest" / "cohort.html").read_text()
+
+
 def test_errors_are_one_message_without_a_traceback(tmp_path):
     done = subprocess.run([*COMMAND, "beats", str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 1
