@@ -24,10 +24,10 @@ demo: install
 	$(BIN)/ecgbatch demo demo-output
 
 test: install
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-all: install
-	$(BIN)/pytest -n 2 --dist worksteal -m 'not gpu'
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not gpu'
 
 lint: install
 	$(BIN)/ruff check .

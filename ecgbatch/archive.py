@@ -15,9 +15,9 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 import xarray as xr
 
-from ecgbatch.clinical import Clinical, read_clinical, read_labels
+from ecgbatch.clinical import Clinical, label_rule, read_clinical, read_labels
 from ecgbatch.headers import Header, UnreadableRecord
-from ecgbatch.inspection import Inspection, check_record_name, inspect_record, read_small_file
+from ecgbatch.inspection import Inspection, check_record_name, inspect_records, read_small_file
 from ecgbatch.records import read_record
 from ecgbatch.terms import LABEL, STATUS
 from storage import TEXT, Map
@@ -210,8 +210,8 @@ def list_archive(archive: str | Path, *, labels: str | Path | None = None, read_
 
     """
     names = find_records(archive)
-    table = read_labels(labels) if labels is not None else {}
-    rule = f"labels:{Path(labels).name}" if labels is not None else ""
+    table = read_labels(labels, frozenset(names)) if labels is not None else {}
+    rule = label_rule(labels) if labels is not None else ""
     tasks = [
         (first, names[first : first + CHUNK_RECORDS], [table.get(name) for name in names[first : first + CHUNK_RECORDS]])
         for first in range(0, len(names), CHUNK_RECORDS)
@@ -226,7 +226,8 @@ def list_archive(archive: str | Path, *, labels: str | Path | None = None, read_
 def _list_chunk(task: _Task, *, archive: str, rule: str, read_data: bool) -> tuple[int, list[_Row]]:
     """Return a task's first record number and its records' rows."""
     first, names, known = task
-    rows = [_row(inspect_record(archive, name), entry, rule) for name, entry in zip(names, known, strict=True)]
+    found = inspect_records(archive, names)
+    rows = [_row(inspection, entry, rule) for inspection, entry in zip(found, known, strict=True)]
     return first, [_read(archive, row) for row in rows] if read_data else rows
 
 

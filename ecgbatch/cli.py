@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,7 +53,7 @@ def demo(
     """Make a synthetic PTB-like archive in OUT and run the whole job on it."""
     from ecgbatch.synthetic import write_archive
 
-    archive, work = out / "archive", out / "work"
+    archive, work = out / "synthetic-archive", out / "work"
     with _progress(as_json) as on_progress:
         on_progress("synthetic archive", 0, 1)
         write_archive(archive, **DEMO)
@@ -159,28 +160,42 @@ def _conversion_summary(done: Conversion, work: Path) -> dict[str, Any]:
 def beats(
     work: Work,
     method: Method = "robust",
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Take beats from the archive's annotation files of this extension (atr) instead of detecting."),
+    ] = None,
+    archive: Annotated[
+        Path | None, typer.Option(help="Archive that the reference annotations lie in.", exists=True, file_okay=False)
+    ] = None,
+    annotations: Annotated[bool, typer.Option("--annotations", help="Also write WORK/annotations/RECORD.qrs (WFDB).")] = False,
+    annotations_out: Annotated[Path | None, typer.Option(help="Also write RECORD.qrs (WFDB) below this folder.")] = None,
     dask: Dask = None,
     workers: Workers = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> int:
     """Find the R peaks of every record and cut a window around each."""
+    if (reference is None) != (archive is None):
+        raise typer.BadParameter("--reference and --archive go together: which annotation files, and where they lie")
     if dry_run:
         return _print_estimate(_estimate_work(work, "beats"), as_json)
-    from ecgbatch.beats import BeatSettings, extract_beats
+    from ecgbatch.beats import BeatSettings, export_annotations, extract_beats
     from flows.cluster import engine
 
+    settings = BeatSettings(method=_checked_method(method), reference=reference or "")
     with _progress(as_json) as on_progress, engine(dask, workers) as on_engine:
-        done = extract_beats(str(work), BeatSettings(method=_checked_method(method)), map=on_engine, on_progress=on_progress)
-    _print(
-        {
-            "n_records": done.n_records,
-            "n_beats": done.n_beats,
-            "n_without_beats": done.n_without_beats,
-            "stores": list(done.stores),
-        },
-        as_json,
-    )
+        done = extract_beats(str(work), settings, archive=archive, map=on_engine, on_progress=on_progress)
+    said: dict[str, Any] = {
+        "n_records": done.n_records,
+        "n_beats": done.n_beats,
+        "n_without_beats": done.n_without_beats,
+        "stores": list(done.stores),
+    }
+    if reference:
+        said["without_reference"] = done.without_reference
+    if annotations or annotations_out:
+        said["n_annotation_files"] = export_annotations(str(work), settings, annotations_out)
+    _print(said, as_json)
     return _exit_code(work)
 
 
@@ -209,8 +224,17 @@ def train(
 
 
 @app.command()
-def evaluate(work: Work, model: NeededModel, dask: Dask = None, workers: Workers = None, as_json: AsJson = False) -> int:
+def evaluate(
+    work: Work,
+    model: NeededModel,
+    dask: Dask = None,
+    workers: Workers = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> int:
     """Score the records with a model and print figures by patient, with intervals and baselines."""
+    if dry_run:
+        return _print_estimate(_estimate_work(work, "score"), as_json)
     from ecgbatch.evaluation import evaluate_scores
     from ecgbatch.scoring import scores_path
     from storage import open_store
@@ -253,6 +277,7 @@ def _score(work: Path, model: Path, dask: str | None, workers: int | None, as_js
 def report(
     work: Work,
     run_name: Annotated[str | None, typer.Option("--run", help="Name of the run; default the last.")] = None,
+    dask: Dask = None,
     workers: Workers = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -265,7 +290,7 @@ def report(
     from flows.cluster import engine
 
     name = run_name or latest_run(str(work))
-    with _progress(as_json) as on_progress, engine(None, workers) as on_engine:
+    with _progress(as_json) as on_progress, engine(dask, workers) as on_engine:
         summary = report_workspace(str(work), name, map=on_engine, on_progress=on_progress)
     _print({"run": name, **summary}, as_json)
     return _exit_code(work)
@@ -275,32 +300,43 @@ def report(
 def verify(
     work: Work,
     read_data: Annotated[bool, typer.Option("--read-data", help="Read every byte; compare all digests and checksums.")] = False,
+    dask: Dask = None,
+    workers: Workers = None,
     as_json: AsJson = False,
 ) -> int:
-    """Check every published store against itself; exit 1 if anything is wrong."""
+    """Check every published store and model against itself; exit 1 if anything is wrong."""
+    from flows.cluster import engine
+    from storage import list_stores
+
+    paths = [path for kind in KINDS for path in list_stores(work, kind)]
+    if not paths:
+        raise ValueError(f"{work}: no published store here; expected signals/, beats/ or scores/ with *.zarr")
+    paths += [str(folder) for folder in sorted(work.glob("models/*/"))]
+    problems: list[str] = []
+    with _progress(as_json) as on_progress, engine(dask, workers) as on_engine:
+        for number, found in enumerate(on_engine(partial(_problems_of, read_data=read_data), paths), 1):
+            problems += found
+            on_progress("verify", number, len(paths))
+    _print({"n_checked": len(paths), "n_problems": len(problems), "problems": sorted(problems)}, as_json)
+    return FAILED if problems else OK
+
+
+def _problems_of(path: str, *, read_data: bool) -> list[str]:
+    """Return what is wrong with one store or model."""
     from ecgbatch.model import ModelError, load_model
     from ecgbatch.signals import verify_checksums
-    from storage import list_stores, verify_store
+    from storage import verify_store
 
-    problems: list[str] = []
-    stores = [path for kind in KINDS for path in list_stores(work, kind)]
-    if not stores:
-        raise ValueError(f"{work}: no published store here; expected signals/, beats/ or scores/ with *.zarr")
-    with _progress(as_json) as on_progress:
-        for number, path in enumerate(stores):
-            on_progress("verify", number, len(stores))
-            found = verify_store(path, read_data=read_data)
-            if read_data and not found and f"{os.sep}signals{os.sep}" in path:
-                found = verify_checksums(path)
-            problems += found
-        on_progress("verify", len(stores), len(stores))
-    for folder in sorted(work.glob("models/*/")):
+    if not path.endswith(".zarr"):
         try:
-            load_model(folder)
+            load_model(path)
         except ModelError as error:
-            problems.append(str(error))
-    _print({"n_stores": len(stores), "n_problems": len(problems), "problems": problems}, as_json)
-    return FAILED if problems else OK
+            return [str(error)]
+        return []
+    found = verify_store(path, read_data=read_data)
+    if read_data and not found and Path(path).parent.name == "signals":
+        return verify_checksums(path)
+    return found
 
 
 KINDS = ("signals", "peaks", "beats", "scores")

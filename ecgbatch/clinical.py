@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -15,6 +15,17 @@ from ecgbatch.terms import LABEL, SEX
 
 PTB_RULE = "ptb:reason_for_admission"
 """The rule that reads PTB's clinical summary: its line 'Reason for admission' alone decides the label."""
+
+CHALLENGE_RULE = "challenge:dx"
+"""The rule that reads the ``Dx`` line of PhysioNet's Challenges 2020 and 2021, SNOMED CT codes: an infarction of any age or place
+is mi, sinus rhythm and nothing else is control, any other code is other."""
+
+PTBXL_RULE = "ptbxl:scp_codes"
+"""The rule that reads PTB-XL's ``scp_codes``: an infarction of a likelihood of at least ``LEAST_LIKELIHOOD`` is mi; one of
+less, or subendocardial injury alone, is unknown; NORM without another diagnosis is control, anything else is other."""
+
+LEAST_LIKELIHOOD = 50.0
+"""Per cent: PTB-XL's cardiologists say 15, 35, 50, 80 or 100; 0 means that they said nothing."""
 
 OLDEST_AGE_YEARS = 90.0
 """Ages above 89 identify a person (45 CFR 164.514, safe harbour) and are stored as 90; PTB-XL writes them as 300."""
@@ -35,6 +46,15 @@ _WALLS = MappingProxyType(
 )
 """Beginning of a wall's name to its combining form and its full form."""
 _COLUMNS = ("record", "patient_id", "label")
+_PTBXL_COLUMNS = ("patient_id", "scp_codes", "filename_lr", "filename_hr")
+_INFARCTIONS = frozenset({"IMI", "ASMI", "ILMI", "AMI", "ALMI", "LMI", "IPLMI", "IPMI", "PMI"})
+_INJURIES = frozenset({"INJAS", "INJAL", "INJIN", "INJLA", "INJIL"})
+"""Of PTB-XL's scp_statements.csv, diagnostic class MI."""
+_NORMAL = frozenset({"NORM", "SR", "SBRAD", "STACH", "SARRH"})
+"""NORM, and the sinus rhythms that go with it."""
+_SNOMED_INFARCTIONS = frozenset({"164865005", "57054005", "54329005", "164867002"})
+"""Myocardial infarction; acute; anterior; old: the Challenges' mapping of diagnoses."""
+_SNOMED_SINUS_RHYTHM = "426783006"
 
 _AGE = re.compile(
     r"<?age>?\s*:\s*([<>]?=?\s*\d{1,3}(?:\.\d*)?)\+?\s*(?:y(?:ears?|rs?|o)?\b)?\s*(?:$|[,;]|<?(?:sex|gender)\b)",
@@ -43,6 +63,8 @@ _AGE = re.compile(
 """Years only: a number that months, an exponent or anything unknown follows is no age in years."""
 _SEX = re.compile(r"(?:<?age>?\s*:\s*\S+\s+)?<?(?:sex|gender)>?\s*:\s*([a-z]+)", re.IGNORECASE | re.ASCII)
 _MITBIH = re.compile(r"(\d{1,3}|-\d+|\?+)\s+([MF?])\s+(?:\d+|N/A)(?:\s.*)?", re.IGNORECASE | re.ASCII)
+_SCP_CODES = re.compile(r"\{(?:\s*'\w{1,12}'\s*:\s*\d{1,3}(?:\.\d{1,6})?\s*(?:,|(?=\})))*\}", re.ASCII)
+_SCP_CODE = re.compile(r"'(\w+)'\s*:\s*([\d.]+)", re.ASCII)
 _DOUBT = re.compile(r"\([\d+\s]*\)|\?")
 
 
@@ -79,13 +101,17 @@ def read_clinical(comments: Sequence[str]) -> Clinical:
     -------
     Clinical
         Label by ``PTB_RULE``: 'Myocardial infarction' is mi, 'Healthy control' is control, 'n/a' or nothing is unknown, whatever
-        else is other. Two reasons that differ are no reason: unknown. The acute infarction's location comes before the former's.
+        else is other. Two reasons that differ are no reason: unknown. Without such a line, by ``CHALLENGE_RULE``. The acute
+        infarction's location comes before the former's.
 
     """
     fields = _fields(comments)
     reasons = _values(fields, "reason for admission")
     known = list(dict.fromkeys(reason for reason in reasons if _plain(reason) not in _NOT_KNOWN))
     labels = {_LABEL_OF_REASON.get(_plain(reason), LABEL["other"]) for reason in known}
+    rule = PTB_RULE if reasons else ""
+    if not reasons and (codes := _snomed_codes(fields)):
+        labels, rule = {_label_of_snomed(codes)}, CHALLENGE_RULE
     age_years, sex = _age_and_sex(comments)
     location, infarct_age = _infarction(fields)
     return Clinical(
@@ -93,10 +119,22 @@ def read_clinical(comments: Sequence[str]) -> Clinical:
         sex=sex,
         diagnosis="; ".join(known),
         label=labels.pop() if len(labels) == 1 else LABEL["unknown"],
-        label_rule=PTB_RULE if reasons else "",
+        label_rule=rule,
         infarct_location=location,
         infarct_age=infarct_age,
     )
+
+
+def _snomed_codes(fields: list[tuple[str, str]]) -> frozenset[str]:
+    return frozenset(code for value in _values(fields, "dx") for code in re.split(r"[,;\s]+", value) if code)
+
+
+def _label_of_snomed(codes: frozenset[str]) -> int:
+    if not all(code.isascii() and code.isdigit() for code in codes):
+        return LABEL["unknown"]
+    if codes & _SNOMED_INFARCTIONS:
+        return LABEL["mi"]
+    return LABEL["control"] if codes == {_SNOMED_SINUS_RHYTHM} else LABEL["other"]
 
 
 def normalise_location(text: str) -> str:
@@ -163,13 +201,16 @@ def _plain(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def read_labels(path: str | Path) -> dict[str, tuple[str, int]]:
-    """Read a label table: CSV in UTF-8 with the columns record, patient_id and label; other columns are ignored.
+def read_labels(path: str | Path, names: Container[str] = ()) -> dict[str, tuple[str, int]]:
+    """Read a label table: CSV in UTF-8 with the columns record, patient_id and label, or PTB-XL's ``ptbxl_database.csv``.
 
     Parameters
     ----------
     path
-        ``label`` is ``mi``, ``control``, ``other`` or empty (unknown); ``patient_id`` may be empty (not known here).
+        ``label`` is ``mi``, ``control``, ``other`` or empty (unknown); ``patient_id`` may be empty (not known here). PTB-XL's
+        table is known by its columns and read by ``PTBXL_RULE``. Other columns are ignored.
+    names
+        Records of the archive. PTB-XL's table names two files a row (100 and 500 Hz): those in the archive get the label.
 
     Returns
     -------
@@ -181,18 +222,15 @@ def read_labels(path: str | Path) -> dict[str, tuple[str, int]]:
     ValueError
         Naming file and line: the file cannot be read, a column is missing or there twice, a row has more or fewer fields than
         the header (its columns would be mistaken for others), a record is empty or is labelled twice differently, a label is
-        none of the four.
+        none of the four, or ``scp_codes`` are no codes.
 
     """
     path = Path(path)
     labels: dict[str, tuple[str, int]] = {}
     line_of: dict[str, int] = {}
-    for line, record, patient_id, word in _label_rows(path):
+    for line, record, entry in _label_rows(path, names):
         if not record:
             raise ValueError(f"{path.name}, line {line}: expected a record name, found an empty field; fill it or drop the line")
-        if word.casefold() not in _LABEL_OF_WORD:
-            raise ValueError(f"{path.name}, line {line}: expected label mi, control, other or nothing, found {word[:80]!r}")
-        entry = (patient_id, _LABEL_OF_WORD[word.casefold()])
         if labels.setdefault(record, entry) != entry:
             raise ValueError(
                 f"{path.name}, line {line}: record {record[:80]!r} was already on line {line_of[record]} with another patient "
@@ -202,24 +240,63 @@ def read_labels(path: str | Path) -> dict[str, tuple[str, int]]:
     return labels
 
 
-def _label_rows(path: Path) -> Iterator[tuple[int, str, str, str]]:
-    """Yield line, record, patient and label of every row that is not blank."""
+def label_rule(path: str | Path) -> str:
+    """Return the name of the rule by which ``read_labels`` reads a table: ``PTBXL_RULE``, or ``labels:`` and the file's name."""
+    path = Path(path)
+    _, header = next(iter(_rows(path)))
+    return PTBXL_RULE if _is_ptbxl(header) else f"labels:{path.name}"
+
+
+def _label_rows(path: Path, names: Container[str]) -> Iterator[tuple[int, str, tuple[str, int]]]:
+    """Yield line, record, and patient and label of every row that is not blank."""
+    rows = _rows(path)
+    _, header = next(rows)
+    for line, fields in rows:
+        row = dict(zip(header, fields, strict=True))
+        if not _is_ptbxl(header):
+            word = row["label"]
+            if row["record"] and word.casefold() not in _LABEL_OF_WORD:
+                raise ValueError(f"{path.name}, line {line}: expected label mi, control, other or nothing, found {word[:80]!r}")
+            yield line, row["record"], (row["patient_id"], _LABEL_OF_WORD.get(word.casefold(), LABEL["unknown"]))
+            continue
+        entry = (row["patient_id"].removesuffix(".0"), _label_of_scp(path, line, row["scp_codes"]))
+        files = [row["filename_lr"], row["filename_hr"]]
+        for record in [file for file in files if file in names] or files[:1]:
+            yield line, record, entry
+
+
+def _label_of_scp(path: Path, line: int, text: str) -> int:
+    if not _SCP_CODES.fullmatch(text):
+        raise ValueError(f"{path.name}, line {line}: expected scp_codes such as {{'NORM': 100.0}}, found {text[:80]!r}")
+    likelihood = {code: float(percent) for code, percent in _SCP_CODE.findall(text)}
+    if any(likelihood.get(code, -1.0) >= LEAST_LIKELIHOOD for code in _INFARCTIONS):
+        return LABEL["mi"]
+    if likelihood.keys() & (_INFARCTIONS | _INJURIES):
+        return LABEL["unknown"]
+    return LABEL["control"] if "NORM" in likelihood and likelihood.keys() <= _NORMAL else LABEL["other"]
+
+
+def _is_ptbxl(header: Sequence[str]) -> bool:
+    return set(_PTBXL_COLUMNS) <= set(header) and not set(_COLUMNS) <= set(header)
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield line and fields of the header, its names in lower case, then of every row that is not blank."""
     reader = csv.reader(_text_lines(path), strict=True)
     header: list[str] | None = None
     try:
-        for fields in reader:
-            if not any(field.strip() for field in fields):
+        for line in reader:
+            fields = [field.strip() for field in line]
+            if not any(fields):
                 continue
             if header is None:
-                header = [field.strip().casefold() for field in fields]
+                header = fields = [field.casefold() for field in fields]
                 _check_columns(path, reader.line_num, header)
-                continue
-            if len(fields) != len(header):
+            elif len(fields) != len(header):
                 raise ValueError(
                     f"{path.name}, line {reader.line_num}: expected {len(header)} fields as in the header, found {len(fields)}"
                 )
-            record, patient_id, word = (fields[header.index(column)].strip() for column in _COLUMNS)
-            yield reader.line_num, record, patient_id, word
+            yield reader.line_num, fields
     except csv.Error as error:
         raise ValueError(f"{path.name}, line {reader.line_num}: expected CSV, found {error}") from error
     if header is None:
@@ -239,10 +316,11 @@ def _text_lines(path: Path) -> Iterable[str]:
 
 
 def _check_columns(path: Path, line: int, header: list[str]) -> None:
-    wrong = [column for column in _COLUMNS if header.count(column) != 1]
+    columns = _PTBXL_COLUMNS if _is_ptbxl(header) else _COLUMNS
+    wrong = [column for column in columns if header.count(column) != 1]
     if wrong:
         found = ", ".join(header)[:200]
         raise ValueError(
-            f"{path.name}, line {line}: expected the columns {', '.join(_COLUMNS)} once each, separated by commas; "
+            f"{path.name}, line {line}: expected the columns {', '.join(columns)} once each, separated by commas; "
             f"found {found!r}: check {', '.join(wrong)}"
         )

@@ -164,7 +164,13 @@ _SIGNAL = re.compile(
     r"(?:[ \t]+([-+]?\d{1,5})(?:[ \t]+(\d{1,10})(?:[ \t]+(\S.*))?)?)?)?)?)?)?[ \t]*",
     re.ASCII,
 )
+_BINARY_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\x1f\x8b")
+"""UTF-16 in either order, gzip."""
+_PLAIN_NAME = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
+_INITIAL, _CHECKSUM = re.compile(r"[-+]?\d{1,10}", re.ASCII), re.compile(r"[-+]?\d{1,5}", re.ASCII)
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]")
+_PRIVATE = re.compile(r"[^\W\d_]{4}|\d[-/.]\d+[-/.]\d|\s|\d{6}")
+"""Four letters in a row, something like a date, several words, or a number as long as a date or an identifier."""
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _LEAD = re.compile(rf"(?:ecg[ _-]?)?(?:lead[ _-]?)?({'|'.join(LEADS)})(?:[ _-]?\(?ecg\)?)?", re.IGNORECASE | re.ASCII)
 _LEAD_NAMES = MappingProxyType({lead.lower(): lead for lead in LEADS})
@@ -241,7 +247,7 @@ def _decoded(content: bytes, warnings: set[str]) -> str:
     if content.startswith(b"\xef\xbb\xbf"):
         content = content[3:]
         warnings.add("HEADER_BOM")
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content[:64]:
+    if content.startswith(_BINARY_MARKS) or 8 * content[:64].count(0) > len(content[:64]):
         raise UnreadableRecord("HEADER_ENCODING", "expected text in UTF-8 or Latin-1, found UTF-16 or binary; convert the header")
     if content.count(b"\n") + content.count(b"\r") > MAX_LINES:
         raise UnreadableRecord("HEADER_LIMIT", f"more than {MAX_LINES} lines")
@@ -265,16 +271,21 @@ def _record_line(line: str, warnings: set[str]) -> tuple[str, int | None, int, l
     match = _RECORD_NAME.fullmatch(name)
     if match is None:
         raise UnreadableRecord(
-            "BAD_RECORD_NAME", f"the header names its record {name[:80]!r}; letters, digits, _ and - are allowed"
+            "BAD_RECORD_NAME", f"the header names its record {_shown(name)}; letters, digits, _ and - are allowed"
         )
     if not fields or not _COUNT.fullmatch(fields[0]):
-        raise UnreadableRecord("HEADER_SYNTAX", f"expected 'name n_signals rate n_samples', found {line[:80]!r}")
+        raise UnreadableRecord("HEADER_SYNTAX", f"expected 'name n_signals rate n_samples', found {len(fields) + 1} fields")
     if len(fields) > 5:
-        raise UnreadableRecord("HEADER_SYNTAX", f"record line: unexpected {' '.join(fields[5:])[:80]!r} after the date")
+        raise UnreadableRecord("HEADER_SYNTAX", f"record line: {len(fields) - 5} unexpected fields after the date")
     time, date = (fields[3:] + ["0", "1/1/2000"][max(0, len(fields) - 3) :])[:2]
     if not _is_time(time) or not _is_date(date):
         warnings.add("DATE_UNPARSED")
     return match[1], None if match[2] is None else int(match[2]), int(fields[0]), fields[1:]
+
+
+def _shown(field: str) -> str:
+    """Quote a wrong field for people, unless it could be a name, a date or a remark: details are shown in reports."""
+    return f"text of {len(field)} characters" if len(field) > 24 or _PRIVATE.search(field) else repr(field)
 
 
 def _is_time(text: str) -> bool:
@@ -309,7 +320,7 @@ def _rate(fields: list[str]) -> float:
     match = _RATE.fullmatch(fields[0]) if fields else None
     low, high = FS_RANGE_HZ
     if match is None or not low <= float(match[1]) <= high:
-        found = repr(fields[0][:40]) if fields else "none"
+        found = _shown(fields[0]) if fields else "none"
         raise UnreadableRecord("FS_INVALID", f"expected a sampling frequency of {low:g} to {high:g} Hz, found {found}")
     return float(match[1])
 
@@ -318,56 +329,88 @@ def _length(fields: list[str]) -> int | None:
     if len(fields) < 2:
         return None
     if not _COUNT.fullmatch(fields[1]) or int(fields[1]) == 0:
-        raise UnreadableRecord("LENGTH_INVALID", f"expected a number of samples, found {fields[1][:40]!r}")
+        raise UnreadableRecord("LENGTH_INVALID", f"expected a number of samples, found {_shown(fields[1])}")
     return int(fields[1])
 
 
 def _segment_line(line: str, number: int) -> tuple[str, int]:
     match = _SEGMENT.fullmatch(line.strip(" \t"))
     if match is None:
-        raise UnreadableRecord("HEADER_SYNTAX", f"segment line {number}: expected 'name n_samples', found {line[:80]!r}")
+        raise UnreadableRecord("HEADER_SYNTAX", f"segment line {number}: expected 'name n_samples', found {_shown(line)}")
     return match[1], int(match[2])
 
 
 def _signal_line(line: str, number: int, warnings: set[str]) -> SignalLine:
+    """Return the line's fields. Lines of one file differ in three of them: what is the same is looked up, not parsed again."""
+    parts = line.split(None, 8)
+    if len(parts) == 9 and line.isascii() and "HEADER_CONTROL_CHARS" not in warnings:
+        name, fmt, gain, resolution, zero, initial, checksum, block, description = parts
+        same = _same(f"{fmt} {gain} {resolution} {zero}", block) if _PLAIN_NAME.fullmatch(name) else None
+        if same is not None and _INITIAL.fullmatch(initial) and _CHECKSUM.fullmatch(checksum):
+            if same[1]:
+                warnings.add(same[1])
+            return SignalLine(name, *same[0], int(initial), int(checksum) % 65536, canonical_lead(description))
+    return _parsed_line(line, number, warnings)
+
+
+@lru_cache(maxsize=1024)
+def _same(middle: str, block: str) -> tuple[tuple[int, int, int, int, float, int, bool], str] | None:
+    """Return what all lines with these fields share, and its warning; None where such a line is wrong."""
+    warnings: set[str] = set()
+    try:
+        line = _parsed_line(f"f {middle} 0 0 {block} x", 0, warnings)
+    except UnreadableRecord:
+        return None
+    return line[1:8], next(iter(warnings), "")
+
+
+def _parsed_line(line: str, number: int, warnings: set[str]) -> SignalLine:
     match = _SIGNAL.fullmatch(line)
     if match is None:
         raise _what_is_wrong(line, number)
     name, fmt, per_frame, skew, offset, gain, baseline, units, _, zero, initial, checksum, _, description = match.groups()
-    where = f"signal line {number}"
-    if _CONTROL.search(line, 0, match.start(14) if description else len(line)):
-        raise UnreadableRecord("HEADER_SYNTAX", f"{where}: control characters")
-    n_per_frame = 1 if per_frame is None else int(per_frame)
-    number_of_format = int(fmt)
-    known = number_of_format in FORMATS or (number_of_format == 0 and name == NULL_FILE)
-    if not known or fmt != str(number_of_format):
-        raise UnreadableRecord("FMT_UNSUPPORTED", f"{where}: format {fmt}; WFDB has {sorted(FORMATS)}")
-    if not 1 <= n_per_frame <= MAX_FRAME_SAMPLES:
-        raise UnreadableRecord("HEADER_LIMIT", f"{where}: {n_per_frame} samples a frame; 1 to {MAX_FRAME_SAMPLES} are read")
-    level = int(zero or 0) if baseline is None else int(baseline)
-    if not -(2**31) <= level < 2**31:
-        raise UnreadableRecord("BASELINE_INVALID", f"{where}: baseline {level} does not fit 32 bits")
-    adc_gain, is_millivolts, warning = _gain(gain, units)
-    if adc_gain is None:
-        raise UnreadableRecord("GAIN_INVALID", f"{where}: gain {gain}/{units or 'mV'}; expected {GAIN_RANGE} adu per mV")
+    if "HEADER_CONTROL_CHARS" in warnings and _CONTROL.search(line, 0, match.start(14) if description else len(line)):
+        raise UnreadableRecord("HEADER_SYNTAX", f"signal line {number}: control characters")
+    try:
+        fields, warning = _fields(fmt, per_frame, skew, offset, gain, baseline, units, zero, is_null=name == NULL_FILE)
+    except UnreadableRecord as error:
+        raise UnreadableRecord(error.code, f"signal line {number}: {error.detail}") from None
     if warning:
         warnings.add(warning)
-    return SignalLine(
-        name,
-        number_of_format,
-        n_per_frame,
-        int(skew or 0),
-        int(offset or 0),
-        adc_gain,
-        level,
-        is_millivolts,
-        None if initial is None else int(initial),
-        None if checksum is None else int(checksum) % 65536,
-        canonical_lead(description or ""),
-    )
+    first = None if initial is None else int(initial)
+    total = None if checksum is None else int(checksum) % 65536
+    return SignalLine(name, *fields, first, total, canonical_lead(description or ""))
 
 
 @lru_cache(maxsize=1024)
+def _fields(
+    fmt: str,
+    per_frame: str | None,
+    skew: str | None,
+    offset: str | None,
+    gain: str | None,
+    baseline: str | None,
+    units: str | None,
+    zero: str | None,
+    *,
+    is_null: bool,
+) -> tuple[tuple[int, int, int, int, float, int, bool], str]:
+    """Return the fields that the lines of an archive share, as ``SignalLine`` has them, and a warning."""
+    number_of_format, n_per_frame = int(fmt), 1 if per_frame is None else int(per_frame)
+    known = number_of_format in FORMATS or (number_of_format == 0 and is_null)
+    if not known or fmt != str(number_of_format):
+        raise UnreadableRecord("FMT_UNSUPPORTED", f"format {fmt}; WFDB has {sorted(FORMATS)}")
+    if not 1 <= n_per_frame <= MAX_FRAME_SAMPLES:
+        raise UnreadableRecord("HEADER_LIMIT", f"{n_per_frame} samples a frame; 1 to {MAX_FRAME_SAMPLES} are read")
+    level = int(zero or 0) if baseline is None else int(baseline)
+    if not -(2**31) <= level < 2**31:
+        raise UnreadableRecord("BASELINE_INVALID", f"baseline {level} does not fit 32 bits")
+    adc_gain, is_millivolts, warning = _gain(gain, units)
+    if adc_gain is None:
+        raise UnreadableRecord("GAIN_INVALID", f"gain {gain}/{units or 'mV'}; expected {GAIN_RANGE} adu per mV")
+    return (number_of_format, n_per_frame, int(skew or 0), int(offset or 0), adc_gain, level, is_millivolts), warning
+
+
 def _gain(text: str | None, units: str | None) -> tuple[float | None, bool, str]:
     """Return adu per mV (None where impossible; negative would be a guess), whether units are volts, and a warning."""
     gain = float(text or 0)
@@ -384,16 +427,20 @@ def _what_is_wrong(line: str, number: int) -> UnreadableRecord:
     fields = re.split(r"[ \t]+", line.strip(" \t"), maxsplit=8)
     where = f"signal line {number}"
     if not _FILE_NAME.fullmatch(fields[0] + " ", 0, len(fields[0])) or fields[0] in {"-", ".", "..", "--", "-.", ".-"}:
-        return UnreadableRecord("BAD_FILE_NAME", f"{where}: file name {fields[0][:80]!r}; expected a name in the header's folder")
+        return UnreadableRecord(
+            "BAD_FILE_NAME", f"{where}: file name {_shown(fields[0])}; expected a name in the header's folder"
+        )
     if len(fields) < 2 or not _FORMAT.fullmatch(fields[1]):
-        found = repr(fields[1][:40]) if len(fields) > 1 else "nothing"
+        found = _shown(fields[1]) if len(fields) > 1 else "nothing"
         code = "FMT_UNSUPPORTED" if len(fields) > 1 else "HEADER_SYNTAX"
         return UnreadableRecord(code, f"{where}: expected a format, found {found}")
     if len(fields) > 2 and not _GAIN.fullmatch(fields[2]):
-        return UnreadableRecord("GAIN_INVALID", f"{where}: expected gain(baseline)/units, found {fields[2][:40]!r}")
+        return UnreadableRecord("GAIN_INVALID", f"{where}: expected gain(baseline)/units, found {_shown(fields[2])}")
     names = ("ADC resolution", "ADC zero", "initial value", "checksum", "block size")
     wrong = (
-        f"{n} {v[:40]!r}" for n, v in zip(names, fields[3:8], strict=False) if not re.fullmatch(r"[-+]?\d{1,10}", v, re.ASCII)
+        f"{n}, found {_shown(v)}"
+        for n, v in zip(names, fields[3:8], strict=False)
+        if not re.fullmatch(r"[-+]?\d{1,10}", v, re.ASCII)
     )
     return UnreadableRecord("HEADER_SYNTAX", f"{where}: expected a number as {next(wrong, 'each field')}")
 

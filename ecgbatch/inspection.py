@@ -6,6 +6,7 @@ import math
 import os
 import re
 import stat
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -73,7 +74,14 @@ def inspect_record(archive: str | Path, record_name: str) -> Inspection:
         Whatever is wrong is in ``status``, ``reason`` and ``status_detail``: this function raises for no input.
 
     """
-    return _inspect(os.path.realpath(archive), record_name, is_segment=False)
+    return _inspect(os.path.realpath(archive), record_name, {}, is_segment=False)
+
+
+def inspect_records(archive: str | Path, record_names: Iterable[str]) -> Iterator[Inspection]:
+    """Judge many records as ``inspect_record`` judges one; where the archive and its folders lie is resolved once."""
+    root, folders = os.path.realpath(archive), dict[str, str]()
+    for record_name in record_names:
+        yield _inspect(root, record_name, folders, is_segment=False)
 
 
 def read_small_file(archive: str | Path, name: str, limit: int, too_big: str) -> bytes:
@@ -128,11 +136,11 @@ def check_record_name(record_name: str) -> None:
         raise UnreadableRecord("BAD_RECORD_NAME", f"{record_name[:80]!r} is empty, too long or has forbidden characters")
 
 
-def _inspect(root: str, record_name: str, *, is_segment: bool) -> Inspection:
+def _inspect(root: str, record_name: str, folders: dict[str, str], *, is_segment: bool) -> Inspection:
     known = _Known()
     try:
         check_record_name(record_name)
-        _inspect_into(known, root, record_name, is_segment=is_segment)
+        _inspect_into(known, root, record_name, folders, is_segment=is_segment)
         return _judged(record_name, known)
     except UnreadableRecord as error:
         return _inspection(record_name, known, (), STATUS["set_aside"], error.code, error.detail)
@@ -151,9 +159,9 @@ class _Known:
     warnings: set[str] = field(default_factory=set)
 
 
-def _inspect_into(known: _Known, root: str, record_name: str, *, is_segment: bool) -> None:
+def _inspect_into(known: _Known, root: str, record_name: str, folders: dict[str, str], *, is_segment: bool) -> None:
     parent, _, base = record_name.rpartition("/")
-    folder = _folder(root, parent)
+    folder = folders.get(parent) or folders.setdefault(parent, _folder(root, parent))
     known.header_bytes = _read_file(root, folder, f"{base}.hea", MAX_HEADER_BYTES, "HEADER_TOO_BIG", known.warnings)
     known.n_bytes = len(known.header_bytes)
     header = known.header = parse_header(known.header_bytes, record_name)
@@ -161,7 +169,7 @@ def _inspect_into(known: _Known, root: str, record_name: str, *, is_segment: boo
     if header.segments and is_segment:
         raise UnreadableRecord("SEGMENT_LIMIT", "a segment that is itself a multi-segment record; one level is read")
     if header.segments:
-        known.segments = _inspect_segments(root, record_name, header)
+        known.segments = _inspect_segments(root, record_name, folders, header)
         unique = {segment.record_name: segment.n_bytes for _, segment in known.segments if segment}
         known.n_bytes += sum(unique.values())
         known.n_samples = _judge_segments(header, known.segments, known.n_bytes)
@@ -390,14 +398,16 @@ def _begins_with_gzip(path: str) -> bool:
         os.close(descriptor)
 
 
-def _inspect_segments(root: str, record_name: str, header: Header) -> tuple[tuple[int, Inspection | None], ...]:
+def _inspect_segments(
+    root: str, record_name: str, folders: dict[str, str], header: Header
+) -> tuple[tuple[int, Inspection | None], ...]:
     parent, slash, base = record_name.rpartition("/")
     seen: dict[str, Inspection] = {}
     for name, _ in header.segments:
         if name in {base, header.name}:
             raise UnreadableRecord("SEGMENT_CYCLE", f"segment {name} is the record itself")
         if name != NULL_FILE and name not in seen:
-            seen[name] = _inspect(root, f"{parent}{slash}{name}", is_segment=True)
+            seen[name] = _inspect(root, f"{parent}{slash}{name}", folders, is_segment=True)
     return tuple((n, seen.get(name)) for name, n in header.segments)
 
 
@@ -417,6 +427,8 @@ def _judge_segments(header: Header, segments: tuple[tuple[int, Inspection | None
     for number, (n, segment) in enumerate(segments):
         if segment is not None:
             _judge_segment(header, segment, n, is_layout=has_layout and number == 0)
+    if not any(segment is not None and segment.files for _, segment in segments):
+        raise UnreadableRecord("SEGMENT_MISMATCH", "no segment has samples; expected one at least")
     _judge_scales([segment for _, segment in segments if segment], fixed=not has_layout)
     return n_samples
 

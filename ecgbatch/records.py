@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +16,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from ecgbatch.decoding import DTYPES, decode_frames
 from ecgbatch.headers import REASONS, WARNINGS, Header, SignalLine, UnreadableRecord, canonical_lead, parse_header
 from ecgbatch.inspection import (
     FLAC_FORMATS,
@@ -28,7 +26,6 @@ from ecgbatch.inspection import (
     inspect_record,
     open_regular,
     read_small_file,
-    required_bytes,
 )
 from ecgbatch.terms import LEAD_FLAGS, MISSING_SAMPLE, STATUS
 from storage.schema import TEXT
@@ -50,7 +47,6 @@ __all__ = [
     "source_digest",
 ]
 
-_DTYPES = MappingProxyType({8: "i1", 16: "<i2", 32: "<i4", 61: ">i2", 80: "u1", 160: "<u2"})
 _PLAIN_FORMATS = frozenset({16, 61, 160})
 _SENTINELS = MappingProxyType(
     dict.fromkeys((16, 61, 160, 516), MISSING_SAMPLE)
@@ -61,9 +57,6 @@ _BLOCK_SAMPLES = 1 << 17
 """256 KiB: stays in a core's second-level cache while it is read, hashed and sorted."""
 _MOST_DIGESTED_BYTES = 1 << 30
 """Of a record that is set aside: a second or two. No file of an archive may hold up the others."""
-_CHILD_SECONDS, _SAMPLES_PER_SECOND = 30.0, 2e6
-_CHILD_BYTES, _BYTES_PER_SAMPLE = 2 << 30, 64
-"""Limits of the child that decodes with wfdb: a start, and a share for each sample (its own arrays take about 20 bytes)."""
 
 
 def read_record(archive: str | Path, record_name: str) -> xr.Dataset:
@@ -245,7 +238,7 @@ class _Found(NamedTuple):
 def _copy_plain(signal: NDArray[np.int16], rows: list[int], file: SignalFile, digest: Any) -> None:
     """Copy a file of 16-bit samples into rows, block by block: each block is hashed and sorted while it is in the cache."""
     n_frames = signal.shape[1]
-    block = np.empty((min(n_frames, max(1, _BLOCK_SAMPLES // len(rows))), len(rows)), _DTYPES[file.fmt])
+    block = np.empty((min(n_frames, max(1, _BLOCK_SAMPLES // len(rows))), len(rows)), DTYPES[file.fmt])
     with _opened(file) as source:
         _hash_bytes(source, file.byte_offset, digest)
         for first in range(0, n_frames, len(block)):
@@ -297,7 +290,7 @@ def _decode_and_copy(samples: _Samples, rows: list[int], lines: list[SignalLine]
     with _opened(file) as source:
         _fill(source, content, file)
     digest.update(content)
-    frames = _frames(content, file, lines, samples.signal.shape[1])
+    frames = decode_frames(content, file, lines, samples.signal.shape[1])
     found, first = [], 0
     for line, row in zip(lines, rows, strict=True):
         values = frames[:, first : first + line.samples_per_frame]
@@ -306,84 +299,6 @@ def _decode_and_copy(samples: _Samples, rows: list[int], lines: list[SignalLine]
         samples.warnings.update({"FRAMES_AVERAGED"} if line.samples_per_frame > 1 else ())
         first += line.samples_per_frame
     return found
-
-
-def _frames(content: NDArray[np.uint8], file: SignalFile, lines: list[SignalLine], n_frames: int) -> NDArray[Any]:
-    """Return the raw samples of one file, (frame, sample of the frame)."""
-    per_frame = sum(line.samples_per_frame for line in lines)
-    if file.fmt in FLAC_FORMATS:
-        return _decode_in_child(content, file, lines, n_frames)
-    n = n_frames * per_frame
-    packed = content[file.byte_offset : file.byte_offset + required_bytes(file.fmt, n)]
-    frames = _unpacked(packed, file.fmt, n).reshape(n_frames, per_frame)
-    return _summed(frames, file, lines) if file.fmt == 8 else frames
-
-
-def _unpacked(packed: NDArray[np.uint8], fmt: int, n: int) -> NDArray[Any]:
-    """Return ``n`` samples of an uncompressed format of signal(5)."""
-    if fmt == 212:
-        return _unpacked_212(packed, n)
-    if fmt in {310, 311}:
-        return _unpacked_310(packed, n) if fmt == 310 else _unpacked_311(packed, n)
-    if fmt == 24:
-        wide = np.zeros((n, 4), np.uint8)
-        wide[:, 1:] = packed.reshape(n, 3)
-        return wide.view("<i4")[:, 0] >> 8
-    values = packed.view(_DTYPES[fmt])
-    if fmt == 160:
-        return (values ^ 0x8000).view(np.int16)
-    return values.astype(np.int16) - np.int16(128) if fmt == 80 else values
-
-
-def _unpacked_212(packed: NDArray[np.uint8], n: int) -> NDArray[np.int16]:
-    """Two samples of 12 bits in three bytes: low byte, two high nibbles (the first sample's is low), low byte."""
-    whole = np.zeros(-(-n // 2) * 3, np.uint8)
-    whole[: packed.size] = packed
-    triples = whole.reshape(-1, 3)
-    middle = triples[:, 1].astype(np.int16)
-    samples = np.empty((len(triples), 2), np.int16)
-    # Twelve bits shifted to the top of sixteen and back: the arithmetic shift extends the sign.
-    samples[:, 0] = ((middle << 12) | (triples[:, 0].astype(np.int16) << 4)) >> 4
-    samples[:, 1] = (((middle & 0xF0) << 8) | (triples[:, 2].astype(np.int16) << 4)) >> 4
-    return samples.reshape(-1)[:n]
-
-
-def _unpacked_310(packed: NDArray[np.uint8], n: int) -> NDArray[np.int16]:
-    """Three samples of 10 bits in two words: bits 1-10 of each are two samples, bits 11-15 of both the third (low half first)."""
-    whole = np.zeros(-(-n // 3) * 4, np.uint8)
-    whole[: packed.size] = packed
-    words = whole.view("<u2").reshape(-1, 2)
-    triples = np.empty((len(words), 3), np.uint16)
-    triples[:, :2] = words << 5
-    triples[:, 2] = ((words[:, 0] >> 11) << 6) | ((words[:, 1] >> 11) << 11)
-    return _top_ten_bits(triples)[:n]
-
-
-def _unpacked_311(packed: NDArray[np.uint8], n: int) -> NDArray[np.int16]:
-    """Three samples of 10 bits in 32, the first lowest; wfdb 4.3 reads one of the two unused bits too, we do not."""
-    whole = np.zeros(-(-n // 3) * 4, np.uint8)
-    whole[: packed.size] = packed
-    words = whole.view("<u4")
-    return _top_ten_bits(np.stack([words << 6, words >> 4, words >> 14], axis=1).astype(np.uint16))[:n]
-
-
-def _top_ten_bits(values: NDArray[np.uint16]) -> NDArray[np.int16]:
-    # The upper ten of sixteen bits, shifted down: the arithmetic shift extends the sign and drops what is below.
-    return (values.view(np.int16) >> 6).reshape(-1)
-
-
-def _summed(differences: NDArray[np.int8], file: SignalFile, lines: list[SignalLine]) -> NDArray[np.int64]:
-    """Return the samples of format 8, which stores each signal's differences; the first is from its initial value."""
-    frames = np.empty(differences.shape, np.int64)
-    first = 0
-    for line in lines:
-        if line.initial_value is None:
-            raise UnreadableRecord("DECODER_FAILED", f"{file.name}: format 8 needs the initial value of lead {line.lead}")
-        columns = slice(first, first + line.samples_per_frame)
-        total = np.cumsum(differences[:, columns], dtype=np.int64) + line.initial_value
-        frames[:, columns] = total.reshape(len(frames), -1)
-        first += line.samples_per_frame
-    return frames
 
 
 def _finish_lead(samples: _Samples, found: _Found) -> None:
@@ -479,66 +394,3 @@ def _read_segments(inspection: Inspection, digest: Any) -> _Samples:
     samples.lead_flags[gaps] |= LEAD_FLAGS["gaps"]
     samples.warnings.update({"GAPS"} if gaps.any() else ())
     return samples
-
-
-def _decode_in_child(content: NDArray[np.uint8], file: SignalFile, lines: list[SignalLine], n_frames: int) -> NDArray[np.int32]:
-    """Decode one file with wfdb in a process that cannot hang, grow or see anything but a copy made for it.
-
-    The child reads a header written here from the parsed one, so no text of the archive reaches wfdb's own parser.
-    """
-    n = n_frames * sum(line.samples_per_frame for line in lines)
-    seconds = _CHILD_SECONDS + n / _SAMPLES_PER_SECOND
-    with tempfile.TemporaryDirectory(prefix="ecgbatch-") as folder:
-        place = Path(folder)
-        content.tofile(place / "r.dat")
-        signals = [
-            f"r.dat {line.fmt}x{line.samples_per_frame}+{line.byte_offset} 200(0)/mV 16 0 {line.initial_value or 0} 0 0 s{i}"
-            for i, line in enumerate(lines)
-        ]
-        (place / "r.hea").write_text("\n".join([f"r {len(lines)} 250 {n_frames}", *signals, ""]), encoding="ascii")
-        memory = _CHILD_BYTES + _BYTES_PER_SAMPLE * n
-        code = "import sys; from ecgbatch.records import _decode_here; _decode_here(sys.argv[1], *map(int, sys.argv[2:]))"
-        command = [sys.executable, "-P", "-c", code, folder, str(memory), str(int(seconds) + 1)]
-        environment = {
-            "PATH": os.defpath,
-            "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
-            "OPENBLAS_NUM_THREADS": "1",
-            "OMP_NUM_THREADS": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-        _run_child(command, environment, seconds, file)
-        return _decoded(place, file, n_frames, n)
-
-
-def _run_child(command: list[str], environment: dict[str, str], seconds: float, file: SignalFile) -> None:
-    try:
-        done = subprocess.run(command, env=environment, capture_output=True, timeout=seconds, check=False)  # noqa: S603
-    except subprocess.TimeoutExpired:
-        raise UnreadableRecord("DECODER_LIMIT", f"{file.name}: not decoded in {seconds:.0f} s") from None
-    if done.returncode != 0:
-        lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        error = lines[-1].partition(":")[0][:80] if lines else f"ended with {done.returncode}"
-        code = "DECODER_LIMIT" if error == "MemoryError" or done.returncode < 0 else "DECODER_FAILED"
-        raise UnreadableRecord(code, f"{file.name}: format {file.fmt} cannot be decoded ({error}); fetch it again")
-
-
-def _decoded(place: Path, file: SignalFile, n_frames: int, n: int) -> NDArray[np.int32]:
-    frames: NDArray[np.int32] = np.load(place / "frames.npy", allow_pickle=False)
-    if frames.dtype != np.int32 or frames.shape != (n_frames, n // n_frames):
-        raise UnreadableRecord("DECODER_FAILED", f"{file.name}: expected {n_frames} frames, decoded {frames.shape}")
-    return frames
-
-
-def _decode_here(folder: str, memory: int, seconds: int) -> None:
-    """In the child: read the record ``r`` of ``folder`` with wfdb, write ``frames.npy`` (frame, sample of the frame) int32."""
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    import wfdb
-
-    record = wfdb.rdrecord(f"{folder}/r", physical=False, smooth_frames=False, ignore_skew=True)
-    n_frames = record.sig_len
-    columns = [np.asarray(values).reshape(n_frames, -1) for values in record.e_d_signal]
-    np.save(Path(folder) / "frames.npy", np.concatenate(columns, axis=1).astype(np.int32), allow_pickle=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -228,7 +229,7 @@ def convert_archive(
         Called with the stage's name, shards done and shards in all.
 
     """
-    listing = list_archive(archive, labels=labels, map=map)
+    listing = _with_repairs(archive, work, list_archive(archive, labels=labels, map=map))
     new = new_records(work, listing)
     plans = plan_signals(new)
     n_bytes = 0
@@ -259,6 +260,33 @@ def new_records(work: str, listing: xr.Dataset) -> xr.Dataset:
     known = _known_fingerprints(work)
     is_new = [fingerprint not in known for fingerprint in listing["fingerprint"].values.tolist()]
     return listing.isel(record=np.flatnonzero(is_new))
+
+
+def _with_repairs(archive: str, work: str, listing: xr.Dataset) -> xr.Dataset:
+    """Return the listing with new fingerprints for records that reading had set aside and whose files are others now.
+
+    A fingerprint knows names, sizes and the header: a signal file fetched again has the same one, but another digest.
+    """
+    names, fingerprints = listing["record_name"].values.tolist(), listing["fingerprint"].values.tolist()
+    refused = _refused_digests(work)
+    repaired = False
+    for row in np.flatnonzero(listing["status"].values != STATUS["set_aside"]).tolist():
+        before = refused.get(fingerprints[row])
+        if before is not None and (now := source_digest(archive, names[row])) != before:
+            fingerprints[row] = hashlib.sha256(f"{fingerprints[row]} {now}".encode()).hexdigest()
+            repaired = True
+    return listing.assign(fingerprint=("record", np.array(fingerprints, dtype=TEXT))) if repaired else listing
+
+
+def _refused_digests(work: str) -> dict[str, str]:
+    """Return fingerprint and source digest of the records that are set aside in published stores."""
+    refused: dict[str, str] = {}
+    for path in list_stores(work, "signals"):
+        signals = open_store(path)
+        rows = np.flatnonzero(signals["status"].values == STATUS["set_aside"])
+        digests = signals["source_digest"].values[rows].tolist()
+        refused.update(zip(signals["fingerprint"].values[rows].tolist(), digests, strict=True))
+    return refused
 
 
 def producer(plan: Plan, archive: str) -> Callable[[Shard, xr.Dataset], xr.Dataset]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from prefect import flow, task
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
 from ecgbatch.beats import BeatSettings, extract_beats
@@ -38,20 +39,39 @@ RETRIED: dict[str, Any] = {
 """Options of every task: receipts know what is done, so a retry goes on where the failed try stopped."""
 
 
+UPDATE_EVERY_S = 5.0
+"""A progress artifact is a call to Prefect's server (20 ms): seldom enough to cost nothing."""
+
+
+def shown(on_progress: OnProgress | None, key: str) -> OnProgress:
+    """Return an ``on_progress`` that also keeps a progress artifact in Prefect up to date."""
+    artifact = create_progress_artifact(0.0, key=key, description=f"Shards of {key} done")
+    shown_at = [monotonic()]
+
+    def show(stage: str, done: int, total: int) -> None:
+        if on_progress:
+            on_progress(stage, done, total)
+        if monotonic() - shown_at[0] > UPDATE_EVERY_S or done == total:
+            shown_at[0] = monotonic()
+            update_progress_artifact(artifact, progress=100.0 * done / max(total, 1))  # type: ignore[arg-type]
+
+    return show
+
+
 @task(**RETRIED)
 def convert(
     archive: str, work: str, labels: str | None, dask: str | None, workers: int | None, on_progress: OnProgress | None
 ) -> Any:
     """Convert what no store has seen."""
     with engine(dask, workers) as on_engine:
-        return convert_archive(archive, work, labels=labels, map=on_engine, on_progress=on_progress)
+        return convert_archive(archive, work, labels=labels, map=on_engine, on_progress=shown(on_progress, "convert"))
 
 
 @task(**RETRIED)
 def beats(work: str, settings: dict[str, Any], dask: str | None, workers: int | None, on_progress: OnProgress | None) -> Any:
     """Find R peaks and cut windows, in parallel on Dask."""
     with engine(dask, workers) as on_engine:
-        return extract_beats(work, BeatSettings(**settings), map=on_engine, on_progress=on_progress)
+        return extract_beats(work, BeatSettings(**settings), map=on_engine, on_progress=shown(on_progress, "beats"))
 
 
 @flow(name="prepare-archive", validate_parameters=False)

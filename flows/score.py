@@ -11,7 +11,7 @@ from prefect.artifacts import create_link_artifact, create_table_artifact
 from ecgbatch.runs import Timing, log_file, name_log, write_run
 from ecgbatch.scoring import score_workspace
 from flows.cluster import engine
-from flows.prepare import RETRIED, OnProgress, prepare_archive
+from flows.prepare import RETRIED, OnProgress, prepare_archive, shown
 from flows.train import train_model
 
 
@@ -19,16 +19,16 @@ from flows.train import train_model
 def score(work: str, model: str, dask: str | None, workers: int | None, on_progress: OnProgress | None) -> str:
     """Score every record now in the archive; return the run."""
     with engine(dask, workers) as on_engine:
-        return score_workspace(work, model, map=on_engine, on_progress=on_progress)
+        return score_workspace(work, model, map=on_engine, on_progress=shown(on_progress, "score"))
 
 
 @task(**RETRIED)
-def report(work: str, run: str, workers: int | None, on_progress: OnProgress | None) -> dict[str, Any]:
+def report(work: str, run: str, dask: str | None, workers: int | None, on_progress: OnProgress | None) -> dict[str, Any]:
     """Write the record reports, the cohort report and the tables."""
     from ecgbatch.reports import report_workspace
 
-    with engine(None, workers) as on_engine:
-        return report_workspace(work, run, map=on_engine, on_progress=on_progress)
+    with engine(dask, workers) as on_engine:
+        return report_workspace(work, run, map=on_engine, on_progress=shown(on_progress, "report"))
 
 
 @flow(name="score-archive", validate_parameters=False)
@@ -54,7 +54,7 @@ def score_archive(
         run = score(work, model, dask, workers, on_progress)
     write_run(work, run, {"archive": archive or "", "model": str(model), "seconds": timing.seconds})
     with timing.stage("report"):
-        summary = report(work, run, workers, on_progress)
+        summary = report(work, run, dask, workers, on_progress)
     write_run(work, run, {"counts": summary["counts"], "seconds": timing.seconds})
     create_table_artifact([summary["counts"]], key="scored", description=f"Run {run}")
     create_link_artifact(Path(summary["cohort"]).absolute().as_uri(), key="cohort", link_text="Cohort report")

@@ -10,7 +10,7 @@ from prefect.artifacts import create_table_artifact
 from ecgbatch.runs import Timing
 from ecgbatch.training import train_workspace
 from flows.cluster import processes
-from flows.prepare import RETRIED, OnProgress
+from flows.prepare import RETRIED, OnProgress, shown
 
 
 @task(**RETRIED)
@@ -24,7 +24,7 @@ def train_members(
 ) -> str:
     """Train every member, a process each, from its last checkpoint on."""
     with processes(dask, workers) as on_processes:
-        return train_workspace(work, recipe=recipe, out=out, map=on_processes, on_progress=on_progress)
+        return train_workspace(work, recipe=recipe, out=out, map=on_processes, on_progress=shown(on_progress, "train"))
 
 
 @flow(name="train-model", validate_parameters=False)

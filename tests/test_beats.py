@@ -14,10 +14,11 @@ import xarray as xr
 from scipy.signal import butter, freqz, resample_poly, sosfiltfilt
 
 from ecgbatch import beats, windows
+from ecgbatch.annotations import encode_beats
 from ecgbatch.records import read_record
-from ecgbatch.signals import SIGNALS
+from ecgbatch.signals import SIGNALS, convert_archive
 from ecgbatch.terms import BEAT_FLAGS, LABEL, LEAD_FLAGS, MISSING_SAMPLE, STATUS
-from storage import TEXT, Shard, build, make_plan, open_store
+from storage import TEXT, Shard, UnfinishedStore, build, make_plan, open_store
 
 GAIN = 2000.0
 
@@ -60,6 +61,8 @@ def test_default_settings_are_88_samples_with_r_at_31() -> None:
         ({"method": "xqrs"}, "'robust' or 'kachuee', found 'xqrs'"),
         ({"sampling_frequency_hz": 250.0}, r"125.0 Hz, found 250.0 Hz"),
         ({"before_s": -1.0}, r"before_s must lie in \[0, 10\]"),
+        ({"reference": "../atr"}, r"extension of annotation files.*found '\.\./atr' with 'robust'"),
+        ({"reference": "atr", "method": "kachuee"}, "found 'atr' with 'kachuee'"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any], words: str) -> None:
@@ -188,6 +191,29 @@ def test_intervals_are_seconds_and_the_first_is_unknown() -> None:
     assert np.isnan(found[0])
     np.testing.assert_allclose(found[1:], [1.0, 0.6])
     assert len(beats.rr_previous_s(np.zeros(0, int), 250.0)) == 0
+
+
+def test_rhythm_counts_normal_intervals_only() -> None:
+    r_sample = np.cumsum([100, *[200] * 4, 100, 300, *[210] * 4])  # one premature beat and its pause
+    flags = np.zeros(11, np.uint16)
+    flags[5] = BEAT_FLAGS["ectopic"]
+    flags[10] = BEAT_FLAGS["edge"]
+    found = beats.rhythm(r_sample, flags, 250.0)
+    assert found.heart_rate_bpm == pytest.approx(60 / np.median(np.diff(r_sample) / 250))
+    assert found.rr_spread_s == pytest.approx(np.std([0.8] * 4 + [0.84] * 4, ddof=1))
+    assert (found.n_normal_intervals, found.n_beats, found.n_ectopic, found.n_aberrant) == (8, 11, 1, 0)
+    assert found.usable_share == pytest.approx(10 / 11)
+
+
+def test_rhythm_of_too_few_beats_is_unknown_and_noisy_beats_say_nothing() -> None:
+    nothing = beats.rhythm(np.zeros(0, np.int32), np.zeros(0, np.uint16), 250.0)
+    assert np.isnan([nothing.heart_rate_bpm, nothing.rr_spread_s, nothing.usable_share]).all()
+    few = beats.rhythm(np.array([100, 300, 500]), np.zeros(3, np.uint16), 250.0)
+    assert few.heart_rate_bpm == 75
+    assert np.isnan(few.rr_spread_s)
+    noisy = beats.rhythm(np.array([100, 300, 500]), np.full(3, BEAT_FLAGS["noisy"], np.uint16), 250.0)
+    assert np.isnan(noisy.heart_rate_bpm)
+    assert noisy.usable_share == 0
 
 
 def seven_steps(leads_125: dict[int, np.ndarray], reference: int) -> tuple[list[int], list[dict[int, np.ndarray]], list[bool]]:
@@ -394,6 +420,105 @@ def test_threads_give_the_same_bytes(signals_at: str, tmp_path: Path) -> None:
     files = sorted(p.relative_to(one) for p in one.rglob("*") if p.is_file())
     assert files == sorted(p.relative_to(many) for p in many.rglob("*") if p.is_file())
     assert all((one / name).read_bytes() == (many / name).read_bytes() for name in files)
+
+
+def annotated_archive(folder: Path) -> Path:
+    """Write annotation files beside where the records of ``signals_at`` would lie; record 1's breaks off, 4 and 6 have none."""
+    for name, r_sample in (("r0", [300, 500, 700]), ("r1", [900]), ("r2", [100]), ("r3", [1, 400, 2899]), ("r5", [700, 5000])):
+        content = encode_beats(np.array(r_sample), np.zeros(len(r_sample), np.uint16), 360.0 if name == "r5" else 250.0)
+        (folder / f"{name}.atr").write_bytes(content[: -2 if name == "r1" else None])
+    return folder
+
+
+def test_reference_annotations_take_the_place_of_detection(signals_at: str, tmp_path: Path) -> None:
+    archive, signals = annotated_archive(tmp_path), open_store(signals_at)
+    settings = beats.BeatSettings(reference="atr")
+    plan = beats.plan_peaks(signals, settings, archive)
+    find = partial(beats.produce_peaks, signals_at=signals_at, settings=settings, archive=archive)
+    peaks_at = build(str(tmp_path), plan, find)
+    peaks = open_store(peaks_at)
+    assert peaks["n_beats"].values.tolist() == [3, 0, 0, 3, 0, 1, 0]  # r2 is set aside; 5000 lies beyond the end of r5
+    assert peaks["r_sample"].values[0, :3].tolist() == [300, 500, 700]
+    assert not peaks["n_leads_used"].values.any()
+    without = peaks.attrs["settings"]["without_reference"]
+    assert sorted(without) == ["r1", "r4", "r6"]
+    assert "breaks off" in without["r1"]
+    assert peaks.attrs["settings"]["reference"] == "atr"
+    cut_shard = partial(beats.produce_beats, signals_at=signals_at, peaks_at=peaks_at, settings=settings)
+    found = open_store(build(str(tmp_path), beats.plan_beats(signals, peaks, settings), cut_shard))
+    assert found["r_sample"].values.tolist() == [300, 500, 700, 1, 400, 2899, 700]
+    assert np.flatnonzero(found["beat_flags"].values & BEAT_FLAGS["edge"]).tolist() == [3, 5]
+
+
+def test_other_annotations_make_another_store_and_a_change_meanwhile_stops(signals_at: str, tmp_path: Path) -> None:
+    archive, signals = annotated_archive(tmp_path), open_store(signals_at)
+    settings = beats.BeatSettings(reference="atr")
+    plan = beats.plan_peaks(signals, settings, archive)
+    assert plan.digest != beats.plan_peaks(signals, beats.BeatSettings()).digest
+    (archive / "r0.atr").write_bytes(encode_beats(np.array([301]), np.zeros(1, np.uint16), 250.0))
+    assert plan.digest != beats.plan_peaks(signals, settings, archive).digest
+    find = partial(beats.produce_peaks, signals_at=signals_at, settings=settings, archive=archive)
+    with pytest.raises(OSError, match=r"r0\.atr changed while its beats were read"):
+        build(str(tmp_path), plan, find)
+
+
+def test_a_reference_needs_an_archive_and_an_archive_a_reference(signals_at: str, tmp_path: Path) -> None:
+    signals = open_store(signals_at)
+    for settings, archive in ((beats.BeatSettings(reference="atr"), None), (beats.BeatSettings(), tmp_path)):
+        with pytest.raises(ValueError, match="both an extension and an archive"):
+            beats.plan_peaks(signals, settings, archive)
+
+
+def test_settings_of_detection_do_not_name_a_reference() -> None:
+    assert "reference" not in beats.BeatSettings().document()
+    assert beats.BeatSettings(reference="atr").document()["reference"] == "atr"
+
+
+@pytest.fixture(scope="module")
+def ds1_work(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return a small archive of real annotated records, and its workspace with signals."""
+    archive, work = tmp_path_factory.mktemp("ds1"), tmp_path_factory.mktemp("ds1-work")
+    for name in ("101", "119"):
+        for suffix in ("hea", "dat", "atr"):
+            (archive / f"{name}.{suffix}").write_bytes((test_data / "mitdb-ds1" / f"{name}.{suffix}").read_bytes())
+    (archive / "119.atr").unlink()
+    convert_archive(str(archive), str(work))
+    return archive, work
+
+
+def test_a_workspace_keeps_detected_and_annotated_beats_apart(ds1_work: tuple[Path, Path]) -> None:
+    archive, work = ds1_work
+    reference = beats.BeatSettings(reference="atr")
+    annotated = beats.extract_beats(str(work), reference, archive=archive)
+    assert list(annotated.without_reference) == ["119"]
+    with pytest.raises(UnfinishedStore, match="no beats cut with"):
+        beats.current_beats(str(work), beats.BeatSettings().document())
+    seen: list[tuple[str, int, int]] = []
+    detected = beats.extract_beats(str(work), beats.BeatSettings(), on_progress=lambda *step: seen.append(step))
+    assert {stage for stage, _, _ in seen} <= {"compiling, once", "R peaks", "beats"}
+    n_detected = beats.current_beats(str(work), beats.BeatSettings().document())["n_beats"].values
+    n_annotated = beats.current_beats(str(work), reference.document())["n_beats"].values
+    assert n_detected.sum() == detected.n_beats
+    assert n_annotated.tolist() == [1865, 0]
+    assert n_detected.tolist() == pytest.approx([1865, 1987], abs=5)
+
+
+def test_exported_annotations_are_read_by_wfdb_as_the_store_has_them(ds1_work: tuple[Path, Path], tmp_path: Path) -> None:
+    import wfdb
+
+    _, work = ds1_work
+    settings = beats.BeatSettings()
+    beats.extract_beats(str(work), settings)
+    assert beats.export_annotations(str(work), settings) == beats.export_annotations(str(work), settings, tmp_path) == 2
+    records = beats.current_beats(str(work), settings.document())
+    store = open_store(work / "beats" / f"{records['beats_store'].values[0]}.zarr")
+    for row, name in enumerate(("101", "119")):
+        found = wfdb.rdann(str(work / "annotations" / name), "qrs")
+        mine = store["record_index"].values == row
+        np.testing.assert_array_equal(found.sample, store["r_sample"].values[mine])
+        np.testing.assert_array_equal(found.subtype, store["beat_flags"].values[mine])
+        assert (set(found.symbol), found.fs) == ({"N"}, 360)
+        assert (tmp_path / f"{name}.qrs").read_bytes() == (work / "annotations" / f"{name}.qrs").read_bytes()
 
 
 def read_real(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, list[str]]:

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from ecgbatch.clinical import PTB_RULE, Clinical, normalise_location, read_clinical, read_labels
+from ecgbatch.clinical import (
+    CHALLENGE_RULE,
+    PTB_RULE,
+    PTBXL_RULE,
+    Clinical,
+    label_rule,
+    normalise_location,
+    read_clinical,
+    read_labels,
+)
 from ecgbatch.headers import parse_header
 from ecgbatch.terms import LABEL, SEX
 
@@ -172,6 +181,71 @@ def test_label_table_errors_name_file_line_expected_and_found(tmp_path: Path, co
     (tmp_path / "labels.csv").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         read_labels(tmp_path / "labels.csv")
+
+
+@pytest.mark.parametrize(
+    ("codes", "word"),
+    [
+        ("164865005", "mi"),
+        ("426783006,164867002", "mi"),
+        ("57054005, 164889003", "mi"),
+        ("426783006", "control"),
+        ("426783006,270492004", "other"),
+        ("164861001", "other"),
+        ("Unknown", "unknown"),
+    ],
+)
+def test_challenge_headers_are_labelled_by_their_snomed_codes(codes: str, word: str) -> None:
+    clinical = read_clinical(["Age: 74", "Sex: Male", f"Dx: {codes}", "Rx: Unknown"])
+    assert (clinical.label, clinical.label_rule) == (LABEL[word], CHALLENGE_RULE)
+    assert (clinical.age_years, clinical.sex) == (74, SEX["male"])
+
+
+def test_reason_for_admission_wins_over_codes() -> None:
+    clinical = read_clinical(["Dx: 164865005", "Reason for admission: Healthy control"])
+    assert (clinical.label, clinical.label_rule) == (LABEL["control"], PTB_RULE)
+
+
+PTBXL = "ecg_id,patient_id,age,report,scp_codes,filename_lr,filename_hr\n"
+
+
+@pytest.mark.parametrize(
+    ("codes", "word"),
+    [
+        ("{'NORM': 100.0, 'LVOLT': 0.0, 'SR': 0.0}", "other"),
+        ("{'NORM': 80.0, 'SR': 0.0}", "control"),
+        ("{'NORM': 100.0}", "control"),
+        ("{'IMI': 100.0, 'SR': 0.0}", "mi"),
+        ("{'NORM': 80.0, 'ASMI': 50.0}", "mi"),
+        ("{'IMI': 35.0, 'NDT': 100.0}", "unknown"),
+        ("{'AMI': 0.0}", "unknown"),
+        ("{'INJAS': 100.0}", "unknown"),
+        ("{'CLBBB': 100.0}", "other"),
+        ("{}", "other"),
+    ],
+)
+def test_ptbxl_table_is_labelled_by_its_statements(tmp_path: Path, codes: str, word: str) -> None:
+    table = tmp_path / "ptbxl_database.csv"
+    table.write_text(f'{PTBXL}1,15709.0,56,"sinus\nrhythm, ok","{codes}",records100/00000/00001_lr,records500/00000/00001_hr\n')
+    entry = ("15709", LABEL[word])
+    assert label_rule(table) == PTBXL_RULE
+    assert read_labels(table) == {"records100/00000/00001_lr": entry}
+    names = {"records500/00000/00001_hr", "records500/00000/00002_hr"}
+    assert read_labels(table, names) == {"records500/00000/00001_hr": entry}
+
+
+@pytest.mark.parametrize("codes", ["NORM", "{NORM: 100}", "{'NORM': x}", "__import__('os')", "{'A': 1.0", ""])
+def test_statements_that_are_none_are_refused_and_never_run(tmp_path: Path, codes: str) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text(f'{PTBXL}1,1.0,5,x,"{codes}",a,b\n')
+    with pytest.raises(ValueError, match=r"t.csv, line 2: expected scp_codes such as"):
+        read_labels(table)
+
+
+def test_own_table_is_named_as_the_rule(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("record,patient_id,label,scp_codes,filename_lr,filename_hr\na,p,mi,x,y,z\n")
+    assert label_rule(tmp_path / "mine.csv") == "labels:mine.csv"
+    assert read_labels(tmp_path / "mine.csv") == {"a": ("p", LABEL["mi"])}
 
 
 def test_label_table_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -146,11 +146,21 @@ def test_run_without_a_model_names_both_ways_out(archive, tmp_path):
     assert "--model" in done.stderr
 
 
-def test_relative_paths_are_understood(tmp_path):
-    done = subprocess.run([*COMMAND, "demo", "out", "--json"], cwd=tmp_path, capture_output=True, text=True, check=False)
+def test_relative_paths_are_understood(archive, ran, tmp_path):
+    _, said = ran
+    (tmp_path / "archive").symlink_to(archive)
+    command = [*COMMAND, "run", "archive", "work", "--model", os.path.relpath(said["model"], tmp_path), "--json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-1000:]
-    assert (tmp_path / "out" / "work" / "reports" / "latest" / "cohort.html").is_file()
-    assert "ynthetic" in (tmp_path / "out" / "work" / "reports" / "latest" / "cohort.html").read_text()
+    assert json.loads(done.stdout)["run"] == said["run"]
+    assert (tmp_path / "work" / "reports" / "latest" / "cohort.html").is_file()
+
+
+@pytest.mark.slow
+def test_demo_makes_a_cohort_page_that_says_synthetic(tmp_path):
+    said = ecgbatch("demo", tmp_path / "out")
+    assert "ynthetic" in Path(said["cohort"]).read_text()
+    assert said["counts"]["n_scored"] == said["counts"]["n_records"] == 60
 
 
 def test_errors_are_one_message_without_a_traceback(tmp_path):

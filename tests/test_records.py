@@ -15,7 +15,7 @@ import pytest
 import wfdb
 from wfdb_files import WIDTH, Lead, Record, simple, wave
 
-from ecgbatch import inspection, records
+from ecgbatch import decoding, inspection, records
 from ecgbatch.records import UnreadableRecord, in_millivolts, inspect_record, read_record
 from ecgbatch.terms import LEAD_FLAGS, MISSING_SAMPLE, STATUS
 
@@ -319,7 +319,7 @@ def test_flac_that_cannot_be_decoded_is_a_reason_and_not_an_error(tmp_path: Path
 @pytest.mark.parametrize(("limit", "value"), [("_CHILD_SECONDS", -1e-4), ("_CHILD_BYTES", 60 << 20)])
 def test_decoder_beyond_its_limits_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: float) -> None:
     flac(tmp_path)
-    monkeypatch.setattr(records, limit, value)
+    monkeypatch.setattr(decoding, limit, value)
     assert refusal(tmp_path) in {"DECODER_LIMIT", "DECODER_FAILED"}
 
 

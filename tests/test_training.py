@@ -21,7 +21,7 @@ from ecgbatch.model import member_probabilities as beat_probabilities
 from ecgbatch.splits import patient_digest
 from ecgbatch.training import Task, TrainingBeats, TrainSettings, augment, evenly_spread, plan_members, train, train_member
 
-TINY = TrainSettings(epochs=2, n_folds=3, batch_size=16, max_beats_per_record=4, augmentation=False)
+TINY = TrainSettings(epochs=2, min_steps=0, n_folds=3, batch_size=16, max_beats_per_record=4, augmentation=False)
 BEATS = {"method": "robust", "sampling_frequency_hz": 125.0}
 
 
@@ -135,15 +135,15 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bits(
         save(self, path, epochs_done)
         saved += 1
 
-    def step_or_die(self: Any, loss: torch.Tensor) -> None:
+    def step_or_die(self: Any, loss: torch.Tensor, done: float) -> None:
         if saved == killed_after:
             raise KilledError
-        step(self, loss)
+        step(self, loss, done)
 
-    def counted(self: Any, loss: torch.Tensor) -> None:
+    def counted(self: Any, loss: torch.Tensor, done: float) -> None:
         nonlocal steps
         steps += 1
-        step(self, loss)
+        step(self, loss, done)
 
     with monkeypatch.context() as patch:
         patch.setattr(training._State, "save", save_then_die)
@@ -267,6 +267,36 @@ def test_augmentation_spares_lost_leads_and_may_be_off() -> None:
     assert not altered[:, 3].any()
     np.testing.assert_array_equal(altered, augment(waveform, settings, np.random.default_rng(1)))
     np.testing.assert_array_equal(augment(waveform, replace(settings, augmentation=False), np.random.default_rng(1)), waveform)
+
+
+def test_blended_beats_carry_blended_labels_and_stay_nearer_to_their_own() -> None:
+    mi = np.arange(64, dtype=np.int64) % 2
+    waveform = np.broadcast_to(mi.astype(np.float32)[:, None, None], (64, 2, 5)).copy()
+    blended, target = training.mixed(waveform, mi, TrainSettings(), np.random.default_rng(3))
+    np.testing.assert_allclose(target.sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(blended[:, 0, 0], target[:, 1], rtol=1e-6)  # the same share of beat and label
+    assert (target[np.arange(64), mi] >= 0.5).all()
+    assert 0.6 < target[np.arange(64), mi].mean() < 0.95
+    same, sharp = training.mixed(waveform, mi, TrainSettings(mixup=0), np.random.default_rng(3))
+    np.testing.assert_array_equal(same, waveform)
+    np.testing.assert_array_equal(sharp, np.eye(2)[mi])
+
+
+def test_small_archives_get_enough_steps(beats: TrainingBeats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[float] = []
+    step = training._State.step
+
+    def noted(self: Any, loss: torch.Tensor, done: float) -> None:
+        step(self, loss, done)
+        rates.append(self.optimiser.param_groups[0]["lr"])
+
+    monkeypatch.setattr(training._State, "step", noted)
+    folder, _ = training.prepare_training(beats, TINY, tmp_path)
+    train_member(str(folder), replace(TINY, min_steps=61), Task(0, 1, 0))
+    assert len(rates) == 62  # two epochs of 31
+    assert rates[0] == pytest.approx(1e-3)
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] < 1e-5
 
 
 def test_chosen_beats_are_spread_over_the_record() -> None:

@@ -1,0 +1,319 @@
+"""Which candidates are beats: the sequence that earns most, by amplitude, likeness and rhythm (numba kernels).
+
+docs/beat-detection.md explains the method (steps 5 and 7) and how its rules were chosen.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgbatch.kernels import kernel
+
+Array = NDArray[Any]
+
+RATE_HZ = 125.0
+"""``windows.RATE_HZ``, as a literal that kernels can freeze."""
+
+
+class Rules(NamedTuple):
+    """What a beat looks like. Tuned on MIT-BIH DS1 (see docs/beat-detection.md); amplitudes are relative to a typical QRS.
+
+    ``block_s``, ``n_blocks``: a lead's typical QRS is what two thirds of the maxima of blocks lie below, over that many
+    neighbours on either side. ``threshold``, ``separation_s``: smallest and closest maxima that become candidates. ``cap``,
+    ``theta``: a beat earns its amplitude, at most ``cap``, less ``theta``. ``refractory_s``: never closer.
+    ``early_s``, ``early_cost``, ``unequal``: closer than this costs, twice if one is less than ``unequal`` of the other
+    (a T wave). ``late``, ``late_slope``, ``late_cost``: an interval longer than ``late`` times the local one costs
+    (search-back); ``first_s`` is taken for local in the first round. ``noise``, ``noise_power``: a lead's vote against its
+    mean level. ``floor_mv``: a typical QRS below this is no signal. ``likeness``, ``likeness_zero``: a candidate earns its
+    correlation with the usual beat, or with the usual other beat, above the second. ``theta_noise``: it pays for what
+    lies between beats around it.
+
+    """
+
+    block_s: float = 1.1
+    n_blocks: int = 4
+    threshold: float = 0.21
+    separation_s: float = 0.17
+    cap: float = 1.38
+    theta: float = 0.44
+    refractory_s: float = 0.2
+    early_s: float = 0.34
+    early_cost: float = 0.48
+    unequal: float = 0.43
+    late: float = 1.14
+    late_slope: float = 0.79
+    late_cost: float = 3.3
+    noise: float = 0.62
+    noise_power: float = 2.3
+    floor_mv: float = 0.01
+    likeness: float = 0.59
+    likeness_zero: float = 0.4
+    theta_noise: float = 1.6
+    first_s: float = 1.3
+
+
+RULES = Rules()
+
+
+@kernel
+def ranked(values: Array, share: float) -> Any:
+    """Return the value that ``share`` of a few values lie below, sorting them in place; 0.5 gives the (upper) median."""
+    for i in range(1, values.shape[0]):
+        value, j = values[i], i
+        while j > 0 and values[j - 1] > value:
+            values[j] = values[j - 1]
+            j -= 1
+        values[j] = value
+    return values[int(share * values.shape[0])]
+
+
+@kernel
+def find_candidates(fused: Array, threshold: float, separation: int, position: Array, amplitude: Array) -> int:
+    """Write local maxima above ``threshold``, the larger of two that are too close; return how many."""
+    n = 0
+    limit = np.float32(threshold)
+    for j in range(1, fused.shape[0] - 1):
+        value = fused[j]
+        if value > limit and value > fused[j - 1] and value >= fused[j + 1]:
+            if n > 0 and j - position[n - 1] < separation:
+                if value > amplitude[n - 1]:
+                    position[n - 1], amplitude[n - 1] = j, value
+            else:
+                position[n], amplitude[n] = j, value
+                n += 1
+    return n
+
+
+@kernel
+def lateness(gap_s: float, local_s: float, rules: Rules) -> float:
+    """Return what an interval longer than the local one costs; nothing while none is known."""
+    if local_s <= 0 or gap_s <= rules.late * local_s:
+        return 0.0
+    return min(rules.late_cost, rules.late_slope * math.log(gap_s / (rules.late * local_s)))
+
+
+@kernel
+def interval_cost(gap_s: float, local_s: float, first: float, second: float, rules: Rules) -> float:
+    """Return what an interval between two candidates of given amplitudes costs; ``local_s`` is 0 while none is known."""
+    cost = 0.0
+    if gap_s < rules.early_s:
+        cost += rules.early_cost * (rules.early_s - gap_s) / (rules.early_s - rules.refractory_s)
+        if second < rules.unequal * first or first < rules.unequal * second:
+            cost += rules.early_cost
+    return cost + lateness(gap_s, local_s, rules)
+
+
+@kernel
+def best_sequence(position: Array, amplitude: Array, worth: Array, local_s: Array, rules: Rules, chosen: Array) -> int:
+    """Choose the candidates whose worth, less what the intervals between them cost, sums highest; return how many."""
+    n = position.shape[0]
+    score, highest = np.empty(n), np.empty(n)
+    before, highest_at = np.empty(n, np.int64), np.empty(n, np.int64)
+    for j in range(n):
+        best, best_at = -lateness(position[j] / RATE_HZ, local_s[j], rules), -1
+        i = j - 1
+        while i >= 0:
+            gap_s = (position[j] - position[i]) / RATE_HZ
+            if gap_s > 3.0:
+                value = highest[i] - lateness(gap_s, local_s[j], rules)
+                if value > best:
+                    best, best_at = value, highest_at[i]
+                break
+            if gap_s >= rules.refractory_s and score[i] > best:
+                value = score[i] - interval_cost(gap_s, local_s[j], amplitude[i], amplitude[j], rules)
+                if value > best:
+                    best, best_at = value, i
+            i -= 1
+        score[j] = best + worth[j]
+        before[j] = best_at
+        highest[j], highest_at[j] = score[j], j
+        if j > 0 and highest[j - 1] > score[j]:
+            highest[j], highest_at[j] = highest[j - 1], highest_at[j - 1]
+    return trace_back(position, score, before, local_s, rules, chosen)
+
+
+@kernel
+def trace_back(position: Array, score: Array, before: Array, local_s: Array, rules: Rules, chosen: Array) -> int:
+    """Write the best sequence's candidates in order; return how many."""
+    best, at = 0.0, -1
+    for i in range(position.shape[0]):
+        value = score[i] - lateness((position[-1] - position[i]) / RATE_HZ, local_s[i], rules)
+        if value > best:
+            best, at = value, i
+    n = 0
+    while at >= 0:
+        chosen[n] = at
+        n += 1
+        at = before[at]
+    for i in range(n // 2):
+        chosen[i], chosen[n - 1 - i] = chosen[n - 1 - i], chosen[i]
+    return n
+
+
+@kernel
+def local_intervals(position: Array, chosen: Array, local_s: Array) -> None:
+    """Write, for each candidate, the median interval of the ten chosen beats around it; 0 where there are too few."""
+    n, after, near = chosen.shape[0], 0, np.empty(10)
+    for j in range(position.shape[0]):
+        while after < n and position[chosen[after]] < position[j]:
+            after += 1
+        low, high = max(0, min(after - 5, n - 10)), min(n, max(after + 5, 10))
+        for i in range(low + 1, high):
+            near[i - low - 1] = position[chosen[i]] - position[chosen[i - 1]]
+        local_s[j] = ranked(near[: high - low - 1], 0.5) / RATE_HZ if high - low >= 4 else 0.0
+
+
+@kernel
+def premature(r_sample: Array, share: float) -> Array:
+    """Return (beat,) bool: the interval before the beat is under ``share`` of the median of the eleven around it."""
+    n, near = r_sample.shape[0] - 1, np.empty(11)
+    early = np.zeros(r_sample.shape[0], np.bool_)
+    for i in range(n if n >= 4 else 0):
+        low = max(0, min(i - 5, n - 11))
+        high = min(n, low + 11)
+        for j in range(low, high):
+            near[j - low] = r_sample[j + 1] - r_sample[j]
+        early[i + 1] = r_sample[i + 1] - r_sample[i] < share * ranked(near[: high - low], 0.5)
+    return early
+
+
+@kernel
+def decide(fused: Array, even: Array, weight: Array, block: int, rules: Rules) -> tuple[Array, Array, Array]:
+    """Return position (samples at ``RATE_HZ``), amplitude and noise of every beat: rounds, each knowing its neighbours."""
+    separation = max(2, int(rules.separation_s * RATE_HZ))
+    room = fused.shape[0] // separation + 2
+    position, amplitude = np.empty(room, np.int64), np.empty(room)
+    n = find_candidates(fused, rules.threshold, separation, position, amplitude)
+    position, amplitude = position[:n], amplitude[:n]
+    total = running_total(fused)
+    level = np.zeros(n)
+    local_s, chosen = np.full(n, rules.first_s), np.empty(n, np.int64)
+    likeness, worth = np.full(n, rules.likeness_zero), np.empty(n)
+    m = 0
+    for turn in range(3):
+        for j in range(n):
+            worth[j] = min(amplitude[j], rules.cap) - rules.theta - rules.theta_noise * level[j]
+            worth[j] += rules.likeness * (likeness[j] - rules.likeness_zero)
+        m = best_sequence(position, amplitude, worth, local_s, rules, chosen) if n > 0 else 0
+        if m == 0:
+            break
+        if turn < 2:
+            local_intervals(position, chosen[:m], local_s)
+            resemble(even, weight, block, position, chosen[:m], likeness)
+            level = level_between(total, position, position[chosen[:m]])
+    position, amplitude = position[chosen[:m]], amplitude[chosen[:m]]
+    return position, amplitude, level_between(total, position, position)
+
+
+REACH = 11
+"""Samples to either side of a candidate that its shape is compared over: 88 ms, a wide QRS."""
+
+
+@kernel
+def shape_at(even: Array, weight: Array, block: int, centre: int, shape: Array) -> bool:
+    """Write the leads' shapes around ``centre``, each of norm 1 times the root of its vote; False at the record's ends."""
+    if centre < REACH or centre + REACH >= even.shape[1]:
+        return False
+    at = min(centre // block, weight.shape[1] - 1)
+    width = 2 * REACH + 1
+    for lead in range(even.shape[0]):
+        power = 0.0
+        for k in range(width):
+            value = even[lead, centre - REACH + k]
+            power += value * value
+        gain = math.sqrt(weight[lead, at] / max(1e-12, power))
+        for k in range(width):
+            shape[lead, k] = gain * even[lead, centre - REACH + k]
+    return True
+
+
+@kernel
+def product(first: Array, second: Array) -> float:
+    """Return the sum of products of two sets of shapes."""
+    total = 0.0
+    for lead in range(first.shape[0]):
+        for k in range(first.shape[1]):
+            total += first[lead, k] * second[lead, k]
+    return total
+
+
+@kernel
+def mean_shape(even: Array, weight: Array, block: int, centres: Array, other: Array, use_other: bool) -> tuple[Array, int]:
+    """Return the mean shape of beats, norm 1, and their number; of those unlike ``other`` only, if asked."""
+    mean, own, n = np.zeros((even.shape[0], 2 * REACH + 1)), np.zeros((even.shape[0], 2 * REACH + 1)), 0
+    for i in range(centres.shape[0]):
+        if shape_at(even, weight, block, centres[i], own) and (not use_other or product(own, other) < 0.5):
+            mean += own
+            n += 1
+    power = product(mean, mean)
+    if power > 0:
+        mean /= math.sqrt(power)
+    return mean, n
+
+
+@kernel
+def resemble(even: Array, weight: Array, block: int, position: Array, chosen: Array, likeness: Array) -> None:
+    """Write each candidate's correlation with the usual beat, or with the mean of those unlike it where that is closer."""
+    centres, n_leads = position[chosen], even.shape[0]
+    usual, _ = mean_shape(even, weight, block, centres, np.zeros((1, 1)), False)
+    second, n = mean_shape(even, weight, block, centres, usual, True)
+    if n < max(5, 0.02 * centres.shape[0]):
+        second[:] = 0.0
+    for j in range(position.shape[0]):
+        first, at = position[j] - REACH, min(position[j] // block, weight.shape[1] - 1)
+        if first < 2 or first + 2 * REACH + 2 >= even.shape[1]:
+            continue
+        best = -1.0
+        for shift in range(-2, 3):
+            like_usual = like_second = 0.0
+            for lead in range(n_leads):
+                power = to_usual = to_second = 0.0
+                for k in range(2 * REACH + 1):
+                    value = even[lead, first + shift + k]
+                    power += value * value
+                    to_usual += value * usual[lead, k]
+                    to_second += value * second[lead, k]
+                gain = math.sqrt(weight[lead, at] / max(1e-12, power))
+                like_usual += gain * to_usual
+                like_second += gain * to_second
+            best = max(best, like_usual, like_second)
+        likeness[j] = best
+
+
+@kernel
+def running_total(fused: Array) -> Array:
+    """Return the sum of the fused envelope before each sample, single peaks counted up to 1.5."""
+    total = np.empty(fused.shape[0] + 1)
+    total[0] = 0.0
+    for j in range(fused.shape[0]):
+        total[j + 1] = total[j] + min(fused[j], np.float32(1.5))
+    return total
+
+
+@kernel
+def level_between(total: Array, centre: Array, beat: Array) -> Array:
+    """Return the mean fused envelope in the second before and after each centre, 80 ms around it and any beat left out."""
+    level, first = np.zeros(centre.shape[0]), 0
+    for i in range(centre.shape[0]):
+        low, high = max(0, centre[i] - 125), min(total.shape[0] - 1, centre[i] + 126)
+        rest, width, done = total[high] - total[low], high - low, low
+        while first < beat.shape[0] and beat[first] + 10 < low:
+            first += 1
+        k, own = first, True
+        while own or (k < beat.shape[0] and beat[k] - 10 < high):
+            # Zones to leave out, in order: the centre's own among the beats'.
+            if own and (k >= beat.shape[0] or centre[i] <= beat[k]):
+                at, own = centre[i], False
+            else:
+                at, k = beat[k], k + 1
+            start, stop = max(done, at - 10), min(high, at + 11)
+            if stop > start:
+                rest -= total[stop] - total[start]
+                width -= stop - start
+                done = stop
+        level[i] = rest / max(1, width)
+    return level

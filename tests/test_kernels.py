@@ -1,0 +1,96 @@
+"""Kernels: none can be stale, a warm-up makes them all, and only a first use says that it compiles."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ecgbatch import detection, record_beats, sequence, windows
+from ecgbatch.kernels import is_on_disk
+
+ROOM = Path(__file__).parents[1] / "ecgbatch"
+WITH_KERNELS = sorted(path for path in ROOM.glob("*.py") if "@kernel" in path.read_text())
+ALLOWED = {"np", "math", "Any", "Array", *dir(builtins)}
+
+
+def is_kernel(node: ast.AST) -> bool:
+    return isinstance(node, ast.FunctionDef) and any(isinstance(d, ast.Name) and d.id == "kernel" for d in node.decorator_list)
+
+
+def names_from_elsewhere(source: str) -> set[str]:
+    """Return what kernels of a module use that is neither a builtin, numpy, nor defined in the module itself."""
+    tree = ast.parse(source)
+    own = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    for node in tree.body:
+        if isinstance(node, ast.Assign):
+            own |= {name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name)}
+    used = set()
+    for function in filter(is_kernel, tree.body):
+        names = [node for node in ast.walk(function) if isinstance(node, ast.Name)]
+        local = {node.id for node in names if isinstance(node.ctx, ast.Store)} | {
+            node.arg for node in ast.walk(function) if isinstance(node, ast.arg)
+        }
+        used |= {node.id for node in names} - local - {"kernel"}
+    return used - own - ALLOWED
+
+
+@pytest.mark.parametrize("path", WITH_KERNELS, ids=lambda path: path.name)
+def test_kernels_use_only_names_of_their_own_file(path: Path) -> None:
+    """numba's cache sees a change of a kernel's own file only: what lies in another would stay compiled as it was."""
+    assert names_from_elsewhere(path.read_text()) == set()
+
+
+def test_the_rule_above_notices_a_kernel_from_another_file() -> None:
+    source = "from ecgbatch.windows import fill_gaps\n\n@kernel\ndef f(x: Array) -> Array:\n    return fill_gaps(x)\n"
+    assert names_from_elsewhere(source) == {"fill_gaps"}
+
+
+def kernels_of(module: Any) -> list[Any]:
+    return [value for value in vars(module).values() if hasattr(value, "nopython_signatures")]
+
+
+def test_a_warm_up_leaves_nothing_to_compile() -> None:
+    record_beats.warm_up()
+    every = [one for module in (windows, sequence, detection) for one in kernels_of(module)]
+    before = {one.py_func.__name__: len(one.nopython_signatures) for one in every}
+    random = np.random.default_rng(0)
+    signal = random.integers(-2000, 2000, (3, 9000)).astype(np.int16)
+    signal[1, 4000:4100] = -32768
+    facts: dict[str, Any] = {"adc_gain": np.full(3, 500.0), "sampling_frequency_hz": 360.0}
+    found = record_beats.detect_r_peaks(signal, baseline=np.zeros(3, np.int32), usable=np.array([True, True, False]), **facts)
+    record_beats.beat_windows(signal, found.r_sample, found.beat_flags, present=np.ones(3, bool), **facts)
+    assert {one.py_func.__name__: len(one.nopython_signatures) for one in every} == before
+    assert all(is_on_disk(one) for one in (detection.listen, sequence.decide, windows.cut_windows))
+
+
+def test_a_warm_up_is_silent_where_code_is_on_disk() -> None:
+    record_beats.warm_up()
+    seen: list[tuple[int, int]] = []
+    record_beats.warm_up(lambda done, total: seen.append((done, total)))
+    assert seen == []
+
+
+@pytest.mark.slow
+def test_the_first_use_on_a_machine_says_that_it_compiles(tmp_path: Path) -> None:
+    script = "from ecgbatch.record_beats import warm_up; warm_up(lambda done, total: print(done, total))"
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    said = [
+        subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    ]
+    assert said == ["0 2\n1 2\n2 2\n", ""]
+
+
+def test_sorting_columns_equals_numpy() -> None:
+    rows = np.random.default_rng(1).integers(-32768, 32768, (31, 88)).astype(np.int16)
+    expected = np.sort(rows, axis=0)
+    windows.sort_columns(rows)
+    np.testing.assert_array_equal(rows, expected)
