@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 
 from ecgbatch.clinical import Clinical, label_rule, read_clinical, read_labels
+from ecgbatch.edf import SUFFIX
 from ecgbatch.headers import Header, UnreadableRecord
 from ecgbatch.inspection import Inspection, check_record_name, inspect_records, read_small_file
 from ecgbatch.records import read_record
@@ -79,7 +80,7 @@ _NUMBERS = {
 
 
 def find_records(archive: str | Path) -> list[str]:
-    """Return the names of an archive's records: those that ``RECORDS`` lists, else all ``*.hea`` below the folder.
+    """Return the names of an archive's records: those that ``RECORDS`` lists, else all ``*.hea`` and ``*.edf``.
 
     Parameters
     ----------
@@ -91,8 +92,8 @@ def find_records(archive: str | Path) -> list[str]:
     Returns
     -------
     list of str
-        Paths of the headers below the archive, without ``.hea``: in the list's order, or sorted; each once. A listed name is
-        kept even if it is missing or leaves the archive: ``inspect_record`` says what is wrong with it.
+        Paths below the archive: of headers without ``.hea``, of EDF files with ``.edf``; in the list's order, or sorted; each
+        once. A listed name is kept even if it is missing or leaves the archive: ``inspect_record`` says what is wrong with it.
 
     Raises
     ------
@@ -158,6 +159,7 @@ def _walked(root: str, folder: str) -> list[str]:
         below = folder + path[len(top) :].lstrip("/")
         prefix = f"{below.rstrip('/')}/" if below else ""
         names += [_storable(prefix + file[:-4]) for file in files if file.lower().endswith(".hea")]
+        names += [_storable(prefix + file) for file in files if file.lower().endswith(SUFFIX)]
     return sorted(names)
 
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgbatch.kernels import kernel
+from ecgbatch.resampling import RATE_HZ, Resampler, full_taps, resampler
 from ecgbatch.sequence import RULES, Rules, decide, premature
-from ecgbatch.windows import RATE_HZ, Resampler, fill_gaps, full_taps, resample, resample_leads, resampler
 
 __all__ = [
     "RATE_HZ",
@@ -28,11 +28,16 @@ __all__ = [
     "full_taps",
     "premature",
     "resample",
-    "resample_leads",
     "resampler",
 ]
 
 Array = NDArray[Any]
+
+TAP_ONE = 32768
+"""``resampling.TAP_ONE``, as a literal that kernels can freeze."""
+
+MISSING = -32768
+"""``terms.MISSING_SAMPLE``, likewise."""
 
 BAND_HZ = 15.0
 """Centre of the band: most of a QRS lies in 5-22 Hz, most of P, T and wander below, most of muscle above."""
@@ -55,6 +60,73 @@ def band_taps() -> tuple[Array, Array]:
     odd = bell * np.sin(2 * np.pi * BAND_HZ * time_s)
     gain = np.abs(np.sum(even * np.exp(-2j * np.pi * BAND_HZ * time_s)))
     return (even / gain)[BAND_REACH:].astype(np.float32), (odd / gain)[BAND_REACH:].astype(np.float32)
+
+
+@kernel
+def at_the_end(lead: Array, taps: Array, phase: int, reach: int, first: int) -> Any:
+    """Return a filtered sample whose taps leave the record, in ``1 / TAP_ONE`` steps: the record's end is held."""
+    total = np.int32(0)
+    for k in range(2 * reach + 1):
+        i = min(max(first + k, 0), lead.shape[0] - 1)
+        total = np.int32(total + np.int32(lead[i]) * np.int32(taps[phase, k]))
+    return total
+
+
+@kernel
+def fill_gaps(lead: Array) -> Array:
+    """Return the lead with missing samples held at the last known one; the lead itself if none is missing."""
+    lowest = np.int16(0)
+    for i in range(lead.shape[0]):
+        lowest = min(lowest, lead[i])
+    if lowest != MISSING:
+        return lead
+    filled = lead.copy()
+    known = 0
+    while known < lead.shape[0] and lead[known] == MISSING:
+        known += 1
+    last = lead[known] if known < lead.shape[0] else np.int16(0)
+    for i in range(lead.shape[0]):
+        if lead[i] == MISSING:
+            filled[i] = last
+        else:
+            last = lead[i]
+    return filled
+
+
+def without_gaps(signal: Array, n: int, use: Array) -> tuple[Array, bool]:
+    """Return the signal (lead, sample) with every used lead's gaps bridged, and whether there are any; a copy only then."""
+    filled = signal
+    for lead in np.flatnonzero(use):
+        own = fill_gaps(signal[lead, :n])
+        if not np.may_share_memory(own, signal):
+            filled = signal.copy() if filled is signal else filled
+            filled[lead, :n] = own
+    return filled, filled is not signal
+
+
+@kernel
+def resample(lead: Array, taps: Array, up: int, down: int, reach: int, offset: float, step: float, out: Array) -> None:
+    """Write a lead at ``RATE_HZ`` into ``out`` float32: (filtered - offset) x step, gain applied here and only here."""
+    n, n_taps = lead.shape[0], taps.shape[1]
+    whole, part = down // up, down % up
+    scale, zero = np.float32(step / TAP_ONE), np.float32(offset * step)
+    i, phase = 0, 0
+    for j in range(out.shape[0]):
+        first = i - reach
+        total = np.int32(0)
+        if first >= 0 and first + n_taps <= n:
+            # int16 products in int32 are exact; unsigned indices because a sign test would keep this loop scalar.
+            start, row = np.uint64(first), np.uint64(phase)
+            for k in range(np.uint64(n_taps)):
+                total = np.int32(total + np.int32(lead[start + k]) * np.int32(taps[row, k]))
+        else:
+            total = at_the_end(lead, taps, phase, reach, first)
+        out[j] = np.float32(total) * scale - zero
+        i += whole
+        phase += part
+        if phase >= up:
+            phase -= up
+            i += 1
 
 
 @kernel
@@ -82,6 +154,18 @@ def band(padded: Array, even_taps: Array, odd_taps: Array, even: Array, envelope
 
 
 @kernel
+def ranked(values: Array, share: float) -> Any:
+    """Return the value that ``share`` of a few values lie below, sorting them in place; 0.5 gives the (upper) median."""
+    for i in range(1, values.shape[0]):
+        value, j = values[i], i
+        while j > 0 and values[j - 1] > value:
+            values[j] = values[j - 1]
+            j -= 1
+        values[j] = value
+    return values[int(share * values.shape[0])]
+
+
+@kernel
 def typical_qrs(envelope: Array, block: int, n_blocks: int) -> Array:
     """Return each block's typical QRS: what two thirds of the maxima of the blocks around it lie below.
 
@@ -99,7 +183,7 @@ def typical_qrs(envelope: Array, block: int, n_blocks: int) -> Array:
     typical = np.empty(n, np.float32)
     for i in range(n):
         low, high = max(0, min(i - n_blocks, n - 2 * n_blocks - 1)), min(n, max(i + n_blocks + 1, 2 * n_blocks + 1))
-        typical[i] = np.sort(highest[low:high])[int(2.0 / 3.0 * (high - low))]
+        typical[i] = ranked(highest[low:high].copy(), 2.0 / 3.0)
     return typical
 
 
@@ -218,17 +302,24 @@ def polarity(even: Array, position: Array, reach: int) -> Array:
 
 @kernel
 def listen(
-    padded: Array, even_taps: Array, odd_taps: Array, block: int, n_blocks: int
+    signal: Array, n: int, use: Array, offset: Array, step: Array, taps: Array, up: int, down: int, reach: int,
+    even_taps: Array, odd_taps: Array, block: int, n_blocks: int,
 ) -> tuple[Array, Array, Array, Array]:  # fmt: skip
-    """Return the leads' band and envelope (lead, sample), typical QRS and mean level (lead, block); leads have ``PAD`` around."""
-    n_leads, n = padded.shape[0], padded.shape[1] - 2 * PAD
-    even, envelope = np.empty((n_leads, n), np.float32), np.empty((n_leads, n), np.float32)
-    n_block = max(1, (n + block // 2) // block)
-    typical, level = np.empty((n_leads, n_block), np.float32), np.empty((n_leads, n_block), np.float32)
-    for lead in range(n_leads):
-        band(padded[lead], even_taps, odd_taps, even[lead], envelope[lead])
-        typical[lead] = typical_qrs(envelope[lead], block, n_blocks)
-        level[lead] = mean_level(envelope[lead], typical[lead], block)
+    """Return every used lead's band and envelope (lead, sample) at ``RATE_HZ``, typical QRS and mean level (lead, block)."""
+    n_out, n_used, row = -(-n * up // down), np.sum(use), 0
+    even, envelope = np.empty((n_used, n_out), np.float32), np.empty((n_used, n_out), np.float32)
+    padded = np.empty(n_out + 2 * PAD, np.float32)
+    n_block = max(1, (n_out + block // 2) // block)
+    typical, level = np.empty((n_used, n_block), np.float32), np.empty((n_used, n_block), np.float32)
+    for lead in range(signal.shape[0]):
+        if use[lead]:
+            resample(fill_gaps(signal[lead, :n]), taps, up, down, reach, offset[lead], step[lead], padded[PAD : PAD + n_out])
+            padded[:PAD] = padded[PAD]
+            padded[PAD + n_out :] = padded[PAD + n_out - 1]
+            band(padded, even_taps, odd_taps, even[row], envelope[row])
+            typical[row] = typical_qrs(envelope[row], block, n_blocks)
+            level[row] = mean_level(envelope[row], typical[row], block)
+            row += 1
     return even, envelope, typical, level
 
 
@@ -261,8 +352,9 @@ def find_beats(
 
     """
     block = int(rules.block_s * RATE_HZ)
-    padded = resample_leads(signal, n, use, offset, step, design.taps, design.up, design.down, design.reach, PAD)
-    even, envelope, typical, level = listen(padded, *band_taps(), block, rules.n_blocks)
+    even, envelope, typical, level = listen(
+        signal, n, use, offset, step, design.taps, design.up, design.down, design.reach, *band_taps(), block, rules.n_blocks
+    )
     weight = votes(level, typical, rules.floor_mv, rules.noise, rules.noise_power)
     fused = np.empty(even.shape[1], np.float32)
     fuse(envelope, weight, typical, block, fused)

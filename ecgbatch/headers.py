@@ -46,7 +46,7 @@ REASONS = MappingProxyType(
         "DAT_MISSING": "the first signal file is missing",
         "DAT_EMPTY": "a signal file is empty",
         "DAT_TRUNCATED": "a signal file is shorter than the header requires",
-        "DAT_TOO_LONG": "a signal file is far longer than the header requires",
+        "DAT_TOO_LONG": "a signal file is longer than its header can explain",
         "GZIP_CONTENT": "a signal file is gzip-compressed inside",
         "CHECKSUM_MISMATCH": "the samples are not those that the header's checksum was made of",
         "INIT_MISMATCH": "the first samples are not those that the header states",
@@ -63,6 +63,7 @@ REASONS = MappingProxyType(
 
 WARNINGS = MappingProxyType(
     {
+        "BASELINE_ROUNDED": "an EDF lead's zero lies between two ADC values; the nearer one is stored",
         "CASE_MISMATCH": "a file name differs from the header's in upper and lower case",
         "CHECKSUM_UNVERIFIED": "the header has no valid checksum for some or all leads",
         "DAT_TRAILING_BYTES": "a signal file is longer than the header requires; the rest is ignored",
@@ -76,6 +77,7 @@ WARNINGS = MappingProxyType(
         "INIT_DIFFERS": "a few leads begin with another sample than the header states",
         "LENGTH_INFERRED": "the number of samples was inferred from the file size and confirmed by checksums",
         "NON_ASCII": "the header is not pure ASCII",
+        "OTHER_RATES_LEFT_OUT": "an EDF file's signals of another rate than its leads are left out",
         "RECORD_NAME_MISMATCH": "the header names another record than its file name",
         "SKEW_APPLIED": "leads were shifted by the skew that the header states",
         "UNITS_UNKNOWN": "a lead's units are not volts; its amplitude is not in mV",
@@ -102,7 +104,8 @@ FORMATS = frozenset({8, 16, 24, 32, 61, 80, 160, 212, 310, 311, 508, 516, 524})
 NULL_FILE = "~"
 """The file name of a layout segment's signals: header(5)."""
 
-_MILLIVOLTS_PER_UNIT = MappingProxyType({"v": 1e3, "mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "nv": 1e-6})
+MILLIVOLTS_PER_UNIT = MappingProxyType({"v": 1e3, "mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "nv": 1e-6})
+"""By unit in lower case."""
 
 
 class UnreadableRecord(ValueError):
@@ -237,7 +240,7 @@ def _parse(content: bytes, record_name: str) -> Header:
     segments = tuple(_segment_line(line, number) for number, line in enumerate(rest, 1)) if n_segments is not None else ()
     signals = () if n_segments is not None else tuple(_signal_line(line, i, warnings) for i, line in enumerate(rest, 1))
     if signals:
-        _check_leads([signal.lead for signal in signals])
+        check_leads([signal.lead for signal in signals])
     return Header(name, fs, n_samples, signals, n_signals, segments, comments, tuple(sorted(warnings)))
 
 
@@ -414,7 +417,7 @@ def _fields(
 def _gain(text: str | None, units: str | None) -> tuple[float | None, bool, str]:
     """Return adu per mV (None where impossible; negative would be a guess), whether units are volts, and a warning."""
     gain = float(text or 0)
-    millivolts = _MILLIVOLTS_PER_UNIT.get((units or "mV").lower())
+    millivolts = MILLIVOLTS_PER_UNIT.get((units or "mV").lower())
     if gain == 0 and not (text or "").strip("+0.eE"):
         return DEFAULT_GAIN, False, "GAIN_DEFAULTED"
     per_millivolt = gain / (millivolts or 1.0)
@@ -445,7 +448,8 @@ def _what_is_wrong(line: str, number: int) -> UnreadableRecord:
     return UnreadableRecord("HEADER_SYNTAX", f"{where}: expected a number as {next(wrong, 'each field')}")
 
 
-def _check_leads(leads: list[str]) -> None:
+def check_leads(leads: list[str]) -> None:
+    """Refuse leads without a name, and two of one name."""
     if "" in leads:
         raise UnreadableRecord("LEADS_UNNAMED", f"signal line {leads.index('') + 1} names no lead; add the name to the header")
     if len(set(leads)) < len(leads):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from ecgbatch.edf import MAX_EDF_HEADER_BYTES, SUFFIX, parse_edf
 from ecgbatch.headers import MAX_HEADER_BYTES, NULL_FILE, Header, SignalLine, UnreadableRecord, parse_header
 from ecgbatch.terms import STATUS, lead_order
 
@@ -162,6 +163,9 @@ class _Known:
 def _inspect_into(known: _Known, root: str, record_name: str, folders: dict[str, str], *, is_segment: bool) -> None:
     parent, _, base = record_name.rpartition("/")
     folder = folders.get(parent) or folders.setdefault(parent, _folder(root, parent))
+    if base.lower().endswith(SUFFIX):
+        _inspect_edf(known, root, folder, base)
+        return
     known.header_bytes = _read_file(root, folder, f"{base}.hea", MAX_HEADER_BYTES, "HEADER_TOO_BIG", known.warnings)
     known.n_bytes = len(known.header_bytes)
     header = known.header = parse_header(known.header_bytes, record_name)
@@ -179,6 +183,38 @@ def _inspect_into(known: _Known, root: str, record_name: str, folders: dict[str,
     known.files = _find_files(root, folder, header, known.warnings)
     known.n_bytes += sum(max(0, file.n_bytes) for file in known.files)
     known.n_samples = _judge_files(header, known.files, folder, known.warnings)
+
+
+def _inspect_edf(known: _Known, root: str, folder: str, name: str) -> None:
+    found = _locate(root, folder, name, known.warnings)
+    if found is None:
+        raise UnreadableRecord("LISTED_MISSING", f"{name[:80]} is not there; fetch it or take it off the list")
+    path, known.n_bytes, mtime = found
+    content = _first_bytes(path, MAX_EDF_HEADER_BYTES)
+    known.header_bytes = content[:256]
+    known.files = (SignalFile(name, path, known.n_bytes, mtime, 16, 0, ()),)
+    edf = parse_edf(content)
+    known.header_bytes, known.header = content[: edf.n_header_bytes], edf.header
+    known.warnings.update(edf.header.warnings)
+    expected = edf.n_header_bytes + 2 * edf.n_records * edf.record_samples
+    if known.n_bytes < expected:
+        raise UnreadableRecord("DAT_TRUNCATED", f"{name}: expected {expected} bytes, found {known.n_bytes}; fetch it again")
+    if edf.n_records * edf.record_samples > MAX_RECORD_SAMPLES:
+        raise UnreadableRecord("TOO_LONG", f"more than {MAX_RECORD_SAMPLES} samples; split the record")
+    if known.n_bytes > expected:
+        detail = f"{name}: expected {expected} bytes, found {known.n_bytes}: without checksums the header may be the wrong part"
+        raise UnreadableRecord("DAT_TOO_LONG", detail)
+    known.n_samples = edf.header.n_samples or 0
+
+
+def _first_bytes(path: str, n_bytes: int) -> bytes:
+    descriptor, _ = open_regular(path)
+    try:
+        return os.read(descriptor, n_bytes)
+    except OSError as error:
+        raise UnreadableRecord("UNREADABLE_FILE", f"{os.path.basename(path)}: {error.strerror}") from None  # noqa: PTH119
+    finally:
+        os.close(descriptor)
 
 
 def _judged(record_name: str, known: _Known) -> Inspection:
@@ -381,7 +417,11 @@ def _judge_size(header: Header, file: SignalFile, n_samples: int, warnings: set[
         detail = f"{file.name}: expected {expected} bytes, found {file.n_bytes}; fetch it again"
         raise UnreadableRecord("DAT_TRUNCATED", detail)
     _judge_excess(file, n_bytes)
-    warnings.add("DAT_TRAILING_BYTES")
+    if file.n_bytes > expected:
+        if not has_checksums([header.signals[i] for i in file.signals]):
+            detail = f"{file.name}: expected {expected} bytes, found {file.n_bytes}, and no checksums tell which are meant"
+            raise UnreadableRecord("DAT_TOO_LONG", detail)
+        warnings.add("DAT_TRAILING_BYTES")
 
 
 def _judge_excess(file: SignalFile, n_bytes: int) -> None:
@@ -391,11 +431,7 @@ def _judge_excess(file: SignalFile, n_bytes: int) -> None:
 
 
 def _begins_with_gzip(path: str) -> bool:
-    descriptor, _ = open_regular(path)
-    try:
-        return os.read(descriptor, 2) == b"\x1f\x8b"
-    finally:
-        os.close(descriptor)
+    return _first_bytes(path, 2) == b"\x1f\x8b"
 
 
 def _inspect_segments(

@@ -101,7 +101,7 @@ def resample_lead(lead: Array, adc_gain: float, baseline: int, sampling_frequenc
 
     from scipy.signal import resample_poly
 
-    from ecgbatch.windows import fill_gaps
+    from ecgbatch.detection import fill_gaps
 
     ratio = Fraction(125) / Fraction(sampling_frequency_hz).limit_denominator(1000)
     millivolts = (fill_gaps(np.ascontiguousarray(lead)).astype(np.float64) - float(baseline)) / float(adc_gain)

@@ -145,7 +145,8 @@ class Model:
 
     ``beats`` holds the settings that a beats store must have to be scored (``check_beats``); ``n_samples`` and
     ``leads`` the network's input; ``patient_key`` the key of ``patient_digest``; ``figures`` out-of-fold figures,
-    each {value, low, high, n_patients}; ``training`` and ``versions`` how it came about.
+    each {value, low, high, n_patients}; ``training`` and ``versions`` how it came about. Of ``training``, the model card
+    shows ``data`` and ``limits`` (lists of text) and ``evaluations`` (title to figures) as sections of their own.
     """
 
     members: tuple[Member, ...]
@@ -169,6 +170,34 @@ class Model:
     def name(self) -> str:
         """Recipe and number of members, as reports show it."""
         return f"{self.training.get('recipe', 'unnamed')}, {len(self.members)} members"
+
+
+SHIPPED = "mi-12-leads"
+"""The model that scores where none is named: 12 leads, trained on excerpts of PTB-XL and PTB (its MODEL_CARD.md says how)."""
+
+
+def shipped_model(name: str = SHIPPED) -> Path:
+    """Return the folder of a model that comes with the package; ``load_model`` reads it.
+
+    Parameters
+    ----------
+    name
+        A folder below ``ecgbatch/weights``: ``mi-12-leads`` or ``mi-lead-ii``.
+
+    Raises
+    ------
+    ModelError
+        If there is none of that name; the message names those that there are.
+
+    """
+    weights = Path(__file__).parent / "weights"
+    found = sorted(folder.parent.name for folder in weights.glob("*/model.json"))
+    if name not in found:
+        raise ModelError(
+            f"no model {name!r} ships with this version, found {', '.join(found) or 'none'} in {weights}; name one of these, "
+            "or train one: ecgbatch train"
+        )
+    return weights / name
 
 
 def check_beats(model: Model, settings: Mapping[str, Any], where: str) -> None:
@@ -541,7 +570,9 @@ def model_card(model: Model) -> str:
     """Return the model card (Markdown) that the program can answer for: every number comes from the model itself."""
     point = model.operating_point
     rows = [f"| {name} | {_figure(value)} |" for name, value in sorted(model.figures.items())]
-    settings = [f"| {name} | {value} |" for name, value in sorted({**model.training, **model.versions}.items())]
+    apart = ("data", "limits", "evaluations")
+    settings = {name: value for name, value in {**model.training, **model.versions}.items() if name not in apart}
+    data, limits = (_bullets(title, model.training.get(title.lower(), [])) for title in ("Data", "Limits"))
     return "\n".join(
         [
             f"# Model card: {model.name}",
@@ -564,12 +595,30 @@ def model_card(model: Model) -> str:
             "|---|---|",
             *rows,
             "",
-            "| training | |",
+            *_evaluations(model.training.get("evaluations", {})),
+            *data,
+            *limits,
+            "## Training",
+            "",
+            "| setting | value |",
             "|---|---|",
-            *settings,
+            *(f"| {name} | {value} |" for name, value in sorted(settings.items())),
             "",
         ]
     )
+
+
+def _bullets(title: str, lines: Sequence[str]) -> list[str]:
+    return [f"## {title}", "", *(f"- {line}" for line in lines), ""] if lines else []
+
+
+def _evaluations(evaluations: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a table of figures for each evaluation, by its title."""
+    lines = []
+    for title, figures in evaluations.items():
+        rows = [f"| {name} | {_figure(value)} |" for name, value in figures.items()]
+        lines += [f"## {title}", "", "| figure (by patient) | value [95 % interval] |", "|---|---|", *rows, ""]
+    return lines
 
 
 def _figure(value: Any) -> str:

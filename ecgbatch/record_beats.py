@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgbatch import resampling
 from ecgbatch.kernels import is_on_disk
 from ecgbatch.rhythm import is_plausible
 from ecgbatch.terms import BEAT_FLAGS, LEAD_FLAGS, MISSING_SAMPLE, UNUSABLE_LEAD
@@ -195,7 +196,7 @@ def detect_r_peaks(
     use = is_calibrated(gain, usable)
     if not use.any() or n == 0:
         return RPeaks(np.zeros(0, np.int32), np.zeros(0, np.uint16), 0)
-    design = detection.resampler(sampling_frequency_hz, DETECTION_CUTOFF_HZ, DETECTION_HALF_WIDTH_S)
+    design = resampling.resampler(sampling_frequency_hz, DETECTION_CUTOFF_HZ, DETECTION_HALF_WIDTH_S)
     step = np.where(use, 1.0 / np.where(use, gain, 1.0), 0.0)
     found = detection.find_beats(
         _kernel_ready(signal), n, use, np.asarray(baseline, dtype=np.float64), step, design,
@@ -249,7 +250,7 @@ def beat_windows(
         If ``r_sample`` is not increasing or leaves the record: windows would no longer match their beats.
 
     """
-    from ecgbatch import windows
+    from ecgbatch import detection, windows
 
     settings = settings or BeatSettings()
     n = check_signal(signal, adc_gain, adc_gain, sampling_frequency_hz, n_samples)
@@ -259,18 +260,21 @@ def beat_windows(
     gain = np.asarray(adc_gain, dtype=np.float64)
     use = is_calibrated(gain, present)
     step_uv = np.where(use, 1000.0 / np.where(use, gain, 1.0), 0.0)
-    design = windows.resampler(sampling_frequency_hz, CUTOFF_HZ, HALF_WIDTH_S)
+    design = resampling.resampler(sampling_frequency_hz, CUTOFF_HZ, HALF_WIDTH_S)
     high_pass = windows.high_pass(sampling_frequency_hz, HIGH_PASS_HZ)
     ready = _kernel_ready(signal)
     waveform = np.empty((len(r_sample), len(gain), settings.n_samples), np.int16)
+    filled, has_gaps = detection.without_gaps(ready, n, use)
     leaves = windows.cut_windows(
-        ready, n, use, step_uv, r_sample, settings.r_index,
+        ready, filled, n, use, step_uv, r_sample, settings.r_index, has_gaps,
         design.taps, design.up, design.down, design.reach, high_pass, waveform, MISSING_SAMPLE,
     )  # fmt: skip
     flags = np.asarray(beat_flags, dtype=np.uint16) | np.where(leaves, BEAT_FLAGS["edge"], 0).astype(np.uint16)
     before, after = (math.ceil(s * sampling_frequency_hz) for s in (settings.before_s, settings.after_s))
     run = max(4, round(FLAT_TOP_S * sampling_frequency_hz))
-    flags[windows.flat_tops(ready, n, use, step_uv / 1000.0, r_sample, before, after, run)] |= BEAT_FLAGS["clipped"]
+    flags[windows.flat_tops(ready, n, use, step_uv / 1000.0, r_sample, before, after, run, MISSING_SAMPLE)] |= BEAT_FLAGS[
+        "clipped"
+    ]
     flags[aberrant(waveform, use, flags)] |= BEAT_FLAGS["aberrant"]
     return Beats(r_sample.astype(np.int32), waveform, flags)
 
@@ -311,7 +315,7 @@ def warm_up(on_progress: Callable[[int, int], None] | None = None) -> None:
     """
     from ecgbatch import detection, sequence, windows
 
-    made = (detection.listen, sequence.decide, windows.resample_leads, windows.cut_windows, windows.resemblance)
+    made = (detection.listen, sequence.decide, windows.cut_windows, windows.resemblance)
     report = on_progress if on_progress and not all(is_on_disk(one) for one in made) else lambda _done, _total: None
     time_s = np.arange(2000) / 250.0
     signal = np.rint(1000 * np.exp(-0.5 * ((time_s % 0.8 - 0.4) / 0.012) ** 2) * np.ones((2, 1))).astype(np.int16)

@@ -17,6 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ecgbatch.decoding import DTYPES, decode_frames
+from ecgbatch.edf import SUFFIX, parse_edf
 from ecgbatch.headers import REASONS, WARNINGS, Header, SignalLine, UnreadableRecord, canonical_lead, parse_header
 from ecgbatch.inspection import (
     FLAC_FORMATS,
@@ -96,9 +97,10 @@ def read_record(archive: str | Path, record_name: str) -> xr.Dataset:
     inspection = inspect_record(archive, record_name)
     if inspection.status == STATUS["set_aside"] or inspection.header is None:
         raise UnreadableRecord(inspection.reason, inspection.status_detail, record_name)
-    digest = hashlib.sha256(inspection.header_bytes)
+    read = _read_edf if _is_edf(inspection) else _read_segments if inspection.segments else _read_files
+    digest = hashlib.sha256(b"" if _is_edf(inspection) else inspection.header_bytes)
     try:
-        samples = _read_segments(inspection, digest) if inspection.segments else _read_files(inspection, digest)
+        samples = read(inspection, digest)
     except UnreadableRecord as error:
         raise UnreadableRecord(error.code, error.detail, record_name) from None
     return _as_dataset(inspection, samples, digest.hexdigest())
@@ -118,7 +120,7 @@ def source_digest(archive: str | Path, record_name: str) -> str:
     inspection = inspect_record(archive, record_name)
     if not inspection.header_bytes or inspection.n_bytes > _MOST_DIGESTED_BYTES:
         return ""
-    digest = hashlib.sha256(inspection.header_bytes)
+    digest = hashlib.sha256(b"" if _is_edf(inspection) else inspection.header_bytes)
     for part in [inspection, *(segment for _, segment in inspection.segments if segment is not None)]:
         digest.update(part.header_bytes if part is not inspection else b"")
         for file in part.files:
@@ -371,6 +373,32 @@ def _check_initial_values(samples: _Samples, found: list[_Found]) -> None:
         raise UnreadableRecord("INIT_MISMATCH", f"{detail}: is format {line.fmt} right?")
     if wrong:
         samples.warnings.add("INIT_DIFFERS")
+
+
+def _is_edf(inspection: Inspection) -> bool:
+    return inspection.record_name.lower().endswith(SUFFIX)
+
+
+def _read_edf(inspection: Inspection, digest: Any) -> _Samples:
+    """Read an EDF file: data records one after the other, in each a stretch of every signal; it has no checksums."""
+    edf, (file,) = parse_edf(inspection.header_bytes), inspection.files
+    content = np.empty(file.n_bytes, np.uint8)
+    with _opened(file) as source:
+        _fill(source, content, file)
+    if content[: edf.n_header_bytes].tobytes() != inspection.header_bytes:
+        raise _changed(file)
+    digest.update(content)
+    n_bytes = 2 * edf.n_records * edf.record_samples
+    frames = content[edf.n_header_bytes : edf.n_header_bytes + n_bytes].view("<i2").reshape(edf.n_records, -1)
+    samples = _empty(inspection.leads, inspection.n_samples)
+    for line, first in zip(edf.header.signals, edf.first_samples, strict=True):
+        row = inspection.leads.index(line.lead)
+        samples.signal[row] = frames[:, first : first + line.samples_per_frame].reshape(-1)
+        one_a_frame = line._replace(samples_per_frame=1)
+        _finish_lead(samples, _Found(one_a_frame, row, 0, _sum_16(samples.signal[row])))
+    samples.lead_flags |= np.uint16(LEAD_FLAGS["unverified"])
+    samples.warnings.add("CHECKSUM_UNVERIFIED")
+    return samples
 
 
 def _read_segments(inspection: Inspection, digest: Any) -> _Samples:

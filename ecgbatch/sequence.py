@@ -16,7 +16,7 @@ from ecgbatch.kernels import kernel
 Array = NDArray[Any]
 
 RATE_HZ = 125.0
-"""``windows.RATE_HZ``, as a literal that kernels can freeze."""
+"""``resampling.RATE_HZ``, as a literal that kernels can freeze."""
 
 
 class Rules(NamedTuple):

@@ -57,8 +57,11 @@ class TrainSettings:
 
     What the defaults add to the paper was chosen on folds of PTB-XL patients alone (docs/model.md): above all ``mixup``
     (Zhang and others 2018, arXiv:1710.09412), worth 0.004 of AUROC there, and a rate that falls along a half cosine to 0
-    (Loshchilov and Hutter 2017, arXiv:1608.03983). Without ``cosine`` the rate is the paper's: times ``decay`` every ``decay_steps``.
-    ``min_steps`` lengthens the epochs of a small archive: below some 300 steps a member is not yet trained.
+    (Loshchilov and Hutter 2017, arXiv:1608.03983). Without ``cosine`` the rate is the paper's: times ``decay`` every
+    ``decay_steps``. ``min_steps`` lengthens the epochs of a small archive: below some 300 steps a member is not yet trained.
+
+    With ``holds_out_validation`` member k is validated on fold k+1; without it, it trains on that fold too, and calibrations
+    and thresholds come from the test scores of the other folds' members (never from the patient they are applied to).
     """
 
     recipe: str = "ecgbatch"

@@ -1,12 +1,11 @@
-"""From int16 samples to 125 Hz: whole leads for detection, windows around R peaks for beats (numba kernels).
+"""Windows around R peaks: low-pass, resampling, baseline and cutting in one pass over int16 samples (numba kernels).
 
-Low-pass, resampling, baseline and cutting are one pass; nothing of a record is copied but one lead's baseline curve.
-Importing this module imports numba; ``record_beats`` does it only when it is about to compute.
+Nothing of a record is copied but one lead's baseline curve. As in ``detection``: integer sums, one order, the same bytes
+everywhere. Importing this module imports numba; ``record_beats`` does it only when it is about to compute.
 """
 
 from __future__ import annotations
 
-from fractions import Fraction
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -17,157 +16,8 @@ from ecgbatch.kernels import kernel
 
 Array = NDArray[Any]
 
-RATE_HZ = 125.0
-"""Working rate of detection and of every stored window."""
-
 TAP_ONE = 32768
-"""Taps are integers, this many to 1: sums are exact, so their order cannot matter."""
-
-TAPS_AT_ONCE = 32
-"""Taps are filled up with zeros to a multiple of this: processors multiply 16 or 32 at once, and a rest one by one."""
-
-MISSING = -32768
-"""``terms.MISSING_SAMPLE``, as a literal that kernels can freeze."""
-
-
-class Resampler(NamedTuple):
-    """A polyphase low-pass between a record's rate and ``RATE_HZ``: ``taps`` (phase, tap) int16, ``TAP_ONE`` to 1."""
-
-    up: int
-    down: int
-    reach: int
-    taps: Array
-
-
-@lru_cache(maxsize=64)
-def resampler(sampling_frequency_hz: float, cutoff_hz: float, half_width_s: float) -> Resampler:
-    """Design the low-pass that takes a rate to ``RATE_HZ``: a Kaiser window (beta 5, as ``scipy.signal.resample_poly``).
-
-    Parameters
-    ----------
-    sampling_frequency_hz
-        Rate of the record; read to a thousandth of a hertz.
-    cutoff_hz
-        Where the response is -6 dB.
-    half_width_s
-        Time that the taps reach to either side.
-
-    Returns
-    -------
-    Resampler
-        Each phase sums to ``TAP_ONE`` exactly, so that an offset passes unchanged.
-
-    """
-    from scipy.signal import firwin
-
-    fs = Fraction(sampling_frequency_hz).limit_denominator(1000)
-    ratio = Fraction(125) / fs
-    up, down = ratio.numerator, ratio.denominator
-    half = round(half_width_s * float(max(fs, Fraction(125))) * up)
-    prototype = firwin(2 * half + 1, min(cutoff_hz, 0.45 * float(fs)), window=("kaiser", 5.0), fs=float(fs) * up) * up
-    reach = -(-half // up)
-    padded = np.zeros((up, -(-(2 * reach + 1) // TAPS_AT_ONCE) * TAPS_AT_ONCE))
-    offset = half + np.arange(up)[:, None] - up * np.arange(-reach, reach + 1)[None, :]
-    inside = (offset >= 0) & (offset <= 2 * half)
-    padded[:, : 2 * reach + 1][inside] = prototype[offset[inside]]
-    taps = np.rint(padded * TAP_ONE).astype(np.int64)
-    taps[np.arange(up), np.argmax(taps, axis=1)] += TAP_ONE - taps.sum(axis=1)
-    if np.abs(taps).sum(axis=1).max() >= 2 * TAP_ONE:
-        raise ValueError(f"low-pass at {cutoff_hz} Hz for {sampling_frequency_hz} Hz could overflow 32 bits: use wider taps")
-    return Resampler(up, down, reach, taps.astype(np.int16))
-
-
-def full_taps(design: Resampler) -> Array:
-    """Return a design's taps as ``scipy.signal.resample_poly(x, up, down, window=...)`` takes them (sum 1, odd length)."""
-    up, reach = design.up, design.reach
-    taps = np.zeros((2 * reach + 1) * up + up)
-    centre = (reach + 1) * up - 1
-    for phase in range(up):
-        position = centre + phase - up * np.arange(-reach, reach + 1)
-        inside = (position >= 0) & (position < taps.size)
-        taps[position[inside]] = design.taps[phase, : 2 * reach + 1][inside]
-    half = min(centre, taps.size - 1 - centre)
-    return taps[centre - half : centre + half + 1] / (TAP_ONE * up)
-
-
-@kernel
-def at_the_end(lead: Array, taps: Array, phase: int, reach: int, first: int) -> Any:
-    """Return a filtered sample whose taps leave the record, in ``1 / TAP_ONE`` steps: the record's end is held."""
-    total = np.int32(0)
-    for k in range(2 * reach + 1):
-        i = min(max(first + k, 0), lead.shape[0] - 1)
-        total = np.int32(total + np.int32(lead[i]) * np.int32(taps[phase, k]))
-    return total
-
-
-@kernel
-def has_gaps(lead: Array) -> Any:
-    """Return whether a sample is missing."""
-    lowest = np.int16(0)
-    for i in range(lead.shape[0]):
-        lowest = min(lowest, lead[i])
-    return lowest == MISSING
-
-
-@kernel
-def fill_gaps(lead: Array) -> Array:
-    """Return the lead with missing samples held at the last known one; the lead itself if none is missing."""
-    if not has_gaps(lead):
-        return lead
-    filled = lead.copy()
-    known = 0
-    while known < lead.shape[0] and lead[known] == MISSING:
-        known += 1
-    last = lead[known] if known < lead.shape[0] else np.int16(0)
-    for i in range(lead.shape[0]):
-        if lead[i] == MISSING:
-            filled[i] = last
-        else:
-            last = lead[i]
-    return filled
-
-
-@kernel
-def resample(lead: Array, taps: Array, up: int, down: int, reach: int, offset: float, step: float, out: Array) -> None:
-    """Write a lead at ``RATE_HZ`` into ``out`` float32: (filtered - offset) x step, gain applied here and only here."""
-    n, n_taps = lead.shape[0], taps.shape[1]
-    whole, part = down // up, down % up
-    scale, zero = np.float32(step / TAP_ONE), np.float32(offset * step)
-    i, phase = 0, 0
-    for j in range(out.shape[0]):
-        first = i - reach
-        total = np.int32(0)
-        if first >= 0 and first + n_taps <= n:
-            # int16 products in int32 are exact; unsigned indices because a sign test would keep this loop scalar.
-            start, row = np.uint64(first), np.uint64(phase)
-            for k in range(np.uint64(n_taps)):
-                total = np.int32(total + np.int32(lead[start + k]) * np.int32(taps[row, k]))
-        else:
-            total = at_the_end(lead, taps, phase, reach, first)
-        out[j] = np.float32(total) * scale - zero
-        i += whole
-        phase += part
-        if phase >= up:
-            phase -= up
-            i += 1
-
-
-@kernel
-def resample_leads(
-    signal: Array, n: int, use: Array, offset: Array, step: Array, taps: Array, up: int, down: int, reach: int, pad: int
-) -> Array:
-    """Return every used lead at ``RATE_HZ``, (lead, sample) float32, its first and last sample held ``pad`` samples beyond."""
-    n_out, row = -(-n * up // down), 0
-    padded = np.empty((np.sum(use), n_out + 2 * pad), np.float32)
-    for lead in range(signal.shape[0]):
-        if use[lead]:
-            own = padded[row]
-            resample(fill_gaps(signal[lead, :n]), taps, up, down, reach, offset[lead], step[lead], own[pad : pad + n_out])
-            own[:pad] = own[pad]
-            own[pad + n_out :] = own[pad + n_out - 1]
-            row += 1
-    return padded
-
+"""``resampling.TAP_ONE``, as a literal that kernels can freeze."""
 
 BASELINE_RATE_HZ = 25.0
 """The baseline is followed on means of blocks of about 1/25 s; what they alias below 0.5 Hz lies 34 dB down."""
@@ -233,11 +83,12 @@ def one_way(values: Array, design: HighPass) -> None:
 
 @kernel
 def cut_windows(
-    signal: Array, n: int, use: Array, step_uv: Array, r_sample: Array, before: int,
+    signal: Array, filled: Array, n: int, use: Array, step_uv: Array, r_sample: Array, before: int, has_gaps: bool,
     taps: Array, up: int, down: int, reach: int, design: HighPass, out: Array, fill: int,
 ) -> Array:  # fmt: skip
     """Write one window around each R peak into ``out`` (beat, lead, sample) int16, in microvolts.
 
+    ``filled`` is the signal with its gaps bridged, ``fill`` the value that means missing, in ``signal`` and ``out``.
     Window sample ``k`` is the filtered signal at exactly ``r_sample + (k - before) / 125 s``, less the baseline there.
 
     Returns
@@ -253,17 +104,16 @@ def cut_windows(
         if not use[lead]:
             out[:, lead] = fill
             continue
-        raw = signal[lead, :n]
-        filled, is_broken = fill_gaps(raw), has_gaps(raw)
-        curve = baseline(filled, design)
+        whole = filled[lead, :n]
+        curve = baseline(whole, design)
         for beat in range(r_sample.shape[0]):
             r = up * r_sample[beat]
-            filter_window(filled, taps, up, down, reach, r + start, total, at)
+            filter_window(whole, taps, up, down, reach, r + start, total, at)
             for k in range(at.shape[0]):
                 at[k] = (at[k] - 0.5 * (design.block - 1)) / design.block
             write_window(total, at, curve, step_uv[lead], out[beat, lead])
-            if is_broken or r + start < 0 or r + stop > up * (n - 1):
-                leaves[beat] |= fill_outside(raw, up, down, r + start, out[beat, lead], fill)
+            if has_gaps or r + start < 0 or r + stop > up * (n - 1):
+                leaves[beat] |= fill_outside(signal[lead, :n], up, down, r + start, out[beat, lead], fill)
     return leaves
 
 
@@ -280,14 +130,17 @@ def filter_window(lead: Array, taps: Array, up: int, down: int, reach: int, posi
         first = i - reach
         at[k] = i + phase / up
         if first >= 0 and first + n_taps <= n:
-            # As in resample: exact, and unsigned so that the loop is not kept scalar.
+            # As in detection.resample: exact, and unsigned so that the loop is not kept scalar.
             start, row = np.uint64(first), np.uint64(phase)
             value = np.int32(0)
             for tap in range(np.uint64(n_taps)):
                 value = np.int32(value + np.int32(lead[start + tap]) * np.int32(taps[row, tap]))
             total[k] = value
         else:
-            total[k] = at_the_end(lead, taps, phase, reach, first)
+            value = np.int32(0)
+            for tap in range(2 * reach + 1):  # the record's ends are held
+                value = np.int32(value + np.int32(lead[min(max(first + tap, 0), n - 1)]) * np.int32(taps[phase, tap]))
+            total[k] = value
         i += whole
         phase += part
         if phase >= up:
@@ -310,7 +163,7 @@ def fill_outside(raw: Array, up: int, down: int, position: int, out: Array, fill
     """Fill a window where it lies outside the record or in a gap; return whether it does."""
     last, leaves = up * (raw.shape[0] - 1), False
     for k in range(out.shape[0]):
-        if position < 0 or position > last or raw[position // up] == MISSING:
+        if position < 0 or position > last or raw[position // up] == fill:
             out[k] = fill
             leaves = True
         position += down
@@ -326,7 +179,9 @@ def between(curve: Array, at: float) -> Any:
 
 
 @kernel
-def flat_tops(signal: Array, n: int, use: Array, step_mv: Array, r_sample: Array, before: int, after: int, run: int) -> Array:
+def flat_tops(
+    signal: Array, n: int, use: Array, step_mv: Array, r_sample: Array, before: int, after: int, run: int, missing: int
+) -> Array:
     """Return (beat,) bool: in its window, ``run`` samples lie at a lead's highest or lowest value, 1 mV off its middle."""
     clipped = np.zeros(r_sample.shape[0], np.bool_)
     for lead in range(signal.shape[0]):
@@ -336,7 +191,7 @@ def flat_tops(signal: Array, n: int, use: Array, step_mv: Array, r_sample: Array
         total: Any = 0
         low, high = np.int16(32767), np.int16(-32767)
         for i in range(n):
-            if raw[i] != MISSING:
+            if raw[i] != missing:
                 low, high = min(low, raw[i]), max(high, raw[i])
                 total += np.int64(raw[i])
         middle = total / max(1, n)

@@ -91,6 +91,7 @@ def sparse(name: str, n_bytes: int) -> Edit:
 
 NO_NAMES = "\n".join(" ".join(line.split(" ")[:-1]) if line.startswith("r.") else line for line in HEADER.split("\n"))
 NO_SUMS = "".join(f"r.dat 16 2000 16 0 0 0 0 {lead.name}\n" for lead in LEADS[:4]) + "r.xyz 16 2000 16 0 0 0 0 Vx\n"
+FEWER = "r.dat 16 2000 16 0 0 0 0 V2\n"
 SIX = HEADER.replace("r 5", "r 6", 1)
 MASTER = f"r/2 5 250 {2 * N}\n"
 S = f"s {N}\n"
@@ -264,6 +265,7 @@ HEADERS: dict[str, tuple[str | bytes, str]] = {
     "format only": (HEADER.replace(FIRST, "r.dat 16"), "LEADS_UNNAMED"),
     "name only": (HEADER.replace(FIRST, "r.dat"), "HEADER_SYNTAX"),
     "old header without sums": (f"r 5 250 {N}\n{NO_SUMS}", "CHECKSUM_UNVERIFIED"),
+    "old header with a signal too few": (f"r 4 250 {N}\n{NO_SUMS}".replace(FEWER, ""), "DAT_TOO_LONG"),
     "old header without length": (f"r 5 250\n{NO_SUMS}", "LENGTH_UNVERIFIABLE"),
     "a line of 5000": (HEADER + "# " + "x" * 5000 + "\n", "LINE_TOO_LONG"),
     "a megabyte of comments": (HEADER + "# x\n" * 300_000, "HEADER_TOO_BIG"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
@@ -13,8 +14,8 @@ import pytest
 import xarray as xr
 from scipy.signal import butter, freqz, resample_poly, sosfiltfilt
 
-from ecgbatch import beats, windows
-from ecgbatch.annotations import encode_beats
+from ecgbatch import beats, cli, windows
+from ecgbatch.annotations import BEAT_SYMBOLS, decode, encode_beats
 from ecgbatch.records import read_record
 from ecgbatch.signals import SIGNALS, convert_archive
 from ecgbatch.terms import BEAT_FLAGS, LABEL, LEAD_FLAGS, MISSING_SAMPLE, STATUS
@@ -519,6 +520,34 @@ def test_exported_annotations_are_read_by_wfdb_as_the_store_has_them(ds1_work: t
         np.testing.assert_array_equal(found.subtype, store["beat_flags"].values[mine])
         assert (set(found.symbol), found.fs) == ({"N"}, 360)
         assert (tmp_path / f"{name}.qrs").read_bytes() == (work / "annotations" / f"{name}.qrs").read_bytes()
+
+
+def command(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as end:
+        cli.main([str(argument) for argument in arguments])
+    said = capsys.readouterr()
+    return int(end.value.code or 0), said.out, said.err
+
+
+def test_command_beats_takes_a_reference_and_writes_annotation_files(
+    ds1_work: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive, work = ds1_work
+    options = ("--workers", 1, "--json", "--reference", "atr", "--archive", archive, "--annotations-out", tmp_path)
+    code, out, _ = command(capsys, "beats", work, *options)
+    said = json.loads(out)
+    assert (code, said["n_beats"], said["n_annotation_files"]) == (0, 1865, 2)
+    assert list(said["without_reference"]) == ["119"]
+    whole = decode((archive / "101.atr").read_bytes())
+    beat_samples = whole.sample[np.isin(whole.symbol, sorted(BEAT_SYMBOLS))]
+    np.testing.assert_array_equal(decode((tmp_path / "101.qrs").read_bytes()).sample, beat_samples)
+    assert len(decode((tmp_path / "119.qrs").read_bytes()).sample) == 0
+
+
+def test_command_beats_refuses_a_reference_without_an_archive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, error = command(capsys, "beats", tmp_path, "--reference", "atr")
+    assert code == cli.USAGE
+    assert "--reference and --archive go together" in error
 
 
 def read_real(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, float, list[str]]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecgbatch import detection, record_beats, sequence, windows
+from ecgbatch import detection, record_beats, resampling, sequence, terms, windows
 from ecgbatch.kernels import is_on_disk
 
 ROOM = Path(__file__).parents[1] / "ecgbatch"
@@ -51,6 +51,12 @@ def test_kernels_use_only_names_of_their_own_file(path: Path) -> None:
 def test_the_rule_above_notices_a_kernel_from_another_file() -> None:
     source = "from ecgbatch.windows import fill_gaps\n\n@kernel\ndef f(x: Array) -> Array:\n    return fill_gaps(x)\n"
     assert names_from_elsewhere(source) == {"fill_gaps"}
+
+
+def test_constants_that_files_hold_for_their_kernels_agree() -> None:
+    assert windows.TAP_ONE == detection.TAP_ONE == resampling.TAP_ONE
+    assert detection.MISSING == terms.MISSING_SAMPLE
+    assert sequence.RATE_HZ == resampling.RATE_HZ == record_beats.WORKING_RATE_HZ
 
 
 def kernels_of(module: Any) -> list[Any]:
