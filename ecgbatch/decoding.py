@@ -17,10 +17,10 @@ from ecgbatch.inspection import FLAC_FORMATS, SignalFile, required_bytes
 
 DTYPES = MappingProxyType({8: "i1", 16: "<i2", 32: "<i4", 61: ">i2", 80: "u1", 160: "<u2"})
 """Formats whose samples are numbers of the machine."""
-_CHILD_SECONDS, _SAMPLES_PER_SECOND = 4.0, 2e6
+_CHILD_SECONDS, _SAMPLES_PER_SECOND = 10.0, 2e6
 _PATIENCE = 15
 """Wall-clock seconds for each second of processor time: the verdict must not depend on how busy the machine is."""
-_CHILD_BYTES, _BYTES_PER_SAMPLE = 1 << 30, 32
+_CHILD_BYTES, _BYTES_PER_SAMPLE = 2 << 30, 64
 """Limits of the process that decodes FLAC: a start, and a share for each sample (its own arrays take about 12 bytes)."""
 
 
@@ -122,7 +122,7 @@ def _summed(differences: NDArray[np.int8], file: SignalFile, lines: list[SignalL
 
 
 def _decode_in_child(content: NDArray[np.uint8], file: SignalFile, lines: list[SignalLine], n_frames: int) -> NDArray[np.int32]:
-    """Decode a FLAC file in a process that cannot hang, grow or see anything but this file's bytes."""
+    """Decode a FLAC file with wfdb, in a process that cannot hang, grow or see anything but this file's bytes."""
     per_frame = lines[0].samples_per_frame
     if any(line.samples_per_frame != per_frame for line in lines):
         raise UnreadableRecord("DECODER_FAILED", f"{file.name}: expected as many samples a frame of every signal in FLAC")
@@ -130,7 +130,7 @@ def _decode_in_child(content: NDArray[np.uint8], file: SignalFile, lines: list[S
     seconds = _CHILD_SECONDS + n / _SAMPLES_PER_SECOND
     memory = _CHILD_BYTES + content.size + _BYTES_PER_SAMPLE * n
     numbers = (file.fmt, len(lines), per_frame, n_frames, file.byte_offset, memory, int(seconds) + 1)
-    command = [sys.executable, "-I", str(Path(__file__).with_name("flac.py")), *map(str, numbers)]
+    command = [sys.executable, "-I", str(Path(__file__).with_name("wfdb_child.py")), *map(str, numbers)]
     decoded = np.frombuffer(_run_child(command, content, seconds, file), np.int32)
     if decoded.size != n:
         raise UnreadableRecord("DECODER_FAILED", f"{file.name}: expected {n} samples, decoded {decoded.size}")

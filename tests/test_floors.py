@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {"storage": set(), "ecgbatch": {"storage"}, "flows": {"ecgbatch", "storage"}}
 DOORS = {
-    "wfdb": {"ecgbatch/records.py"},
+    "wfdb": {"ecgbatch/wfdb_child.py"},
     "zarr": {"storage"},
     "prefect": {"flows"},
     "dask": {"flows/cluster.py"},
