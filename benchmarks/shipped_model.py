@@ -1,7 +1,7 @@
 """Train the models that ship with the package, from ECG excerpts beside it: ``python -m benchmarks.shipped_model``.
 
-About a quarter of an hour a model on two quiet processors; again with the same ``--work`` it goes on where it stopped. Two trainings
-with one seed give the same bits on one processor type and torch version; other seeds move AUROC by 0.003 (docs/model.md).
+About a quarter of an hour a model on two quiet processors; with the same ``--work`` it goes on where it stopped.
+Two trainings with one seed give the same bits on one processor type and torch version; other seeds move AUROC by 0.003.
 """
 
 from __future__ import annotations

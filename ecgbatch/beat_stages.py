@@ -137,7 +137,7 @@ def plan_peaks(signals: xr.Dataset, settings: BeatSettings, archive: str | Path 
     )
 
 
-SHARD_SIGNAL_BYTES = 16_000_000
+SHARD_SIGNAL_BYTES = 32_000_000
 """Samples that one shard of peaks reads: as much as a shard of signals holds."""
 
 

@@ -20,7 +20,7 @@ RATES = {
 
 TYPICAL_HEART_RATE_BPM = 75.0
 BYTES_PER_BEAT = 15 * 88 * 2
-SHARD_MEMORY_BYTES = 3 * 16_000_000
+SHARD_MEMORY_BYTES = 3 * 32_000_000
 """A block, its copy read back, and its encoded form, of one worker."""
 
 EPOCHS_TIMES_MEMBERS = 30 * 5
@@ -57,7 +57,7 @@ def estimate_stages(records: xr.Dataset, stages: list[str], earlier: dict[str, A
     estimate = dict(earlier)
     for stage in stages:
         estimate[stage] = {
-            "shards": max(1, round(n_bytes[stage] / 16_000_000)),
+            "shards": max(1, round(n_bytes[stage] / 32_000_000)),
             "bytes": n_bytes[stage],
             "memory_bytes_per_worker": SHARD_MEMORY_BYTES,
             "minutes": _minutes(work[stage], stage),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -132,11 +132,17 @@ def _make_shard(root: str, plan: Plan, produce: Produce, task: tuple[Shard, xr.D
 
 def _write_block(folder: Folder, plan: Plan, name: str, shard: Shard, values: np.ndarray[Any, Any], where: str) -> str:
     """Write one whole shard of one variable and compare what is read back."""
-    array = open_array(folder, _store_key(plan), name)
+    array = _open_once(str(folder), _store_key(plan), name)
     array[shard.start : shard.stop] = values
     if not same_values(read_rows(array, shard.start, shard.stop), values):
         raise CorruptStore(f"{where}: {name} does not read back as it was written; check the disk, then run again")
     return digest_array(values)
+
+
+@lru_cache(maxsize=32)
+def _open_once(root: str, store_key: str, name: str) -> Any:
+    """Open an array once a process: its key holds the plan's digest, and with that all that its document says."""
+    return open_array(Folder(root), store_key, name)
 
 
 def same_values(found: np.ndarray[Any, Any], written: np.ndarray[Any, Any]) -> bool:

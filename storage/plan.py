@@ -16,8 +16,8 @@ import xarray as xr
 from storage.errors import SchemaError
 from storage.schema import Schema, Variable, digest_array
 
-SHARD_BYTES = 16_000_000
-"""Decoded bytes of one shard: small enough for a few in memory, large enough that 1 M ten-second records make 7,500 files."""
+SHARD_BYTES = 32_000_000
+"""Decoded bytes of one shard: small enough for a few in memory, large enough that 1 M ten-second records make 3,750 files."""
 
 INNER_CHUNK_BYTES = 512_000
 """Decoded bytes of one inner chunk: about a second level cache, and one read of an object store."""
