@@ -7,7 +7,7 @@ export ECGBATCH_TEST_DATA
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: install demo test test-all lint types bench lock clean
+.PHONY: install demo test test-all lint types bench model lock clean
 
 install: $(VENV)/.installed
 
@@ -38,6 +38,10 @@ types: install
 
 bench: install
 	$(BIN)/python -m benchmarks
+
+# Trains the models that ship with the package, from the real records beside it.
+model: install
+	$(BIN)/python -m benchmarks.shipped_model --data $(ECGBATCH_TEST_DATA)
 
 # For developers: writes the lock anew from pyproject.toml (needs uv: pip install uv).
 lock:

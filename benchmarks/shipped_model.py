@@ -1,6 +1,6 @@
 """Train the models that ship with the package, from ECG excerpts beside it: ``python -m benchmarks.shipped_model``.
 
-About a quarter of an hour a model on two quiet processors; with the same ``--work`` it goes on where it stopped.
+About six minutes a model on two quiet processors; with the same ``--work`` it goes on where it stopped.
 Two trainings with one seed give the same bits on one processor type and torch version; other seeds move AUROC by 0.003.
 """
 
@@ -29,9 +29,9 @@ from storage import open_store
 MODELS = {"mi-12-leads": "ecgbatch", "mi-lead-ii": "ecgbatch-lead-ii"}
 """Name of a shipped model to its recipe."""
 
-MEMBERS: dict[str, Any] = {"n_folds": 10, "n_seeds": 2, "holds_out_validation": False}
-"""A patient of the data is scored by the two members that never saw it, anybody else by twenty: each trained on 90 % of the
-patients. Thresholds and calibration come from scores of patients that the scoring members did not see."""
+MEMBERS: dict[str, Any] = {"n_folds": 10}
+"""A patient of the data is scored by the one member that never saw it, anybody else by ten: each trained on 80 % of the
+patients and validated on 10 %."""
 
 ARCHIVES = {"ptbxl": "labels.csv", "ptb": None, "ptb-10s": None}
 """Folder of the data to its table of labels; the first two are trained on."""
@@ -53,6 +53,7 @@ LIMITS = (
     "Labels are diagnoses of the whole stay: acute and former infarctions together.",
     "Few patients (17 to 18 controls and 12 MI patients in PTB): intervals are wide, and no subgroup by sex, age or site is "
     "claimed. Calibration holds for a third of patients with MI; another prevalence needs another intercept.",
+    "Accuracy moves with how patients are dealt to folds: AUROC over PTB-XL was 0.983 with these folds, 0.991 with another deal.",
     "Training and test patients are of two German databases of 1989 to 1996; newer devices and other populations are untested.",
 )
 
@@ -63,13 +64,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with ptbxl/, ptb/ and ptb-10s/")
     parser.add_argument("--out", type=Path, default=Path("ecgbatch/weights"), help="where models are saved, a folder each")
     parser.add_argument("--work", type=Path, help="where to work and resume (default: a temporary folder)")
+    parser.add_argument("--note", default="", help="kept in the model: where it was trained, if not here")
     parser.add_argument("--model", choices=list(MODELS), action="append", help="only this one (default: all)")
     options = parser.parse_args()
     with TemporaryDirectory() as temporary:
         work = options.work or Path(temporary)
         prepare(options.data, work)
         for name in options.model or MODELS:
-            model = build(name, work)
+            model = build(name, work, options.note)
             print(save_model(model, options.out / name))
             print(json.dumps(model.training["evaluations"], indent=1))
 
@@ -83,7 +85,7 @@ def prepare(data: Path, work: Path) -> None:
             extract_beats(str(work / archive), BeatSettings(), map=on_engine)
 
 
-def build(name: str, work: Path) -> Model:
+def build(name: str, work: Path, note: str = "") -> Model:
     """Train on PTB-XL alone and look at PTB with it, then train on both; return that model with every figure."""
     settings = replace(RECIPES[MODELS[name]][0], **MEMBERS)
     alone = trained(settings, work, ["ptbxl"])
@@ -100,7 +102,7 @@ def build(name: str, work: Path) -> Model:
         "Shipped: how other diagnoses score (PTB, first ten seconds)": other_diagnoses(folder, work / "ptb-10s"),
     }
     stated = {"data": list(DATA), "limits": list(LIMITS), "evaluations": evaluations}
-    return replace(pooled, training={**pooled.training, **stated})
+    return replace(pooled, training={**pooled.training, **stated, **({"note": note} if note else {})})
 
 
 def trained(settings: TrainSettings, work: Path, archives: list[str]) -> Model:

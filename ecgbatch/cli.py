@@ -41,7 +41,7 @@ Workers = Annotated[int | None, typer.Option(help="Threads (training: processes)
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print shards, bytes, memory and minutes; do nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output.")]
 Method = Annotated[str, typer.Option(help="How beats are found and cut: robust or kachuee.")]
-Recipe = Annotated[str, typer.Option(help="How a model is trained: ecgbatch or kachuee.")]
+Recipe = Annotated[str, typer.Option(help="How a model is trained: ecgbatch, ecgbatch-lead-ii or kachuee.")]
 
 
 @app.command()
@@ -79,11 +79,13 @@ def run(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> int:
-    """Convert, find beats, score and report: the main job."""
-    if (model is None) == (not train):
-        raise typer.BadParameter(
-            "no model ships with this version yet: give --model FOLDER, or --train to train one on this archive"
-        )
+    """Convert, find beats, score and report: the main job. Without --model or --train, the model that ships here scores."""
+    if model is not None and train:
+        raise typer.BadParameter("give --model FOLDER or --train, not both")
+    if model is None and not train:
+        from ecgbatch.model import shipped_model
+
+        model = shipped_model()
     if dry_run:
         return _print_estimate(_estimate_archive(archive, work, labels, train=train), as_json)
     _quiet_prefect()

@@ -7,7 +7,6 @@ import json
 import math
 import os
 import re
-import unicodedata
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,7 +36,7 @@ from ecgbatch.terms import (
     UNSCORABLE_BEAT,
     words_of_mask,
 )
-from storage import open_store
+from storage import open_once
 
 SCHEMA_VERSION = 1
 """Of record.json and cohort.json: ``docs/schema/``."""
@@ -83,7 +82,8 @@ _ADVICE = {
 """What an operator can do about the commonest reasons; all are in docs/reason-codes.md."""
 
 _MOST_BEATS = 256  # for the median beat: more change nothing that can be seen, and cost time
-_RECORDS_PER_TASK = 32
+_MOST_RECORDS_PER_TASK = 64
+_LEAST_TASKS = 4  # so that two cores share even 40 records
 _LONGEST_SLUG = 120  # bytes; with suffix and extension far below the 255 of common file systems
 _WINDOWS_NAMES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
@@ -312,10 +312,7 @@ def number(value: float | None, digits: int = 3, unknown: str = "unknown") -> Ma
 
 
 def _visible(value: Any) -> Any:
-    """Make control characters and marks that turn the direction of text visible: a name must not rearrange the page."""
-    if not isinstance(value, str) or isinstance(value, Markup) or (value.isascii() and value.isprintable()):
-        return value
-    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(mark) in ("Cc", "Cf", "Cs") else mark for mark in value)
+    return paper.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _csp_digest(text: str) -> str:
@@ -467,13 +464,13 @@ def write_reports(
     run = Path(scores_store).stem
     folder, latest = Path(work) / "reports" / run, Path(work) / "reports" / "latest"
     (folder / "records").mkdir(parents=True, exist_ok=True)
-    scores = open_store(scores_store).drop_vars("beat_probability").load()
+    scores = open_once(scores_store).drop_vars("beat_probability").load()
     names = scores["record_name"].values.tolist()
     slugs = record_slugs(names)
     options = {"model": _model_summary(model), "run": run, "created": created, "archive": archive, "is_synthetic": is_synthetic}
     job = _Job(str(work), str(scores_store), str(folder), str(latest.resolve()) if latest.exists() else "", options)
-    starts = range(0, len(names), _RECORDS_PER_TASK)
-    tasks = [(start, [slugs[name] for name in names[start : start + _RECORDS_PER_TASK]]) for start in starts]
+    length = min(_MOST_RECORDS_PER_TASK, max(1, -(-len(names) // _LEAST_TASKS)))
+    tasks = [(start, [slugs[name] for name in names[start : start + length]]) for start in range(0, len(names), length)]
     rows: dict[int, dict[str, Any]] = {}
     for done in map(partial(_write_records, job), tasks):
         rows.update(done)
@@ -489,12 +486,11 @@ def write_reports(
 def _write_records(job: _Job, task: tuple[int, Sequence[str]]) -> dict[int, dict[str, Any]]:
     """Write the reports of one task's records; return what the cohort page needs to know of each, by row."""
     start, slugs = task
-    scores = open_store(job.scores_store).isel(record=slice(start, start + len(slugs))).load()
-    sources = _Sources(job.work, scores)
+    scores = open_once(job.scores_store).isel(record=slice(start, start + len(slugs))).load()
+    sources, columns = _Sources(job.work, scores), scores.drop_vars("beat_probability")
     done = {}
     for place, slug in enumerate(slugs):
-        row, signals, beats = scores.isel(record=place), sources.signals(place), sources.beats(place)
-        report = record_report(row.drop_vars("beat_probability"), signals, beats, **job.options)
+        report = record_report(columns.isel(record=place), sources.signals(place), sources.beats(place), **job.options)
         made = _reuse(job, slug, report["provenance"]["report_digest"])
         if not made:
             content = record_page(report, **sources.drawn(place, report))
@@ -507,35 +503,36 @@ def _write_records(job: _Job, task: tuple[int, Sequence[str]]) -> dict[int, dict
 
 
 class _Sources:
-    """The rows of signals and beats stores behind some rows of a scores store; small columns are read at once."""
+    """The rows of signals and beats stores behind some rows of a scores store; what neighbours share is read once."""
 
     def __init__(self, work: str, scores: xr.Dataset) -> None:
         self._work, self._scores = Path(work), scores
-        self._opened: dict[tuple[str, str], xr.Dataset] = {}
-        self._columns: dict[tuple[str, str], tuple[xr.Dataset, dict[int, int]]] = {}
+        self._opened: dict[str, xr.Dataset] = {}
+        self._rows: dict[tuple[str, int], xr.Dataset] = {}
+        self._joined: dict[tuple[str, tuple[str, ...]], tuple[int, xr.Dataset]] = {}
 
-    def _store(self, kind: str, place: int) -> xr.Dataset | None:
-        name = str(self._scores[f"{kind}_store"].values[place])
-        if not name:
-            return None
-        if (kind, name) not in self._opened:
-            self._opened[kind, name] = open_store(self._work / kind / f"{name}.zarr")
-        return self._opened[kind, name]
+    def _store(self, kind: str, name: str) -> xr.Dataset:
+        if name not in self._opened:
+            self._opened[name] = open_once(self._work / kind / f"{name}.zarr")
+        return self._opened[name]
+
+    def _name(self, kind: str, place: int) -> str:
+        return str(self._scores[f"{kind}_store"].values[place])
+
+    def _places(self, kind: str, name: str) -> list[int]:
+        return [place for place, found in enumerate(self._scores[f"{kind}_store"].values.tolist()) if found == name]
 
     def _row(self, kind: str, place: int) -> xr.Dataset | None:
         """Return the small columns of a record's row in its store of this kind."""
-        store = self._store(kind, place)
-        if store is None:
+        name = self._name(kind, place)
+        if not name:
             return None
-        name = str(self._scores[f"{kind}_store"].values[place])
-        if (kind, name) not in self._columns:
-            mine = [other for other, found in enumerate(self._scores[f"{kind}_store"].values.tolist()) if found == name]
-            numbers = self._scores[f"{kind}_row"].values[mine]
+        if (kind, place) not in self._rows:
+            places, store = self._places(kind, name), self._store(kind, name)
             bulk = [n for n, v in store.variables.items() if {"sample", "beat"} & set(v.dims)]
-            columns = store.drop_vars(bulk).isel(record=numbers).load()
-            self._columns[kind, name] = columns, {other: number_ for number_, other in enumerate(mine)}
-        columns, position = self._columns[kind, name]
-        return columns.isel(record=position[place])
+            columns = store.drop_vars(bulk).isel(record=self._scores[f"{kind}_row"].values[places]).load()
+            self._rows |= {(kind, other): columns.isel(record=number_) for number_, other in enumerate(places)}
+        return self._rows[kind, place]
 
     def signals(self, place: int) -> xr.Dataset | None:
         """Return the record's row of its signals store, without the signal."""
@@ -543,30 +540,43 @@ class _Sources:
 
     def beats(self, place: int) -> xr.Dataset | None:
         """Return R peaks, flags and probabilities of the record's beats."""
-        row, store = self._row("beats", place), self._store("beats", place)
-        if row is None or store is None or not int(row["n_beats"]):
+        beats = self._of_beats(place, "r_sample", "beat_flags")
+        if beats is None:
             return None
-        beats = store[["r_sample", "beat_flags"]].isel(beat=_span(row)).load()
         return beats.assign(beat_probability=self._scores["beat_probability"][place, : beats.sizes["beat"]].variable)
+
+    def _of_beats(self, place: int, *names: str) -> xr.Dataset | None:
+        """Return variables of the record's beats; records that lie side by side, as they mostly do, are read in one go."""
+        row = self._row("beats", place)
+        if row is None or not int(row["n_beats"]):
+            return None
+        store, span = self._store("beats", self._name("beats", place))[list(names)], _span(row)
+        key = (self._name("beats", place), names)
+        if key not in self._joined:
+            spans = [_span(self._rows["beats", other]) for other in self._places("beats", key[0])]
+            low, high = min(one.start for one in spans), max(one.stop for one in spans)
+            is_joined = high - low <= 2 * sum(one.stop - one.start for one in spans)
+            self._joined[key] = (low, store.isel(beat=slice(low, high)).load()) if is_joined else (0, store)
+        first, joined = self._joined[key]
+        return joined.isel(beat=slice(span.start - first, span.stop - first)).load()
 
     def drawn(self, place: int, report: Mapping[str, Any]) -> dict[str, Any]:
         """Return what ``record_page`` draws: excerpt, median beats with their times and kind of amplitude."""
-        signals, store = self._store("signals", place), self._store("signals", place)
         row = self._row("signals", place)
-        if report["excerpt"] is None or signals is None or store is None or row is None:
+        if report["excerpt"] is None or row is None:
             return {}
-        fs = report["sampling_frequency_hz"]
+        fs, store = report["sampling_frequency_hz"], self._store("signals", self._name("signals", place))
         first = round(report["excerpt"]["start_s"] * fs)
         last = min(first + round(report["excerpt"]["length_s"] * fs), report["n_samples"])
-        steps = signals["signal"][int(self._scores["signals_row"].values[place])].isel(sample=slice(first, last)).values
+        steps = store["signal"].variable[int(self._scores["signals_row"].values[place]), :, first:last].values
         drawn: dict[str, Any] = {"excerpt": excerpt_of(steps, row, start_s=first / fs)}
-        beat_row, beat_store = self._row("beats", place), self._store("beats", place)
-        if beat_row is not None and beat_store is not None and int(beat_row["n_beats"]):
-            mine = beat_store[["waveform", "beat_flags"]].isel(beat=_span(beat_row)).load()
+        mine = self._of_beats(place, "waveform", "beat_flags")
+        if mine is not None:
+            store = self._store("beats", self._name("beats", place))
             quartiles = beat_quartiles(mine["waveform"].values, mine["beat_flags"].values)
-            drawn["quartiles"] = _in_order(quartiles, beat_store["lead"].values.tolist(), row["lead"].values.tolist())
-            drawn["sample_time_s"] = beat_store["sample_time_s"].values
-            drawn["is_millivolts"] = beat_store.attrs["settings"].get("method", "robust") != "kachuee"
+            drawn["quartiles"] = _in_order(quartiles, store["lead"].values.tolist(), row["lead"].values.tolist())
+            drawn["sample_time_s"] = store["sample_time_s"].values
+            drawn["is_millivolts"] = store.attrs["settings"].get("method", "robust") != "kachuee"
         return drawn
 
 
@@ -674,7 +684,7 @@ def report_workspace(
 
     """
     scores_store = Path(work) / "scores" / f"{run}.zarr"
-    digest = open_store(scores_store).attrs["settings"]["model"]["digest"]
+    digest = open_once(scores_store).attrs["settings"]["model"]["digest"]
     model = json.loads((Path(work) / "models" / digest[:20] / "model.json").read_bytes())
     archive = archive_facts(work)
     summary = write_reports(

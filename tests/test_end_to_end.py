@@ -139,8 +139,21 @@ def test_unreadable_record_keeps_its_row_and_exit_code_is_3(tmp_path):
     assert ecgbatch("beats", work, code=3)["n_without_beats"] == 1
 
 
-def test_run_without_a_model_names_both_ways_out(archive, tmp_path):
-    done = subprocess.run([*COMMAND, "run", str(archive), str(tmp_path)], capture_output=True, text=True, check=False)
+def test_run_without_a_model_scores_with_the_one_that_ships(tmp_path):
+    from ecgbatch.model import load_model, shipped_model
+
+    archive, work = tmp_path / "archive", tmp_path / "work"
+    write_archive(archive, n_records=3, duration_s=8.0, seed=11)
+    said = ecgbatch("run", archive, work)
+    assert said["counts"]["n_records"] == 3
+    report = next(iter(reports_of(work).values()))
+    assert report["model"]["digest"] == load_model(shipped_model()).digest
+
+
+def test_model_and_train_together_are_wrong_usage(archive, ran, tmp_path):
+    _, said = ran
+    command = [*COMMAND, "run", str(archive), str(tmp_path), "--train", "--model", said["model"]]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "--train" in done.stderr
     assert "--model" in done.stderr

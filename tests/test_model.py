@@ -31,6 +31,7 @@ from ecgbatch.model import (
     record_probability,
     rule_for,
     save_model,
+    shipped_model,
 )
 from ecgbatch.splits import patient_digest
 from ecgbatch.terms import MISSING_SAMPLE
@@ -247,3 +248,25 @@ def test_a_records_probability_is_its_calibrated_mean_beat_logit() -> None:
         mean_beat_logit(np.array([[0.5, np.nan]]))
     with pytest.raises(ValueError, match="shape"):
         record_probability(np.empty((1, 0)), Calibration())
+
+
+@pytest.mark.parametrize("name", ["mi-12-leads", "mi-lead-ii"])
+def test_a_shipped_model_loads_and_says_what_it_is_made_of(name: str) -> None:
+    folder = shipped_model(name)
+    model = load_model(folder)
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 5_000_000
+    assert len(members_for(model, "nobody it has ever seen")) == len(model.members)
+    card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    for words in ("ODC-By", "CC BY 4.0", "Not for diagnosis", "## Limits", "other diagnoses", "[", model.digest):
+        assert words in card
+    assert not any("patient0" in file.read_text(encoding="utf-8") for file in folder.glob("*.[jm][sd]*"))
+
+
+def test_a_shipped_model_never_scores_a_patient_with_a_member_that_saw_them() -> None:
+    model = load_model(shipped_model())
+    assert len(members_for(model, "patient104")) == 1  # a PTB control: the fold that held this patient out
+
+
+def test_a_shipped_model_that_is_not_there_is_refused_by_name() -> None:
+    with pytest.raises(ModelError, match="mi-12-leads"):
+        shipped_model("mi-999-leads")

