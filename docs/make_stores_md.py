@@ -45,7 +45,8 @@ NOTES = {
     ),
     "scores": (
         "Column `k` of `beat_probability` belongs to the record's beat `k` of its beats store. The settings state model, "
-        "operating point, calibration, what the interval means and how the decision follows."
+        "operating point, calibration, what interval and evidence mean, where the segments lie (`segments_s`) and how the "
+        "decision follows. Version 1 had no `evidence`, `lead`, `segment`, `novelty` and `score_flags`."
     ),
 }
 

@@ -362,6 +362,24 @@ def member_probabilities(model: Model, indices: Sequence[int], waveform: np.ndar
     return result
 
 
+def median_beat_logits(model: Model, indices: Sequence[int], beats: np.ndarray) -> np.ndarray:
+    """Return the logit, before calibration, that each of these would have as the median beat of a record; mean over members.
+
+    Parameters
+    ----------
+    model, indices
+        As in ``member_probabilities``.
+    beats : (record, lead, sample) float32
+        Prepared.
+
+    Returns
+    -------
+    (record,) float64
+
+    """
+    return np.asarray(beat_logit(member_probabilities(model, indices, beats)).mean(axis=0))
+
+
 def network_probabilities(network: torch.nn.Module, waveform: np.ndarray) -> np.ndarray:
     """Return one network's MI probabilities (beat,) float32 of prepared waveforms (beat, lead, sample) float32."""
     network.eval()
@@ -388,8 +406,13 @@ def mean_beat_logit(beat_probability: np.ndarray) -> float:
     probability = np.asarray(beat_probability, np.float64)
     if probability.size == 0 or np.isnan(probability).any():
         raise ValueError(f"a record's probability needs (member, beat) numbers, found shape {probability.shape}, some NaN")
-    probability = np.clip(probability, PROBABILITY_FLOOR, 1.0 - PROBABILITY_FLOOR)
-    return float(np.mean(np.log(probability) - np.log1p(-probability)))
+    return float(np.mean(beat_logit(probability)))
+
+
+def beat_logit(probability: np.ndarray) -> np.ndarray:
+    """Return logits, float64, of probabilities kept within ``PROBABILITY_FLOOR`` of 0 and 1."""
+    inside = np.clip(np.asarray(probability, np.float64), PROBABILITY_FLOOR, 1.0 - PROBABILITY_FLOOR)
+    return np.asarray(np.log(inside) - np.log1p(-inside))
 
 
 def calibrated(logit: np.ndarray | float, calibration: Calibration) -> Any:

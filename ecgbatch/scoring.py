@@ -16,8 +16,9 @@ import numpy.typing as npt
 import xarray as xr
 
 from ecgbatch.beats import current_beats
-from ecgbatch.terms import DECISION, LABEL, SEX, STATUS, UNSCORABLE_BEAT, UNUSABLE_LEAD
-from storage import Plan, Shard, build, make_plan, open_once
+from ecgbatch.evidence import EVIDENCE_RULE, SEGMENTS, record_evidence
+from ecgbatch.terms import DECISION, LABEL, SCORE_FLAGS, SEX, STATUS, UNSCORABLE_BEAT, UNUSABLE_LEAD
+from storage import TEXT, Plan, Shard, build, make_plan, open_once
 from storage.build import Map, Progress
 from storage.schema import Schema, Variable
 
@@ -67,7 +68,7 @@ _LABELS = ("status", "label", "mi", "age_years", "sex", "reason")
 
 SCORES = Schema(
     name="scores",
-    version=1,
+    version=2,
     row_dim="record",
     title="Probability of myocardial infarction of every record of the archive",
     variables={
@@ -81,6 +82,16 @@ SCORES = Schema(
             bulk=True,
             inner_chunk=(None,),
         ),
+        "evidence": Variable(
+            ("record", "lead", "segment"),
+            "float32",
+            "fall of the record's logit when this segment of this lead of its median beat is flattened; positive speaks for MI",
+            "1",
+            bulk=True,
+            inner_chunk=(None, None),
+        ),
+        "lead": Variable(("lead",), "string", "lead that the model uses", ""),
+        "segment": Variable(("segment",), "string", "part of the beat, at fixed times from R", ""),
         "record_name": Variable(("record",), "string", "path of the header below the archive, without .hea", ""),
         "patient_id": Variable(("record",), "string", "patient identifier", ""),
         "signals_store": Variable(("record",), "string", "digest of the signals store that holds the record", ""),
@@ -111,6 +122,14 @@ SCORES = Schema(
         ),
         "heart_rate_bpm": Variable(("record",), "float32", "median heart rate; NaN with fewer than two beats", "min-1", low=0),
         "n_members_used": Variable(("record",), "int16", "members of the model that never saw this patient", "1", low=0),
+        "novelty": Variable(
+            ("record",),
+            "float32",
+            "distance of its median beat from those of training; above 1: further than 99 % of them; NaN where not measured",
+            "1",
+            low=0,
+        ),
+        "score_flags": Variable(("record",), "uint8", "what to know about the score", "1", flags=SCORE_FLAGS, is_mask=True),
         "decision": Variable(("record",), "int8", "decision", "1", flags=DECISION),
         "reason": Variable(("record",), "string", "reason code where not scorable or partial", ""),
     },
@@ -157,6 +176,7 @@ class RecordScore:
     decision: int
     agreement: float
     beat_probability: npt.NDArray[np.float32]
+    flags: int
 
 
 def plan_scores(records: xr.Dataset, model: Model, *, settings: Mapping[str, Any] | None = None) -> Plan:
@@ -184,6 +204,7 @@ def plan_scores(records: xr.Dataset, model: Model, *, settings: Mapping[str, Any
     if missing:
         raise ValueError(f"plan_scores: records lack {', '.join(missing)}; join the signals and beats stores first")
     inputs = xr.Dataset({name: ("record", _typed(records[name].values, name)) for name in wanted})
+    inputs = inputs.assign(lead=("lead", np.array(model.leads, TEXT)), segment=("segment", np.array(list(SEGMENTS), TEXT)))
     n_beats = inputs["n_beats"].values
     n_records, widest = int(n_beats.size), int(n_beats.max(initial=1))
     mean = max(1.0, float(n_beats.mean())) if n_records else 1.0
@@ -195,9 +216,11 @@ def plan_scores(records: xr.Dataset, model: Model, *, settings: Mapping[str, Any
         "min_lead_share": MIN_LEAD_SHARE,
         "interval": INTERVAL_RULE,
         "decision": DECISION_RULE,
+        "evidence": EVIDENCE_RULE,
+        "segments_s": {name: list(bounds) for name, bounds in SEGMENTS.items()},
         **dict(settings or {}),
     }
-    sizes = {"record": n_records, "beat": max(1, widest)}
+    sizes = {"record": n_records, "beat": max(1, widest), "lead": len(model.leads), "segment": len(SEGMENTS)}
     return make_plan(
         SCORES,
         sizes=sizes,
@@ -371,7 +394,7 @@ def score_shard(
 
     """
     longest = max((len(record.beat_flags) for record in records if record is not None), default=1)
-    block = _empty(rows, longest if n_beats is None else n_beats)
+    block = _empty(rows, longest if n_beats is None else n_beats, len(model.leads))
     members = cache(partial(_members_for, model))
     used: list[tuple[int, ...]] = []
     for row, record in enumerate(records):
@@ -383,8 +406,10 @@ def score_shard(
             block["status"].values[row] = STATUS["set_aside"]
             if rows["status"].values[row] != STATUS["set_aside"]:
                 block["reason"].values[row] = reason
-    for row, probability in _beat_probabilities(model, records, used):
-        _fill_score(block, row, records[row], score_record(model, used[row], probability, str(rows["record_name"].values[row])))
+    for row, waveform, probability in _beat_probabilities(model, records, used):
+        score = score_record(model, used[row], probability, str(rows["record_name"].values[row]))
+        _fill_score(block, row, records[row], score)
+        block["evidence"].values[row] = record_evidence(model, used[row], waveform)
     return block
 
 
@@ -417,12 +442,12 @@ def min_usable_leads(n_leads: int) -> int:
     return -(-2 * n_leads // 3)
 
 
-def _empty(rows: xr.Dataset, n_beats: int) -> xr.Dataset:
+def _empty(rows: xr.Dataset, n_beats: int, n_leads: int) -> xr.Dataset:
     """Return a block in which nothing is scored; identity and labels are those of the rows."""
-    n_rows = rows.sizes["record"]
+    sizes = {"record": rows.sizes["record"], "beat": n_beats, "lead": n_leads, "segment": len(SEGMENTS)}
     block = {}
-    for name, variable in SCORES.variables.items():
-        shape = (n_rows, n_beats)[: len(variable.dims)]
+    for name, variable in (SCORES.bulk() | SCORES.columns()).items():
+        shape = tuple(sizes[dim] for dim in variable.dims)
         values = np.full(shape, variable.fill_value, dtype=variable.numpy_dtype)
         if name in (*_INPUTS, *_LABELS):
             values = rows[name].values.astype(variable.numpy_dtype)
@@ -455,12 +480,16 @@ def _fill_score(block: xr.Dataset, row: int, record: RecordBeats | None, score: 
     block["threshold"].values[row] = score.threshold
     block["beat_agreement"].values[row] = score.agreement
     block["decision"].values[row] = score.decision
+    block["score_flags"].values[row] = score.flags
 
 
 def _beat_probabilities(
     model: Model, records: Sequence[RecordBeats | None], used: Sequence[tuple[int, ...]]
-) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-    """Yield (row, (member, scored beat) probabilities) of every record to score; records of the same members go together."""
+) -> Iterator[tuple[int, npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+    """Yield row, prepared scored beats (beat, lead, sample) and their probabilities (member, beat) of every record to score.
+
+    Records of the same members go together.
+    """
     from ecgbatch.model import member_probabilities
 
     for indices in sorted({indices for indices in used if indices}):
@@ -468,7 +497,7 @@ def _beat_probabilities(
         prepared = [_prepared(model, records[row]) for row in mine]
         probability = member_probabilities(model, indices, np.concatenate(prepared))
         ends = np.cumsum([len(beats) for beats in prepared])
-        yield from zip(mine, np.split(probability, ends[:-1], axis=1), strict=True)
+        yield from zip(mine, prepared, np.split(probability, ends[:-1], axis=1), strict=True)
 
 
 def _prepared(model: Model, record: RecordBeats | None) -> npt.NDArray[np.float32]:
@@ -505,11 +534,10 @@ def score_record(
         Seeds the interval.
 
     """
-    from ecgbatch.model import PROBABILITY_FLOOR, calibrated, record_probability, rule_for
+    from ecgbatch.model import beat_logit, calibrated, record_probability, rule_for
 
     calibration, threshold = rule_for(model, indices)
-    inside = np.clip(beat_probability.astype(np.float64), PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR)
-    logit = np.log(inside) - np.log1p(-inside)
+    logit = beat_logit(beat_probability)
     drawn = probability_interval(logit, calibration, record_name)
     probability, low, high, threshold = _stored(record_probability(beat_probability, calibration), *drawn, threshold)
     low, high = min(low, probability), max(high, probability)
@@ -523,6 +551,7 @@ def score_record(
         decision=decide(probability, low, high, threshold),
         agreement=float(np.mean((beats >= threshold) == is_above)),
         beat_probability=beats,
+        flags=SCORE_FLAGS["one_member"] if len(indices) == 1 else 0,
     )
 
 

@@ -48,6 +48,12 @@ UNSCORABLE_BEAT = BEAT_FLAGS["edge"] | BEAT_FLAGS["noisy"] | BEAT_FLAGS["clipped
 
 DECISION: Mapping[str, int] = {"mi_not_indicated": 0, "mi_indicated": 1, "indeterminate": 2, "not_scorable": 3}
 
+SCORE_FLAGS: Mapping[str, int] = {
+    "one_member": 1,  # one member scored it: the interval holds no spread of members
+    "unlike_training": 2,  # its median beat is unlike anything the model was trained on: indeterminate
+}
+"""Bits of ``score_flags``."""
+
 MISSING_SAMPLE = -32768
 """int16 adu: the WFDB sentinel of formats 16 and 80 (header(5), signal(5)); also our fill."""
 

@@ -160,7 +160,8 @@ def demo_work(tmp_path):
     sizes = {"record": 2, "lead": 2, "sample": 20_000}
     signals = make_plan(SIGNALS, sizes=sizes, inputs=lead, settings={})
     build(work, signals, partial(readable, plan=signals, values={"signal": 2100, "baseline": 100, "adc_gain": 2000.0}))
-    scores = make_plan(SCORES, sizes={"record": 2, "beat": 3}, inputs=xr.Dataset(), settings={})
+    evidence = lead.assign(segment=("segment", np.array(["QRS"], dtype=TEXT)))
+    scores = make_plan(SCORES, sizes=sizes | {"beat": 3, "segment": 1}, inputs=evidence, settings={})
     build(work, scores, partial(readable, plan=scores, values={"record_name": "p/s1", "mi_probability": 0.25, "decision": 3}))
     return tmp_path
 

@@ -127,7 +127,7 @@ def _only(model: Model, record: RecordBeats | None, **columns: Any) -> xr.Datase
 def test_a_block_fits_its_schema_and_scores_every_usable_record(model: Model) -> None:
     records = [_beats(row, 6 + row) for row in range(5)]
     block = score_shard(_rows(5), model, records, n_beats=20)
-    SCORES.check(block, {"record": 5, "beat": 20}, 5, "test")
+    SCORES.check(block, {"record": 5, "beat": 20, "lead": 3, "segment": 4}, 5, "test")
     assert np.isfinite(block["mi_probability"].values).all()
     assert block["n_beats_scored"].values.tolist() == [6, 7, 8, 9, 10]
     assert np.isnan(block["beat_probability"].values).sum(axis=1).tolist() == [14, 13, 12, 11, 10]
@@ -378,7 +378,7 @@ def test_scores_through_stores_equal_scores_in_memory(
     store = open_store(path)
     flat = replace(records[3], is_usable=np.array([False, False, True]))  # type: ignore[type-var]
     expected = score_shard(rows, model, [*records[:3], flat, *records[4:]], n_beats=store.sizes["beat"])
-    for name in SCORES.variables:
+    for name in SCORES.bulk() | SCORES.columns():
         np.testing.assert_array_equal(store[name].values, expected[name].values, err_msg=name)
     reasons = dict(zip(store["record_name"].values.tolist(), store["reason"].values.tolist(), strict=True))
     assert {name: reason for name, reason in reasons.items() if reason} == {

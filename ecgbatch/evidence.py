@@ -1,0 +1,111 @@
+"""Evidence: which part of which lead of a record's median beat moves its score, by taking that part away."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from ecgbatch.model import Model
+
+SEGMENTS: Mapping[str, tuple[float, float]] = {
+    "P": (-0.25, -0.06),
+    "QRS": (-0.06, 0.06),
+    "ST": (0.06, 0.16),
+    "T": (0.16, 0.45),
+}
+"""Name to start and end in seconds from R. Fixed, not delineated: a QRS of up to 120 ms is within normal limits (Surawicz and
+others 2009), ST to J + 100 ms; at fast rates or with a broad QRS the parts run into each other. P holds the PR segment too."""
+
+EVIDENCE_MEMBERS = 3
+"""At most this many of the members that score a record also explain it: 49 passes each, of one beat each."""
+
+EVIDENCE_RULE = (
+    "fall of the record's logit when one segment (P, QRS, ST, T: fixed times from R) of one lead of its median beat is replaced "
+    f"by a straight line, mean over at most {EVIDENCE_MEMBERS} of its members; positive speaks for MI. It says what moved this "
+    "model's number, not what the heart has"
+)
+"""What ``evidence`` means; kept in every scores store."""
+
+Float = npt.NDArray[np.float32]
+
+
+def segment_samples(beats: Mapping[str, Any], n_samples: int) -> dict[str, slice]:
+    """Return the samples of each segment in a window cut with these settings; empty where the window does not reach it.
+
+    Parameters
+    ----------
+    beats
+        Settings of a beats store: ``method``, ``sampling_frequency_hz``, ``before_s`` (``kachuee`` beats begin at R).
+    n_samples
+        Samples of the window.
+
+    """
+    rate = float(beats.get("sampling_frequency_hz", 125.0))
+    r_index = 0 if beats.get("method") == "kachuee" else int(float(beats.get("before_s", 0.25)) * rate)
+    found = {}
+    for name, bounds in SEGMENTS.items():
+        start, stop = (min(max(r_index + round(bound * rate), 0), n_samples) for bound in bounds)
+        found[name] = slice(start, n_samples if name == "T" and beats.get("method") != "kachuee" else stop)
+    return found
+
+
+def occluded(beat: Float, segments: Sequence[slice]) -> Float:
+    """Return copies of a beat, each with one segment of one lead replaced by a straight line between its neighbours.
+
+    Parameters
+    ----------
+    beat : (lead, sample) float32, prepared
+    segments : (segment,) slices of samples
+        An empty one leaves its copy as it is.
+
+    Returns
+    -------
+    (lead, segment, lead, sample) float32
+
+    """
+    n_leads, n_samples = beat.shape
+    copies = np.broadcast_to(beat, (n_leads, len(segments), n_leads, n_samples)).copy()
+    for number, segment in enumerate(segments):
+        if segment.stop > segment.start:
+            left, right = max(segment.start - 1, 0), min(segment.stop, n_samples - 1)
+            share = np.linspace(0, 1, right - left + 1, dtype=np.float32)[segment.start - left :][: segment.stop - segment.start]
+            line = beat[:, left, None] + share * (beat[:, right] - beat[:, left])[:, None]  # (lead, sample of the segment)
+            for lead in range(n_leads):
+                copies[lead, number, lead, segment] = line[lead]
+    return copies
+
+
+def record_evidence(model: Model, indices: Sequence[int], waveform: Float) -> Float:
+    """Return how much each segment of each lead speaks for MI in this record: ``EVIDENCE_RULE``.
+
+    Parameters
+    ----------
+    model
+        Of beats with a known place of R.
+    indices
+        Members that score the record, at least one.
+    waveform : (beat, lead, sample) float32
+        Its scored beats, prepared.
+
+    Returns
+    -------
+    (lead, segment) float32
+        In logits of the calibrated probability; NaN for leads that the record lacks and segments that the window lacks.
+
+    """
+    from ecgbatch.model import median_beat_logits, rule_for
+
+    beat = np.median(waveform, axis=0).astype(np.float32)
+    segments = list(segment_samples(model.beats, model.n_samples).values())
+    explain = [indices[place] for place in np.linspace(0, len(indices) - 1, min(len(indices), EVIDENCE_MEMBERS)).astype(int)]
+    copies = occluded(beat, segments)
+    logits = median_beat_logits(model, explain, np.concatenate([beat[None], copies.reshape(-1, *beat.shape)]))
+    fall = (logits[0] - logits[1:]).reshape(len(beat), len(segments)) * rule_for(model, indices)[0].slope
+    is_absent = ~waveform.any(axis=(0, 2))
+    fall[is_absent] = np.nan
+    fall[:, [segment.stop <= segment.start for segment in segments]] = np.nan
+    return np.asarray(fall, np.float32)

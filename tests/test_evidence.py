@@ -1,0 +1,125 @@
+"""Evidence: taking a part of a beat away moves the score by what is stored, and it is the weights that say which."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ecgbatch.evidence import SEGMENTS, occluded, record_evidence, segment_samples
+from ecgbatch.model import (
+    BeatNet,
+    Calibration,
+    Member,
+    Model,
+    OperatingPoint,
+    Preprocessing,
+    load_model,
+    median_beat_logits,
+    rule_for,
+    shipped_model,
+)
+
+BEATS = {"method": "robust", "sampling_frequency_hz": 125.0, "before_s": 0.25, "after_s": 0.45}
+
+
+def beats(seed: int = 0, n_beats: int = 7, n_leads: int = 12) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    time_s = (np.arange(88) - 31) / 125
+    shapes = [
+        np.exp(-(((time_s - centre) / width) ** 2)) for centre, width in ((-0.16, 0.03), (0, 0.02), (0.1, 0.04), (0.28, 0.06))
+    ]
+    mean = random.normal(0, 1, (n_leads, 4)) @ np.array(shapes) * 3
+    return (mean + random.normal(0, 0.1, (n_beats, n_leads, 88))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Model:
+    return load_model(shipped_model())
+
+
+def test_segments_cover_the_window_and_none_twice():
+    cover = np.zeros(88, int)
+    for samples in segment_samples(BEATS, 88).values():
+        cover[samples] += 1
+    assert (cover == 1).all()
+
+
+def test_beats_that_begin_at_r_have_no_p_wave_and_half_a_qrs():
+    found = segment_samples({"method": "kachuee", "sampling_frequency_hz": 125.0}, 187)
+    assert found["P"].stop <= found["P"].start
+    assert (found["QRS"].start, found["T"].stop) == (0, 56)
+
+
+def test_occlusion_changes_one_segment_of_one_lead_and_joins_its_ends():
+    beat = beats()[0]
+    segments = list(segment_samples(BEATS, 88).values())
+    copies = occluded(beat, segments)
+    for lead in range(12):
+        for number, segment in enumerate(segments):
+            changed = copies[lead, number] != beat
+            assert changed[lead, segment].mean() > 0.9
+            changed[lead, segment] = False
+            assert not changed.any()
+    assert np.abs(np.diff(copies[0, 1, 0, segments[1]], 2)).max() < 1e-5  # straight
+
+
+def test_stored_evidence_is_the_fall_of_the_records_logit(shipped):
+    waveform = beats()
+    evidence = record_evidence(shipped, (0,), waveform)
+    beat = np.median(waveform, axis=0)
+    without = beat.copy()
+    samples = segment_samples(shipped.beats, shipped.n_samples)["ST"]
+    line = np.linspace(beat[7, samples.start - 1], beat[7, samples.stop], samples.stop - samples.start + 2)[1:-1]
+    without[7, samples] = line
+    before, after = median_beat_logits(shipped, (0,), np.stack([beat, without]).astype(np.float32))
+    slope = rule_for(shipped, (0,))[0].slope
+    assert evidence[7, list(SEGMENTS).index("ST")] == pytest.approx(slope * (before - after), abs=1e-4)
+
+
+def test_a_lead_that_is_not_there_has_no_evidence(shipped):
+    waveform = beats()
+    waveform[:, 3] = 0
+    evidence = record_evidence(shipped, (0, 1), waveform)
+    assert np.isnan(evidence[3]).all()
+    assert np.isfinite(np.delete(evidence, 3, axis=0)).all()
+
+
+def test_other_weights_name_other_parts(shipped):
+    """Sanity check of Adebayo and others 2018 (arXiv:1810.03292): a picture that random weights give too explains nothing."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        weights = {name: tensor.numpy() for name, tensor in BeatNet(12, 88).state_dict().items()}
+    random = replace(shipped, members=(replace(shipped.members[0], weights=weights),))
+    ours, theirs = (
+        np.concatenate([record_evidence(model, (0,), beats(seed)).ravel() for seed in range(5)]) for model in (shipped, random)
+    )
+    assert abs(np.corrcoef(ours, theirs)[0, 1]) < 0.4
+
+
+def test_taking_away_what_evidence_names_moves_the_score_more_than_taking_away_the_rest(shipped):
+    segments = list(segment_samples(shipped.beats, shipped.n_samples).values())
+    named, others = [], []
+    for seed in range(6):
+        waveform = beats(seed)
+        evidence = record_evidence(shipped, (0, 1, 2), waveform)
+        order = np.argsort(-np.abs(evidence).ravel())
+        beat = np.median(waveform, axis=0).astype(np.float32)
+        base = median_beat_logits(shipped, (0, 1, 2), beat[None])[0]
+        for places, moves in ((order[:1], named), (order[-6:], others)):
+            for place in places:
+                lead, segment = divmod(int(place), len(segments))
+                moved = median_beat_logits(shipped, (0, 1, 2), occluded(beat, [segments[segment]])[lead])[0]
+                moves.append(abs(moved - base))
+    assert min(named) > 3 * float(np.median(others))
+
+
+def test_a_model_of_one_lead_explains_itself_too():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        weights = {name: tensor.numpy() for name, tensor in BeatNet(1, 88).state_dict().items()}
+    member = Member("a", 0, weights, (), 0.5, Calibration())
+    model = Model((member,), "k", BEATS, ("II",), 88, Preprocessing(), OperatingPoint(0.5, {}, {}, ""), Calibration(), {}, {}, {})
+    assert record_evidence(model, (0,), beats(n_leads=1)).shape == (1, 4)
