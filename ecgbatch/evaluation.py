@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from ecgbatch.calibration import recalibration
 from ecgbatch.terms import DECISION, LABEL
 
 type_floats = npt.NDArray[np.float64]
@@ -24,16 +25,10 @@ CONFIDENCE = 0.95
 BOOTSTRAP_SEED = 1805_00794
 """Any fixed number: the same scores give the same interval, everywhere."""
 
-LOGIT_MARGIN = 1e-6
-"""Probabilities are kept this far from 0 and 1 before a logit is taken; float32 rounds certainty to exactly 1."""
-
 _DECIMALS = 12
 """Patients' means are rounded here: means that are equal by arithmetic are ties, whatever their last bit says."""
 
 _BLOCK_CELLS = 2_000_000
-_NEWTON_STEPS = 60
-_LONGEST_STEP = 4.0
-
 FIGURES = (
     "auroc",
     "auprc",
@@ -285,7 +280,7 @@ def _figures_of(patients: Patients, weight: type_floats) -> dict[str, type_float
         accuracy = weight[:, mi == called].sum(1) / (n_mi + n_control)
         brier = weight @ (p - mi) ** 2 / (n_mi + n_control)
         auroc, auprc = _areas(p, mi, weight)
-    slope, intercept = _recalibration(p, mi, weight) if patients.has_both_classes else (np.full(len(weight), np.nan),) * 2
+    slope, intercept = recalibration(p, mi, weight) if patients.has_both_classes else (np.full(len(weight), np.nan),) * 2
     return {
         "auroc": auroc,
         "auprc": auprc,
@@ -310,74 +305,6 @@ def _areas(p: type_floats, mi: npt.NDArray[np.bool_], weight: type_floats) -> tu
     auroc = (alarms * (n_hits - hits / 2)).sum(1) / (total_hits * total_alarms)
     precision = n_hits / np.maximum(n_hits + n_alarms, 1)
     return auroc, (hits * precision).sum(1) / total_hits
-
-
-def _recalibration(p: type_floats, mi: npt.NDArray[np.bool_], weight: type_floats) -> tuple[type_floats, type_floats]:
-    """Return slope and intercept of the logistic recalibration under each row of weights."""
-    logit = _logit(p)
-    intercept = _newton(weight, mi, logit, with_slope=False)[0]
-    centre, spread = float(logit.mean()), float(logit.std())
-    if spread == 0:
-        return np.full(len(weight), np.nan), intercept
-    start = _newton(np.ones((1, mi.size)), mi, (logit - centre) / spread, with_slope=True)
-    sign = _separation(weight, mi, logit)
-    slope = np.select([sign > 0, sign < 0], [np.inf, -np.inf], sign)
-    free = sign == 0
-    if free.any():
-        first = (float(start[0][0]), float(start[1][0])) if np.isfinite(start[1][0]) else (0.0, 0.0)
-        slope[free] = _newton(weight[free], mi, (logit - centre) / spread, with_slope=True, start=first)[1] / spread
-    return slope, intercept
-
-
-def _logit(p: type_floats) -> type_floats:
-    inside = np.clip(p, LOGIT_MARGIN, 1 - LOGIT_MARGIN)
-    return np.log(inside) - np.log1p(-inside)
-
-
-def _separation(weight: type_floats, mi: npt.NDArray[np.bool_], z: type_floats) -> type_floats:
-    """Return for each row 1 where no drawn MI patient lies below a drawn control, -1 the other way round, NaN if both, else 0."""
-    drawn = weight > 0
-    mi_low = np.where(drawn[:, mi], z[mi], np.inf).min(1)
-    mi_high = np.where(drawn[:, mi], z[mi], -np.inf).max(1)
-    control_low = np.where(drawn[:, ~mi], z[~mi], np.inf).min(1)
-    control_high = np.where(drawn[:, ~mi], z[~mi], -np.inf).max(1)
-    up, down = mi_low >= control_high, mi_high <= control_low
-    return np.where(up & down, np.nan, up.astype(float) - down.astype(float))
-
-
-def _newton(
-    weight: type_floats,
-    mi: npt.NDArray[np.bool_],
-    z: type_floats,
-    *,
-    with_slope: bool,
-    start: tuple[float, float] = (0.0, 1.0),
-) -> tuple[type_floats, type_floats]:
-    """Fit logit P(mi) = a + b z by weighted maximum likelihood, all rows of ``weight`` at once; without slope, b stays 1.
-
-    Newton's method with the step's length bounded: the likelihood is concave, and callers have ruled separation out.
-    """
-    a, b = np.full(len(weight), start[0]), np.full(len(weight), start[1] if with_slope else 1.0)
-    active = np.arange(len(weight))
-    for _ in range(_NEWTON_STEPS):
-        w = weight[active]
-        q = 1 / (1 + np.exp(-np.clip(a[active, None] + b[active, None] * z, -700, 700)))
-        residual, curvature = w * (mi - q), w * (q * (1 - q))
-        g0, h00 = residual.sum(1), curvature.sum(1)
-        if with_slope:
-            g1, h01, h11 = residual @ z, curvature @ z, curvature @ (z * z)
-            det = np.maximum(h00 * h11 - h01 * h01, 1e-300)
-            step_a, step_b = (h11 * g0 - h01 * g1) / det, (h00 * g1 - h01 * g0) / det
-        else:
-            step_a, step_b = g0 / np.maximum(h00, 1e-300), np.zeros_like(g0)
-        length = np.hypot(step_a, step_b)
-        scale = np.minimum(1.0, _LONGEST_STEP / np.maximum(length, 1e-300))
-        a[active] += scale * step_a
-        b[active] += scale * step_b
-        active = active[length > 1e-9 * (1 + np.abs(a[active]) + np.abs(b[active]))]
-        if active.size == 0:
-            break
-    return a, b
 
 
 def roc_curve(probability: npt.ArrayLike, mi: npt.ArrayLike, patient_id: npt.ArrayLike) -> dict[str, list[float | None]]:
@@ -479,52 +406,6 @@ def choose_threshold(probability: npt.ArrayLike, mi: npt.ArrayLike, patient_id: 
     caught, spared = np.r_[0, np.rint(hits)].astype(int), n_control - np.r_[0, np.rint(alarms)].astype(int)
     youden = caught * n_control + spared * n_mi  # integers: ties are exact
     return float(candidate[np.flatnonzero(youden == youden.max())[-1]])
-
-
-def fit_platt(logits: npt.ArrayLike, mi: npt.ArrayLike, *, weight: npt.ArrayLike | None = None) -> tuple[float, float]:
-    """Fit Platt's scaling: P(MI) = 1 / (1 + exp(-(slope * logit + intercept))).
-
-    Targets are Platt's (1999): (n_mi + 1) / (n_mi + 2) for MI and 1 / (n_control + 2) for controls, which keep the fit
-    finite where the classes are separated. The slope is never negative: a calibration that turns the ranking round would
-    hide a useless model, so a fit that would be negative gives slope 0 and the prevalence.
-
-    Parameters
-    ----------
-    logits : (row,) float, finite
-        One a record, or one a patient.
-    mi : (row,) int
-        1 MI, 0 healthy control.
-    weight : (row,) float, optional
-        1 / (records of the row's patient) makes patients count once; by default every row counts once.
-
-    Returns
-    -------
-    slope, intercept : float
-
-    Raises
-    ------
-    ValueError
-        If a logit is not finite, lengths differ, or one class is missing.
-
-    """
-    x, y = np.asarray(logits, dtype=np.float64), np.asarray(mi, dtype=np.int64)
-    w = np.ones(x.shape) if weight is None else np.asarray(weight, dtype=np.float64)
-    if x.ndim != 1 or not x.shape == y.shape == w.shape or not np.isfinite(x).all() or not np.isin(y, (0, 1)).all():
-        raise ValueError(
-            f"fit_platt: expected finite logits and labels 0 or 1 of one length, found shapes {x.shape}, {y.shape}, {w.shape}. "
-            "Leave out records without a score or label."
-        )
-    n_mi, n_control = float(w[y == 1].sum()), float(w[y == 0].sum())
-    if n_mi == 0 or n_control == 0:
-        raise ValueError("fit_platt: expected both MI and controls, found one class. Calibrate on more validation patients.")
-    target = np.where(y == 1, (n_mi + 1) / (n_mi + 2), 1 / (n_control + 2))
-    centre, spread = float(np.average(x, weights=w)), float(x.std())
-    level = float(_logit(np.average(target, weights=w, keepdims=True))[0])
-    if spread == 0:
-        return 0.0, level
-    a, b = _newton(w[None], target, (x - centre) / spread, with_slope=True, start=(level, 0.0))
-    slope = float(b[0]) / spread
-    return (slope, float(a[0]) - slope * centre) if slope > 0 else (0.0, level)
 
 
 def evaluate_scores(scores: xr.Dataset, *, n_resamples: int = N_RESAMPLES, seed: int = BOOTSTRAP_SEED) -> dict[str, Any]:

@@ -97,9 +97,9 @@ def record_evidence(model: Model, indices: Sequence[int], waveform: Float) -> Fl
         In logits of the calibrated probability; NaN for leads that the record lacks and segments that the window lacks.
 
     """
-    from ecgbatch.model import median_beat_logits, rule_for
+    from ecgbatch.model import median_beat, median_beat_logits, rule_for
 
-    beat = np.median(waveform, axis=0).astype(np.float32)
+    beat = median_beat(waveform)
     segments = list(segment_samples(model.beats, model.n_samples).values())
     explain = [indices[place] for place in np.linspace(0, len(indices) - 1, min(len(indices), EVIDENCE_MEMBERS)).astype(int)]
     copies = occluded(beat, segments)

@@ -1,4 +1,4 @@
-"""A model: the network, its members, what they saw, and the one definition of a record's probability."""
+"""A model: its members, what they saw, and the one definition of a record's probability."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,52 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from ecgbatch.model_card import model_card
+from ecgbatch.network import SCORING_BATCH, BeatNet, network_probabilities
+from ecgbatch.novelty import Reference
+from ecgbatch.random_kernels import Kernels, kernel_features, regression_logit
 from ecgbatch.splits import patient_digest
 from ecgbatch.terms import LEADS, MISSING_SAMPLE, NOTICE
 from storage.schema import digest_array
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE_VERSIONS = (1, 2)
+"""Version 1 had neither random kernels nor a novelty reference."""
+
+__all__ = [
+    "DEFAULT_LEADS",
+    "SCORING_BATCH",
+    "SHIPPED",
+    "BeatNet",
+    "Calibration",
+    "Member",
+    "Model",
+    "ModelError",
+    "OperatingPoint",
+    "Preprocessing",
+    "beat_logit",
+    "calibrated",
+    "check_beats",
+    "joined",
+    "load_model",
+    "mean_beat_logit",
+    "median_beat",
+    "median_beat_logits",
+    "member_probabilities",
+    "members_for",
+    "model_card",
+    "network_probabilities",
+    "prepare_waveforms",
+    "record_probability",
+    "rule_for",
+    "save_model",
+    "shipped_model",
+    "with_prevalence",
+    "write_synced",
+]
+
 DEFAULT_LEADS = LEADS[:12]
 """The standard twelve leads; a lead that a store lacks enters as zeros."""
-
-CHANNELS, KERNEL, BLOCKS, POOL, POOL_STRIDE, HIDDEN = 32, 5, 5, 5, 2, 32
-"""Kachuee, Fazeli and Sarrafzadeh 2018 (arXiv:1805.00794), figure 2."""
-
-SCORING_BATCH = 64
-"""Beats a forward pass, the last one padded: every pass has one shape, so a beat's probability depends on that beat only."""
 
 PROBABILITY_FLOOR = 1e-6
 """Beat probabilities are kept this far from 0 and 1 before the logit: beyond it float32 softmax has no digits left."""
@@ -38,52 +71,6 @@ PROBABILITY_FLOOR = 1e-6
 
 class ModelError(ValueError):
     """A model's folder that cannot be trusted or used: not safetensors, altered, incomplete, of another version."""
-
-
-class BeatNet(torch.nn.Module):
-    """Network of Kachuee et al. 2018: 54,914 parameters with one lead and two classes.
-
-    A convolution 32x5; five residual blocks (convolution 32x5, ReLU, convolution 32x5, skip, ReLU, max-pool 5 stride 2);
-    fully connected 32, ReLU, 32, ReLU, classes. All convolutions keep the length. A block whose input is shorter than
-    the pool keeps it: 187 samples go 92, 44, 20, 8, 2 and 88 samples 42, 19, 8, 2, 2, so both flatten to 64.
-
-    Parameters
-    ----------
-    n_leads
-        Input channels, at least 1.
-    n_samples
-        Samples a beat, at least 1.
-    n_classes
-        Outputs; 2 is control, MI.
-
-    """
-
-    def __init__(self, n_leads: int = 1, n_samples: int = 187, n_classes: int = 2) -> None:
-        super().__init__()
-        length = n_samples
-        for _ in range(BLOCKS):
-            length = (length - POOL) // POOL_STRIDE + 1 if length >= POOL else length
-        self.first = _convolution(n_leads)
-        self.inner = torch.nn.ModuleList(_convolution(CHANNELS) for _ in range(BLOCKS))
-        self.outer = torch.nn.ModuleList(_convolution(CHANNELS) for _ in range(BLOCKS))
-        self.hidden1 = torch.nn.Linear(CHANNELS * length, HIDDEN)
-        self.hidden2 = torch.nn.Linear(HIDDEN, HIDDEN)
-        self.output = torch.nn.Linear(HIDDEN, n_classes)
-
-    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        """Return class logits (beat, class) of prepared waveforms (beat, lead, sample); softmax gives probabilities."""
-        x = self.first(waveform)  # (beat, 32, sample)
-        for inner, outer in zip(self.inner, self.outer, strict=True):
-            x = torch.relu(x + outer(torch.relu(inner(x))))
-            if x.shape[-1] >= POOL:
-                x = torch.nn.functional.max_pool1d(x, POOL, POOL_STRIDE)
-        x = torch.relu(self.hidden1(x.flatten(1)))  # (beat, 64) -> (beat, 32)
-        logits: torch.Tensor = self.output(torch.relu(self.hidden2(x)))
-        return logits
-
-
-def _convolution(channels: int) -> torch.nn.Conv1d:
-    return torch.nn.Conv1d(channels, CHANNELS, KERNEL, padding=KERNEL // 2)
 
 
 @dataclass(frozen=True)
@@ -125,10 +112,10 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class Member:
-    """One trained network, and what it may be used for.
+    """One trained network with its regression on random kernels (empty: none), and what it may be used for.
 
-    ``seen`` holds the digests of all patients that it trained or was validated on. ``threshold`` and ``calibration``
-    were chosen without any patient of its own test ``fold``: they serve out-of-fold scores.
+    ``seen`` holds the digests of all patients that it trained or was validated on, and of their records' content.
+    ``threshold`` and ``calibration`` were chosen without any patient of its own test ``fold``: they serve out-of-fold scores.
     """
 
     name: str
@@ -137,6 +124,7 @@ class Member:
     seen: tuple[str, ...] = field(repr=False)
     threshold: float
     calibration: Calibration
+    regression: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -147,6 +135,8 @@ class Model:
     ``leads`` the network's input; ``patient_key`` the key of ``patient_digest``; ``figures`` out-of-fold figures,
     each {value, low, high, n_patients}; ``training`` and ``versions`` how it came about. Of ``training``, the model card
     shows ``data`` and ``limits`` (lists of text) and ``evaluations`` (title to figures) as sections of their own.
+    ``kernels`` are the random kernels that all members' regressions share, ``novelty`` the reference of ``novelty.novelty``;
+    both may be empty.
     """
 
     members: tuple[Member, ...]
@@ -160,6 +150,8 @@ class Model:
     figures: Mapping[str, Any]
     training: Mapping[str, Any]
     versions: Mapping[str, str]
+    kernels: Kernels = field(default_factory=dict, repr=False)
+    novelty: Reference = field(default_factory=dict, repr=False)
 
     @property
     def digest(self) -> str:
@@ -230,10 +222,17 @@ def check_beats(model: Model, settings: Mapping[str, Any], where: str) -> None:
         )
 
 
-def members_for(model: Model, patient_id: str) -> tuple[int, ...]:
-    """Return the indices of the members that never saw this patient; empty if all did."""
-    digest = patient_digest(patient_id, model.patient_key)
-    return tuple(index for index, member in enumerate(model.members) if digest not in member.seen)
+def members_for(model: Model, patient_id: str, record: str | None = None) -> tuple[int, ...]:
+    """Return the indices of the members that never saw this patient, nor this record under another name; empty if all did.
+
+    Parameters
+    ----------
+    record
+        ``splits.record_digest`` of the record with the model's key and leads; None: by patient only.
+
+    """
+    digests = {patient_digest(patient_id, model.patient_key), record}
+    return tuple(index for index, member in enumerate(model.members) if digests.isdisjoint(member.seen))
 
 
 def rule_for(model: Model, indices: Sequence[int]) -> tuple[Calibration, float]:
@@ -323,11 +322,16 @@ def _normalised(steps: np.ndarray, is_scorable: np.ndarray, preprocessing: Prepr
     return np.asarray(np.clip(centred * factor[:, None].astype(np.float32), -preprocessing.clip, preprocessing.clip))
 
 
-def member_probabilities(model: Model, indices: Sequence[int], waveform: np.ndarray) -> np.ndarray:
+def member_probabilities(
+    model: Model, indices: Sequence[int], waveform: np.ndarray, first_beat: Sequence[int] = (0,)
+) -> np.ndarray:
     """Return each member's MI probability of each beat, before any calibration.
 
+    Without random kernels, its network's of that beat. With them, the logit is half the network's of the beat and half the
+    regression's of the record's median beat, so that the mean over a record's beats gives either one vote.
+
     The caller's process decides the number of threads; with ``torch.set_num_threads(1)`` the result is the same on
-    every machine of one processor type, whatever other beats are passed along.
+    every machine of one processor type, whatever other records are passed along.
 
     Parameters
     ----------
@@ -336,7 +340,9 @@ def member_probabilities(model: Model, indices: Sequence[int], waveform: np.ndar
     indices
         Of ``model.members``, as ``members_for`` gives them.
     waveform : (beat, lead, sample) float32
-        From ``prepare_waveforms`` with the model's leads and preprocessing; several records may be joined.
+        Scored beats only, from ``prepare_waveforms`` with the model's leads and preprocessing; several records may be joined.
+    first_beat : (record,) int
+        Where each record begins in ``waveform``; no record is empty. Default: all beats are one record's.
 
     Returns
     -------
@@ -356,10 +362,48 @@ def member_probabilities(model: Model, indices: Sequence[int], waveform: np.ndar
         )
     result = np.empty((len(indices), len(waveform)), np.float32)
     for row, index in enumerate(indices):
-        network = BeatNet(len(model.leads), model.n_samples)
-        network.load_state_dict({name: torch.from_numpy(np.array(w)) for name, w in model.members[index].weights.items()})
-        result[row] = network_probabilities(network, waveform)
+        result[row] = network_probabilities(_network(model, index), waveform)
+    if model.kernels and len(waveform):
+        medians = np.stack([median_beat(beats) for beats in np.split(waveform, first_beat[1:])])
+        features = kernel_features(model.kernels, medians)
+        votes = np.stack([regression_logit(model.members[index].regression, features) for index in indices])
+        result = joined(result, votes, np.diff([*first_beat, len(waveform)]))
     return result
+
+
+def _network(model: Model, index: int) -> BeatNet:
+    network = BeatNet(len(model.leads), model.n_samples)
+    network.load_state_dict({name: torch.from_numpy(np.array(w)) for name, w in model.members[index].weights.items()})
+    return network
+
+
+def joined(probability: np.ndarray, vote: np.ndarray, n_beats: np.ndarray) -> np.ndarray:
+    """Give network and regression half the logit each.
+
+    Parameters
+    ----------
+    probability : (member, beat) float32
+        The networks', of several records one after another.
+    vote : (member, record) float64
+        The regressions' logits.
+    n_beats : (record,) int
+        Beats of each record in ``probability``.
+
+    Returns
+    -------
+    (member, beat) float32
+
+    """
+    return np.asarray(_sigmoid(0.5 * (beat_logit(probability) + np.repeat(vote, n_beats, axis=1))), np.float32)
+
+
+def _sigmoid(logit: np.ndarray) -> np.ndarray:
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logit)))
+
+
+def median_beat(waveform: np.ndarray) -> np.ndarray:
+    """Return the median (lead, sample) float32 of a record's prepared, scored beats (beat, lead, sample)."""
+    return np.asarray(np.median(waveform, axis=0), np.float32)
 
 
 def median_beat_logits(model: Model, indices: Sequence[int], beats: np.ndarray) -> np.ndarray:
@@ -377,21 +421,8 @@ def median_beat_logits(model: Model, indices: Sequence[int], beats: np.ndarray) 
     (record,) float64
 
     """
-    return np.asarray(beat_logit(member_probabilities(model, indices, beats)).mean(axis=0))
-
-
-def network_probabilities(network: torch.nn.Module, waveform: np.ndarray) -> np.ndarray:
-    """Return one network's MI probabilities (beat,) float32 of prepared waveforms (beat, lead, sample) float32."""
-    network.eval()
-    probability = np.empty(len(waveform), np.float32)
-    with torch.inference_mode():
-        for start in range(0, len(waveform), SCORING_BATCH):
-            beats = waveform[start : start + SCORING_BATCH]
-            batch = np.zeros((SCORING_BATCH, *waveform.shape[1:]), np.float32)
-            batch[: len(beats)] = beats
-            classes = torch.softmax(network(torch.from_numpy(batch)), dim=1)
-            probability[start : start + len(beats)] = classes[: len(beats), 1].numpy()
-    return probability
+    probability = member_probabilities(model, indices, beats, range(len(beats)))
+    return np.asarray(beat_logit(probability).mean(axis=0))
 
 
 def mean_beat_logit(beat_probability: np.ndarray) -> float:
@@ -417,7 +448,40 @@ def beat_logit(probability: np.ndarray) -> np.ndarray:
 
 def calibrated(logit: np.ndarray | float, calibration: Calibration) -> Any:
     """Return probabilities in the shape of ``logit`` (mean beat logits), float64, by Platt's rule."""
-    return 0.5 * (1.0 + np.tanh(0.5 * (calibration.slope * np.asarray(logit, np.float64) + calibration.intercept)))
+    return _sigmoid(calibration.slope * np.asarray(logit, np.float64) + calibration.intercept)
+
+
+def with_prevalence(model: Model, prevalence: float) -> Model:
+    """Return the model for a population in which this share of the patients has MI, instead of that of its calibration.
+
+    All log odds move by the difference of the two prevalences' (Saerens, Latinne and Decaestecker 2002), thresholds too: the
+    decisions stay, the probabilities become those of that population, if the disease looks there as it did in training.
+
+    Raises
+    ------
+    ValueError
+        If ``prevalence`` is not between 0 and 1, or the model does not state its own.
+
+    """
+    own = model.training.get("prevalence")
+    if not 0 < prevalence < 1 or own is None:
+        raise ValueError(
+            f"a prevalence between 0 and 1 and a model that states its own are needed, found {prevalence} and {own} "
+            f"(model {model.digest[:20]}); train the model again with this version if it states none"
+        )
+    shift = float(np.log(prevalence / (1 - prevalence)) - np.log(own / (1 - own)))
+
+    def cut(threshold: float) -> float:
+        return float(_sigmoid(np.log(threshold / (1 - threshold)) + shift))
+
+    def moved(calibration: Calibration) -> Calibration:
+        return replace(calibration, intercept=calibration.intercept + shift)
+
+    members = [replace(m, threshold=cut(m.threshold), calibration=moved(m.calibration)) for m in model.members]
+    chosen_on = f"{model.operating_point.chosen_on}; moved from a prevalence of {own:.3f} to {prevalence:.3f}"
+    point = replace(model.operating_point, threshold=cut(model.operating_point.threshold), chosen_on=chosen_on)
+    training = {**model.training, "prevalence": prevalence, "prevalence_of_training": own}
+    return replace(model, members=tuple(members), operating_point=point, calibration=moved(model.calibration), training=training)
 
 
 def record_probability(beat_probability: np.ndarray, calibration: Calibration) -> float:
@@ -487,8 +551,8 @@ def load_model(folder: str | Path) -> Model:
         content = (folder / "model.safetensors").read_bytes()
     except (OSError, json.JSONDecodeError) as error:
         raise ModelError(f"{folder}: expected a model (model.json and model.safetensors): {error}; see ecgbatch train") from error
-    if not isinstance(stated, dict) or stated.get("schema_version") != SCHEMA_VERSION:
-        raise ModelError(f"{folder}: model.json must have schema_version {SCHEMA_VERSION}; use the ecgbatch that wrote it")
+    if not isinstance(stated, dict) or stated.get("schema_version") not in READABLE_VERSIONS:
+        raise ModelError(f"{folder}: model.json must have schema_version 1 or {SCHEMA_VERSION}; use the ecgbatch that wrote it")
     try:
         tensors = load_tensors(content)
     except (SafetensorError, KeyError, ValueError) as error:
@@ -535,25 +599,29 @@ def _files(model: Model) -> dict[str, bytes]:
 
 
 def _tensors(model: Model) -> dict[str, np.ndarray]:
+    groups = {"kernels": model.kernels, "novelty": model.novelty}
+    for member in model.members:
+        groups |= {member.name: member.weights, f"{member.name}.regression": member.regression}
     return {
-        f"{member.name}/{name}": np.ascontiguousarray(array)
-        for member in model.members
-        for name, array in sorted(member.weights.items())
+        f"{group}/{name}": np.ascontiguousarray(array) for group, found in groups.items() for name, array in sorted(found.items())
     }
 
 
+def _group(tensors: Mapping[str, np.ndarray], group: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(f"{group}/"): array for name, array in tensors.items() if name.startswith(f"{group}/")}
+
+
 def _document(model: Model) -> dict[str, Any]:
-    """Everything but the weights, as JSON values."""
-    content = {f.name: getattr(model, f.name) for f in fields(model) if f.name != "members"}
+    """Everything but the weights, as JSON values; what version 1 could say is said as version 1, so that its digest stays."""
+    version = SCHEMA_VERSION if model.kernels or model.novelty else 1
+    content = {f.name: getattr(model, f.name) for f in fields(model) if f.name not in ("members", "kernels", "novelty")}
     for name in ("preprocessing", "operating_point", "calibration"):
         content[name] = asdict(content[name])
     content["members"] = [
         {"name": m.name, "fold": m.fold, "seen": list(m.seen), "threshold": m.threshold, "calibration": asdict(m.calibration)}
         for m in model.members
     ]
-    plain: dict[str, Any] = json.loads(
-        json.dumps(content | {"schema_version": SCHEMA_VERSION, "notice": NOTICE}, allow_nan=False)
-    )
+    plain: dict[str, Any] = json.loads(json.dumps(content | {"schema_version": version, "notice": NOTICE}, allow_nan=False))
     return plain
 
 
@@ -570,7 +638,8 @@ def _model(document: Mapping[str, Any], tensors: Mapping[str, np.ndarray], folde
             Member(
                 name=m["name"],
                 fold=m["fold"],
-                weights={n.removeprefix(f"{m['name']}/"): t for n, t in tensors.items() if n.startswith(f"{m['name']}/")},
+                weights=_group(tensors, m["name"]),
+                regression=_group(tensors, f"{m['name']}.regression"),
                 seen=tuple(m["seen"]),
                 threshold=m["threshold"],
                 calibration=Calibration(**m["calibration"]),
@@ -583,70 +652,9 @@ def _model(document: Mapping[str, Any], tensors: Mapping[str, np.ndarray], folde
             operating_point=OperatingPoint(**document["operating_point"]),
             calibration=Calibration(**document["calibration"]),
             leads=tuple(document["leads"]),
+            kernels=_group(tensors, "kernels"),
+            novelty=_group(tensors, "novelty"),
             **{name: document[name] for name in ("patient_key", "beats", "n_samples", "figures", "training", "versions")},
         )
     except (KeyError, TypeError) as error:
         raise ModelError(f"{folder}: model.json lacks or misnames an entry ({error}); use the ecgbatch that wrote it") from error
-
-
-def model_card(model: Model) -> str:
-    """Return the model card (Markdown) that the program can answer for: every number comes from the model itself."""
-    point = model.operating_point
-    rows = [f"| {name} | {_figure(value)} |" for name, value in sorted(model.figures.items())]
-    apart = ("data", "limits", "evaluations")
-    settings = {name: value for name, value in {**model.training, **model.versions}.items() if name not in apart}
-    data, limits = (_bullets(title, model.training.get(title.lower(), [])) for title in ("Data", "Limits"))
-    return "\n".join(
-        [
-            f"# Model card: {model.name}",
-            "",
-            f"**{NOTICE}**",
-            "",
-            f"Digest `{model.digest}`.",
-            "",
-            "It separates recordings of patients with myocardial infarction from healthy controls. It does not tell infarction",
-            "from other heart disease: other diagnoses often score high.",
-            "",
-            f"Input: beats cut with {dict(model.beats)}, leads {', '.join(model.leads)}, {model.n_samples} samples.",
-            f"Preprocessing: {asdict(model.preprocessing)}.",
-            "A record of a patient that a member trained on, or was validated on, is scored by the other members only.",
-            "",
-            f"Operating point: threshold {point.threshold:.3f} (sensitivity {_figure(point.sensitivity)}, specificity "
-            f"{_figure(point.specificity)}), chosen on {point.chosen_on}.",
-            "",
-            "| figure (out of fold, by patient) | value [95 % interval] |",
-            "|---|---|",
-            *rows,
-            "",
-            *_evaluations(model.training.get("evaluations", {})),
-            *data,
-            *limits,
-            "## Training",
-            "",
-            "| setting | value |",
-            "|---|---|",
-            *(f"| {name} | {value} |" for name, value in sorted(settings.items())),
-            "",
-        ]
-    )
-
-
-def _bullets(title: str, lines: Sequence[str]) -> list[str]:
-    return [f"## {title}", "", *(f"- {line}" for line in lines), ""] if lines else []
-
-
-def _evaluations(evaluations: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return a table of figures for each evaluation, by its title."""
-    lines = []
-    for title, figures in evaluations.items():
-        rows = [f"| {name} | {_figure(value)} |" for name, value in figures.items()]
-        lines += [f"## {title}", "", "| figure (by patient) | value [95 % interval] |", "|---|---|", *rows, ""]
-    return lines
-
-
-def _figure(value: Any) -> str:
-    if isinstance(value, Mapping) and "value" in value:
-        point, low, high = ("unknown" if value[name] is None else f"{value[name]:.3f}" for name in ("value", "low", "high"))
-        note = f" ({value['note']})" if value.get("note") else ""
-        return f"{point} [{low}, {high}], {value['n_patients']} patients{note}"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -40,6 +40,30 @@ def patient_digest(patient_id: str, key: str) -> str:
     return hashlib.blake2b(patient_id.encode(), key=secret, digest_size=16, person=b"ecgbatch").hexdigest()
 
 
+def record_digest(
+    waveform: np.ndarray, is_scorable: np.ndarray, *, store_leads: Sequence[str], leads: Sequence[str], key: str
+) -> str:
+    """Return the keyed digest (32 hex digits) of a record's beats: the same recording is known under any patient's name.
+
+    Parameters
+    ----------
+    waveform : (beat, lead, sample) int16, stored steps
+        Its beats as the beats store holds them; exact integers, so that every machine gets the same digest.
+    is_scorable : (beat,) bool
+        The beats that count.
+    store_leads, leads
+        Names of the leads of ``waveform``; those that the model uses, in its order: others leave no trace.
+    key
+        As in ``patient_digest``.
+
+    """
+    column = {str(name): index for index, name in enumerate(store_leads)}
+    own = waveform[np.asarray(is_scorable, bool)][:, [column[lead] for lead in leads if lead in column]]
+    digest = hashlib.blake2b(key=key.encode(), digest_size=16, person=b"ecgbatch record")
+    digest.update(np.ascontiguousarray(own, np.int16).tobytes())
+    return digest.hexdigest()
+
+
 def patient_labels(patient_id: Sequence[str], label: Sequence[int]) -> dict[str, int]:
     """Return one label a patient: the first of mi, control, other, unknown that any of the patient's records has.
 

@@ -6,9 +6,8 @@ import hashlib
 import json
 import math
 import shutil
-import tempfile
 from builtins import map as _map
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,8 @@ from safetensors.torch import save as save_tensors
 
 from ecgbatch import __version__
 from ecgbatch.beats import current_beats
-from ecgbatch.evaluation import choose_threshold, fit_platt, patient_figures
+from ecgbatch.calibration import compare_calibrations, fit_platt
+from ecgbatch.evaluation import choose_threshold, patient_figures
 from ecgbatch.model import (
     DEFAULT_LEADS,
     BeatNet,
@@ -31,21 +31,18 @@ from ecgbatch.model import (
     OperatingPoint,
     Preprocessing,
     calibrated,
+    check_beats,
+    joined,
+    load_model,
     mean_beat_logit,
     network_probabilities,
-    prepare_waveforms,
     save_model,
     write_synced,
 )
-from ecgbatch.splits import assign_folds, patient_digest, patient_labels
-from ecgbatch.terms import LABEL, UNSCORABLE_BEAT
-from storage import open_store
-
-BLOCK_BYTES = 64_000_000
-"""Waveforms read at once from a store: a few of its shards, whole records, whatever the store's size."""
-
-BEAT_SETTINGS = ("method", "sampling_frequency_hz", "before_s", "after_s")
-"""Settings of a beats store that change what a network sees (``beats.BeatSettings``)."""
+from ecgbatch.novelty import fit_reference
+from ecgbatch.random_kernels import Kernels, draw_kernels, fit_regression, kernel_features, regression_logit
+from ecgbatch.splits import patient_digest
+from ecgbatch.training_data import Prepared, TrainingBeats, open_prepared, prepare_training
 
 
 @dataclass(frozen=True)
@@ -62,6 +59,13 @@ class TrainSettings:
 
     With ``holds_out_validation`` member k is validated on fold k+1; without it, it trains on that fold too, and calibrations
     and thresholds come from the test scores of the other folds' members (never from the patient they are applied to).
+
+    With ``n_kernels`` each member also has a logistic regression on that many random kernels of the median beat
+    (``random_kernels``), fitted to ``kernel_copies`` blended copies of each record besides the record itself, with
+    ``kernel_penalty`` over the number of records on its squared weights; it has half of the member's say.
+
+    ``start`` is the digest of the model that training goes on from; empty: from random weights. ``key`` replaces the patients'
+    key where that model already has one.
     """
 
     recipe: str = "ecgbatch"
@@ -69,7 +73,7 @@ class TrainSettings:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     n_folds: int = 5
     n_seeds: int = 1
-    holds_out_validation: bool = True
+    holds_out_validation: bool = False
     epochs: int = 12
     min_steps: int = 300
     batch_size: int = 64
@@ -86,6 +90,11 @@ class TrainSettings:
     noise_sd: float = 0.1
     lead_dropout: float = 0.1
     mixup: float = 1.0
+    n_kernels: int = 512
+    kernel_copies: int = 4
+    kernel_penalty: float = 300.0
+    start: str = ""
+    key: str = ""
     seed: int = 2018
 
     def __post_init__(self) -> None:
@@ -98,32 +107,7 @@ class TrainSettings:
     @property
     def patient_key(self) -> str:
         """Key of the patients' digests and of the folds: a function of the seed."""
-        return f"ecgbatch patients {self.seed}"
-
-
-@dataclass(frozen=True)
-class TrainingBeats:
-    """Beats in memory, shaped as a beats store: rows of a record lie together, records in order.
-
-    Parameters
-    ----------
-    waveform : (beat, lead, sample) int16, stored steps
-    is_scorable : (beat,) bool
-        Without a bit of ``terms.UNSCORABLE_BEAT``; the others only keep their rows.
-    lead : (lead,) text
-    patient_id, mi, n_beats : (record,) text, int (1 MI, 0 control, -1 other or unknown: never trained on), int
-    beats
-        Settings the beats were cut with; the model will want the same (``model.check_beats``).
-
-    """
-
-    waveform: np.ndarray
-    is_scorable: np.ndarray
-    lead: tuple[str, ...]
-    patient_id: Sequence[str]
-    mi: np.ndarray
-    n_beats: np.ndarray
-    beats: Mapping[str, Any]
+        return self.key or f"ecgbatch patients {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -146,25 +130,16 @@ class Outcome:
 
     task: Task
     weights: dict[str, np.ndarray]
+    regression: dict[str, np.ndarray]
     test_logit: np.ndarray
     validation_logit: np.ndarray
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """The network's input on disk (memory-mapped, so members share it) and the labelled records it belongs to."""
-
-    waveform: np.ndarray  # (beat, lead, sample) float32
-    patient_id: tuple[str, ...]  # (record,)
-    mi: np.ndarray  # (record,)
-    first_beat: np.ndarray  # (record + 1,)
-    fold: np.ndarray  # (record,)
 
 
 def train(
     source: Sequence[str] | TrainingBeats,
     settings: TrainSettings | None = None,
     *,
+    start: Model | None = None,
     checkpoints: str | Path,
     map: Callable[..., Iterable[Outcome]] = _map,
     progress: Callable[[int, int], None] | None = None,
@@ -181,6 +156,9 @@ def train(
         Paths of beats stores cut with one setting, or beats in memory.
     settings
         Default ``TrainSettings()``.
+    start
+        Model to go on from (fine-tuning), the one whose digest ``settings.start`` is (``settings_from`` gives such settings).
+        Members count its patients as seen; those of ``source`` among them get no out-of-fold score.
     checkpoints
         Folder for the prepared beats and the members' checkpoints, under a digest of both; seen by every process of
         ``map``. Calling again with the same source and settings goes on where the last call stopped.
@@ -201,8 +179,13 @@ def train(
 
     """
     settings = settings or TrainSettings()
+    if settings.start != ("" if start is None else start.digest):
+        raise ValueError(f"settings go on from model {settings.start or 'none'!r}, found {start and start.digest!r}")
     folder, beats = prepare_training(source, settings, Path(checkpoints))
-    prepared = _open_prepared(folder, settings)
+    if start is not None:
+        check_beats(start, beats, "the beats to train on")
+        save_model(start, folder / "start")
+    prepared = open_prepared(folder, settings)
     tasks = plan_members(prepared.fold, settings)
     outcomes = []
     for outcome in map(partial(train_member, str(folder), settings), tasks):
@@ -210,7 +193,7 @@ def train(
         if progress is not None:
             progress(len(outcomes), len(tasks))
     outcomes.sort(key=lambda outcome: outcome.task.name)
-    return _assemble(outcomes, prepared, beats, settings)
+    return _assemble(outcomes, prepared, beats, settings, start)
 
 
 def plan_members(fold: np.ndarray, settings: TrainSettings) -> list[Task]:
@@ -224,9 +207,11 @@ def train_member(folder: str, settings: TrainSettings, task: Task) -> Outcome:
     """Train one member from its last checkpoint on; one thread, deterministic, whatever process it runs in."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    prepared = _open_prepared(Path(folder), settings)
-    batches = _Batches(prepared, np.flatnonzero((prepared.fold != task.fold) & (prepared.fold != task.validation_fold)))
-    state = _State(prepared, settings, task)
+    prepared = open_prepared(Path(folder), settings)
+    start = start_member(Path(folder), settings, task)
+    records = np.flatnonzero((prepared.fold != task.fold) & (prepared.fold != task.validation_fold))
+    batches = _Batches(prepared, records)
+    state = _State(prepared, settings, task, start)
     checkpoint = Path(folder) / f"{task.name}.safetensors"
     n_steps = max(batches.n_beats // settings.batch_size + 1, -(-settings.min_steps // settings.epochs))  # an epoch
     for epoch in range(state.restore(checkpoint), settings.epochs):
@@ -238,12 +223,56 @@ def train_member(folder: str, settings: TrainSettings, task: Task) -> Outcome:
             loss = torch.nn.functional.cross_entropy(state.network(torch.from_numpy(waveform)), torch.from_numpy(target))
             state.step(loss, state.steps / (n_steps * settings.epochs))
         state.save(checkpoint, epoch + 1)
-    network = state.averaged()
-    return Outcome(
-        task,
-        {name: tensor.numpy().copy() for name, tensor in network.state_dict().items()},
-        _record_logits(network, prepared, prepared.fold == task.fold),
-        _record_logits(network, prepared, prepared.fold == task.validation_fold),
+    network, kernels = state.averaged(), shared_kernels(Path(folder), settings)
+    regression = _fit_regression(prepared, records, kernels, settings, task, start) if kernels else {}
+    logits = partial(_record_logits, network, kernels, regression, prepared)
+    weights = {name: tensor.numpy().copy() for name, tensor in network.state_dict().items()}
+    return Outcome(task, weights, regression, logits(prepared.fold == task.fold), logits(prepared.fold == task.validation_fold))
+
+
+def start_member(folder: Path, settings: TrainSettings, task: Task) -> Member | None:
+    """Return the member that this one goes on from: the start model's members serve in turn."""
+    if not settings.start:
+        return None
+    members = load_model(folder / "start").members
+    return members[start_index(settings, task, len(members))]
+
+
+def start_index(settings: TrainSettings, task: Task, n_members: int) -> int:
+    """Return which of the start model's members this one goes on from."""
+    return (task.fold * settings.n_seeds + task.replica) % n_members
+
+
+def shared_kernels(folder: Path, settings: TrainSettings) -> Kernels:
+    """Return the random kernels that all members share: those of the start model, or drawn from the seed; empty for none."""
+    if settings.start:
+        return load_model(folder / "start").kernels
+    return draw_kernels(settings.n_kernels, len(settings.leads), settings.seed) if settings.n_kernels else {}
+
+
+def _fit_regression(
+    prepared: Prepared, records: np.ndarray, kernels: Kernels, settings: TrainSettings, task: Task, start: Member | None
+) -> dict[str, np.ndarray]:
+    """Fit a member's regression to its records' median beats and to copies blended with other records of its training.
+
+    Either class weighs half, each patient of it the same.
+    """
+    random = np.random.default_rng((settings.seed, task.fold, task.replica, 1 << 20))
+    median, mi = np.array(prepared.median[records]), prepared.mi[records]
+    features, target = [kernel_features(kernels, median)], [mi.astype(np.float64)]
+    for _ in range(settings.kernel_copies if settings.augmentation and settings.mixup else 0):
+        waveform, blended = mixed(median, mi, settings, random)
+        features.append(kernel_features(kernels, waveform))
+        target.append(blended[:, 1].astype(np.float64))
+    index, n_records = np.unique([prepared.patient_id[r] for r in records], return_inverse=True, return_counts=True)[1:]
+    own = 1.0 / n_records[index]
+    weight = own * np.where(mi == 1, 1 / own[mi == 1].sum(), 1 / own[mi == 0].sum())
+    return fit_regression(
+        np.concatenate(features),
+        np.concatenate(target),
+        np.tile(weight, len(features)),
+        penalty=settings.kernel_penalty / len(records),
+        start=start.regression if start else None,
     )
 
 
@@ -316,7 +345,7 @@ def mixed(
 class _Batches:
     """Balanced draws of training beats: class, then patient, then beat."""
 
-    def __init__(self, prepared: _Prepared, records: np.ndarray) -> None:
+    def __init__(self, prepared: Prepared, records: np.ndarray) -> None:
         patients: dict[tuple[int, str], list[np.ndarray]] = {}
         for record in records:
             rows = np.arange(prepared.first_beat[record], prepared.first_beat[record + 1])
@@ -340,13 +369,15 @@ class _Batches:
 class _State:
     """What a checkpoint holds: network, running mean of its weights, optimiser, steps done."""
 
-    def __init__(self, prepared: _Prepared, settings: TrainSettings, task: Task) -> None:
+    def __init__(self, prepared: Prepared, settings: TrainSettings, task: Task, start: Member | None) -> None:
         self.settings = settings
         self.steps = 0
         shape = prepared.waveform.shape[1:]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int.from_bytes(hashlib.sha256(f"{settings.seed} {task.name}".encode()).digest()[:7], "big"))
             self.network = BeatNet(*shape)
+        if start is not None:
+            self.network.load_state_dict({name: torch.from_numpy(np.array(w)) for name, w in start.weights.items()})
         self.mean = BeatNet(*shape)
         self.mean.load_state_dict(self.network.state_dict())
         self.optimiser = torch.optim.Adam(self.network.parameters(), settings.learning_rate, settings.betas)
@@ -401,165 +432,43 @@ class _State:
         return int(position["epochs_done"])
 
 
-def _record_logits(network: BeatNet, prepared: _Prepared, is_wanted: np.ndarray) -> np.ndarray:
+def _record_logits(
+    network: BeatNet, kernels: Kernels, regression: Mapping[str, np.ndarray], prepared: Prepared, is_wanted: np.ndarray
+) -> np.ndarray:
+    """Return the member's logit (record,) of the wanted records, as scoring would; NaN elsewhere."""
     logits = np.full(len(prepared.mi), np.nan)
     for record in np.flatnonzero(is_wanted):
         beats = np.asarray(prepared.waveform[prepared.first_beat[record] : prepared.first_beat[record + 1]])
-        logits[record] = mean_beat_logit(network_probabilities(network, beats)[None])
+        probability = network_probabilities(network, beats)[None]
+        if kernels:
+            features = kernel_features(kernels, np.array(prepared.median[record])[None])
+            probability = joined(probability, regression_logit(regression, features)[None], np.array([len(beats)]))
+        logits[record] = mean_beat_logit(probability)
     return logits
 
 
-def prepare_training(
-    source: Sequence[str] | TrainingBeats, settings: TrainSettings, checkpoints: Path
-) -> tuple[Path, dict[str, Any]]:
-    """Write the network's input of all labelled records once, for all members to map into memory.
-
-    Memory stays within a few times ``BLOCK_BYTES``.
-
-    Returns
-    -------
-    folder, beats
-        Folder named by the digest of content and settings; the settings that the beats were cut with.
-
-    Raises
-    ------
-    ValueError
-        As ``train`` does.
-
-    """
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".prepared.", suffix=".partial", dir=checkpoints))
-    try:
-        digest = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode())
-        table: dict[str, Any] = {"patient_id": [], "mi": [], "n_beats": [], "shape": None, "beats": None}
-        with (aside / "waveform.f32").open("wb") as file:
-            for block in [source] if isinstance(source, TrainingBeats) else _read_stores(source):
-                for rows in _prepare_block(block, settings, table):
-                    digest.update(rows.data)
-                    file.write(rows.data)
-        _check_patients(table)
-        text = json.dumps(table, sort_keys=True)
-        digest.update(text.encode())
-        write_synced(aside / "records.json", text.encode())
-        folder = checkpoints / digest.hexdigest()[:32]
-        if not folder.exists():
-            _publish(aside, folder)
-        return folder, table["beats"]
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _publish(aside: Path, folder: Path) -> None:
-    try:
-        aside.rename(folder)
-    except OSError:  # another process prepared the same bytes first
-        if not folder.exists():
-            raise
-
-
-def _read_stores(paths: Sequence[str]) -> Iterator[TrainingBeats]:
-    """Yield blocks of whole records of each store, about ``BLOCK_BYTES`` of waveforms each."""
-    for path in paths:
-        store = open_store(path)
-        settings = {name: store.attrs["settings"][name] for name in BEAT_SETTINGS if name in store.attrs["settings"]}
-        first, n_beats = store["first_beat"].values, store["n_beats"].values
-        bytes_a_beat = 2 * store.sizes["lead"] * store.sizes["sample"]
-        block_of = np.cumsum(n_beats.astype(np.int64) * bytes_a_beat) // BLOCK_BYTES
-        for block in np.unique(block_of):
-            records = np.flatnonzero(block_of == block)
-            rows = slice(int(first[records[0]]), int(first[records[-1]] + n_beats[records[-1]]))
-            yield TrainingBeats(
-                store["waveform"].isel(beat=rows).values,
-                (store["beat_flags"].isel(beat=rows).values & UNSCORABLE_BEAT) == 0,
-                tuple(map(str, store["lead"].values)),
-                [str(patient) for patient in store["patient_id"].values[records]],
-                store["mi"].values[records],
-                n_beats[records],
-                settings,
-            )
-
-
-def _prepare_block(block: TrainingBeats, settings: TrainSettings, table: dict[str, Any]) -> Iterator[np.ndarray]:
-    """Yield each labelled record's chosen beats, prepared, and note the record in ``table``."""
-    shape = [len(settings.leads), block.waveform.shape[2]]
-    beats = dict(block.beats)
-    if table["shape"] not in (None, shape) or table["beats"] not in (None, beats):
-        raise ValueError(
-            f"a model is trained on beats cut one way, found {beats} with {shape[1]} samples beside {table['beats']} with "
-            f"{table['shape'][1]}; run ecgbatch beats with one method over all signals"
-        )
-    table["shape"], table["beats"] = shape, beats
-    stop = np.cumsum(block.n_beats)
-    for record, patient in enumerate(block.patient_id):
-        rows = slice(int(stop[record] - block.n_beats[record]), int(stop[record]))
-        is_scorable = block.is_scorable[rows]
-        if block.mi[record] not in (0, 1) or not is_scorable.any():
-            continue
-        prepared = prepare_waveforms(
-            block.waveform[rows],
-            is_scorable,
-            store_leads=block.lead,
-            leads=settings.leads,
-            preprocessing=settings.preprocessing,
-        )
-        chosen = evenly_spread(np.flatnonzero(is_scorable), settings.max_beats_per_record)
-        table["patient_id"].append(str(patient))
-        table["mi"].append(int(block.mi[record]))
-        table["n_beats"].append(len(chosen))
-        yield np.ascontiguousarray(prepared[chosen])
-
-
-def evenly_spread(rows: np.ndarray, at_most: int) -> np.ndarray:
-    """Return all rows, or ``at_most`` of them at even steps from the first to the last."""
-    if len(rows) <= at_most:
-        return rows
-    return np.asarray(rows[np.linspace(0, len(rows) - 1, at_most).round().astype(np.int64)])
-
-
-def _labels(mi: Iterable[int]) -> list[int]:
-    return [LABEL["mi"] if value == 1 else LABEL["control"] for value in mi]
-
-
-def _check_patients(table: Mapping[str, Any]) -> tuple[int, int]:
-    """Return the numbers of MI and control patients, both at least 2."""
-    of_patient = list(patient_labels(table["patient_id"], _labels(table["mi"])).values())
-    n_mi, n_control = of_patient.count(LABEL["mi"]), of_patient.count(LABEL["control"])
-    if min(n_mi, n_control) < 2:
-        raise ValueError(
-            "training needs records with scorable beats of at least 2 patients with label mi and 2 with label control (one to "
-            f"train on, one to test on), found {n_mi} and {n_control}. Give labels with --labels, or more records; with the "
-            "five default folds, aim at 5 patients of each and expect little below 20."
-        )
-    return n_mi, n_control
-
-
-def _open_prepared(folder: Path, settings: TrainSettings) -> _Prepared:
-    table = json.loads((folder / "records.json").read_bytes())
-    n_folds = min(settings.n_folds, *_check_patients(table))
-    first_beat = np.cumsum([0, *table["n_beats"]])
-    shape = (int(first_beat[-1]), *table["shape"])
-    return _Prepared(
-        np.memmap(folder / "waveform.f32", np.float32, "r", shape=shape),
-        tuple(table["patient_id"]),
-        np.array(table["mi"], np.int64),
-        first_beat,
-        assign_folds(table["patient_id"], _labels(table["mi"]), n_folds, settings.patient_key),
-    )
-
-
-def _assemble(outcomes: Sequence[Outcome], prepared: _Prepared, beats: Mapping[str, Any], settings: TrainSettings) -> Model:
+def _assemble(
+    outcomes: Sequence[Outcome], prepared: Prepared, beats: Mapping[str, Any], settings: TrainSettings, start: Model | None
+) -> Model:
     """Choose calibrations and thresholds, work out the figures, and put the model together."""
-    validation_logit = np.nanmean([outcome.validation_logit for outcome in outcomes], axis=0)
-    test_logit = np.nanmean([outcome.test_logit for outcome in outcomes], axis=0)
+    outcomes = _without_known(outcomes, prepared, settings, start)
+    validation_logit = _mean_known([outcome.validation_logit for outcome in outcomes])
+    test_logit = _mean_known([outcome.test_logit for outcome in outcomes])
+    _check_new(validation_logit, prepared)
     members, probability, threshold = [], np.full(len(prepared.mi), np.nan), np.full(len(prepared.mi), np.nan)
     for outcome in outcomes:
         is_test = prepared.fold == outcome.task.fold
         calibration, cut = _rule(validation_logit, prepared, ~is_test)
         probability[is_test], threshold[is_test] = calibrated(test_logit[is_test], calibration), cut
-        seen = {prepared.patient_id[record] for record in np.flatnonzero(_is_seen(prepared.fold, outcome.task))}
-        digests = tuple(sorted(patient_digest(patient, settings.patient_key) for patient in seen))
-        members.append(Member(outcome.task.name, outcome.task.fold, outcome.weights, digests, cut, calibration))
+        seen = np.flatnonzero(_is_seen(prepared.fold, outcome.task))
+        digests = {patient_digest(prepared.patient_id[record], settings.patient_key) for record in seen}
+        digests |= {prepared.content[record] for record in seen}
+        if start is not None:
+            digests |= set(start.members[start_index(settings, outcome.task, len(start.members))].seen)
+        own = (outcome.weights, tuple(sorted(digests)), cut, calibration, outcome.regression)
+        members.append(Member(outcome.task.name, outcome.task.fold, *own))
     everyone = np.ones(len(prepared.mi), bool)
+    compared = compare_calibrations(test_logit, prepared.mi, prepared.patient_id, prepared.fold)
     calibration, cut = _rule(validation_logit, prepared, everyone)
     return Model(
         members=tuple(members),
@@ -571,9 +480,41 @@ def _assemble(outcomes: Sequence[Outcome], prepared: _Prepared, beats: Mapping[s
         operating_point=_operating_point(calibrated(validation_logit, calibration), prepared, cut),
         calibration=calibration,
         figures=patient_figures(probability, prepared.mi, prepared.patient_id, threshold=threshold),
-        training=json.loads(json.dumps(asdict(settings))) | _counts(prepared),
+        training=json.loads(json.dumps(asdict(settings))) | _counts(prepared, test_logit) | {"calibrations": compared},
         versions=_versions(),
+        kernels=start.kernels if start else shared_kernels(Path(), settings),
+        novelty=fit_reference(np.array(prepared.median), prepared.fold),
     )
+
+
+def _without_known(
+    outcomes: Sequence[Outcome], prepared: Prepared, settings: TrainSettings, start: Model | None
+) -> Sequence[Outcome]:
+    """Blank the scores of patients that the member which an outcome goes on from has seen: they are not new to it."""
+    if start is None:
+        return outcomes
+    digests = [
+        {patient_digest(patient, settings.patient_key), content}
+        for patient, content in zip(prepared.patient_id, prepared.content, strict=True)
+    ]
+    cleaned = []
+    for outcome in outcomes:
+        seen = start.members[start_index(settings, outcome.task, len(start.members))].seen
+        known = np.array([not own.isdisjoint(seen) for own in digests])
+        test, validation = (np.where(known, np.nan, logit) for logit in (outcome.test_logit, outcome.validation_logit))
+        cleaned.append(replace(outcome, test_logit=test, validation_logit=validation))
+    return cleaned
+
+
+def _check_new(logit: np.ndarray, prepared: Prepared) -> None:
+    """Refuse to calibrate on fewer than two new patients of either class."""
+    for word, mi in (("mi", 1), ("control", 0)):
+        new = {prepared.patient_id[record] for record in np.flatnonzero(np.isfinite(logit) & (prepared.mi == mi))}
+        if len(new) < 2:
+            raise ValueError(
+                f"fine-tuning needs at least 2 patients with label {word} that the model it goes on from has not seen, found "
+                f"{len(new)}: these recordings are its own training data. Train without --from, or add patients."
+            )
 
 
 def _is_seen(fold: np.ndarray, task: Task) -> np.ndarray:
@@ -581,8 +522,9 @@ def _is_seen(fold: np.ndarray, task: Task) -> np.ndarray:
     return np.asarray(fold != task.fold)
 
 
-def _rule(logit: np.ndarray, prepared: _Prepared, is_used: np.ndarray) -> tuple[Calibration, float]:
+def _rule(logit: np.ndarray, prepared: Prepared, is_used: np.ndarray) -> tuple[Calibration, float]:
     """Fit Platt's rule, every patient weighing the same, and choose the threshold on the calibrated probabilities."""
+    is_used = is_used & np.isfinite(logit)
     patients = np.array(prepared.patient_id)[is_used]
     index, n_records = np.unique(patients, return_inverse=True, return_counts=True)[1:]
     mi = prepared.mi[is_used]
@@ -590,7 +532,7 @@ def _rule(logit: np.ndarray, prepared: _Prepared, is_used: np.ndarray) -> tuple[
     return calibration, choose_threshold(calibrated(logit[is_used], calibration), mi, patients)
 
 
-def _operating_point(probability: np.ndarray, prepared: _Prepared, threshold: float) -> OperatingPoint:
+def _operating_point(probability: np.ndarray, prepared: Prepared, threshold: float) -> OperatingPoint:
     figures = patient_figures(probability, prepared.mi, prepared.patient_id, threshold=threshold)
     chosen_on = (
         f"validation patients of all folds ({figures['sensitivity']['n_patients']} MI, "
@@ -599,18 +541,36 @@ def _operating_point(probability: np.ndarray, prepared: _Prepared, threshold: fl
     return OperatingPoint(threshold, figures["sensitivity"], figures["specificity"], chosen_on)
 
 
-def _counts(prepared: _Prepared) -> dict[str, int]:
+def _counts(prepared: Prepared, test_logit: np.ndarray) -> dict[str, Any]:
+    """Return how many there were, and the share of patients with MI among those that the calibration rests on."""
+    is_new = np.isfinite(test_logit)
+    mi_of: dict[str, int] = {}
+    for patient, mi, new in zip(prepared.patient_id, prepared.mi.tolist(), is_new.tolist(), strict=True):
+        if new:
+            mi_of[patient] = max(mi, mi_of.get(patient, 0))
     return {
         "n_records": len(prepared.mi),
         "n_patients": len(set(prepared.patient_id)),
+        "n_patients_known_before": len(set(prepared.patient_id)) - len(mi_of),
         "n_beats": int(prepared.first_beat[-1]),
         "n_folds_used": int(prepared.fold.max()) + 1,
+        "prevalence": sum(mi_of.values()) / len(mi_of),
     }
+
+
+def _mean_known(logits: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the mean (record,) over those that know a number; NaN where none does."""
+    table = np.stack(logits)
+    n_known = np.isfinite(table).sum(axis=0)
+    return np.where(n_known, np.nansum(table, axis=0) / np.maximum(n_known, 1), np.nan)
 
 
 RECIPES: Mapping[str, tuple[TrainSettings, Mapping[str, Any]]] = {
     "ecgbatch": (TrainSettings(), {"method": "robust"}),
-    "ecgbatch-lead-ii": (TrainSettings(recipe="ecgbatch-lead-ii", leads=("II",), lead_dropout=0.0), {"method": "robust"}),
+    "ecgbatch-lead-ii": (
+        TrainSettings(recipe="ecgbatch-lead-ii", leads=("II",), lead_dropout=0.0, n_kernels=2048),
+        {"method": "robust"},
+    ),
     "kachuee": (
         TrainSettings(
             recipe="kachuee",
@@ -620,6 +580,8 @@ RECIPES: Mapping[str, tuple[TrainSettings, Mapping[str, Any]]] = {
             min_steps=0,
             cosine=False,
             augmentation=False,
+            holds_out_validation=True,
+            n_kernels=0,
         ),
         {"method": "kachuee"},
     ),
@@ -631,6 +593,7 @@ def train_workspace(
     work: str,
     *,
     recipe: str = "ecgbatch",
+    start: str | None = None,
     out: str | None = None,
     map: Callable[..., Iterable[Outcome]] = _map,
     on_progress: Callable[[str, int, int], None] | None = None,
@@ -643,6 +606,8 @@ def train_workspace(
         Workspace with beats cut as the recipe wants them.
     recipe
         A name of ``RECIPES``.
+    start
+        Folder of a model to fine-tune on this workspace; its leads, preprocessing and beats take the recipe's place.
     out
         Folder of the model. Default ``WORK/models/<digest>``; a model of the same beats and settings is not trained again.
     map, on_progress
@@ -657,6 +622,9 @@ def train_workspace(
     if recipe not in RECIPES:
         raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, found {recipe!r}")
     settings, beat_settings = RECIPES[recipe]
+    first = None if start is None else load_model(start)
+    if first is not None:
+        settings, beat_settings = settings_from(first), dict(first.beats)
     digests = sorted(set(current_beats(work, beat_settings)["beats_store"].values.tolist()))
     source = hashlib.sha256(json.dumps([digests, asdict(settings), _versions()], sort_keys=True).encode()).hexdigest()
     if out is None and (found := _find_model(work, source)):
@@ -664,11 +632,32 @@ def train_workspace(
     checkpoints = Path(work) / ".build" / f"train-{source[:20]}"
     progress = partial(on_progress, "train") if on_progress else None
     stores = [str(Path(work) / "beats" / f"{digest}.zarr") for digest in digests]
-    model = train(stores, settings, checkpoints=checkpoints, map=map, progress=progress)
+    model = train(stores, settings, start=first, checkpoints=checkpoints, map=map, progress=progress)
     model = replace(model, training={**model.training, "source": source})
     folder = save_model(model, out or Path(work) / "models" / model.digest[:20])
     shutil.rmtree(checkpoints, ignore_errors=True)
     return str(folder)
+
+
+def settings_from(start: Model) -> TrainSettings:
+    """Return the settings that fine-tune a model: its own input, kernels and patients' key.
+
+    A fifth of the rate and a third of the steps of a training from random weights: what was learnt on many patients is moved,
+    not overwritten.
+    """
+    return TrainSettings(
+        recipe=f"{start.training.get('recipe', 'unnamed')}, fine-tuned",
+        leads=start.leads,
+        preprocessing=start.preprocessing,
+        augmentation=bool(start.training.get("augmentation", True)),
+        lead_dropout=float(start.training.get("lead_dropout", 0.0)),
+        n_kernels=sum(len(values) for name, values in start.kernels.items() if name.startswith("bias")),
+        start=start.digest,
+        key=start.patient_key,
+        learning_rate=2e-4,
+        epochs=4,
+        min_steps=100,
+    )
 
 
 def _find_model(work: str, source: str) -> str | None:

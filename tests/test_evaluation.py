@@ -15,13 +15,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
+from ecgbatch.calibration import fit_platt
 from ecgbatch.evaluation import (
     FIGURES,
     by_patient,
     calibration_curve,
     choose_threshold,
     evaluate_scores,
-    fit_platt,
     patient_figures,
     precision_recall_curve,
     roc_curve,

@@ -1,0 +1,72 @@
+"""The network, as published, with any number of leads."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+CHANNELS, KERNEL, BLOCKS, POOL, POOL_STRIDE, HIDDEN = 32, 5, 5, 5, 2, 32
+"""Kachuee, Fazeli and Sarrafzadeh 2018 (arXiv:1805.00794), figure 2."""
+
+SCORING_BATCH = 64
+"""Beats a forward pass, the last one padded: every pass has one shape, so a beat's probability depends on that beat only."""
+
+
+class BeatNet(torch.nn.Module):
+    """Network of Kachuee et al. 2018: 54,914 parameters with one lead and two classes.
+
+    A convolution 32x5; five residual blocks (convolution 32x5, ReLU, convolution 32x5, skip, ReLU, max-pool 5 stride 2);
+    fully connected 32, ReLU, 32, ReLU, classes. All convolutions keep the length. A block whose input is shorter than
+    the pool keeps it: 187 samples go 92, 44, 20, 8, 2 and 88 samples 42, 19, 8, 2, 2, so both flatten to 64.
+
+    Parameters
+    ----------
+    n_leads
+        Input channels, at least 1.
+    n_samples
+        Samples a beat, at least 1.
+    n_classes
+        Outputs; 2 is control, MI.
+
+    """
+
+    def __init__(self, n_leads: int = 1, n_samples: int = 187, n_classes: int = 2) -> None:
+        super().__init__()
+        length = n_samples
+        for _ in range(BLOCKS):
+            length = (length - POOL) // POOL_STRIDE + 1 if length >= POOL else length
+        self.first = _convolution(n_leads)
+        self.inner = torch.nn.ModuleList(_convolution(CHANNELS) for _ in range(BLOCKS))
+        self.outer = torch.nn.ModuleList(_convolution(CHANNELS) for _ in range(BLOCKS))
+        self.hidden1 = torch.nn.Linear(CHANNELS * length, HIDDEN)
+        self.hidden2 = torch.nn.Linear(HIDDEN, HIDDEN)
+        self.output = torch.nn.Linear(HIDDEN, n_classes)
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        """Return class logits (beat, class) of prepared waveforms (beat, lead, sample); softmax gives probabilities."""
+        x = self.first(waveform)  # (beat, 32, sample)
+        for inner, outer in zip(self.inner, self.outer, strict=True):
+            x = torch.relu(x + outer(torch.relu(inner(x))))
+            if x.shape[-1] >= POOL:
+                x = torch.nn.functional.max_pool1d(x, POOL, POOL_STRIDE)
+        x = torch.relu(self.hidden1(x.flatten(1)))  # (beat, 64) -> (beat, 32)
+        logits: torch.Tensor = self.output(torch.relu(self.hidden2(x)))
+        return logits
+
+
+def _convolution(channels: int) -> torch.nn.Conv1d:
+    return torch.nn.Conv1d(channels, CHANNELS, KERNEL, padding=KERNEL // 2)
+
+
+def network_probabilities(network: torch.nn.Module, waveform: np.ndarray) -> np.ndarray:
+    """Return one network's MI probabilities (beat,) float32 of prepared waveforms (beat, lead, sample) float32."""
+    network.eval()
+    probability = np.empty(len(waveform), np.float32)
+    with torch.inference_mode():
+        for start in range(0, len(waveform), SCORING_BATCH):
+            beats = waveform[start : start + SCORING_BATCH]
+            batch = np.zeros((SCORING_BATCH, *waveform.shape[1:]), np.float32)
+            batch[: len(beats)] = beats
+            classes = torch.softmax(network(torch.from_numpy(batch)), dim=1)
+            probability[start : start + len(beats)] = classes[: len(beats), 1].numpy()
+    return probability
