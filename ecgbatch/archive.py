@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -17,7 +17,7 @@ import xarray as xr
 
 from ecgbatch.clinical import Clinical, label_rule, read_clinical, read_labels
 from ecgbatch.edf import SUFFIX
-from ecgbatch.headers import Header, UnreadableRecord
+from ecgbatch.headers import NULL_FILE, Header, UnreadableRecord
 from ecgbatch.inspection import Inspection, check_record_name, inspect_records, read_small_file
 from ecgbatch.records import read_record
 from ecgbatch.terms import LABEL, STATUS
@@ -63,6 +63,7 @@ class _Row(NamedTuple):
     age_years: float
     sex: int
     n_bytes: int
+    files: str
 
 
 _NUMBERS = {
@@ -172,7 +173,14 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def list_archive(archive: str | Path, *, labels: str | Path | None = None, read_data: bool = False, map: Map = map) -> xr.Dataset:
+def list_archive(
+    archive: str | Path,
+    *,
+    labels: str | Path | None = None,
+    read_data: bool = False,
+    names: Sequence[str] | None = None,
+    map: Map = map,
+) -> xr.Dataset:
     """List an archive: one row for every record found, in ``find_records``'s order, nothing left out.
 
     Parameters
@@ -183,6 +191,8 @@ def list_archive(archive: str | Path, *, labels: str | Path | None = None, read_
         Label table (``clinical.read_labels``): its patients and labels win over paths and header comments.
     read_data
         Read every sample too: checksums, formats and ranges are judged as a conversion would.
+    names
+        Only these records; default all that ``find_records`` finds.
     map
         Engine for the records, in tasks of ``CHUNK_RECORDS``; results may come in any order.
 
@@ -203,6 +213,7 @@ def list_archive(archive: str | Path, *, labels: str | Path | None = None, read_
           age_years              float32  NaN where unknown
           sex                    int8     ``terms.SEX``
           n_bytes                int64    of header and signal files
+          files                  text     their paths below the archive, one a line; empty where they cannot be told
         Attributes: labels_unmatched, the number of records of the label table that the archive does not have.
 
     Raises
@@ -211,7 +222,7 @@ def list_archive(archive: str | Path, *, labels: str | Path | None = None, read_
         By ``find_records`` and ``read_labels``: no record found, or a label table that is not one.
 
     """
-    names = find_records(archive)
+    names = find_records(archive) if names is None else list(names)
     table = read_labels(labels, frozenset(names)) if labels is not None else {}
     rule = label_rule(labels) if labels is not None else ""
     tasks = [
@@ -220,7 +231,7 @@ def list_archive(archive: str | Path, *, labels: str | Path | None = None, read_
     ]
     chunks = dict(map(partial(_list_chunk, archive=str(archive), rule=rule, read_data=read_data), tasks))
     rows = [row for first, _, _ in tasks for row in chunks[first]]
-    columns = dict(zip(_Row._fields, zip(*rows, strict=True), strict=True))
+    columns = {name: [getattr(row, name) for row in rows] for name in _Row._fields}
     variables = {name: ("record", np.array(values, dtype=_NUMBERS.get(name, TEXT))) for name, values in columns.items()}
     return xr.Dataset(variables, attrs={"labels_unmatched": len(table.keys() - set(names))})
 
@@ -229,11 +240,12 @@ def _list_chunk(task: _Task, *, archive: str, rule: str, read_data: bool) -> tup
     """Return a task's first record number and its records' rows."""
     first, names, known = task
     found = inspect_records(archive, names)
-    rows = [_row(inspection, entry, rule) for inspection, entry in zip(found, known, strict=True)]
+    root = os.path.realpath(archive)
+    rows = [_row(inspection, entry, rule, root) for inspection, entry in zip(found, known, strict=True)]
     return first, [_read(archive, row) for row in rows] if read_data else rows
 
 
-def _row(inspection: Inspection, known: _Known, rule: str) -> _Row:
+def _row(inspection: Inspection, known: _Known, rule: str, root: str) -> _Row:
     name, header = inspection.record_name, inspection.header
     clinical = read_clinical(_whole_comments(header)) if header else Clinical()
     label, label_rule = (clinical.label, clinical.label_rule) if known is None else (known[1], rule)
@@ -259,7 +271,28 @@ def _row(inspection: Inspection, known: _Known, rule: str) -> _Row:
         age_years=clinical.age_years,
         sex=clinical.sex,
         n_bytes=inspection.n_bytes,
+        files="\n".join(_files(inspection, root)),
     )
+
+
+def _files(inspection: Inspection, root: str) -> list[str]:
+    """Return the paths of a record's files below the archive; none where a name or its spelling leads elsewhere."""
+    if "CASE_MISMATCH" in inspection.warnings or inspection.reason in _NO_FILE:
+        return []
+    paths = []
+    for part in [inspection, *(segment for _, segment in inspection.segments if segment is not None)]:
+        parent = os.path.dirname(part.record_name)  # noqa: PTH120
+        paths.append(part.record_name if part.record_name.lower().endswith(SUFFIX) else f"{part.record_name}.hea")
+        paths += [
+            os.path.relpath(file.path, root) if file.path else os.path.join(parent, file.name)  # noqa: PTH118
+            for file in part.files
+            if file.name != NULL_FILE
+        ]
+    return [_storable(path) for path in dict.fromkeys(paths)]
+
+
+_NO_FILE = frozenset({"REMOTE_NAME", "PATH_ESCAPE", "BAD_RECORD_NAME", "UNREADABLE_FILE", "CHANGED_WHILE_READING"})
+"""Reasons that say nothing of the files themselves, or that may pass without a change of theirs."""
 
 
 def _whole_comments(header: Header) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -10,16 +9,16 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from ecgbatch import __version__
-from ecgbatch.archive import list_archive
 from ecgbatch.quality import lead_flags
 from ecgbatch.records import UnreadableRecord, read_record, source_digest
 from ecgbatch.terms import LABEL, LEAD_FLAGS, MISSING_SAMPLE, SEX, STATUS, lead_order
+from ecgbatch.watch import LOOK_COLUMNS, Look, Place, look_at, remember, settle_changes
 from storage import TEXT, Folder, Map, Plan, Schema, Shard, UnfinishedStore, Variable, build, list_stores, make_plan, open_store
 
 SIGNALS = Schema(
@@ -88,6 +87,12 @@ class Conversion:
     n_new: int
     n_bytes: int
     set_aside: dict[str, int]
+    superseded: tuple[str, ...] = ()
+    """Records that have changed since the last conversion: another row stands for them now."""
+    gone: tuple[str, ...] = ()
+    """Records that a conversion has seen and the archive no longer has."""
+    waiting: tuple[str, ...] = ()
+    """Records whose files are still being written; the next run takes them."""
 
 
 def plan_signals(listing: xr.Dataset) -> list[Plan]:
@@ -124,7 +129,7 @@ def _plan_batch(rows: xr.Dataset) -> Plan:
     usable = rows.isel(record=np.flatnonzero(rows["status"].values != STATUS["set_aside"]))
     leads = lead_order({lead for names in usable["leads"].values.tolist() for lead in names.split()}) or ["none"]
     n_samples = max([1, *usable["n_samples"].values.tolist()])
-    inputs = rows.assign(lead=("lead", np.array(leads, dtype=TEXT)))
+    inputs = rows.drop_vars(LOOK_COLUMNS, errors="ignore").assign(lead=("lead", np.array(leads, dtype=TEXT)))
     sizes = {"record": rows.sizes["record"], "lead": len(leads), "sample": n_samples}
     versions = {"ecgbatch": __version__, "wfdb": version("wfdb")}
     return make_plan(SIGNALS, sizes=sizes, inputs=inputs, settings=CONVERSION, versions=versions)
@@ -212,10 +217,15 @@ def convert_archive(
     work: str,
     *,
     labels: str | None = None,
+    rehash: bool = False,
+    settle_s: float = 0.0,
     map: Map = map,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Conversion:
-    """Convert every record of the archive that no published store has seen (by fingerprint).
+    """Convert every record of the archive that is new or has changed; open no other.
+
+    What has not moved since the last run (``watch.look_at``: names, sizes, times) is not read again. Of what has moved, the
+    fingerprint (name, sizes, header, label) and then the content decide.
 
     Parameters
     ----------
@@ -223,14 +233,21 @@ def convert_archive(
         Folder of WFDB records; workspace.
     labels
         CSV with record, patient_id, label.
+    rehash, settle_s
+        As ``watch.look_at`` takes them.
     map
         Engine for listing and reading.
     on_progress
         Called with the stage's name, shards done and shards in all.
 
     """
-    listing = _with_repairs(archive, work, list_archive(archive, labels=labels, map=map))
-    new = new_records(work, listing)
+    look = look_at(archive, work, labels=labels, rehash=rehash, settle_s=settle_s, map=map)
+    published = {Path(path).stem for path in list_stores(work, "signals")}
+    places = {name: place for name, place in look.places.items() if place[0] in published}
+    known = _known_rows(work) if len(places) < look.listing.sizes["record"] else {}
+    listing = settle_changes(archive, look, {key: row.source_digest for key, row in known.items()}, map=map)
+    pairs = list(zip(listing["record_name"].values.tolist(), listing["fingerprint"].values.tolist(), strict=True))
+    new = listing.isel(record=[row for row, (name, key) in enumerate(pairs) if name not in places and key not in known])
     plans = plan_signals(new)
     n_bytes = 0
     for number, plan in enumerate(plans, 1):
@@ -238,55 +255,64 @@ def convert_archive(
         progress = partial(on_progress, stage) if on_progress else None
         build(work, plan, producer(plan, archive), map=map, on_progress=progress)
         n_bytes += plan.row_bytes * plan.n_rows
-    known = _known_fingerprints(work)
-    names, fingerprints = listing["record_name"].values.tolist(), listing["fingerprint"].values.tolist()
-    places = [known[fingerprint] for fingerprint in fingerprints]
+    if plans:
+        known = _known_rows(work)
+    places |= {name: known[key].place for name, key in pairs if name not in places}
+    return _published(archive, work, look, listing, places, n_new=new.sizes["record"], n_bytes=n_bytes)
+
+
+def _published(
+    archive: str, work: str, look: Look, listing: xr.Dataset, places: dict[str, Place], *, n_new: int, n_bytes: int
+) -> Conversion:
+    """Put the archive's current view, and what the next look needs; say what has changed since the last one."""
+    earlier = _earlier_view(work)
+    before = dict(zip(earlier["records"], zip(earlier["stores"], earlier["rows"], strict=True), strict=True))
+    # A stored record that is being written anew stays what it was until it is whole.
+    current = {name: places.get(name) or before[name] for name in look.names if name in places or name in before}
+    gone = sorted(set(earlier["records"]).union(earlier.get("gone", [])) - set(look.names))
     document = {
         "archive": Path(archive).resolve().name,
         "is_synthetic": (Path(archive) / "SYNTHETIC.txt").is_file(),
-        "records": names,
-        "stores": [digest for digest, _ in places],
-        "rows": [row for _, row in places],
+        "records": list(current),
+        "stores": [digest for digest, _ in current.values()],
+        "rows": [row for _, row in current.values()],
+        "waiting": list(look.waiting),
+        "gone": gone,
     }
-    Folder(work).put(ARCHIVE_FILE, json.dumps(document, ensure_ascii=False).encode())
+    if document != earlier:
+        Folder(work).put(ARCHIVE_FILE, json.dumps(document, ensure_ascii=False).encode())
     records = current_records(work)
+    reasons = dict(zip(records["record_name"].values.tolist(), records["reason"].values.tolist(), strict=True))
+    remember(work, listing, places, forget={name for name, reason in reasons.items() if reason in MAY_PASS})
     bad = records["reason"].values[records["status"].values == STATUS["set_aside"]].tolist()
-    stores = tuple(sorted({digest for digest, _ in places}))
-    return Conversion(stores, len(names), new.sizes["record"], n_bytes, dict(Counter(bad)))
+    return Conversion(
+        stores=tuple(sorted({digest for digest, _ in current.values()})),
+        n_records=len(current),
+        n_new=n_new,
+        n_bytes=n_bytes,
+        set_aside=dict(Counter(bad)),
+        superseded=tuple(name for name in current if name in before and current[name] != before[name]),
+        gone=tuple(gone),
+        waiting=look.waiting,
+    )
+
+
+def _earlier_view(work: str) -> dict[str, Any]:
+    try:
+        return archive_facts(work)
+    except UnfinishedStore:
+        return {"records": [], "stores": [], "rows": []}
+
+
+MAY_PASS = frozenset({"UNREADABLE_FILE", "CHANGED_WHILE_READING"})
+"""Reasons to set a record aside that may pass though no file gets another size or time: it is tried again in the next run."""
 
 
 def new_records(work: str, listing: xr.Dataset) -> xr.Dataset:
     """Return the rows of an archive's listing that no published store has seen."""
-    known = _known_fingerprints(work)
+    known = _known_rows(work)
     is_new = [fingerprint not in known for fingerprint in listing["fingerprint"].values.tolist()]
     return listing.isel(record=np.flatnonzero(is_new))
-
-
-def _with_repairs(archive: str, work: str, listing: xr.Dataset) -> xr.Dataset:
-    """Return the listing with new fingerprints for records that reading had set aside and whose files are others now.
-
-    A fingerprint knows names, sizes and the header: a signal file fetched again has the same one, but another digest.
-    """
-    names, fingerprints = listing["record_name"].values.tolist(), listing["fingerprint"].values.tolist()
-    refused = _refused_digests(work)
-    repaired = False
-    for row in np.flatnonzero(listing["status"].values != STATUS["set_aside"]).tolist():
-        before = refused.get(fingerprints[row])
-        if before is not None and (now := source_digest(archive, names[row])) != before:
-            fingerprints[row] = hashlib.sha256(f"{fingerprints[row]} {now}".encode()).hexdigest()
-            repaired = True
-    return listing.assign(fingerprint=("record", np.array(fingerprints, dtype=TEXT))) if repaired else listing
-
-
-def _refused_digests(work: str) -> dict[str, str]:
-    """Return fingerprint and source digest of the records that are set aside in published stores."""
-    refused: dict[str, str] = {}
-    for path in list_stores(work, "signals"):
-        signals = open_store(path)
-        rows = np.flatnonzero(signals["status"].values == STATUS["set_aside"])
-        digests = signals["source_digest"].values[rows].tolist()
-        refused.update(zip(signals["fingerprint"].values[rows].tolist(), digests, strict=True))
-    return refused
 
 
 def producer(plan: Plan, archive: str) -> Callable[[Shard, xr.Dataset], xr.Dataset]:
@@ -295,13 +321,21 @@ def producer(plan: Plan, archive: str) -> Callable[[Shard, xr.Dataset], xr.Datas
     return partial(produce_signals, archive=archive, leads=leads, n_samples=plan.sizes["sample"])
 
 
-def _known_fingerprints(work: str) -> dict[str, tuple[str, int]]:
-    """Return store digest and row of every record that a published store has seen."""
-    known: dict[str, tuple[str, int]] = {}
+class _KnownRow(NamedTuple):
+    """What a published store says of a fingerprint."""
+
+    place: Place
+    source_digest: str
+
+
+def _known_rows(work: str) -> dict[str, _KnownRow]:
+    """Return place and source digest of every record that a published store has seen, by fingerprint."""
+    known: dict[str, _KnownRow] = {}
     for path in list_stores(work, "signals"):
         signals = open_store(path)
-        for row, fingerprint in enumerate(signals["fingerprint"].values.tolist()):
-            known.setdefault(fingerprint, (signals.attrs["digest"], row))
+        pairs = zip(signals["fingerprint"].values.tolist(), signals["source_digest"].values.tolist(), strict=True)
+        for row, (fingerprint, digest) in enumerate(pairs):
+            known.setdefault(fingerprint, _KnownRow((signals.attrs["digest"], row), digest))
     return known
 
 

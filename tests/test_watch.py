@@ -1,0 +1,219 @@
+"""What has not moved is not opened; what has changed is found by its content; what still grows waits."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ecgbatch.signals import archive_facts, convert_archive, current_records
+from ecgbatch.synthetic import write_archive
+from ecgbatch.watch import CACHE_FILE, TICK_S
+from storage import list_stores, open_store
+
+_opened: list[str] = []
+_watching = threading.Event()
+
+
+def _hook(event: str, arguments: tuple) -> None:
+    if event == "open" and _watching.is_set() and isinstance(arguments[0], str | bytes | os.PathLike):
+        _opened.append(os.fsdecode(arguments[0]))
+
+
+sys.addaudithook(_hook)
+
+
+def opened_below(folder: Path, action) -> set[str]:
+    """Names of the files below a folder that an action opens, whatever library does it."""
+    _opened.clear()
+    _watching.set()
+    try:
+        action()
+    finally:
+        _watching.clear()
+    return {Path(path).name for path in _opened if path.startswith(f"{folder}/")}
+
+
+def settle(archive: Path, age_s: float = 60.0) -> None:
+    """Give every file the time of an archive's: a whole second long ago would read as a disk with a coarse clock."""
+    at = time.time() - age_s
+    for path in archive.rglob("*"):
+        os.utime(path, (at, at))
+
+
+@pytest.fixture
+def archive(tmp_path) -> Path:
+    folder = tmp_path / "archive"
+    write_archive(folder, n_records=6, duration_s=4.0, seed=3)
+    settle(folder)
+    time.sleep(2 * TICK_S)
+    return folder
+
+
+@pytest.fixture
+def work(archive, tmp_path) -> str:
+    convert_archive(str(archive), str(tmp_path / "work"))
+    return str(tmp_path / "work")
+
+
+def names_of(archive: Path) -> list[str]:
+    return (archive / "RECORDS").read_text().split()
+
+
+def test_no_record_of_an_unchanged_archive_is_opened(archive, work):
+    for _ in range(3):
+        assert opened_below(archive, lambda: convert_archive(str(archive), work)) <= {"RECORDS"}
+    done = convert_archive(str(archive), work)
+    assert (done.n_records, done.n_new, done.superseded, done.gone, done.waiting) == (6, 0, (), (), ())
+
+
+def test_records_set_aside_are_not_opened_again_either(archive, tmp_path):
+    names = names_of(archive)
+    (archive / f"{names[0]}.dat").unlink()
+    (archive / f"{names[1]}.hea").write_text("no header\n")
+    (archive / f"{names[2]}.hea").unlink()
+    settle(archive)
+    time.sleep(2 * TICK_S)
+    work = str(tmp_path / "w")
+    assert sum(convert_archive(str(archive), work).set_aside.values()) == 3
+    assert opened_below(archive, lambda: convert_archive(str(archive), work)) <= {"RECORDS"}
+
+
+def test_rehash_reads_every_record(archive, work):
+    opened = opened_below(archive, lambda: convert_archive(str(archive), work, rehash=True))
+    assert {f"{Path(name).name}.dat" for name in names_of(archive)} <= opened
+
+
+def test_only_what_is_new_is_opened_and_stored(archive, work, tmp_path):
+    more = tmp_path / "more"
+    write_archive(more, n_records=8, duration_s=4.0, seed=3)
+    new = [name for name in names_of(more) if name not in names_of(archive)]
+    for name in new:
+        (archive / name).parent.mkdir(exist_ok=True)
+        for suffix in ("hea", "dat", "xyz"):
+            shutil.copy2(more / f"{name}.{suffix}", archive / f"{name}.{suffix}")
+    (archive / "RECORDS").write_text("\n".join(names_of(archive) + new) + "\n")
+    opened = opened_below(archive, lambda: convert_archive(str(archive), work))
+    assert {Path(name).stem for name in opened} - {"RECORDS"} == {Path(name).name for name in new}
+    records = current_records(work)
+    assert records["record_name"].values.tolist() == names_of(archive)
+    assert sorted(open_store(path).sizes["record"] for path in list_stores(work, "signals")) == [2, 6]
+
+
+def rewrite(path: Path) -> None:
+    """Change one sample of a signal file: same size, another content."""
+    samples = np.fromfile(path, "<i2")
+    samples[len(samples) // 2] += 1
+    path.write_bytes(samples.tobytes())
+
+
+def test_file_of_the_same_size_with_another_content_supersedes_its_record(archive, work):
+    name = names_of(archive)[2]
+    before = current_records(work)
+    rewrite(archive / f"{name}.dat")
+    done = convert_archive(str(archive), work)
+    assert done.n_new == 1
+    assert done.superseded == (name,)
+    after = current_records(work)
+    assert after["record_name"].values.tolist() == before["record_name"].values.tolist()
+    moved = after["source_digest"].values != before["source_digest"].values
+    assert np.flatnonzero(moved).tolist() == [2]
+    again = convert_archive(str(archive), work)
+    assert (again.n_new, again.superseded) == (0, ())
+
+
+def test_touched_file_with_the_same_content_is_read_once_and_stored_no_more(archive, work):
+    name = names_of(archive)[1]
+    os.utime(archive / f"{name}.dat")
+    time.sleep(2 * TICK_S)
+    opened = opened_below(archive, lambda: convert_archive(str(archive), work))
+    assert f"{Path(name).name}.dat" in opened
+    assert len(list_stores(work, "signals")) == 1
+    assert opened_below(archive, lambda: convert_archive(str(archive), work)) <= {"RECORDS"}
+
+
+def test_change_is_found_without_the_cache_too_and_changed_back_is_known(archive, work):
+    path = archive / f"{names_of(archive)[3]}.dat"
+    original = path.read_bytes()
+    rewrite(path)
+    (Path(work) / CACHE_FILE).unlink()
+    assert len(convert_archive(str(archive), work).superseded) == 1
+    (Path(work) / CACHE_FILE).write_bytes(b"not a table")
+    assert convert_archive(str(archive), work).n_new == 0
+    path.write_bytes(original)
+    done = convert_archive(str(archive), work)
+    assert (done.n_new, len(done.superseded)) == (0, 1)
+
+
+def test_record_that_is_gone_is_said_until_it_is_back(archive, work):
+    names = names_of(archive)
+    (archive / "RECORDS").write_text("\n".join(names[1:]) + "\n")
+    for _ in range(2):
+        done = convert_archive(str(archive), work)
+        assert (done.gone, done.n_records) == ((names[0],), 5)
+    (archive / "RECORDS").write_text("\n".join(names) + "\n")
+    done = convert_archive(str(archive), work)
+    assert (done.gone, done.n_records, done.n_new) == ((), 6, 0)
+
+
+def test_file_that_still_grows_waits_for_the_next_run(archive, tmp_path):
+    work, name = str(tmp_path / "w"), names_of(archive)[0]
+    path = archive / f"{name}.dat"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    stop = threading.Event()
+
+    def copy() -> None:
+        with path.open("ab") as file:
+            while not stop.wait(0.05):
+                file.write(b"\0\0")
+                file.flush()
+
+    copying = threading.Thread(target=copy)
+    copying.start()
+    try:
+        done = convert_archive(str(archive), work)
+    finally:
+        stop.set()
+        copying.join()
+    assert done.waiting == (name,)
+    assert (done.n_records, done.set_aside) == (5, {})
+    assert archive_facts(work)["waiting"] == [name]
+    path.write_bytes(whole)
+    done = convert_archive(str(archive), work)
+    assert (done.waiting, done.n_new, done.n_records, done.set_aside) == ((), 1, 6, {})
+    assert current_records(work)["record_name"].values.tolist() == names_of(archive)
+
+
+def test_truncated_file_that_does_not_grow_is_set_aside_and_read_again_once_whole(archive, tmp_path):
+    work, path = str(tmp_path / "w"), archive / f"{names_of(archive)[0]}.dat"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    done = convert_archive(str(archive), work)
+    assert (done.waiting, done.set_aside) == ((), {"DAT_TRUNCATED": 1})
+    path.write_bytes(whole)
+    assert convert_archive(str(archive), work).set_aside == {}
+
+
+def test_changed_record_stays_what_it_was_while_it_settles(archive, work):
+    name = names_of(archive)[4]
+    before = current_records(work)["source_digest"].values.tolist()
+    rewrite(archive / f"{name}.dat")
+    done = convert_archive(str(archive), work, settle_s=30.0)
+    assert done.waiting == (name,)
+    assert current_records(work)["source_digest"].values.tolist() == before
+    assert convert_archive(str(archive), work).superseded == (name,)
+
+
+def test_other_labels_are_seen_and_make_new_rows_once(archive, work, tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text("record,patient_id,label\n" + "".join(f"{name},p{name},mi\n" for name in names_of(archive)))
+    convert_archive(str(archive), work, labels=str(labels))
+    assert set(current_records(work)["mi"].values.tolist()) == {1}
+    assert opened_below(archive, lambda: convert_archive(str(archive), work, labels=str(labels))) <= {"RECORDS"}
