@@ -16,7 +16,9 @@ _NEWTON_STEPS = 60
 _LONGEST_STEP = 4.0
 
 
-def fit_platt(logits: npt.ArrayLike, mi: npt.ArrayLike, *, weight: npt.ArrayLike | None = None) -> tuple[float, float]:
+def fit_platt(
+    logits: npt.ArrayLike, mi: npt.ArrayLike, *, weight: npt.ArrayLike | None = None, smooth: bool = True
+) -> tuple[float, float]:
     """Fit Platt's scaling: P(MI) = 1 / (1 + exp(-(slope * logit + intercept))).
 
     Targets are Platt's (1999): (n_mi + 1) / (n_mi + 2) for MI and 1 / (n_control + 2) for controls, which keep the fit
@@ -31,6 +33,9 @@ def fit_platt(logits: npt.ArrayLike, mi: npt.ArrayLike, *, weight: npt.ArrayLike
         1 MI, 0 healthy control.
     weight : (row,) float, optional
         1 / (records of the row's patient) makes patients count once; by default every row counts once.
+    smooth
+        False: the targets are 1 and 0, Cox's logistic recalibration by maximum likelihood (1958), unbiased where patients are
+        few; Platt's all the same where a cut separates the classes, since then nothing else is finite.
 
     Returns
     -------
@@ -53,6 +58,8 @@ def fit_platt(logits: npt.ArrayLike, mi: npt.ArrayLike, *, weight: npt.ArrayLike
     if n_mi == 0 or n_control == 0:
         raise ValueError("fit_platt: expected both MI and controls, found one class. Calibrate on more validation patients.")
     target = np.where(y == 1, (n_mi + 1) / (n_mi + 2), 1 / (n_control + 2))
+    if not smooth and x[y == 1].min() < x[y == 0].max():
+        target = y.astype(np.float64)
     centre, spread = float(np.average(x, weights=w)), float(x.std())
     level = float(_logit(np.average(target, weights=w, keepdims=True))[0])
     if spread == 0:

@@ -206,12 +206,16 @@ def train(
     work: Work,
     out: Annotated[Path, typer.Option(help="Folder of the new model.")],
     recipe: Recipe = "ecgbatch",
+    from_model: Annotated[
+        str | None, typer.Option("--from", help="Fine-tune: 'shipped', the name of a shipped model, or a model's folder.")
+    ] = None,
     dask: Dask = None,
     workers: Workers = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> int:
-    """Train the CNN on the prepared beats, by patient."""
+    """Train a model on the prepared beats, by patient; or the beat classes of MIT-BIH (--task arrhythmia)."""
+    start = _start(from_model)
     if dry_run:
         return _print_estimate(_estimate_work(work, "train"), as_json)
     from ecgbatch.model import load_model
@@ -219,31 +223,70 @@ def train(
     from flows.cluster import processes
 
     with _progress(as_json) as on_progress, processes(dask, workers) as on_processes:
-        folder = train_workspace(str(work), recipe=recipe, out=str(out), map=on_processes, on_progress=on_progress)
+        folder = train_workspace(str(work), recipe=recipe, start=start, out=str(out), map=on_processes, on_progress=on_progress)
     trained = load_model(folder)
-    _print({"model": folder, "digest": trained.digest, "out_of_fold": dict(trained.figures)}, as_json)
+    said = {"model": folder, "digest": trained.digest, "out_of_fold": dict(trained.figures)}
+    if start is not None:
+        said["n_patients_it_had_seen"] = trained.training["n_patients_known_before"]
+    _print(said, as_json)
     return OK
+
+
+def _start(name: str | None) -> str | None:
+    """Return the folder of the model to fine-tune: a path, or the name of one that ships."""
+    if name is None or Path(name).is_dir():
+        return name
+    from ecgbatch.model import SHIPPED, shipped_model
+
+    return str(shipped_model(SHIPPED if name == "shipped" else name))
 
 
 @app.command()
 def evaluate(
     work: Work,
-    model: NeededModel,
+    model: Model = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Another model: the difference, by patient.", exists=True, file_okay=False)
+    ] = None,
+    with_baselines: Annotated[bool, typer.Option("--baselines", help="Fit simple baselines by the same folds.")] = False,
+    with_audit: Annotated[bool, typer.Option("--audit", help="What shortcuts and a leaking split would reach.")] = False,
+    recipe: Annotated[str | None, typer.Option(help="Instead of --model: train anew by this recipe and test.")] = None,
+    train_on: Annotated[
+        list[Path] | None, typer.Option(help="With --recipe: workspaces to train on (repeatable). Default: WORK, by folds.")
+    ] = None,
+    folds: Annotated[int, typer.Option(help="With --recipe: folds by patient.", min=2)] = 10,
+    repeats: Annotated[int, typer.Option(help="With --recipe: trainings, each with other folds.", min=1)] = 1,
     dask: Dask = None,
     workers: Workers = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> int:
-    """Score the records with a model and print figures by patient, with intervals and baselines."""
+    """Figures by patient with intervals, subgroups, baselines, comparisons and an audit, of a model or of a recipe."""
+    if (model is None) == (recipe is None):
+        raise typer.BadParameter("give --model FOLDER (judge a model) or --recipe NAME (train anew by folds and judge)")
     if dry_run:
-        return _print_estimate(_estimate_work(work, "score"), as_json)
-    from ecgbatch.evaluation import evaluate_scores
-    from ecgbatch.scoring import scores_path
-    from storage import open_store
+        return _print_estimate(_estimate_work(work, "score" if model else "train"), as_json)
+    from ecgbatch.audit import evaluate_workspace, repeated
+    from flows.cluster import engine, processes
 
-    scored = _score(work, model, dask, workers, as_json)
-    figures = evaluate_scores(open_store(scores_path(str(work), scored)).load())
-    _print({"run": scored, **figures}, as_json)
+    with _progress(as_json) as on_progress, engine(dask, workers) as on_engine:
+        if model is not None:
+            found = evaluate_workspace(
+                str(work),
+                str(model),
+                against=_text(against),
+                with_baselines=with_baselines,
+                with_audit=with_audit,
+                map=on_engine,
+                on_progress=on_progress,
+            )
+        else:
+            sources = [str(path.resolve()) for path in train_on or [work]]
+            keep = str(work / "models" / "evaluated")
+            with processes(dask, workers) as on_processes:
+                engines = {"map": on_engine, "map_training": on_processes, "on_progress": on_progress}
+                found = repeated(str(work), sources, recipe=str(recipe), n_folds=folds, n_repeats=repeats, keep=keep, **engines)
+    _print(found, as_json)
     return OK
 
 

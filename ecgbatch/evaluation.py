@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +42,12 @@ FIGURES = (
     "calibration_intercept",
 )
 """The figures of ``patient_figures``, in the order of a table."""
+
+ALL_FIGURES = (*FIGURES, "ppv", "npv", "ece")
+"""With the predictive values at the operating point and the expected calibration error in ``ECE_BINS`` bins of equal width
+(Naeini and others 2015; a bootstrap of it lies above its value, the more the fewer patients)."""
+
+ECE_BINS = 10
 
 _NEED_BOTH = ("auroc", "auprc", "calibration_slope", "calibration_intercept")
 
@@ -143,10 +150,11 @@ def patient_figures(
     patient_id: npt.ArrayLike,
     *,
     threshold: npt.ArrayLike = 0.5,
+    names: Sequence[str] = FIGURES,
     n_resamples: int = N_RESAMPLES,
     seed: int = BOOTSTRAP_SEED,
 ) -> dict[str, Figure]:
-    """Return the figures named in ``FIGURES``, by patient, each with a 95 % interval.
+    """Return the figures ``names`` of ``ALL_FIGURES``, by patient, each with a 95 % interval.
 
     A patient counts once: its probability is the mean over its records, and it is called MI when that reaches the mean
     of its records' thresholds. Records called indeterminate count on their side of the threshold: no patient is dropped
@@ -182,32 +190,42 @@ def patient_figures(
     patients = by_patient(probability, mi, patient_id, threshold=threshold)
     count = _denominators(patients)
     if patients.n_patients == 0:
-        return {name: _unknown(0, "no patient is both labelled and scored") for name in FIGURES}
+        return {name: _unknown(0, "no patient is both labelled and scored") for name in names}
     value = {name: float(v[0]) for name, v in _figures_of(patients, np.ones((1, patients.n_patients))).items()}
     draws = _bootstrap(patients, n_resamples, seed)
-    return {name: _figure(name, value[name], draws[name], count[name], patients) for name in FIGURES}
+    return {name: _figure(name, value[name], draws[name], count[name], patients) for name in names}
 
 
 def _denominators(patients: Patients) -> dict[str, int]:
     n_mi = int(patients.mi.sum())
+    n_called = int((patients.probability >= patients.threshold).sum())
     narrow = {"sensitivity": n_mi, "specificity": patients.n_patients - n_mi}
-    return {name: narrow.get(name, patients.n_patients) for name in FIGURES}
+    narrow |= {"ppv": n_called, "npv": patients.n_patients - n_called}
+    return {name: narrow.get(name, patients.n_patients) for name in ALL_FIGURES}
 
 
 def _unknown(n_patients: int, note: str) -> Figure:
     return {"value": None, "low": None, "high": None, "n_patients": n_patients, "note": note}
 
 
+_EMPTY = {
+    "sensitivity": "no MI patient",
+    "specificity": "no control patient",
+    "ppv": "nobody is called MI",
+    "npv": "everybody is called MI",
+}
+
+
 def _figure(name: str, value: float, draws: type_floats, n_patients: int, patients: Patients) -> Figure:
     """Make a figure's dict from its value and its bootstrap draws (NaN: undefined, infinite: separated)."""
     if n_patients == 0:
-        return _unknown(0, "no MI patient" if name == "sensitivity" else "no control patient")
+        return _unknown(0, _EMPTY[name])
     if name in _NEED_BOTH and not patients.has_both_classes:
         return _unknown(n_patients, "only one class is known: MI patients and controls are both needed")
     if not np.isfinite(value):
         note = "every patient has the same probability" if np.isnan(value) else "a cut separates MI patients from controls"
         return _unknown(n_patients, f"no finite value: {note}")
-    if name == "majority_baseline" or (name in ("sensitivity", "specificity", "accuracy") and value in (0.0, 1.0)):
+    if name == "majority_baseline" or (name in ("sensitivity", "specificity", "accuracy", "ppv", "npv") and value in (0.0, 1.0)):
         low, high = wilson_interval(round(value * n_patients), n_patients)
         return {"value": value, "low": low, "high": high, "n_patients": n_patients, "note": "Wilson interval"}
     tail = (1 - CONFIDENCE) / 2
@@ -254,7 +272,7 @@ def _bootstrap(patients: Patients, n_resamples: int, seed: int) -> dict[str, typ
     for start in range(0, n_resamples, block):
         weight = _stratified_weights(patients.mi, min(block, n_resamples - start), random)
         blocks.append(_figures_of(patients, weight))
-    return {name: np.concatenate([b[name] for b in blocks]) for name in FIGURES} if blocks else {n: np.empty(0) for n in FIGURES}
+    return {name: np.concatenate([b[name] for b in blocks]) if blocks else np.empty(0) for name in ALL_FIGURES}
 
 
 def _stratified_weights(mi: npt.NDArray[np.bool_], n_resamples: int, random: np.random.Generator) -> type_floats:
@@ -280,6 +298,7 @@ def _figures_of(patients: Patients, weight: type_floats) -> dict[str, type_float
         accuracy = weight[:, mi == called].sum(1) / (n_mi + n_control)
         brier = weight @ (p - mi) ** 2 / (n_mi + n_control)
         auroc, auprc = _areas(p, mi, weight)
+        ppv, npv = (weight[:, right & side].sum(1) / weight[:, side].sum(1) for right, side in ((mi, called), (~mi, ~called)))
     slope, intercept = recalibration(p, mi, weight) if patients.has_both_classes else (np.full(len(weight), np.nan),) * 2
     return {
         "auroc": auroc,
@@ -291,7 +310,72 @@ def _figures_of(patients: Patients, weight: type_floats) -> dict[str, type_float
         "brier": brier,
         "calibration_slope": slope,
         "calibration_intercept": intercept,
+        "ppv": ppv,
+        "npv": npv,
+        "ece": _calibration_error(p, mi, weight),
     }
+
+
+def _calibration_error(p: type_floats, mi: npt.NDArray[np.bool_], weight: type_floats) -> type_floats:
+    """Return the mean over patients of their bin's distance between mean probability and share of MI, for each row of weights."""
+    bin_of = np.minimum((p * ECE_BINS).astype(int), ECE_BINS - 1)
+    excess = sum(np.abs(weight[:, bin_of == number] @ (p - mi)[bin_of == number]) for number in np.unique(bin_of))
+    return np.asarray(excess / weight.sum(1))
+
+
+def paired_difference(
+    first: npt.ArrayLike,
+    second: npt.ArrayLike,
+    mi: npt.ArrayLike,
+    patient_id: npt.ArrayLike,
+    *,
+    n_resamples: int = N_RESAMPLES,
+    seed: int = BOOTSTRAP_SEED,
+) -> dict[str, dict[str, Any]]:
+    """Compare two scores of the same records, by patient: AUROC and Brier score of both, and first minus second.
+
+    Patients are drawn once for both, so what makes a patient easy or hard for either cancels. Only records that both score count.
+
+    Parameters
+    ----------
+    first, second : (record,) float
+        Probabilities; NaN where not scored.
+    mi, patient_id : (record,)
+        As in ``by_patient``.
+
+    Returns
+    -------
+    dict
+        ``auroc`` and ``brier``, each with ``first`` and ``second`` (numbers), ``difference`` (a ``Figure``) and
+        ``is_significant`` (its interval excludes 0). All None where not both classes are known.
+
+    """
+    a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    labels, names = np.asarray(mi, np.int64), _codes(patient_id)
+    keep = np.isfinite(a) & np.isfinite(b) & np.isin(labels, (0, 1))
+    index, n_records = np.unique(names[keep], return_inverse=True, return_counts=True)[1:]
+    p, q = ((np.bincount(index, weights=x[keep]) / n_records).round(_DECIMALS) for x in (a, b))
+    is_mi = np.bincount(index, weights=labels[keep]) > 0
+    n_patients = int(is_mi.size)
+    if n_patients == 0 or is_mi.all() or not is_mi.any():
+        unknown = _unknown(n_patients, "MI patients and controls are both needed")
+        nothing = {"first": None, "second": None, "difference": unknown, "is_significant": None}
+        return {"auroc": nothing, "brier": dict(nothing)}
+    weight = np.concatenate([np.ones((1, n_patients)), _stratified_weights(is_mi, n_resamples, np.random.default_rng(seed))])
+    table = {
+        "auroc": [_areas(x, is_mi, weight)[0] for x in (p, q)],
+        "brier": [weight @ (x - is_mi) ** 2 / weight.sum(1) for x in (p, q)],
+    }
+    return {name: _difference(values[0], values[1], n_patients) for name, values in table.items()}
+
+
+def _difference(first: type_floats, second: type_floats, n_patients: int) -> dict[str, Any]:
+    """Gather a comparison from values (1 + resample,): the data's own first."""
+    value, draws = float(first[0] - second[0]), (first - second)[1:]
+    low, high = (float(limit) for limit in np.quantile(draws, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)))
+    figure = {"value": value, "low": min(low, value), "high": max(high, value), "n_patients": n_patients}
+    both = {"first": float(first[0]), "second": float(second[0])}
+    return {**both, "difference": figure, "is_significant": bool(low > 0 or high < 0)}
 
 
 def _areas(p: type_floats, mi: npt.NDArray[np.bool_], weight: type_floats) -> tuple[type_floats, type_floats]:

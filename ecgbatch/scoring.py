@@ -304,7 +304,7 @@ def produce_scores(_shard: Shard, rows: xr.Dataset, *, work: str, model_folder: 
 
     """
     with _one_torch_thread():
-        return score_shard(rows, _model(model_folder), list(_record_beats(rows, Path(work), model_folder)), n_beats=n_beats)
+        return score_shard(rows, _model(model_folder), list(read_record_beats(rows, Path(work), model_folder)), n_beats=n_beats)
 
 
 @lru_cache(maxsize=2)
@@ -326,7 +326,7 @@ def _one_torch_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _record_beats(rows: xr.Dataset, work: Path, model_folder: str) -> Iterator[RecordBeats | None]:
+def read_record_beats(rows: xr.Dataset, work: Path, model_folder: str) -> Iterator[RecordBeats | None]:
     """Yield the stored beats of each row, in order; None where there are none or the record is set aside."""
     from ecgbatch.model import check_beats
 

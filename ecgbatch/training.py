@@ -598,16 +598,32 @@ def train_workspace(
     map: Callable[..., Iterable[Outcome]] = _map,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> str:
-    """Train on the labelled records of a workspace; return the model's folder.
+    """Train on the labelled records of a workspace; return the model's folder: ``train_workspaces`` of one."""
+    return train_workspaces([work], recipe=recipe, start=start, out=out, map=map, on_progress=on_progress)
+
+
+def train_workspaces(
+    works: Sequence[str],
+    *,
+    recipe: str = "ecgbatch",
+    changes: Mapping[str, Any] | None = None,
+    start: str | None = None,
+    out: str | None = None,
+    map: Callable[..., Iterable[Outcome]] = _map,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> str:
+    """Train on the labelled records of workspaces together; return the model's folder.
 
     Parameters
     ----------
-    work
-        Workspace with beats cut as the recipe wants them.
+    works
+        Workspaces with beats cut as the recipe wants them, at least one; checkpoints lie in the first.
     recipe
         A name of ``RECIPES``.
+    changes
+        Settings that differ from the recipe's.
     start
-        Folder of a model to fine-tune on this workspace; its leads, preprocessing and beats take the recipe's place.
+        Folder of a model to fine-tune on these; its leads, preprocessing and beats take the recipe's place.
     out
         Folder of the model. Default ``WORK/models/<digest>``; a model of the same beats and settings is not trained again.
     map, on_progress
@@ -625,16 +641,21 @@ def train_workspace(
     first = None if start is None else load_model(start)
     if first is not None:
         settings, beat_settings = settings_from(first), dict(first.beats)
-    digests = sorted(set(current_beats(work, beat_settings)["beats_store"].values.tolist()))
-    source = hashlib.sha256(json.dumps([digests, asdict(settings), _versions()], sort_keys=True).encode()).hexdigest()
-    if out is None and (found := _find_model(work, source)):
+    settings = replace(settings, **dict(changes or {}))
+    stores = {
+        digest: str(Path(work) / "beats" / f"{digest}.zarr")
+        for work in works
+        for digest in sorted(set(current_beats(work, beat_settings)["beats_store"].values.tolist()))
+    }
+    source = hashlib.sha256(json.dumps([list(stores), asdict(settings), _versions()], sort_keys=True).encode()).hexdigest()
+    home = works[0]
+    if out is None and (found := _find_model(home, source)):
         return found
-    checkpoints = Path(work) / ".build" / f"train-{source[:20]}"
+    checkpoints = Path(home) / ".build" / f"train-{source[:20]}"
     progress = partial(on_progress, "train") if on_progress else None
-    stores = [str(Path(work) / "beats" / f"{digest}.zarr") for digest in digests]
-    model = train(stores, settings, start=first, checkpoints=checkpoints, map=map, progress=progress)
+    model = train(list(stores.values()), settings, start=first, checkpoints=checkpoints, map=map, progress=progress)
     model = replace(model, training={**model.training, "source": source})
-    folder = save_model(model, out or Path(work) / "models" / model.digest[:20])
+    folder = save_model(model, out or Path(home) / "models" / model.digest[:20])
     shutil.rmtree(checkpoints, ignore_errors=True)
     return str(folder)
 
