@@ -48,8 +48,8 @@ DATA = (
 
 LIMITS = (
     "Separates MI-like recordings from healthy ones. It has seen no other disease: conduction disorders, hypertrophy and "
-    "cardiomyopathy often score as MI (see the figures on other diagnoses): there is no third class, since the training data label "
-    "no other disease. Not for triage of chest pain.",
+    "cardiomyopathy often score as MI (see the figures on other diagnoses): there is no third class, since the data "
+    "label no other disease. Not for triage of chest pain.",
     "Labels are diagnoses of the whole stay: acute and former infarctions together.",
     "Few patients (17 to 18 controls and 12 MI patients in PTB): intervals are wide, and no subgroup by sex, age or site is "
     "claimed. Calibration holds for a third of patients with MI; another prevalence needs another intercept.",
