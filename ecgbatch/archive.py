@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -16,9 +16,8 @@ import numpy as np
 import xarray as xr
 
 from ecgbatch.clinical import Clinical, label_rule, read_clinical, read_labels
-from ecgbatch.edf import SUFFIX
 from ecgbatch.headers import NULL_FILE, Header, UnreadableRecord
-from ecgbatch.inspection import Inspection, check_record_name, inspect_records, read_small_file
+from ecgbatch.inspection import SUFFIXES, Inspection, check_record_name, has_checksums, inspect_records, read_small_file
 from ecgbatch.records import read_record
 from ecgbatch.terms import LABEL, STATUS
 from storage import TEXT, Map
@@ -64,6 +63,8 @@ class _Row(NamedTuple):
     sex: int
     n_bytes: int
     files: str
+    content_key: str
+    """Equal where records hold the same samples, as far as headers tell; empty where they tell nothing. Not in the listing."""
 
 
 _NUMBERS = {
@@ -81,7 +82,7 @@ _NUMBERS = {
 
 
 def find_records(archive: str | Path) -> list[str]:
-    """Return the names of an archive's records: those that ``RECORDS`` lists, else all ``*.hea`` and ``*.edf``.
+    """Return the names of an archive's records: those that ``RECORDS`` lists, else all ``*.hea``, ``*.edf``, ``*.dcm``.
 
     Parameters
     ----------
@@ -93,8 +94,9 @@ def find_records(archive: str | Path) -> list[str]:
     Returns
     -------
     list of str
-        Paths below the archive: of headers without ``.hea``, of EDF files with ``.edf``; in the list's order, or sorted; each
-        once. A listed name is kept even if it is missing or leaves the archive: ``inspect_record`` says what is wrong with it.
+        Paths below the archive: of headers without ``.hea``, of EDF and DICOM files with their suffix; in the list's order, or
+        sorted; each once. A listed name is kept even if it is missing or leaves the archive: ``inspect_record`` says what is
+        wrong with it.
 
     Raises
     ------
@@ -117,38 +119,47 @@ def find_records(archive: str | Path) -> list[str]:
 def _listed(root: str, folder: str) -> list[str]:
     """Return the names of the list in ``folder``, its folders replaced by their records."""
     try:
-        return list(dict.fromkeys(_expanded(root, folder, frozenset())))
+        return list(dict.fromkeys(_expanded(root, folder, {}, 0)))
     except UnreadableRecord as error:
         raise ValueError(f"{RECORDS_FILE}: expected a list of record names, one a line; {error.detail}") from error
 
 
-def _expanded(root: str, folder: str, above: frozenset[str]) -> Iterator[str]:
-    """Yield the names listed in ``folder`` (empty or ending with ``/``); ``above`` are the folders that led here."""
+def _expanded(root: str, folder: str, followed: dict[str, str], depth: int) -> Iterator[str]:
+    """Yield the names listed in ``folder`` (empty or ending with ``/``).
+
+    ``followed`` has every folder whose list was followed, by its real place: no list is followed under a second name, or a few
+    lists that name each other would have more records than a disk has bytes.
+    """
+    followed[os.path.realpath(f"{root}/{folder}")] = folder
     content = read_small_file(root, f"{folder}{RECORDS_FILE}", MAX_RECORDS_BYTES, "HEADER_TOO_BIG")
-    above |= {os.path.realpath(f"{root}/{folder}")}
     for line in re.split(r"[\r\n]+", _storable(content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "backslashreplace"))):
         name = folder + line.strip()
         if name == folder:
             continue
-        inner = _folder_records(root, name, above)
+        inner = _folder_records(root, name, followed, depth)
         if inner is None or (not name.endswith("/") and os.path.lexists(f"{root}/{name}.hea")):
             yield name
         yield from inner or ()
 
 
-def _folder_records(root: str, name: str, above: frozenset[str]) -> Iterable[str] | None:
+def _folder_records(root: str, name: str, followed: dict[str, str], depth: int) -> Iterable[str] | None:
     """Return the records of the folder that ``name`` stands for; None where it is no such folder of the archive."""
     folder = name.rstrip("/")
     try:
         check_record_name(folder)
         place = os.path.realpath(f"{root}/{folder}")
-        if not place.startswith(root.rstrip("/") + "/") or place in above or len(above) > _MAX_DEPTH:
+        if place in followed:
+            return () if followed[place] == f"{folder}/" else None  # listed twice, or one place under another name
+        if not place.startswith(root.rstrip("/") + "/") or depth > _MAX_DEPTH:
             return None
         if os.path.isfile(f"{place}/{RECORDS_FILE}"):  # noqa: PTH113 - false, not OSError, for a name too long to be one
-            return list(_expanded(root, f"{folder}/", above)) or None
+            return list(_expanded(root, f"{folder}/", followed, depth + 1)) or None
     except UnreadableRecord:
         return None
-    return (_walked(root, f"{folder}/") or None) if name.endswith("/") and os.path.isdir(place) else None  # noqa: PTH112
+    if not (name.endswith("/") and os.path.isdir(place)):  # noqa: PTH112
+        return None
+    followed[place] = f"{folder}/"
+    return _walked(root, f"{folder}/") or None
 
 
 def _walked(root: str, folder: str) -> list[str]:
@@ -160,7 +171,7 @@ def _walked(root: str, folder: str) -> list[str]:
         below = folder + path[len(top) :].lstrip("/")
         prefix = f"{below.rstrip('/')}/" if below else ""
         names += [_storable(prefix + file[:-4]) for file in files if file.lower().endswith(".hea")]
-        names += [_storable(prefix + file) for file in files if file.lower().endswith(SUFFIX)]
+        names += [_storable(prefix + file) for file in files if file.lower().endswith(SUFFIXES)]
     return sorted(names)
 
 
@@ -231,9 +242,25 @@ def list_archive(
     ]
     chunks = dict(map(partial(_list_chunk, archive=str(archive), rule=rule, read_data=read_data), tasks))
     rows = [row for first, _, _ in tasks for row in chunks[first]]
-    columns = {name: [getattr(row, name) for row in rows] for name in _Row._fields}
+    rows = _compared(rows)
+    columns = {name: [getattr(row, name) for row in rows] for name in _Row._fields if name != "content_key"}
     variables = {name: ("record", np.array(values, dtype=_NUMBERS.get(name, TEXT))) for name, values in columns.items()}
     return xr.Dataset(variables, attrs={"labels_unmatched": len(table.keys() - set(names))})
+
+
+def _compared(rows: list[_Row]) -> list[_Row]:
+    """Return the rows with the warnings that only all of them together give: equal samples, a patient's labels that differ."""
+    keys = Counter(row.content_key for row in rows)
+    labels: dict[str, set[int]] = {}
+    for row in rows:
+        if row.label != LABEL["unknown"]:
+            labels.setdefault(row.patient_id, set()).add(row.label)
+    compared = []
+    for row in rows:
+        told = {"SAME_CONTENT"} if row.content_key and keys[row.content_key] > 1 else set()
+        told |= {"LABELS_CONFLICT"} if len(labels.get(row.patient_id, ())) > 1 else set()
+        compared.append(row._replace(warnings=" ".join(sorted({*row.warnings.split(), *told}))) if told else row)
+    return compared
 
 
 def _list_chunk(task: _Task, *, archive: str, rule: str, read_data: bool) -> tuple[int, list[_Row]]:
@@ -249,7 +276,8 @@ def _row(inspection: Inspection, known: _Known, rule: str, root: str) -> _Row:
     name, header = inspection.record_name, inspection.header
     clinical = read_clinical(_whole_comments(header)) if header else Clinical()
     label, label_rule = (clinical.label, clinical.label_rule) if known is None else (known[1], rule)
-    patient_id = (known[0] if known else "") or next((part for part in name.split("/") if _PATIENT.fullmatch(part)), "")
+    folder = next((part for part in name.split("/") if _PATIENT.fullmatch(part)), "")
+    patient_id = (known[0] if known else "") or folder or (header.patient if header else "")
     return _Row(
         record_name=name,
         fingerprint=_fingerprint(inspection, patient_id or name, label),
@@ -272,7 +300,19 @@ def _row(inspection: Inspection, known: _Known, rule: str, root: str) -> _Row:
         sex=clinical.sex,
         n_bytes=inspection.n_bytes,
         files="\n".join(_files(inspection, root)),
+        content_key=_content_key(inspection),
     )
+
+
+def _content_key(inspection: Inspection) -> str:
+    header = inspection.header
+    if header is None or not header.signals:
+        return ""
+    if not has_checksums(list(header.signals)):
+        is_one_file = inspection.record_name.lower().endswith(SUFFIXES)
+        return hashlib.sha256(inspection.header_bytes).hexdigest() if is_one_file else ""
+    leads = sorted((line.lead, line.initial_value, line.checksum) for line in header.signals)
+    return hashlib.sha256(repr((leads, header.sampling_frequency_hz, inspection.n_samples)).encode()).hexdigest()
 
 
 def _files(inspection: Inspection, root: str) -> list[str]:
@@ -282,7 +322,7 @@ def _files(inspection: Inspection, root: str) -> list[str]:
     paths = []
     for part in [inspection, *(segment for _, segment in inspection.segments if segment is not None)]:
         parent = os.path.dirname(part.record_name)  # noqa: PTH120
-        paths.append(part.record_name if part.record_name.lower().endswith(SUFFIX) else f"{part.record_name}.hea")
+        paths.append(part.record_name if part.record_name.lower().endswith(SUFFIXES) else f"{part.record_name}.hea")
         paths += [
             os.path.relpath(file.path, root) if file.path else os.path.join(parent, file.name)  # noqa: PTH118
             for file in part.files
@@ -325,7 +365,7 @@ def _read(archive: str, row: _Row) -> _Row:
         status=attrs["status"],
         reason=attrs["reason"],
         status_detail=attrs["status_detail"],
-        warnings=" ".join(attrs["warnings"]),
+        warnings=" ".join(sorted({*row.warnings.split(), *attrs["warnings"]})),
         n_samples=attrs["n_samples"],
     )
 
@@ -343,6 +383,7 @@ def summarise(listing: xr.Dataset) -> dict[str, Any]:
     dict
         ``n_records``, ``n_patients`` (distinct; of ``n_patients_unknown`` records the patient is the record itself), ``n_ok``,
         ``n_partial``, ``n_set_aside`` {reason: n}, ``warnings`` {code: n}, ``labels`` {word: n}, ``labels_unmatched``,
+        ``patients_in_conflict`` (the first ``N_PROBLEMS`` of those whose records have different labels),
         ``leads`` {name: n}, ``sampling_frequencies_hz`` {rate: n} and ``duration_hours`` of the records that are not set aside,
         and ``problems``: the first ``N_PROBLEMS`` of {record, reason, detail}, records set aside before partial ones.
 
@@ -365,12 +406,18 @@ def summarise(listing: xr.Dataset) -> dict[str, Any]:
         "sampling_frequencies_hz": {f"{rate:.10g}": n for rate, n in sorted(Counter(rates.tolist()).items())},
         "duration_hours": round(seconds / 3600, 3),
         "labels": _counted(_LABEL_WORD[label] for label in column["label"]),
+        "patients_in_conflict": _in_conflict(column)[:N_PROBLEMS],
         "labels_unmatched": int(listing.attrs.get("labels_unmatched", 0)),
         "problems": [
             {"record": column["record_name"][row], "reason": column["reason"][row], "detail": column["status_detail"][row]}
             for row in bad[:N_PROBLEMS]
         ],
     }
+
+
+def _in_conflict(column: Mapping[Any, list[Any]]) -> list[str]:
+    patients = zip(column["patient_id"], column["warnings"], strict=True)
+    return list(dict.fromkeys(patient for patient, codes in patients if "LABELS_CONFLICT" in codes.split()))
 
 
 def _counted(words: Iterable[str]) -> dict[str, int]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgbatch.headers import SignalLine, UnreadableRecord
-from ecgbatch.inspection import FLAC_FORMATS, SignalFile, required_bytes
+from ecgbatch.inspection import FLAC_FORMATS, SignalFile, has_checksums, required_bytes
 
 DTYPES = MappingProxyType({8: "i1", 16: "<i2", 32: "<i4", 61: ">i2", 80: "u1", 160: "<u2"})
 """Formats whose samples are numbers of the machine."""
@@ -131,9 +131,14 @@ def _decode_in_child(content: NDArray[np.uint8], file: SignalFile, lines: list[S
     memory = _CHILD_BYTES + content.size + _BYTES_PER_SAMPLE * n
     numbers = (file.fmt, len(lines), per_frame, n_frames, file.byte_offset, memory, int(seconds) + 1)
     command = [sys.executable, "-I", str(Path(__file__).with_name("wfdb_child.py")), *map(str, numbers)]
-    decoded = np.frombuffer(_run_child(command, content, seconds, file), np.int32)
+    told = _run_child(command, content, seconds, file)
+    decoded = np.frombuffer(told[8:], np.int32)
     if decoded.size != n:
         raise UnreadableRecord("DECODER_FAILED", f"{file.name}: expected {n} samples, decoded {decoded.size}")
+    n_there, n_stated = int.from_bytes(told[:8], sys.byteorder), file.byte_offset + n_frames * per_frame
+    if n_there > n_stated and not has_checksums(lines):
+        detail = f"{file.name}: expected {n_stated} samples a signal, found {n_there}, and no checksums tell which are meant"
+        raise UnreadableRecord("DAT_TOO_LONG", detail)
     return decoded.reshape(n_frames, len(lines) * per_frame)
 
 

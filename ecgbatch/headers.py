@@ -41,6 +41,7 @@ REASONS = MappingProxyType(
         "FMT_MIXED": "one signal file is described with two formats or offsets",
         "FILES_INTERLEAVED": "signals of one file are not listed together",
         "LEADS_UNNAMED": "a lead without a name",
+        "LEADS_CONTRADICT": "a lead's code and its name are those of two leads",
         "LEADS_DUPLICATE": "two leads with one name",
         "LEADS_MISSING": "a signal file other than the first is missing; the other leads are used",
         "DAT_MISSING": "the first signal file is missing",
@@ -53,6 +54,7 @@ REASONS = MappingProxyType(
         "RANGE": "a sample does not fit 16 bits",
         "DECODER_FAILED": "the signal file cannot be decoded",
         "DECODER_LIMIT": "decoding exceeded its time or memory",
+        "EXTRA_MISSING": "the library that reads this kind of file is not installed",
         "SEGMENT_MISSING": "a segment's header or signals cannot be used",
         "SEGMENT_CYCLE": "a record that contains itself",
         "SEGMENT_LIMIT": "segments inside segments, or more than any record has",
@@ -63,22 +65,25 @@ REASONS = MappingProxyType(
 
 WARNINGS = MappingProxyType(
     {
-        "BASELINE_ROUNDED": "an EDF lead's zero lies between two ADC values; the nearer one is stored",
+        "BASELINE_ROUNDED": "an EDF or DICOM lead's zero lies between two ADC values; the nearer one is stored",
         "CASE_MISMATCH": "a file name differs from the header's in upper and lower case",
         "CHECKSUM_UNVERIFIED": "the header has no valid checksum for some or all leads",
         "DAT_TRAILING_BYTES": "a signal file is longer than the header requires; the rest is ignored",
         "DATE_UNPARSED": "the start time or date cannot be read; it is not used",
         "FRAMES_AVERAGED": "several samples a frame were averaged to the frame rate",
         "GAIN_DEFAULTED": "the header states no gain; 200 adu per mV assumed, amplitude not to be trusted",
+        "GROUPS_LEFT_OUT": "a DICOM file's groups of other rate, length or origin are left out",
         "GAPS": "some samples are missing",
         "HEADER_BOM": "the header begins with a byte order mark",
         "HEADER_CONTROL_CHARS": "control characters were removed from comments or lead names",
         "HEADER_NO_FINAL_NEWLINE": "the header does not end with a newline: comments may be cut",
         "INIT_DIFFERS": "a few leads begin with another sample than the header states",
+        "LABELS_CONFLICT": "records of this patient have different labels",
         "LENGTH_INFERRED": "the number of samples was inferred from the file size and confirmed by checksums",
         "NON_ASCII": "the header is not pure ASCII",
         "OTHER_RATES_LEFT_OUT": "an EDF file's signals of another rate than its leads are left out",
         "RECORD_NAME_MISMATCH": "the header names another record than its file name",
+        "SAME_CONTENT": "another record of the archive seems to hold the same samples",
         "SKEW_APPLIED": "leads were shifted by the skew that the header states",
         "UNITS_UNKNOWN": "a lead's units are not volts; its amplitude is not in mV",
     }
@@ -149,6 +154,8 @@ class Header(NamedTuple):
     segments: tuple[tuple[str, int], ...]
     comments: tuple[str, ...]
     warnings: tuple[str, ...]
+    patient: str = ""
+    """A name for the patient, where the file itself identifies one (EDF+, DICOM): a digest."""
 
 
 _RECORD_NAME = re.compile(r"([-\w]{1,128})(?:/(\d{1,9}))?", re.ASCII)
@@ -171,7 +178,8 @@ _BINARY_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\x1f\x8b")
 """UTF-16 in either order, gzip."""
 _PLAIN_NAME = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 _INITIAL, _CHECKSUM = re.compile(r"[-+]?\d{1,10}", re.ASCII), re.compile(r"[-+]?\d{1,5}", re.ASCII)
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+"""Control characters, line separators, and what turns or hides other characters: ``II`` must not look like another lead."""
 _PRIVATE = re.compile(r"[^\W\d_]{4}|\d[-/.]\d+[-/.]\d|\s|\d{6}")
 """Four letters in a row, something like a date, several words, or a number as long as a date or an identifier."""
 _LINE_END = re.compile(r"\r\n|\n|\r")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import re
@@ -11,7 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from ecgbatch.edf import MAX_EDF_HEADER_BYTES, SUFFIX, parse_edf
+from ecgbatch.dicom import MAX_DICOM_BYTES, parse_dicom
+from ecgbatch.dicom import SUFFIX as DICOM_SUFFIX
+from ecgbatch.edf import MAX_EDF_HEADER_BYTES, parse_edf
+from ecgbatch.edf import SUFFIX as EDF_SUFFIX
 from ecgbatch.headers import MAX_HEADER_BYTES, NULL_FILE, Header, SignalLine, UnreadableRecord, parse_header
 from ecgbatch.terms import STATUS, lead_order
 
@@ -21,6 +25,8 @@ FREE_SAMPLES, SAMPLES_PER_BYTE = 1 << 26, 64
 """Compressed files and gaps may promise ``FREE_SAMPLES``, or this many samples for each byte that is there."""
 MAX_EXTRA_BYTES = 1 << 26
 """Bytes of a signal file before and after its samples: more is another file, or a sparse one without end."""
+SUFFIXES = (EDF_SUFFIX, DICOM_SUFFIX)
+"""Of records that are one file, header and samples together; they keep their suffix in the record's name."""
 FLAC_FORMATS = frozenset({508, 516, 524})
 _BITS = {8: 8, 16: 16, 24: 24, 32: 32, 61: 16, 80: 8, 160: 16, 212: 12}
 _BAD_NAME = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|::")
@@ -163,8 +169,9 @@ class _Known:
 def _inspect_into(known: _Known, root: str, record_name: str, folders: dict[str, str], *, is_segment: bool) -> None:
     parent, _, base = record_name.rpartition("/")
     folder = folders.get(parent) or folders.setdefault(parent, _folder(root, parent))
-    if base.lower().endswith(SUFFIX):
-        _inspect_edf(known, root, folder, base)
+    if base.lower().endswith(SUFFIXES):
+        inspect = _inspect_edf if base.lower().endswith(EDF_SUFFIX) else _inspect_dicom
+        inspect(known, *_single_file(known, root, folder, base))
         return
     known.header_bytes = _read_file(root, folder, f"{base}.hea", MAX_HEADER_BYTES, "HEADER_TOO_BIG", known.warnings)
     known.n_bytes = len(known.header_bytes)
@@ -185,14 +192,32 @@ def _inspect_into(known: _Known, root: str, record_name: str, folders: dict[str,
     known.n_samples = _judge_files(header, known.files, folder, known.warnings)
 
 
-def _inspect_edf(known: _Known, root: str, folder: str, name: str) -> None:
+def _single_file(known: _Known, root: str, folder: str, name: str) -> tuple[str, str]:
     found = _locate(root, folder, name, known.warnings)
     if found is None:
         raise UnreadableRecord("LISTED_MISSING", f"{name[:80]} is not there; fetch it or take it off the list")
     path, known.n_bytes, mtime = found
+    known.files = (SignalFile(name, path, known.n_bytes, mtime, 16, 0, ()),)
+    return name, path
+
+
+def _inspect_dicom(known: _Known, name: str, path: str) -> None:
+    """Read the whole file: its structure says where samples are only at the end of the walk."""
+    if known.n_bytes > MAX_DICOM_BYTES:
+        known.header_bytes = _first_bytes(path, 256)
+        raise UnreadableRecord(
+            "TOO_LONG", f"{name}: {known.n_bytes} bytes; at most {MAX_DICOM_BYTES} are read; export it in parts"
+        )
+    content = _first_bytes(path, known.n_bytes)
+    known.header_bytes = hashlib.sha256(content).digest()  # stands for the header: what makes the record new
+    record = parse_dicom(content)
+    known.header, known.n_samples = record.header, record.header.n_samples or 0
+    known.warnings.update(record.header.warnings)
+
+
+def _inspect_edf(known: _Known, name: str, path: str) -> None:
     content = _first_bytes(path, MAX_EDF_HEADER_BYTES)
     known.header_bytes = content[:256]
-    known.files = (SignalFile(name, path, known.n_bytes, mtime, 16, 0, ()),)
     edf = parse_edf(content)
     known.header_bytes, known.header = content[: edf.n_header_bytes], edf.header
     known.warnings.update(edf.header.warnings)
@@ -210,7 +235,11 @@ def _inspect_edf(known: _Known, root: str, folder: str, name: str) -> None:
 def _first_bytes(path: str, n_bytes: int) -> bytes:
     descriptor, _ = open_regular(path)
     try:
-        return os.read(descriptor, n_bytes)
+        parts = []
+        while n_bytes > 0 and (part := os.read(descriptor, n_bytes)):
+            parts.append(part)
+            n_bytes -= len(part)
+        return b"".join(parts)
     except OSError as error:
         raise UnreadableRecord("UNREADABLE_FILE", f"{os.path.basename(path)}: {error.strerror}") from None  # noqa: PTH119
     finally:
@@ -454,8 +483,8 @@ def _judge_segments(header: Header, segments: tuple[tuple[int, Inspection | None
         raise UnreadableRecord(
             "SEGMENT_MISMATCH", f"segments have {n_samples} samples together, the record line says {header.n_samples}"
         )
-    has_layout = lengths[0] == 0
-    if 0 in lengths[1:] or n_samples == 0:
+    has_layout = lengths[0] == 0 and segments[0][1] is not None
+    if 0 in lengths[has_layout:] or n_samples == 0:
         raise UnreadableRecord("SEGMENT_MISMATCH", "only the first segment, a layout, may have no samples")
     n_total = n_samples * header.n_signals
     if n_total > min(MAX_RECORD_SAMPLES, max(FREE_SAMPLES, SAMPLES_PER_BYTE * n_bytes)):
@@ -465,7 +494,8 @@ def _judge_segments(header: Header, segments: tuple[tuple[int, Inspection | None
             _judge_segment(header, segment, n, is_layout=has_layout and number == 0)
     if not any(segment is not None and segment.files for _, segment in segments):
         raise UnreadableRecord("SEGMENT_MISMATCH", "no segment has samples; expected one at least")
-    _judge_scales([segment for _, segment in segments if segment], fixed=not has_layout)
+    _judge_leads(header, [segment for _, segment in segments if segment], has_layout=has_layout)
+    _judge_scales([segment for _, segment in segments if segment])
     return n_samples
 
 
@@ -481,12 +511,22 @@ def _judge_segment(header: Header, segment: Inspection, n_samples: int, *, is_la
         raise UnreadableRecord("SEGMENT_MISMATCH", f"segment {name}: expected {n_samples} samples, it has {segment.n_samples}")
 
 
-def _judge_scales(segments: list[Inspection], *, fixed: bool) -> None:
-    """Refuse segments whose leads cannot share one row: another gain, baseline or (fixed layout) other leads."""
+def _judge_leads(header: Header, segments: list[Inspection], *, has_layout: bool) -> None:
+    """Refuse segments whose signals are not those of the record: in a fixed layout all of them, in its order."""
+    names = [[signal.lead for signal in segment.header.signals] for segment in segments if segment.header]
+    if len(names[0]) != header.n_signals:
+        detail = f"the record line states {header.n_signals} signals, segment {segments[0].record_name} has {len(names[0])}"
+        raise UnreadableRecord("SEGMENT_MISMATCH", detail)
+    for segment, leads in zip(segments, names, strict=True):
+        if not (set(leads) <= set(names[0]) if has_layout else leads == names[0]):
+            where = "the layout" if has_layout else "the first"
+            raise UnreadableRecord("SEGMENT_MISMATCH", f"segment {segment.record_name} has other leads than {where}")
+
+
+def _judge_scales(segments: list[Inspection]) -> None:
+    """Refuse segments whose leads cannot share one row: another gain, baseline or unit."""
     scales: dict[str, tuple[float, int, bool]] = {}
     for segment in segments:
-        if fixed and segment.leads != segments[0].leads:
-            raise UnreadableRecord("SEGMENT_MISMATCH", f"segment {segment.record_name} has other leads than the first")
         assert segment.header is not None
         for signal in segment.header.signals if segment.files else ():
             scale = (signal.adc_gain, signal.baseline, signal.is_millivolts)

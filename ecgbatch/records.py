@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import FileIO
@@ -17,10 +17,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ecgbatch.decoding import DTYPES, decode_frames
-from ecgbatch.edf import SUFFIX, parse_edf
+from ecgbatch.dicom import SUFFIX as DICOM_SUFFIX
+from ecgbatch.dicom import missing_as_ours, parse_dicom
+from ecgbatch.edf import parse_edf
 from ecgbatch.headers import REASONS, WARNINGS, Header, SignalLine, UnreadableRecord, canonical_lead, parse_header
 from ecgbatch.inspection import (
     FLAC_FORMATS,
+    SUFFIXES,
     Inspection,
     SignalFile,
     check_record_name,
@@ -97,8 +100,8 @@ def read_record(archive: str | Path, record_name: str) -> xr.Dataset:
     inspection = inspect_record(archive, record_name)
     if inspection.status == STATUS["set_aside"] or inspection.header is None:
         raise UnreadableRecord(inspection.reason, inspection.status_detail, record_name)
-    read = _read_edf if _is_edf(inspection) else _read_segments if inspection.segments else _read_files
-    digest = hashlib.sha256(b"" if _is_edf(inspection) else inspection.header_bytes)
+    read = _reader(inspection)
+    digest = hashlib.sha256(b"" if _is_one_file(inspection) else inspection.header_bytes)
     try:
         samples = read(inspection, digest)
     except UnreadableRecord as error:
@@ -120,7 +123,7 @@ def source_digest(archive: str | Path, record_name: str) -> str:
     inspection = inspect_record(archive, record_name)
     if not inspection.header_bytes or inspection.n_bytes > _MOST_DIGESTED_BYTES:
         return ""
-    digest = hashlib.sha256(b"" if _is_edf(inspection) else inspection.header_bytes)
+    digest = hashlib.sha256(b"" if _is_one_file(inspection) else inspection.header_bytes)
     for part in [inspection, *(segment for _, segment in inspection.segments if segment is not None)]:
         digest.update(part.header_bytes if part is not inspection else b"")
         for file in part.files:
@@ -375,30 +378,57 @@ def _check_initial_values(samples: _Samples, found: list[_Found]) -> None:
         samples.warnings.add("INIT_DIFFERS")
 
 
-def _is_edf(inspection: Inspection) -> bool:
-    return inspection.record_name.lower().endswith(SUFFIX)
+def _is_one_file(inspection: Inspection) -> bool:
+    return inspection.record_name.lower().endswith(SUFFIXES)
+
+
+def _reader(inspection: Inspection) -> Callable[[Inspection, Any], _Samples]:
+    if _is_one_file(inspection):
+        return _read_dicom if inspection.record_name.lower().endswith(DICOM_SUFFIX) else _read_edf
+    return _read_segments if inspection.segments else _read_files
 
 
 def _read_edf(inspection: Inspection, digest: Any) -> _Samples:
-    """Read an EDF file: data records one after the other, in each a stretch of every signal; it has no checksums."""
-    edf, (file,) = parse_edf(inspection.header_bytes), inspection.files
-    content = np.empty(file.n_bytes, np.uint8)
-    with _opened(file) as source:
-        _fill(source, content, file)
+    """Read an EDF file: data records one after the other, in each a stretch of every signal."""
+    edf, content = parse_edf(inspection.header_bytes), _whole_file(inspection, digest)
     if content[: edf.n_header_bytes].tobytes() != inspection.header_bytes:
-        raise _changed(file)
-    digest.update(content)
+        raise _changed(inspection.files[0])
     n_bytes = 2 * edf.n_records * edf.record_samples
     frames = content[edf.n_header_bytes : edf.n_header_bytes + n_bytes].view("<i2").reshape(edf.n_records, -1)
     samples = _empty(inspection.leads, inspection.n_samples)
     for line, first in zip(edf.header.signals, edf.first_samples, strict=True):
-        row = inspection.leads.index(line.lead)
-        samples.signal[row] = frames[:, first : first + line.samples_per_frame].reshape(-1)
-        one_a_frame = line._replace(samples_per_frame=1)
-        _finish_lead(samples, _Found(one_a_frame, row, 0, _sum_16(samples.signal[row])))
-    samples.lead_flags |= np.uint16(LEAD_FLAGS["unverified"])
-    samples.warnings.add("CHECKSUM_UNVERIFIED")
+        stored = frames[:, first : first + line.samples_per_frame].reshape(-1)
+        _put_unverified(samples, inspection, line._replace(samples_per_frame=1), stored)
     return samples
+
+
+def _read_dicom(inspection: Inspection, digest: Any) -> _Samples:
+    content = _whole_file(inspection, digest).tobytes()
+    record = parse_dicom(content)
+    if record.content_digest != inspection.header_bytes:
+        raise _changed(inspection.files[0])
+    samples = _empty(inspection.leads, inspection.n_samples)
+    for line, stored, padding in zip(record.header.signals, record.signals, record.padding, strict=True):
+        _put_unverified(samples, inspection, line, missing_as_ours(stored, padding, line.lead))
+    return samples
+
+
+def _whole_file(inspection: Inspection, digest: Any) -> NDArray[np.uint8]:
+    (file,) = inspection.files
+    content = np.empty(file.n_bytes, np.uint8)
+    with _opened(file) as source:
+        _fill(source, content, file)
+    digest.update(content)
+    return content
+
+
+def _put_unverified(samples: _Samples, inspection: Inspection, line: SignalLine, stored: NDArray[np.int16]) -> None:
+    """Fill the row of a lead whose file has no checksums."""
+    row = inspection.leads.index(line.lead)
+    samples.signal[row] = stored
+    _finish_lead(samples, _Found(line, row, 0, _sum_16(samples.signal[row])))
+    samples.lead_flags[row] |= LEAD_FLAGS["unverified"]
+    samples.warnings.add("CHECKSUM_UNVERIFIED")
 
 
 def _read_segments(inspection: Inspection, digest: Any) -> _Samples:

@@ -209,7 +209,7 @@ def _fill_row(columns: dict[str, np.ndarray[Any, Any]], row: int, record: xr.Dat
     columns["n_samples"][row] = signal.shape[1]
     for name in ("status", "reason", "status_detail", "source_digest"):
         columns[name][row] = record.attrs[name]
-    columns["warnings"][row] = " ".join(record.attrs["warnings"])
+    columns["warnings"][row] = " ".join(sorted({*str(columns["warnings"][row]).split(), *record.attrs["warnings"]}))
 
 
 def convert_archive(

@@ -9,11 +9,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from wfdb_files import simple
 
 from ecgbatch import archive as archive_module
 from ecgbatch.archive import find_records, list_archive, summarise
@@ -69,6 +71,20 @@ def test_lists_that_contain_themselves_end(tmp_path: Path) -> None:
     (tmp_path / "p" / "RECORDS").write_text("again\nx\n")
     (tmp_path / "RECORDS").write_text("p/\n./\n")
     assert find_records(tmp_path) == ["p/again", "p/x", "./"]
+
+
+def test_lists_that_name_each_other_are_followed_once(tmp_path: Path) -> None:
+    """Eight folders that all list all: 8! paths, or 10^8 with a list that says the same ten times."""
+    names = "abcdefgh"
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "RECORDS").write_text("".join(f"{other}/\n" for other in names) + "r\n")
+        for other in names:
+            (tmp_path / name / other).symlink_to(f"../{other}")
+    (tmp_path / "RECORDS").write_text("".join(f"{name}/\n" for name in names) * 10)
+    found = find_records(tmp_path)
+    assert len(found) == len(set(found)) < 100
+    assert sum(name.endswith("/r") for name in found) == len(names)
 
 
 def test_list_outside_the_archive_is_not_read(tmp_path: Path) -> None:
@@ -177,6 +193,28 @@ def test_fingerprint_follows_content_and_not_the_archives_place(synthetic: tuple
     (changeable / f"{names[2]}.xyz").unlink()
     same = (list_archive(changeable)["fingerprint"].values == expected["fingerprint"].values).tolist()
     assert same == [False] * 3 + [True] * 9
+
+
+def test_same_samples_under_two_names_are_two_rows_and_a_warning(tmp_path: Path) -> None:
+    record = simple(300)
+    record.write(tmp_path / "a")
+    replace(record, name="s", leads=[replace(lead, file="s.dat", fmt=32) for lead in record.leads]).write(tmp_path / "b")
+    simple(300, seed=50).write(tmp_path / "c")
+    listing = list_archive(tmp_path, read_data=True)
+    assert listing["warnings"].values.tolist() == ["SAME_CONTENT", "SAME_CONTENT", ""]
+    assert listing["status"].values.tolist() == [0, 0, 0]
+
+
+def test_records_of_one_patient_that_contradict_each_other_are_named(tmp_path: Path) -> None:
+    for seed, reason in enumerate(("Myocardial infarction", "Healthy control", "n/a")):
+        replace(simple(300, seed=10 * seed), comments=[f"Reason for admission: {reason}"]).write(
+            tmp_path / "patient001" / str(seed)
+        )
+    replace(simple(300, seed=90), comments=["Reason for admission: Healthy control"]).write(tmp_path / "patient002")
+    listing = list_archive(tmp_path)
+    assert listing["warnings"].values.tolist() == ["LABELS_CONFLICT"] * 3 + [""]
+    assert listing["label"].values.tolist() == [LABEL["mi"], LABEL["control"], LABEL["unknown"], LABEL["control"]]
+    assert summarise(listing)["patients_in_conflict"] == ["patient001"]
 
 
 def test_cut_header_does_not_change_a_diagnosis(changeable: Path) -> None:

@@ -208,8 +208,9 @@ FIELDS: list[tuple[int, str, str]] = [
     *[(LEAD, name, "LEADS_DUPLICATE") for name in ("II", "ii", "Lead II", "ECG lead II", "v1", "vX", "  II  ")],
     *[(LEAD, name, "LEADS_UNNAMED") for name in ("", " ", "\t ")],
     *[(LEAD, name, "") for name in ("i", "Lead I", "III", "<script>", "=cmd()", "a b c", "../../x", "x" * 900)],
-    *[(LEAD, name, "NON_ASCII") for name in ("Größe", "導聯", "\u200bI", "\U0001f600")],
-    *[(LEAD, name, "HEADER_CONTROL_CHARS") for name in ("I\x00", "I\x1b[31m", "I\x7f")],
+    *[(LEAD, name, "NON_ASCII") for name in ("Größe", "導聯", "\U0001f600", "V１", "І")],
+    *[(LEAD, name, "HEADER_CONTROL_CHARS") for name in ("I\x00", "I\x1b[31m", "I\x7f", "\u200bI", "aVR\u200d", "\u202eIII")],
+    *[(LEAD, name, "LEADS_DUPLICATE") for name in ("\u200bII", "I\u00adI", "\ufeffV1")],
     (LEAD, "x" * 5000, "LINE_TOO_LONG"),
 ]
 """Field of the first signal line, its new text, and the verdict."""
@@ -363,6 +364,30 @@ SEGMENTS: dict[str, tuple[Edit, str]] = {
         files(r=f"{MASTER}{S}t {N}\n", t=HEADER.replace("r 5", "t 5", 1).replace("r.", "s.").replace(" 2000 ", " 1000 ", 1)),
         "SEGMENT_MISMATCH",
     ),
+    "other leads than stated": (files(r=f"r/2 7 250 {2 * N}\n{S}{S}"), "SEGMENT_MISMATCH"),
+    "leads in another order": (
+        files(
+            r=f"{MASTER}{S}t {N}\n",
+            t="\n".join([f"t 5 250 {N}", *(lead.line() for lead in LEADS[1::-1] + LEADS[2:]), ""]).replace("r.", "s."),
+        ),
+        "SEGMENT_MISMATCH",
+    ),
+    "other leads than the layout": (
+        files(r=f"r/2 5 250 {N}\nlay 0\n{S}", lay=LAYOUT.replace(" V2", " V3")),
+        "SEGMENT_MISMATCH",
+    ),
+    "layout of another number": (files(r=f"r/2 6 250 {N}\nlay 0\n{S}", lay=LAYOUT), "SEGMENT_MISMATCH"),
+    "layout of no length": (files(r=f"r/2 5 250 {N}\nlay 0\n{S}", lay=LAYOUT.replace("5 250", "5 250 0")), "SEGMENT_MISSING"),
+    "layout second": (files(r=f"r/2 5 250 {N}\n{S}lay 0\n", lay=LAYOUT), "SEGMENT_MISMATCH"),
+    "samples in the layout": (files(r=f"r/2 5 250 {N}\ns 0\n{S}"), "SEGMENT_MISMATCH"),
+    "a gap of nothing first": (files(r=f"r/2 5 250 {N}\n~ 0\n{S}"), "SEGMENT_MISMATCH"),
+    "a gap before": (files(r=f"r/2 5 250 {N + 10}\n~ 10\n{S}"), "a gap"),
+    "a missing second file": (
+        lambda folder: (files(r=f"{MASTER}{S}{S}")(folder), (folder / "s.xyz").unlink()),
+        "SEGMENT_MISSING",
+    ),
+    "more on the line": (files(r=f"r/1 5 250 {N}\ns {N} x\n"), "HEADER_SYNTAX"),
+    "no signals": (files(r=f"r/1 0 250 {N}\n{S}"), "NSIG_ZERO"),
     "joined": (files(r=f"{MASTER}{S}{S}"), "twice"),
     "joined without a length": (files(r=f"r/2 5 250\n{S}{S}"), "twice"),
     "layout and one": (files(r=f"r/2 5 250 {N}\nlay 0\n{S}", lay=LAYOUT), ""),
@@ -414,6 +439,7 @@ def test_catalogue_has_hundreds_of_cases_and_knows_most_codes() -> None:
     assert len(CASES) + len(NAMES) >= 300
     met = {code for _, code in CASES.values()} | set(NAMES.values())
     elsewhere = {"CHANGED_WHILE_READING", "RANGE", "DECODER_LIMIT"}  # tests/test_records.py
+    elsewhere |= {"EXTRA_MISSING", "LEADS_CONTRADICT"}  # tests/test_dicom.py
     assert REASONS.keys() - met <= elsewhere
 
 
@@ -443,7 +469,10 @@ def check(folder: Path, name: str, code: str) -> None:
     record = read_record(folder, name)
     assert verdict.status != STATUS["set_aside"]
     told = {record.attrs["reason"], *record.attrs["warnings"]} - {""}
-    if code == "twice":
+    if code == "a gap":
+        assert told == {"GAPS"}
+        truth = {np.append(np.full(10, -32768), lead.samples[:, 0]).tobytes() for lead in LEADS}
+    elif code == "twice":
         truth = {np.tile(lead.samples[:, 0], 2).tobytes() for lead in LEADS}
     else:
         assert told == set(code.split()) | (told & {"NON_ASCII"}), told

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {"storage": set(), "ecgbatch": {"storage"}, "flows": {"ecgbatch", "storage"}}
 DOORS = {
     "wfdb": {"ecgbatch/wfdb_child.py"},
+    "pydicom": {"ecgbatch/dicom.py"},
     "zarr": {"storage"},
     "prefect": {"flows"},
     "dask": {"flows/cluster.py"},

@@ -316,6 +316,15 @@ def test_flac_that_cannot_be_decoded_is_a_reason_and_not_an_error(tmp_path: Path
     assert refusal(tmp_path) == "DECODER_FAILED"
 
 
+def test_flac_that_is_longer_than_stated_needs_checksums(tmp_path: Path) -> None:
+    flac(tmp_path)
+    lines = "".join(f"r.dat 516 1000 16 0 0 0 0 {lead}\n" for lead in ("I", "II", "V1"))
+    (tmp_path / "r.hea").write_text(f"r 3 250 299\n{lines}")
+    assert refusal(tmp_path) == "DAT_TOO_LONG"
+    (tmp_path / "r.hea").write_text(f"r 3 250 300\n{lines}")
+    assert read_record(tmp_path, "r").attrs["warnings"] == ["CHECKSUM_UNVERIFIED"]
+
+
 @pytest.mark.parametrize(("limit", "value"), [("_CHILD_SECONDS", -1e-4), ("_CHILD_BYTES", 60 << 20)])
 def test_decoder_beyond_its_limits_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: float) -> None:
     flac(tmp_path)
