@@ -74,10 +74,16 @@ def latest_run(work: str) -> str:
         If nothing has been scored yet.
 
     """
-    names = [name.removesuffix(".json") for name in Folder(work).children("runs") if name.endswith(".json")]
+    names = runs_by_time(work)
     if not names:
         raise ValueError(f"{work}: no run here yet: score the records first (ecgbatch score {work} --model MODEL)")
-    return max(names, key=lambda name: (read_run(work, name).get("last_run", ""), name))
+    return names[0]
+
+
+def runs_by_time(work: str) -> list[str]:
+    """Return the names of all runs, the one that was made or repeated last first."""
+    names = [name.removesuffix(".json") for name in Folder(work).children("runs") if name.endswith(".json")]
+    return sorted(names, key=lambda name: (read_run(work, name).get("last_run", ""), name), reverse=True)
 
 
 def _versions() -> dict[str, str]:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from ecgbatch.beats import current_beats
+from ecgbatch.earlier_scores import find_earlier, known_rows, with_known
 from ecgbatch.evidence import EVIDENCE_RULE, SEGMENTS, record_evidence
 from ecgbatch.novelty import novelty
 from ecgbatch.splits import record_digest
@@ -278,12 +279,15 @@ def score_records(
 
     """
     plan = plan_scores(records, _model(str(model_folder)), settings=settings)
-    produce = partial(produce_scores, work=str(work), model_folder=str(model_folder), n_beats=plan.sizes["beat"])
+    earlier = find_earlier(str(work), plan)
+    produce = partial(produce_scores, work=str(work), model_folder=str(model_folder), n_beats=plan.sizes["beat"], earlier=earlier)
     return build(str(work), plan, produce, map=map, on_progress=on_progress)
 
 
-def produce_scores(_shard: Shard, rows: xr.Dataset, *, work: str, model_folder: str, n_beats: int) -> xr.Dataset:
-    """Score the records of one shard.
+def produce_scores(
+    _shard: Shard, rows: xr.Dataset, *, work: str, model_folder: str, n_beats: int, earlier: str = ""
+) -> xr.Dataset:
+    """Score the records of one shard; those that an earlier store of scores has are taken from there.
 
     A record's numbers depend on that record, the model and the versions only: not on its neighbours, on the order of the
     shards or on who makes them. One torch thread: sums are in one order, and workers do not fight for cores.
@@ -296,6 +300,8 @@ def produce_scores(_shard: Shard, rows: xr.Dataset, *, work: str, model_folder: 
         Where stores and model lie.
     n_beats
         Length of the store's dimension ``beat``.
+    earlier
+        Path of a store of scores by the same model, settings and versions (``earlier_scores.find_earlier``), or nothing.
 
     Returns
     -------
@@ -303,8 +309,12 @@ def produce_scores(_shard: Shard, rows: xr.Dataset, *, work: str, model_folder: 
         Every variable of ``SCORES``.
 
     """
+    known = known_rows(earlier, rows)
+    fresh = rows.isel(record=np.flatnonzero(known < 0))
     with _one_torch_thread():
-        return score_shard(rows, _model(model_folder), list(read_record_beats(rows, Path(work), model_folder)), n_beats=n_beats)
+        records = list(read_record_beats(fresh, Path(work), model_folder))
+        block = score_shard(fresh, _model(model_folder), records, n_beats=n_beats)
+    return block if (known < 0).all() else with_known(block, earlier, known, n_beats)
 
 
 @lru_cache(maxsize=2)

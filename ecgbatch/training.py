@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 from safetensors import safe_open
 from safetensors.torch import save as save_tensors
 
@@ -136,7 +137,7 @@ class Outcome:
 
 
 def train(
-    source: Sequence[str] | TrainingBeats,
+    source: Sequence[str] | Mapping[str, Sequence[int]] | TrainingBeats,
     settings: TrainSettings | None = None,
     *,
     start: Model | None = None,
@@ -153,7 +154,7 @@ def train(
     Parameters
     ----------
     source
-        Paths of beats stores cut with one setting, or beats in memory.
+        Paths of beats stores cut with one setting (as a mapping: to the rows, records, that may train), or beats in memory.
     settings
         Default ``TrainSettings()``.
     start
@@ -642,22 +643,31 @@ def train_workspaces(
     if first is not None:
         settings, beat_settings = settings_from(first), dict(first.beats)
     settings = replace(settings, **dict(changes or {}))
-    stores = {
-        digest: str(Path(work) / "beats" / f"{digest}.zarr")
-        for work in works
-        for digest in sorted(set(current_beats(work, beat_settings)["beats_store"].values.tolist()))
-    }
-    source = hashlib.sha256(json.dumps([list(stores), asdict(settings), _versions()], sort_keys=True).encode()).hexdigest()
+    current: dict[str, list[int]] = {}
+    stores: dict[str, list[int]] = {}
+    for work in works:
+        for digest, rows in current_rows(current_beats(work, beat_settings)).items():
+            if digest not in current:
+                stores[str(Path(work) / "beats" / f"{digest}.zarr")] = current.setdefault(digest, rows)
+    source = hashlib.sha256(json.dumps([current, asdict(settings), _versions()], sort_keys=True).encode()).hexdigest()
     home = works[0]
     if out is None and (found := _find_model(home, source)):
         return found
     checkpoints = Path(home) / ".build" / f"train-{source[:20]}"
     progress = partial(on_progress, "train") if on_progress else None
-    model = train(list(stores.values()), settings, start=first, checkpoints=checkpoints, map=map, progress=progress)
+    model = train(stores, settings, start=first, checkpoints=checkpoints, map=map, progress=progress)
     model = replace(model, training={**model.training, "source": source})
     folder = save_model(model, out or Path(home) / "models" / model.digest[:20])
     shutil.rmtree(checkpoints, ignore_errors=True)
     return str(folder)
+
+
+def current_rows(records: xr.Dataset) -> dict[str, list[int]]:
+    """Return the rows of each beats store that stand for a record now in the archive; superseded and gone ones are left out."""
+    rows: dict[str, list[int]] = {}
+    for digest, row in zip(records["beats_store"].values.tolist(), records["beats_row"].values.tolist(), strict=True):
+        rows.setdefault(digest, []).append(int(row))
+    return {digest: sorted(rows[digest]) for digest in sorted(rows)}
 
 
 def settings_from(start: Model) -> TrainSettings:

@@ -67,7 +67,7 @@ class Prepared:
 
 
 def prepare_training(
-    source: Sequence[str] | TrainingBeats, settings: TrainSettings, checkpoints: Path
+    source: Sequence[str] | Mapping[str, Sequence[int]] | TrainingBeats, settings: TrainSettings, checkpoints: Path
 ) -> tuple[Path, dict[str, Any]]:
     """Write the network's input of all labelled records once, for all members to map into memory.
 
@@ -115,10 +115,16 @@ def _publish(aside: Path, folder: Path) -> None:
             raise
 
 
-def _read_stores(paths: Sequence[str]) -> Iterator[TrainingBeats]:
-    """Yield blocks of whole records of each store, about ``BLOCK_BYTES`` of waveforms each."""
-    for path in paths:
+def _read_stores(stores: Sequence[str] | Mapping[str, Sequence[int]]) -> Iterator[TrainingBeats]:
+    """Yield blocks of whole records of each store, about ``BLOCK_BYTES`` of waveforms each.
+
+    A record that is none of the rows named for its store (superseded, or gone from the archive) counts as unlabelled.
+    """
+    for path in stores:
         store = open_store(path)
+        mi = store["mi"].values.copy()
+        if isinstance(stores, Mapping):
+            mi[~np.isin(np.arange(mi.size), np.asarray(stores[path]))] = -1
         settings = {name: store.attrs["settings"][name] for name in BEAT_SETTINGS if name in store.attrs["settings"]}
         first, n_beats = store["first_beat"].values, store["n_beats"].values
         bytes_a_beat = 2 * store.sizes["lead"] * store.sizes["sample"]
@@ -131,7 +137,7 @@ def _read_stores(paths: Sequence[str]) -> Iterator[TrainingBeats]:
                 (store["beat_flags"].isel(beat=rows).values & UNSCORABLE_BEAT) == 0,
                 tuple(map(str, store["lead"].values)),
                 [str(patient) for patient in store["patient_id"].values[records]],
-                store["mi"].values[records],
+                mi[records],
                 n_beats[records],
                 settings,
             )
