@@ -207,7 +207,14 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the new model.")],
     recipe: Recipe = "ecgbatch",
     from_model: Annotated[
-        str | None, typer.Option("--from", help="Fine-tune: 'shipped', the name of a shipped model, or a model's folder.")
+        str | None,
+        typer.Option(
+            "--from", help="Fine-tune: 'shipped', a shipped model's name, or a folder (a model, or a trunk of arrhythmia)."
+        ),
+    ] = None,
+    task: Annotated[str, typer.Option(help="mi, or arrhythmia: AAMI classes from the reference beats of ARCHIVE.")] = "mi",
+    archive: Annotated[
+        Path | None, typer.Option(help="With --task arrhythmia: where the .atr files lie.", exists=True, file_okay=False)
     ] = None,
     dask: Dask = None,
     workers: Workers = None,
@@ -216,13 +223,19 @@ def train(
 ) -> int:
     """Train a model on the prepared beats, by patient; or the beat classes of MIT-BIH (--task arrhythmia)."""
     start = _start(from_model)
+    if task not in ("mi", "arrhythmia") or (task == "arrhythmia") != (archive is not None):
+        raise typer.BadParameter("--task is mi or arrhythmia; arrhythmia goes with --archive FOLDER, where its annotations lie")
     if dry_run:
         return _print_estimate(_estimate_work(work, "train"), as_json)
+    from ecgbatch.arrhythmia import train_arrhythmia
     from ecgbatch.model import load_model
     from ecgbatch.training import train_workspace
     from flows.cluster import processes
 
     with _progress(as_json) as on_progress, processes(dask, workers) as on_processes:
+        if archive is not None:
+            _print(train_arrhythmia(str(work), archive, out, map=on_processes, on_progress=on_progress), as_json)
+            return OK
         folder = train_workspace(str(work), recipe=recipe, start=start, out=str(out), map=on_processes, on_progress=on_progress)
     trained = load_model(folder)
     said = {"model": folder, "digest": trained.digest, "out_of_fold": dict(trained.figures)}
@@ -254,6 +267,12 @@ def evaluate(
     train_on: Annotated[
         list[Path] | None, typer.Option(help="With --recipe: workspaces to train on (repeatable). Default: WORK, by folds.")
     ] = None,
+    split_beats: Annotated[
+        bool,
+        typer.Option(
+            "--split-beats", help="With --recipe: deal beats, not patients, as published. LEAKS: shows what it is worth."
+        ),
+    ] = False,
     folds: Annotated[int, typer.Option(help="With --recipe: folds by patient.", min=2)] = 10,
     repeats: Annotated[int, typer.Option(help="With --recipe: trainings, each with other folds.", min=1)] = 1,
     dask: Dask = None,
@@ -282,10 +301,11 @@ def evaluate(
             )
         else:
             sources = [str(path.resolve()) for path in train_on or [work]]
-            keep = str(work / "models" / "evaluated")
             with processes(dask, workers) as on_processes:
                 engines = {"map": on_engine, "map_training": on_processes, "on_progress": on_progress}
-                found = repeated(str(work), sources, recipe=str(recipe), n_folds=folds, n_repeats=repeats, keep=keep, **engines)
+                found = repeated(
+                    str(work), sources, recipe=str(recipe), n_folds=folds, n_repeats=repeats, by_beat=split_beats, **engines
+                )
     _print(found, as_json)
     return OK
 
@@ -479,28 +499,41 @@ def _print(document: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(document, ensure_ascii=False, default=str))
         return
+    for line in _lines({key: value for key, value in document.items() if key != "curves"}):
+        print(line)
+
+
+def _lines(document: dict[str, Any], indent: str = "") -> Iterator[str]:
+    """Yield a line a figure or value; what holds several is a heading with them below, two spaces further in."""
     for key, value in document.items():
-        if key == "curves":
-            continue
         if isinstance(value, list | tuple):
-            print(f"{key}:" + ("" if value else " none"))
+            yield f"{indent}{key}:" + ("" if value else " none")
             for entry in value:
-                print(f"  {entry}")
-        elif isinstance(value, dict) and "value" not in value:
-            print(f"{key}:" + ("" if value else " none"))
-            for name, entry in value.items():
-                print(f"  {name}: {_figure(entry)}")
+                nested = isinstance(entry, dict) and any(isinstance(one, dict) for one in entry.values())
+                yield from _lines(entry, f"{indent}  ") if nested else [f"{indent}  {entry}"]
+        elif isinstance(value, dict) and not _is_figure(value):
+            yield f"{indent}{key}:" + ("" if value else " none")
+            yield from _lines(value, f"{indent}  ")
         else:
-            print(f"{key}: {_figure(value)}")
+            yield f"{indent}{key}: {_figure(value)}"
+
+
+def _unit(figure: dict[str, Any]) -> str:
+    """Spell how many of what a figure's interval rests on."""
+    return f"{figure['n_units']} {figure['unit']}" if "n_units" in figure else f"{figure.get('n_patients', '?')} patients"
+
+
+def _is_figure(value: Any) -> bool:
+    return isinstance(value, dict) and "value" in value
 
 
 def _figure(entry: Any) -> str:
     """Spell a figure as value, interval and number of patients; anything else as it is."""
-    if not (isinstance(entry, dict) and "value" in entry):
-        return str(entry)
+    if not _is_figure(entry):
+        return f"{entry:.3f}" if isinstance(entry, float) else str(entry)
     value, low, high = ("unknown" if entry.get(k) is None else f"{entry[k]:.3f}" for k in ("value", "low", "high"))
     note = f"; {entry['note']}" if entry.get("note") else ""
-    return f"{value} [{low}, {high}] ({entry.get('n_patients', '?')} patients{note})"
+    return f"{value} [{low}, {high}] ({_unit(entry)}{note})"
 
 
 def _estimate_archive(

@@ -20,6 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save as save_tensors
 
 from ecgbatch import __version__
+from ecgbatch.arrhythmia import load_trunk
 from ecgbatch.beats import current_beats
 from ecgbatch.calibration import compare_calibrations, fit_platt
 from ecgbatch.evaluation import choose_threshold, patient_figures
@@ -43,7 +44,7 @@ from ecgbatch.model import (
 from ecgbatch.novelty import fit_reference
 from ecgbatch.random_kernels import Kernels, draw_kernels, fit_regression, kernel_features, regression_logit
 from ecgbatch.splits import patient_digest
-from ecgbatch.training_data import Prepared, TrainingBeats, open_prepared, prepare_training
+from ecgbatch.training_data import Prepared, TrainingBeats, open_prepared, prepare_training, single_beats
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,9 @@ class TrainSettings:
     With ``n_kernels`` each member also has a logistic regression on that many random kernels of the median beat
     (``random_kernels``), fitted to ``kernel_copies`` blended copies of each record besides the record itself, with
     ``kernel_penalty`` over the number of records on its squared weights; it has half of the member's say.
+
+    With ``trunk``, the digest of a network trained on beats of arrhythmia (``arrhythmia``), its convolutions are taken over and
+    frozen, and the fully connected layers learn anew: the paper's transfer.
 
     ``start`` is the digest of the model that training goes on from; empty: from random weights. ``key`` replaces the patients'
     key where that model already has one.
@@ -94,6 +98,7 @@ class TrainSettings:
     n_kernels: int = 512
     kernel_copies: int = 4
     kernel_penalty: float = 300.0
+    trunk: str = ""
     start: str = ""
     key: str = ""
     seed: int = 2018
@@ -141,6 +146,7 @@ def train(
     settings: TrainSettings | None = None,
     *,
     start: Model | None = None,
+    trunk: str | Path | None = None,
     checkpoints: str | Path,
     map: Callable[..., Iterable[Outcome]] = _map,
     progress: Callable[[int, int], None] | None = None,
@@ -160,6 +166,8 @@ def train(
     start
         Model to go on from (fine-tuning), the one whose digest ``settings.start`` is (``settings_from`` gives such settings).
         Members count its patients as seen; those of ``source`` among them get no out-of-fold score.
+    trunk
+        Folder of the network whose digest ``settings.trunk`` is.
     checkpoints
         Folder for the prepared beats and the members' checkpoints, under a digest of both; seen by every process of
         ``map``. Calling again with the same source and settings goes on where the last call stopped.
@@ -183,6 +191,10 @@ def train(
     if settings.start != ("" if start is None else start.digest):
         raise ValueError(f"settings go on from model {settings.start or 'none'!r}, found {start and start.digest!r}")
     folder, beats = prepare_training(source, settings, Path(checkpoints))
+    if trunk is not None:
+        (folder / "trunk").mkdir(exist_ok=True)
+        for name in ("trunk.safetensors", "arrhythmia.json"):
+            write_synced(folder / "trunk" / name, (Path(trunk) / name).read_bytes())
     if start is not None:
         check_beats(start, beats, "the beats to train on")
         save_model(start, folder / "start")
@@ -212,7 +224,7 @@ def train_member(folder: str, settings: TrainSettings, task: Task) -> Outcome:
     start = start_member(Path(folder), settings, task)
     records = np.flatnonzero((prepared.fold != task.fold) & (prepared.fold != task.validation_fold))
     batches = _Batches(prepared, records)
-    state = _State(prepared, settings, task, start)
+    state = _State(prepared, settings, task, start, load_trunk(Path(folder) / "trunk")[1] if settings.trunk else None)
     checkpoint = Path(folder) / f"{task.name}.safetensors"
     n_steps = max(batches.n_beats // settings.batch_size + 1, -(-settings.min_steps // settings.epochs))  # an epoch
     for epoch in range(state.restore(checkpoint), settings.epochs):
@@ -367,10 +379,26 @@ class _Batches:
         return self.rows[self.pool_first[patient] + beat], mi
 
 
+def _freeze(network: BeatNet, trunk: Mapping[str, np.ndarray]) -> None:
+    """Take over the convolutions of another network of one lead, and let them be."""
+    for name, parameter in network.named_parameters():
+        if name.split(".")[0] in ("first", "inner", "outer"):
+            with torch.no_grad():
+                parameter.copy_(torch.from_numpy(np.array(trunk[name])))
+            parameter.requires_grad_(False)
+
+
 class _State:
     """What a checkpoint holds: network, running mean of its weights, optimiser, steps done."""
 
-    def __init__(self, prepared: Prepared, settings: TrainSettings, task: Task, start: Member | None) -> None:
+    def __init__(
+        self,
+        prepared: Prepared,
+        settings: TrainSettings,
+        task: Task,
+        start: Member | None,
+        trunk: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
         self.settings = settings
         self.steps = 0
         shape = prepared.waveform.shape[1:]
@@ -379,9 +407,12 @@ class _State:
             self.network = BeatNet(*shape)
         if start is not None:
             self.network.load_state_dict({name: torch.from_numpy(np.array(w)) for name, w in start.weights.items()})
+        if trunk:
+            _freeze(self.network, trunk)
         self.mean = BeatNet(*shape)
         self.mean.load_state_dict(self.network.state_dict())
-        self.optimiser = torch.optim.Adam(self.network.parameters(), settings.learning_rate, settings.betas)
+        learning = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
+        self.optimiser = torch.optim.Adam(learning, settings.learning_rate, settings.betas)
 
     def step(self, loss: torch.Tensor, done: float) -> None:
         """Descend once, at the schedule's rate for this share of the training, and update the running mean."""
@@ -608,6 +639,7 @@ def train_workspaces(
     *,
     recipe: str = "ecgbatch",
     changes: Mapping[str, Any] | None = None,
+    by_beat: bool = False,
     start: str | None = None,
     out: str | None = None,
     map: Callable[..., Iterable[Outcome]] = _map,
@@ -623,8 +655,11 @@ def train_workspaces(
         A name of ``RECIPES``.
     changes
         Settings that differ from the recipe's.
+    by_beat
+        Deal single beats to the folds, as the paper did, instead of patients: to show what the leak is worth, never to use.
     start
-        Folder of a model to fine-tune on these; its leads, preprocessing and beats take the recipe's place.
+        Folder of a model to fine-tune on these; its leads, preprocessing and beats take the recipe's place. Or of what
+        ``arrhythmia.train_arrhythmia`` left: recipe ``kachuee`` takes its convolutions over, frozen.
     out
         Folder of the model. Default ``WORK/models/<digest>``; a model of the same beats and settings is not trained again.
     map, on_progress
@@ -639,7 +674,12 @@ def train_workspaces(
     if recipe not in RECIPES:
         raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, found {recipe!r}")
     settings, beat_settings = RECIPES[recipe]
-    first = None if start is None else load_model(start)
+    trunk = start if start is not None and (Path(start) / "arrhythmia.json").is_file() else None
+    first = None if start is None or trunk is not None else load_model(start)
+    if trunk is not None:
+        if settings.leads != ("II",) or beat_settings["method"] != "kachuee":
+            raise ValueError(f"{start}: a network of arrhythmia is taken over by --recipe kachuee only, found recipe {recipe!r}")
+        settings = replace(settings, recipe=f"{settings.recipe}, transferred", trunk=load_trunk(trunk)[0])
     if first is not None:
         settings, beat_settings = settings_from(first), dict(first.beats)
     settings = replace(settings, **dict(changes or {}))
@@ -649,14 +689,17 @@ def train_workspaces(
         for digest, rows in current_rows(current_beats(work, beat_settings)).items():
             if digest not in current:
                 stores[str(Path(work) / "beats" / f"{digest}.zarr")] = current.setdefault(digest, rows)
-    source = hashlib.sha256(json.dumps([current, asdict(settings), _versions()], sort_keys=True).encode()).hexdigest()
+    stated = [current, asdict(settings), _versions(), by_beat]
+    source = hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
     home = works[0]
     if out is None and (found := _find_model(home, source)):
         return found
     checkpoints = Path(home) / ".build" / f"train-{source[:20]}"
     progress = partial(on_progress, "train") if on_progress else None
-    model = train(stores, settings, start=first, checkpoints=checkpoints, map=map, progress=progress)
-    model = replace(model, training={**model.training, "source": source})
+    data = single_beats(stores) if by_beat else stores
+    model = train(data, settings, start=first, trunk=trunk, checkpoints=checkpoints, map=map, progress=progress)
+    limits = {"limits": ["LEAKS: beats of one patient on both sides of every split; its figures mean nothing"]} if by_beat else {}
+    model = replace(model, training={**model.training, "source": source, **limits})
     folder = save_model(model, out or Path(home) / "models" / model.digest[:20])
     shutil.rmtree(checkpoints, ignore_errors=True)
     return str(folder)

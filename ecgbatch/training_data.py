@@ -143,6 +143,20 @@ def _read_stores(stores: Sequence[str] | Mapping[str, Sequence[int]]) -> Iterato
             )
 
 
+def single_beats(stores: Sequence[str] | Mapping[str, Sequence[int]]) -> TrainingBeats:
+    """Return the labelled, scorable beats of stores, each as a patient of its own: what a split by beats takes them for."""
+    blocks = list(_read_stores(stores))
+    parts = []
+    for block in blocks:
+        record = np.repeat(np.arange(len(block.mi)), block.n_beats)
+        parts.append((block, record, np.flatnonzero(block.is_scorable & np.isin(block.mi[record], (0, 1)))))
+    mi = np.concatenate([block.mi[record[rows]] for block, record, rows in parts])
+    names = [f"beat {number}" for number in range(len(mi))]
+    waveform = np.concatenate([block.waveform[rows] for block, _, rows in parts])
+    ones = np.ones(len(mi), np.int64)
+    return TrainingBeats(waveform, ones.astype(bool), blocks[0].lead, names, mi, ones, blocks[0].beats)
+
+
 def _prepare_block(
     block: TrainingBeats, settings: TrainSettings, table: dict[str, Any]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
