@@ -36,6 +36,9 @@ Work = Annotated[
 Labels = Annotated[Path | None, typer.Option(help="CSV: record, patient_id, label (mi, control, other or empty).", exists=True)]
 Model = Annotated[Path | None, typer.Option(help="Folder of a model.", exists=True, file_okay=False, resolve_path=True)]
 NeededModel = Annotated[Path, typer.Option(help="Folder of a model.", exists=True, file_okay=False, resolve_path=True)]
+Prevalence = Annotated[
+    float | None, typer.Option(help="Share of the patients here who have MI, where it is not that of the model's training.")
+]
 Dask = Annotated[str | None, typer.Option(help="Address of a Dask scheduler, tcp://host:port. Default: threads here.")]
 Workers = Annotated[int | None, typer.Option(help="Threads (training: processes) here. Default: the processors.", min=1)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print shards, bytes, memory and minutes; do nothing.")]
@@ -74,6 +77,7 @@ def run(
     labels: Labels = None,
     method: Method = "robust",
     recipe: Recipe = "ecgbatch",
+    prevalence: Prevalence = None,
     dask: Dask = None,
     workers: Workers = None,
     dry_run: DryRun = False,
@@ -86,8 +90,11 @@ def run(
         from ecgbatch.model import shipped_model
 
         model = shipped_model()
+    if train and prevalence is not None:
+        raise typer.BadParameter("--prevalence goes with a model that is there already, not with --train")
     if dry_run:
         return _print_estimate(_estimate_archive(archive, work, labels, train=train), as_json)
+    model = _at_prevalence(work, model, prevalence)
     _quiet_prefect()
     from flows.score import run_archive
 
@@ -312,16 +319,32 @@ def evaluate(
 
 @app.command()
 def score(
-    work: Work, model: NeededModel, dask: Dask = None, workers: Workers = None, dry_run: DryRun = False, as_json: AsJson = False
+    work: Work,
+    model: NeededModel,
+    prevalence: Prevalence = None,
+    dask: Dask = None,
+    workers: Workers = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> int:
     """Score every prepared record with a model."""
     if dry_run:
         return _print_estimate(_estimate_work(work, "score"), as_json)
     from ecgbatch.scoring import scores_path
 
-    scored = _score(work, model, dask, workers, as_json)
+    scored = _score(work, _at_prevalence(work, model, prevalence) or model, dask, workers, as_json)
     _print({"run": scored, "store": scores_path(str(work), scored)}, as_json)
     return _exit_code(work)
+
+
+def _at_prevalence(work: Path, model: Path | None, prevalence: float | None) -> Path | None:
+    """Return the model's folder, or where it is kept in the workspace with its probabilities moved to a prevalence."""
+    if model is None or prevalence is None:
+        return model
+    from ecgbatch.model import load_model, save_model, with_prevalence
+
+    moved = with_prevalence(load_model(model), prevalence)
+    return save_model(moved, work / "models" / moved.digest[:20])
 
 
 def _score(work: Path, model: Path, dask: str | None, workers: int | None, as_json: bool) -> str:
