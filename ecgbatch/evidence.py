@@ -79,33 +79,32 @@ def occluded(beat: Float, segments: Sequence[slice]) -> Float:
     return copies
 
 
-def record_evidence(model: Model, indices: Sequence[int], waveform: Float) -> Float:
-    """Return how much each segment of each lead speaks for MI in this record: ``EVIDENCE_RULE``.
+def evidence(model: Model, indices: Sequence[int], beats: Float) -> Float:
+    """Return how much each segment of each lead speaks for MI, record by record: ``EVIDENCE_RULE``.
 
     Parameters
     ----------
     model
         Of beats with a known place of R.
     indices
-        Members that score the record, at least one.
-    waveform : (beat, lead, sample) float32
-        Its scored beats, prepared.
+        Members that score these records, at least one.
+    beats : (record, lead, sample) float32
+        The median of each record's scored beats, prepared; a lead of zeros is missing.
 
     Returns
     -------
-    (lead, segment) float32
-        In logits of the calibrated probability; NaN for leads that the record lacks and segments that the window lacks.
+    (record, lead, segment) float32
+        In logits of the calibrated probability; NaN for leads that the record lacks and segments that the window lacks. A
+        record's numbers do not depend on the others.
 
     """
-    from ecgbatch.model import median_beat, median_beat_logits, rule_for
+    from ecgbatch.model import median_beat_logits, rule_for
 
-    beat = median_beat(waveform)
     segments = list(segment_samples(model.beats, model.n_samples).values())
     explain = [indices[place] for place in np.linspace(0, len(indices) - 1, min(len(indices), EVIDENCE_MEMBERS)).astype(int)]
-    copies = occluded(beat, segments)
-    logits = median_beat_logits(model, explain, np.concatenate([beat[None], copies.reshape(-1, *beat.shape)]))
-    fall = (logits[0] - logits[1:]).reshape(len(beat), len(segments)) * rule_for(model, indices)[0].slope
-    is_absent = ~waveform.any(axis=(0, 2))
-    fall[is_absent] = np.nan
-    fall[:, [segment.stop <= segment.start for segment in segments]] = np.nan
+    copies = np.stack([np.concatenate([beat[None], occluded(beat, segments).reshape(-1, *beat.shape)]) for beat in beats])
+    logits = median_beat_logits(model, explain, copies.reshape(-1, *beats.shape[1:])).reshape(copies.shape[:2])
+    fall = (logits[:, :1] - logits[:, 1:]).reshape(*beats.shape[:2], len(segments)) * rule_for(model, indices)[0].slope
+    fall[~beats.any(axis=2)] = np.nan
+    fall[:, :, [segment.stop <= segment.start for segment in segments]] = np.nan
     return np.asarray(fall, np.float32)

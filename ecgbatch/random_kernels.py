@@ -70,7 +70,8 @@ def kernel_features(kernels: Kernels, beats: NDArray[np.float32]) -> NDArray[np.
                 weight, bias = (torch.from_numpy(np.array(kernels[f"{name}{dilation}"])) for name in ("weight", "bias"))
                 padding = dilation * (LENGTH // 2)
                 answer = torch.nn.functional.conv1d(torch.from_numpy(batch), weight, bias, padding=padding, dilation=dilation)
-                parts += [(answer > 0).float().mean(dim=2), answer.amax(dim=2)]
+                largest = answer.amax(dim=2)
+                parts += [answer.gt_(0).mean(dim=2), largest]
             found.append(torch.cat(parts, dim=1).numpy()[: len(some)])
     n_features = 2 * sum(len(kernels[f"bias{dilation}"]) for dilation in DILATIONS)
     return np.concatenate(found) if found else np.zeros((0, n_features), np.float32)

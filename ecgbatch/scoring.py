@@ -17,7 +17,7 @@ import xarray as xr
 
 from ecgbatch.beats import current_beats
 from ecgbatch.earlier_scores import find_earlier, known_rows, with_known
-from ecgbatch.evidence import EVIDENCE_RULE, SEGMENTS, record_evidence
+from ecgbatch.evidence import EVIDENCE_RULE, SEGMENTS, evidence
 from ecgbatch.novelty import novelty
 from ecgbatch.splits import record_digest
 from ecgbatch.terms import DECISION, LABEL, SCORE_FLAGS, SEX, STATUS, UNSCORABLE_BEAT, UNUSABLE_LEAD
@@ -422,12 +422,15 @@ def score_shard(
             block["status"].values[row] = STATUS["set_aside"]
             if rows["status"].values[row] != STATUS["set_aside"]:
                 block["reason"].values[row] = reason
+    medians: dict[tuple[int, ...], dict[int, npt.NDArray[np.float32]]] = {}
     for row, waveform, probability in _beat_probabilities(model, records, used):
-        score = score_record(
-            model, used[row], probability, str(rows["record_name"].values[row]), novelty=_novelty(model, waveform)
+        beat = medians.setdefault(used[row], {})[row] = _median_beat(waveform)
+        name = str(rows["record_name"].values[row])
+        _fill_score(
+            block, row, records[row], score_record(model, used[row], probability, name, novelty=novelty(model.novelty, beat))
         )
-        _fill_score(block, row, records[row], score)
-        block["evidence"].values[row] = record_evidence(model, used[row], waveform)
+    for indices, beats in medians.items():
+        block["evidence"].values[list(beats)] = evidence(model, indices, np.stack(list(beats.values())))
     return block
 
 
@@ -588,10 +591,10 @@ def score_record(
     )
 
 
-def _novelty(model: Model, waveform: npt.NDArray[np.float32]) -> float:
+def _median_beat(waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     from ecgbatch.model import median_beat
 
-    return novelty(model.novelty, median_beat(waveform))
+    return median_beat(waveform)
 
 
 def _stored(*numbers: float) -> tuple[float, ...]:

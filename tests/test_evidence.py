@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ecgbatch.evidence import SEGMENTS, occluded, record_evidence, segment_samples
+from ecgbatch.evidence import SEGMENTS, evidence, occluded, segment_samples
 from ecgbatch.model import (
     BeatNet,
     Calibration,
@@ -17,6 +17,7 @@ from ecgbatch.model import (
     OperatingPoint,
     Preprocessing,
     load_model,
+    median_beat,
     median_beat_logits,
     rule_for,
     shipped_model,
@@ -33,6 +34,10 @@ def beats(seed: int = 0, n_beats: int = 7, n_leads: int = 12) -> np.ndarray:
     ]
     mean = random.normal(0, 1, (n_leads, 4)) @ np.array(shapes) * 3
     return (mean + random.normal(0, 0.1, (n_beats, n_leads, 88))).astype(np.float32)
+
+
+def record_evidence(model: Model, indices: tuple[int, ...], waveform: np.ndarray) -> np.ndarray:
+    return evidence(model, indices, median_beat(waveform)[None])[0]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +73,7 @@ def test_occlusion_changes_one_segment_of_one_lead_and_joins_its_ends():
 
 def test_stored_evidence_is_the_fall_of_the_records_logit(shipped):
     waveform = beats()
-    evidence = record_evidence(shipped, (0,), waveform)
+    shown = record_evidence(shipped, (0,), waveform)
     beat = np.median(waveform, axis=0)
     without = beat.copy()
     samples = segment_samples(shipped.beats, shipped.n_samples)["ST"]
@@ -76,15 +81,15 @@ def test_stored_evidence_is_the_fall_of_the_records_logit(shipped):
     without[7, samples] = line
     before, after = median_beat_logits(shipped, (0,), np.stack([beat, without]).astype(np.float32))
     slope = rule_for(shipped, (0,))[0].slope
-    assert evidence[7, list(SEGMENTS).index("ST")] == pytest.approx(slope * (before - after), abs=1e-4)
+    assert shown[7, list(SEGMENTS).index("ST")] == pytest.approx(slope * (before - after), abs=1e-4)
 
 
 def test_a_lead_that_is_not_there_has_no_evidence(shipped):
     waveform = beats()
     waveform[:, 3] = 0
-    evidence = record_evidence(shipped, (0, 1), waveform)
-    assert np.isnan(evidence[3]).all()
-    assert np.isfinite(np.delete(evidence, 3, axis=0)).all()
+    shown = record_evidence(shipped, (0, 1), waveform)
+    assert np.isnan(shown[3]).all()
+    assert np.isfinite(np.delete(shown, 3, axis=0)).all()
 
 
 def test_other_weights_name_other_parts(shipped):
@@ -104,8 +109,8 @@ def test_taking_away_what_evidence_names_moves_the_score_more_than_taking_away_t
     named, others = [], []
     for seed in range(6):
         waveform = beats(seed)
-        evidence = record_evidence(shipped, (0, 1, 2), waveform)
-        order = np.argsort(-np.abs(evidence).ravel())
+        shown = record_evidence(shipped, (0, 1, 2), waveform)
+        order = np.argsort(-np.abs(shown).ravel())
         beat = np.median(waveform, axis=0).astype(np.float32)
         base = median_beat_logits(shipped, (0, 1, 2), beat[None])[0]
         for places, moves in ((order[:1], named), (order[-6:], others)):
@@ -123,3 +128,8 @@ def test_a_model_of_one_lead_explains_itself_too():
     member = Member("a", 0, weights, (), 0.5, Calibration())
     model = Model((member,), "k", BEATS, ("II",), 88, Preprocessing(), OperatingPoint(0.5, {}, {}, ""), Calibration(), {}, {}, {})
     assert record_evidence(model, (0,), beats(n_leads=1)).shape == (1, 4)
+
+
+def test_a_records_evidence_does_not_depend_on_its_neighbours(shipped):
+    medians = np.stack([median_beat(beats(seed)) for seed in range(3)])
+    np.testing.assert_array_equal(evidence(shipped, (0, 1), medians)[2], evidence(shipped, (0, 1), medians[2:])[0])
