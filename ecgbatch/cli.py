@@ -365,6 +365,8 @@ def _score(work: Path, model: Path, dask: str | None, workers: int | None, as_js
 def report(
     work: Work,
     run_name: Annotated[str | None, typer.Option("--run", help="Name of the run; default the last.")] = None,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Each record's report as one A4 page too (needs ecgbatch[pdf]).")] = False,
+    fhir: Annotated[bool, typer.Option("--fhir", help="Each record's report as FHIR R4 too (needs ecgbatch[fhir]).")] = False,
     dask: Dask = None,
     workers: Workers = None,
     dry_run: DryRun = False,
@@ -379,7 +381,8 @@ def report(
 
     name = run_name or latest_run(str(work))
     with _progress(as_json) as on_progress, engine(dask, workers) as on_engine:
-        summary = report_workspace(str(work), name, map=on_engine, on_progress=on_progress)
+        extras = [kind for kind, wanted in (("pdf", pdf), ("fhir", fhir)) if wanted]
+        summary = report_workspace(str(work), name, extras=extras, map=on_engine, on_progress=on_progress)
     _print({"run": name, **summary}, as_json)
     return _exit_code(work)
 

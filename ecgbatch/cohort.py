@@ -5,15 +5,15 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from ecgbatch import __version__, charts, reports, scoring
+from ecgbatch import __version__, charts, pages, record_report, reports, scoring
 from ecgbatch.evaluation import evaluate_scores
 from ecgbatch.terms import DECISION, LABEL, NOTICE, SEX, STATUS
+from storage import Folder
 
 N_BINS = 20
 """Of the distribution of probabilities."""
@@ -61,7 +61,15 @@ COLUMNS: Mapping[str, str] = {
 _WORDS = {"status": STATUS, "decision": DECISION, "label": LABEL, "sex": SEX}
 
 
-def write_cohort(folder: Path, scores: xr.Dataset, rows: Rows, options: Mapping[str, Any]) -> dict[str, str]:
+def write_cohort(
+    folder: Folder,
+    scores: xr.Dataset,
+    rows: Rows,
+    options: Mapping[str, Any],
+    *,
+    earlier: str = "",
+    seconds: Mapping[str, float] | None = None,
+) -> dict[str, str]:
     """Write the cohort's JSON and page, and the scores as Parquet and CSV.
 
     Parameters
@@ -84,15 +92,16 @@ def write_cohort(folder: Path, scores: xr.Dataset, rows: Rows, options: Mapping[
     """
     cohort = cohort_report(scores, rows, options)
     columns = score_columns(scores, rows)
-    names = {"cohort_html": "cohort.html", "cohort_json": "cohort.json"}
-    paths = {
-        key: folder / name for key, name in (names | {f"scores_{kind}": f"scores.{kind}" for kind in ("parquet", "csv")}).items()
+    below = f"reports/{options['run']}"
+    files = {
+        "cohort_json": ("cohort.json", reports.utf8(reports.json_lines(cohort))),
+        "scores_csv": ("scores.csv", reports.utf8(csv_table(columns))),
+        "scores_parquet": ("scores.parquet", parquet_table(columns, options)),
+        "cohort_html": ("cohort.html", reports.utf8(cohort_page(cohort, columns, rows))),
     }
-    reports.write_aside(paths["cohort_json"], reports.json_lines(cohort))
-    reports.write_aside(paths["scores_csv"], csv_table(columns))
-    reports.write_aside(paths["scores_parquet"], parquet_table(columns, options))
-    reports.write_aside(paths["cohort_html"], cohort_page(cohort, columns, rows))
-    return {key: str(path) for key, path in paths.items()}
+    for name, content in files.values():
+        reports.put_if_changed(folder, f"{below}/{name}", content)
+    return {key: str(folder.path(f"{below}/{name}")) for key, (name, _) in files.items()}
 
 
 def cohort_report(scores: xr.Dataset, rows: Rows, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,7 +115,7 @@ def cohort_report(scores: xr.Dataset, rows: Rows, options: Mapping[str, Any]) ->
     decision, label = scores["decision"].values, scores["label"].values
     evaluation = evaluate_scores(scores)
     return {
-        "schema_version": reports.SCHEMA_VERSION,
+        "schema_version": record_report.SCHEMA_VERSION,
         "notice": NOTICE,
         **{name: options[name] for name in ("archive", "is_synthetic", "run", "created")},
         "ecgbatch_version": __version__,
@@ -192,9 +201,9 @@ def cohort_page(cohort: Mapping[str, Any], columns: Mapping[str, Sequence[Any]],
         if record["mi_probability"] is None
     ]
     wrong = [r for r in records if (r["label"], r["decision"]) in (("mi", "mi_not_indicated"), ("control", "mi_indicated"))]
-    why = {code: reports.explain_reason(code, is_scored=False)[0] or "no reason stated" for code in cohort["n_set_aside"]}
+    why = {code: record_report.explain_reason(code, is_scored=False)[0] or "no reason stated" for code in cohort["n_set_aside"]}
     steps = {"unreadable": lambda code: code not in scoring.REASONS, "unscored": lambda code: code in scoring.REASONS}
-    return reports.page(
+    return pages.page(
         "cohort.html",
         cohort=cohort,
         drawings=drawings,
@@ -203,7 +212,7 @@ def cohort_page(cohort: Mapping[str, Any], columns: Mapping[str, Sequence[Any]],
         wrong=wrong[:MOST_ROWS],
         most_rows=MOST_ROWS,
         lost={step: _lost(cohort["n_set_aside"], is_here) for step, is_here in steps.items()},
-        words={"why": why, "scope": reports.SCOPE, "label": charts.LABEL_WORDS, "decision": reports.DECISION_WORDS},
+        words={"why": why, "scope": record_report.SCOPE, "label": charts.LABEL_WORDS, "decision": record_report.DECISION_WORDS},
     )
 
 

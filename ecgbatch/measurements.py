@@ -43,7 +43,7 @@ SMALLEST_T_MV = 0.08
 
 METHOD = (
     "Measured on the median of the normal beats of the ten seconds on paper. QRS: all leads together, from the change of the "
-    "spatial velocity; QT: to the median, over the leads, of the end of T by the tangent method; QTc: Fridericia, and Bazett; ST: "
+    "spatial velocity; QT: to the median, over the leads, of the end of T by its tangent; QTc: Fridericia, and Bazett; ST: "
     "60 ms after the J point, from the level before QRS. Each half of the beats must give the same, else nothing is stated."
 )
 
@@ -172,7 +172,7 @@ def _intervals(
     rr_s = rr_ms / 1000
     corrected = {"qtc_fridericia_ms": 1 / 3, "qtc_bazett_ms": 1 / 2}
     qtc = {name: _stated(qt["value"] / rr_s**power, "") if qt["value"] else qt for name, power in corrected.items()}
-    levels = [_stated(level, "", 3) for level in st_levels(_median(beats), whole, rate)]
+    levels = [_stated(float(level), "", 3) for level in st_levels(_median(beats), whole, rate)]
     return {"qrs_ms": _stated(qrs_ms, ""), "qt_ms": qt, **qtc}, levels
 
 
@@ -191,19 +191,20 @@ def _disagreement(whole: Boundaries | str, halves: Sequence[Boundaries | str], r
 
 
 def _qt(whole: Boundaries, halves: Sequence[Boundaries], rate: float, rr_ms: float) -> dict[str, Any]:
-    if not np.isfinite(rr_ms):
-        return {"value": None, "reason": "no RR interval is known"}
     known = whole.t_end[np.isfinite(whole.t_end)]
-    if known.size < min(3, whole.t_end.size):
-        return {"value": None, "reason": "too few leads with a T wave that ends clearly"}
-    if known.size > 3 and np.subtract(*np.quantile(known, (0.75, 0.25))) / rate * 1000 > _SPREAD_MS:
-        return {"value": None, "reason": "the leads disagree about the end of T"}
-    values = [(np.nanmedian(found.t_end) - found.onset) / rate * 1000 for found in (whole, *halves)]
-    if not (QT_MS[0] <= values[0] <= QT_MS[1] and values[0] < 0.95 * rr_ms):
-        return {"value": None, "reason": f"a QT of {values[0]:.0f} ms is not believed at an RR of {rr_ms:.0f} ms"}
-    if not np.ptp(values) <= 2 * AGREEMENT_MS:
-        return {"value": None, "reason": "the two halves of the beats disagree about the end of T"}
-    return _stated(values[0], "")
+    few = known.size < min(3, whole.t_end.size) or not all(np.isfinite(found.t_end).any() for found in halves)
+    values = [0.0] if few else [float(np.nanmedian(found.t_end) - found.onset) / rate * 1000 for found in (whole, *halves)]
+    spread_ms = 0.0 if few else float(np.subtract(*np.quantile(known, (0.75, 0.25)))) / rate * 1000
+    is_believed = QT_MS[0] <= values[0] <= QT_MS[1] and values[0] < 0.95 * rr_ms
+    doubts = (
+        (not np.isfinite(rr_ms), "no RR interval is known"),
+        (few, "too few leads with a T wave that ends clearly"),
+        (known.size > 3 and spread_ms > _SPREAD_MS, "the leads disagree about the end of T"),
+        (not is_believed, f"a QT of {values[0]:.0f} ms is not believed at this rate"),
+        (float(np.ptp(values)) > 2 * AGREEMENT_MS, "the two halves of the beats disagree about the end of T"),
+    )
+    reason = next((words for doubted, words in doubts if doubted), "")
+    return {"value": None, "reason": reason} if reason else _stated(values[0], "")
 
 
 def find_boundaries(beat: Float, rate: float, millivolts: NDArray[np.bool_]) -> Boundaries | str:
@@ -283,7 +284,7 @@ def st_levels(beat: Float, found: Boundaries, rate: float) -> Float:
     """Return the level ``ST_AFTER_J_S`` after the J point over that before QRS, (lead,) mV; each over about 16 ms."""
     at, half = found.offset + ST_AFTER_J_S * rate, max(1, round(0.008 * rate))
     here: Float = beat[:, round(at) - half : round(at) + half + 1].mean(axis=1)
-    return here - _isoelectric(beat, found.onset, rate)
+    return np.asarray(here - _isoelectric(beat, found.onset, rate))
 
 
 def _isoelectric(beat: Float, onset: float, rate: float) -> Float:

@@ -6,8 +6,9 @@ Coordinates are integers, 40 to the millimetre: at 25 mm/s one unit is 1 ms, at 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -26,9 +27,16 @@ COLUMNS = (("I", "II", "III"), ("aVR", "aVL", "aVF"), ("V1", "V2", "V3"), ("V4",
 
 _LEFT_MM, _RIGHT_MM, _FOOT_MM = 10.0, 5.0, 8.0
 SHEET_WIDTH_MM = _LEFT_MM + EXCERPT_S * MM_PER_S + _RIGHT_MM
-_ROWS_MM = 150.0  # what A4 landscape leaves for the traces beside margins, caption and footer
+_ROWS_MM = 118.0  # what A4 landscape leaves for the traces below identity, quality and decision
+_TALL_ROWS_MM = 150.0  # and on a page of their own
+_OVERLAP_MM = (
+    42.0  # rows may reach so far into each other, all together: carts print rows 25 to 30 mm apart, whatever the heights
+)
+_GRID_MM = (270, 170)  # the largest drawing
 _NORMALISED_SPAN_MM = 15.0
 _THIN_MM = 0.05  # a fifth of the line's width, half a dot of a 300 dpi printer: thinning by this cannot be seen
+
+_FOR, _AGAINST = "#8a1c1c", "#15599c"  # for infarction, against it
 
 Float = NDArray[np.floating]
 
@@ -78,7 +86,7 @@ class Excerpt:
         return not any(flags & LEAD_FLAGS["not_millivolts"] for flags in self.lead_flags)
 
 
-def ecg_paper(excerpt: Excerpt, beat_time_s: Float, beat_probability: Float) -> Markup:
+def ecg_paper(excerpt: Excerpt, beat_time_s: Float, beat_probability: Float, *, threshold: float | None = None) -> Markup:
     """Draw an excerpt on ECG paper: 25 mm/s, 10 mm/mV, grid of 1 mm and 5 mm, calibration pulse.
 
     Parameters
@@ -91,6 +99,8 @@ def ecg_paper(excerpt: Excerpt, beat_time_s: Float, beat_probability: Float) -> 
         R peaks; those inside the excerpt are marked above the last strip.
     beat_probability : (beat,) float
         NaN where a beat was not scored: its mark is hollow.
+    threshold
+        Beats at or above it are marked in red and pointing up, those below in blue and pointing down.
 
     Returns
     -------
@@ -98,37 +108,54 @@ def ecg_paper(excerpt: Excerpt, beat_time_s: Float, beat_probability: Float) -> 
         An ``<svg>`` element whose size is given in mm; its ``viewBox`` has 40 units to the millimetre.
 
     """
-    rows = _rows(excerpt)
-    bands = _bands(rows)
-    parts: list[str] = []
-    top_mm = 0.0
-    for number, (row, (height_mm, above_mm)) in enumerate(zip(rows, bands, strict=True)):
-        parts += _row(row, top_mm, height_mm, top_mm + above_mm)
+    rows = layout(excerpt)
+    parts, top_mm = _background(rows), 0.0
+    for number, strip in enumerate(rows):
+        parts += _row(strip, top_mm)
         if number == len(rows) - 1:
-            parts += _marks(excerpt, beat_time_s, beat_probability, top_mm)
-        top_mm += height_mm
+            parts += _marks(excerpt, beat_time_s, beat_probability, top_mm, threshold)
+        top_mm += strip.height_mm
     parts += _footer(excerpt, rows, top_mm)
     scale = "25 mm/s, 10 mm/mV" if excerpt.is_millivolts else "25 mm/s, amplitude normalised"
     return _svg(SHEET_WIDTH_MM, top_mm + _FOOT_MM, parts, f"ECG of {len(excerpt.present)} leads, {scale}")
 
 
+def is_tall(excerpt: Excerpt) -> bool:
+    """Whether the drawing needs a printed page of its own, because its waves are tall or its leads laid out as strips."""
+    return sum(strip.height_mm for strip in layout(excerpt)) > _ROWS_MM
+
+
 def grid_patterns() -> Markup:
     """Return the two grids (with and without lines for amplitude) that the drawings of a page share."""
-    return Markup(
-        '<svg class="defs" width="0" height="0" aria-hidden="true"><defs>'
-        '<pattern id="mm" width="40" height="40" patternUnits="userSpaceOnUse">'
-        '<path d="M40 0H0V40" fill="none" stroke="#f2c0c0" stroke-width="4"/></pattern>'
-        '<pattern id="paper" width="200" height="200" patternUnits="userSpaceOnUse">'
-        '<rect width="200" height="200" fill="url(#mm)"/>'
-        '<path d="M200 0H0V200" fill="none" stroke="#de9090" stroke-width="8"/></pattern>'
-        '<pattern id="time" width="200" height="200" patternUnits="userSpaceOnUse">'
-        '<path d="M0 0V200M40 0V200M80 0V200M120 0V200M160 0V200" stroke="#e4e4e4" stroke-width="4"/>'
-        '<path d="M0 0V200" stroke="#c4c4c4" stroke-width="8"/></pattern></defs></svg>'
+    grids = {
+        "paper": _grid("#f2c0c0", "#de9090", has_amplitude=True),
+        "time": _grid("#e4e4e4", "#c4c4c4", has_amplitude=False),
+    }
+    parts = "".join(f'<g id="{name}" fill="none">{lines}</g>' for name, lines in grids.items())
+    return Markup(f'<svg class="defs" width="0" height="0" aria-hidden="true"><defs>{parts}</defs></svg>')  # noqa: S704 - ours
+
+
+def _grid(thin: str, thick: str, *, has_amplitude: bool) -> str:
+    """Return lines each millimetre, and stronger ones each fifth, as two paths."""
+    width, height = (size * UNITS_PER_MM for size in _GRID_MM)
+    paths = {False: "", True: ""}
+    for mm in range(_GRID_MM[0] + 1):
+        paths[mm % 5 == 0] += f"M{mm * UNITS_PER_MM} 0V{height}"
+    for mm in range(_GRID_MM[1] + 1 if has_amplitude else 0):
+        paths[mm % 5 == 0] += f"M0 {mm * UNITS_PER_MM}H{width}"
+    return (
+        f'<path d="{paths[False]}" stroke="{thin}" stroke-width="4"/><path d="{paths[True]}" stroke="{thick}" stroke-width="8"/>'
     )
 
 
 def median_beats(
-    quartiles: Float, leads: Sequence[str], lead_flags: Sequence[int], sample_time_s: Float, *, is_millivolts: bool = True
+    quartiles: Float,
+    leads: Sequence[str],
+    lead_flags: Sequence[int],
+    sample_time_s: Float,
+    *,
+    is_millivolts: bool = True,
+    evidence: Mapping[str, Any] | None = None,
 ) -> list[tuple[str, Markup]]:
     """Draw the median beat of every lead, one small sheet each, with the middle half of its beats as a band.
 
@@ -142,23 +169,32 @@ def median_beats(
         Time from the R peak.
     is_millivolts
         False where the beats themselves were normalised (the kachuee method).
+    evidence
+        As the record's JSON has it: each segment of the leads it names is tinted and its number written below.
 
     Returns
     -------
     list of (lead name, drawing)
-        At ``beat_speed`` and 10 mm/mV.
+        At ``beat_speed`` and 10 mm/mV. Six leads in a row are of one height.
 
     """
     mm_per_s = beat_speed(sample_time_s)
     panels = []
     for number, (lead, flags) in enumerate(zip(leads, lead_flags, strict=True)):
         in_mv = is_millivolts and not flags & LEAD_FLAGS["not_millivolts"]
-        panels.append(_beat_panel(lead, quartiles[:, number], sample_time_s * mm_per_s, flags, in_mv))
-    finite = [panel[2] for panel in panels if np.isfinite(panel[2]).any()]
-    above = min(max([10.0] + [float(np.nanmax(y)) for y in finite]), 35.0)
-    below = min(max([5.0] + [-float(np.nanmin(y)) for y in finite]), 30.0)
-    above_mm, below_mm = _up_to(above + 1.0, 5.0), _up_to(below + 1.0, 5.0)
-    return [(panel[0], _beat_sheet(panel, above_mm, below_mm)) for panel in panels]
+        cells = _evidence_cells(lead, evidence, sample_time_s, mm_per_s)
+        panels.append(_beat_panel(lead, quartiles[:, number], sample_time_s * mm_per_s, flags, in_mv, cells))
+    drawings = []
+    for first in range(0, len(panels), BEATS_A_ROW):
+        row = panels[first : first + BEATS_A_ROW]
+        finite = [panel.y_mm for panel in row if np.isfinite(panel.y_mm).any()]
+        above = min(max([8.0] + [float(np.nanmax(y)) for y in finite]), 35.0)
+        below = min(max([4.0] + [-float(np.nanmin(y)) for y in finite]), 30.0)
+        drawings += [(panel.lead, _beat_sheet(panel, _up_to(above + 1.0, 1.0), _up_to(below + 1.0, 1.0))) for panel in row]
+    return drawings
+
+
+BEATS_A_ROW = 6
 
 
 def beat_speed(sample_time_s: Float) -> float:
@@ -179,7 +215,7 @@ def beat_strip(time_s: Float, probability: Float, *, duration_s: float, threshol
         Drawn as a dashed line, if any.
 
     """
-    left, right, top, bottom = 12.0, SHEET_WIDTH_MM - 4.0, 3.0, 33.0
+    left, right, top, bottom = 12.0, SHEET_WIDTH_MM - 4.0, 1.5, 17.5
     x = left + (right - left) * np.asarray(time_s, float) / max(duration_s, 1e-9)
     y = bottom - (bottom - top) * np.asarray(probability, float)
     parts = [_rect(left, top, right - left, bottom - top, "#f7f7f7")]
@@ -214,7 +250,7 @@ def probability_scale(probability: float, interval: tuple[float, float] | None, 
 
 
 @dataclass(frozen=True)
-class _Panel:
+class Panel:
     """One lead in one place of the sheet: ``y_mm`` is up from its baseline; no samples where the lead is absent."""
 
     lead: str
@@ -226,7 +262,33 @@ class _Panel:
     note: str = ""
 
 
-def _rows(excerpt: Excerpt) -> list[list[_Panel]]:
+@dataclass(frozen=True)
+class Strip:
+    """One row of the sheet: its panels, its height, and the distance of the baseline from its top, in mm."""
+
+    panels: list[Panel]
+    height_mm: float
+    above_mm: float
+
+
+def layout(excerpt: Excerpt, *, rows_mm: float | None = None) -> list[Strip]:
+    """Lay an excerpt out on the sheet, ``SHEET_WIDTH_MM`` wide: rows from top to bottom, together at most ``rows_mm`` high."""
+    rows = _rows(excerpt)
+    return [Strip(row, height, above) for row, (height, above) in zip(rows, _bands(rows, rows_mm), strict=True)]
+
+
+def traces(panel: Panel) -> list[tuple[Float, Float]]:
+    """Return the pieces of a panel's trace between missing samples, thinned: x from the sheet's left, y up, in mm."""
+    known = np.flatnonzero(np.isfinite(panel.y_mm))
+    pieces = np.split(known, np.flatnonzero(np.diff(known) > 1) + 1) if known.size else []
+    found: list[tuple[Float, Float]] = []
+    for piece in pieces:
+        x, y = _thinned(panel.x_mm[piece] * UNITS_PER_MM, panel.y_mm[piece] * UNITS_PER_MM)
+        found.append((x / UNITS_PER_MM, y / UNITS_PER_MM))
+    return found
+
+
+def _rows(excerpt: Excerpt) -> list[list[Panel]]:
     width = EXCERPT_S * MM_PER_S
     if not excerpt.is_standard:
         return [[_panel(excerpt, lead, 0.0, width)] for lead in excerpt.present[:12]]
@@ -236,10 +298,10 @@ def _rows(excerpt: Excerpt) -> list[list[_Panel]]:
     return rows + ([[_panel(excerpt, excerpt.rhythm_lead, 0.0, width)]] if excerpt.rhythm_lead else [])
 
 
-def _panel(excerpt: Excerpt, lead: str, offset_mm: float, width_mm: float) -> _Panel:
+def _panel(excerpt: Excerpt, lead: str, offset_mm: float, width_mm: float) -> Panel:
     left_mm, nothing = _LEFT_MM + offset_mm, np.empty(0)
     if lead not in excerpt.present:
-        return _Panel(lead, left_mm, width_mm, nothing, nothing, excerpt.is_millivolts, "absent")
+        return Panel(lead, left_mm, width_mm, nothing, nothing, excerpt.is_millivolts, "absent")
     number = excerpt.leads.index(lead)
     fs = excerpt.sampling_frequency_hz
     first, last = round(offset_mm / MM_PER_S * fs), round((offset_mm + width_mm) / MM_PER_S * fs)
@@ -248,9 +310,9 @@ def _panel(excerpt: Excerpt, lead: str, offset_mm: float, width_mm: float) -> _P
     in_mv = not excerpt.lead_flags[number] & LEAD_FLAGS["not_millivolts"]
     note = "" if in_mv else "amplitude normalised"
     if not np.isfinite(part).any():
-        return _Panel(lead, left_mm, width_mm, nothing, nothing, in_mv, note or "no samples here")
+        return Panel(lead, left_mm, width_mm, nothing, nothing, in_mv, note or "no samples here")
     y_mm = (part - _median(part)) * (MM_PER_MV if in_mv else _normalising(whole))
-    return _Panel(lead, left_mm, width_mm, _LEFT_MM + np.arange(first, first + part.size) * (MM_PER_S / fs), y_mm, in_mv, note)
+    return Panel(lead, left_mm, width_mm, _LEFT_MM + np.arange(first, first + part.size) * (MM_PER_S / fs), y_mm, in_mv, note)
 
 
 def _median(values: Float) -> float:
@@ -270,41 +332,63 @@ def _normalising(values: Float) -> float:
     return float(_NORMALISED_SPAN_MM / (high - low)) if high > low else 0.0
 
 
-def _bands(rows: list[list[_Panel]]) -> list[tuple[float, float]]:
-    """Return height and distance of the baseline from the top, in mm, of each row: multiples of 5 mm, so the grid fits."""
+def _bands(rows: list[list[Panel]], rows_mm: float | None) -> list[tuple[float, float]]:
+    """Return height and distance of the baseline from the top, in mm, of each row: whole millimetres."""
     wanted = []
     for number, row in enumerate(rows):
         drawn = [panel.y_mm for panel in row if panel.y_mm.size]
         above = max([12.0] + [float(np.nanmax(y)) for y in drawn]) + (7.0 if number == len(rows) - 1 else 4.0)
-        below = max([5.0] + [-float(np.nanmin(y)) for y in drawn])
-        wanted.append((min(_up_to(above, 5.0), 60.0), min(_up_to(below, 5.0), 60.0)))
-    excess = sum(above + below for above, below in wanted) - _ROWS_MM
+        below = max([4.0] + [-float(np.nanmin(y)) + 1.0 for y in drawn])
+        wanted.append((min(_up_to(above, 1.0), 60.0), min(_up_to(below, 1.0), 60.0)))
+    natural = sum(above + below for above, below in wanted)
+    usual = _ROWS_MM if natural <= _ROWS_MM + _OVERLAP_MM else _TALL_ROWS_MM
+    excess = natural - (usual if rows_mm is None else rows_mm)
     while excess > 0:  # then neighbours may overlap, as they do on real paper; the scale never changes
         tallest = max(range(len(wanted)), key=lambda number: sum(wanted[number]))
         above, below = wanted[tallest]
         if above + below <= 15.0:
             break
-        wanted[tallest] = (above - 5.0, below) if above >= below else (above, below - 5.0)
-        excess -= 5.0
+        wanted[tallest] = (above - 1.0, below) if above >= below else (above, below - 1.0)
+        excess -= 1.0
     return [(above + below, above) for above, below in wanted]
 
 
-def _row(row: list[_Panel], top_mm: float, height_mm: float, baseline_mm: float) -> list[str]:
-    in_mv = all(panel.is_millivolts for panel in row)
-    parts = [_rect(0.0, top_mm, _LEFT_MM, height_mm, "url(#paper)" if in_mv else "url(#time)")]
-    for number, panel in enumerate(row):
-        width = panel.width_mm + (_RIGHT_MM if number == len(row) - 1 else 0.0)
-        parts.append(_rect(panel.left_mm, top_mm, width, height_mm, "url(#paper)" if panel.is_millivolts else "url(#time)"))
-    if in_mv:  # 1 mV for 0.2 s
+def _background(rows: Sequence[Strip]) -> list[str]:
+    """Return the paper: with lines for amplitude below leads in millivolts, without below the others."""
+    height = sum(strip.height_mm for strip in rows)
+    kinds = {panel.is_millivolts for strip in rows for panel in strip.panels}
+    if len(kinds) < 2:
+        return [_sheet(0.0, 0.0, SHEET_WIDTH_MM, height, is_millivolts=kinds != {False})]
+    parts, top_mm = [], 0.0
+    for strip in rows:
+        in_mv = all(panel.is_millivolts for panel in strip.panels)
+        parts.append(_sheet(0.0, top_mm, _LEFT_MM, strip.height_mm, is_millivolts=in_mv))
+        for number, panel in enumerate(strip.panels):
+            width = panel.width_mm + (_RIGHT_MM if number == len(strip.panels) - 1 else 0.0)
+            parts.append(_sheet(panel.left_mm, top_mm, width, strip.height_mm, is_millivolts=panel.is_millivolts))
+        top_mm += strip.height_mm
+    return parts
+
+
+def _sheet(left_mm: float, top_mm: float, width_mm: float, height_mm: float, *, is_millivolts: bool) -> str:
+    """Return a piece of one of the two grids; all pieces of a drawing share its lines."""
+    x, y = _u(left_mm), _u(top_mm)
+    grid = f'<use href="#{"paper" if is_millivolts else "time"}" x="{-x}" y="{-y}"/>'
+    return f'<svg x="{x}" y="{y}" width="{_u(width_mm)}" height="{_u(height_mm)}">{grid}</svg>'
+
+
+def _row(strip: Strip, top_mm: float) -> list[str]:
+    parts, baseline_mm = [], top_mm + strip.above_mm
+    if all(panel.is_millivolts for panel in strip.panels):  # 1 mV for 0.2 s
         pulse = f"M{_u(1.5)} {_u(baseline_mm)}h{_u(1.5)}v{-_u(MM_PER_MV)}h{_u(5.0)}v{_u(MM_PER_MV)}h{_u(1.5)}"
         parts.append(f'<path class="pulse" d="{pulse}" fill="none" stroke="#111" stroke-width="10"/>')
-    for panel in row:
+    for panel in strip.panels:
         parts.append(_trace(panel, baseline_mm))
         parts.append(_label(panel, top_mm, baseline_mm))
     return parts
 
 
-def _trace(panel: _Panel, baseline_mm: float) -> str:
+def _trace(panel: Panel, baseline_mm: float) -> str:
     if not panel.y_mm.size:
         return ""
     path = _path(panel.x_mm * UNITS_PER_MM, (baseline_mm - panel.y_mm) * UNITS_PER_MM)
@@ -314,7 +398,7 @@ def _trace(panel: _Panel, baseline_mm: float) -> str:
     )
 
 
-def _label(panel: _Panel, top_mm: float, baseline_mm: float) -> str:
+def _label(panel: Panel, top_mm: float, baseline_mm: float) -> str:
     separator = f'<path d="M{_u(panel.left_mm)} {_u(baseline_mm - 4.0)}v{_u(3.0)}" stroke="#111" stroke-width="10"/>'
     words = f"{panel.lead} {panel.note}" if panel.note == "absent" else panel.lead
     is_strip = panel.width_mm > EXCERPT_S * MM_PER_S / 2  # the marks of the R peaks need the place above a strip
@@ -327,7 +411,7 @@ def _label(panel: _Panel, top_mm: float, baseline_mm: float) -> str:
     return (separator if panel.left_mm > _LEFT_MM else "") + label
 
 
-def _marks(excerpt: Excerpt, time_s: Float, probability: Float, top_mm: float) -> list[str]:
+def _marks(excerpt: Excerpt, time_s: Float, probability: Float, top_mm: float, threshold: float | None) -> list[str]:
     """Mark the R peaks above the last strip: filled if scored, hollow if not, each with its probability."""
     parts = []
     end_s = excerpt.start_s + min(EXCERPT_S, excerpt.signal.shape[1] / excerpt.sampling_frequency_hz)
@@ -336,16 +420,17 @@ def _marks(excerpt: Excerpt, time_s: Float, probability: Float, top_mm: float) -
     for when, value in zip(time_s[inside], probability[inside], strict=True):
         x = _u(_LEFT_MM + (when - excerpt.start_s) * MM_PER_S)
         scored = bool(np.isfinite(value))
-        fill = "#15599c" if scored else "none"
-        parts.append(
-            f'<path class="beat" d="M{x} {_u(top_mm + 7.6)}l-36 -64h72z" fill="{fill}" stroke="#15599c" stroke-width="8"/>'
-        )
+        is_above = scored and threshold is not None and value >= threshold
+        colour = _FOR if is_above else _AGAINST
+        mark = f"M{x} {_u(top_mm + 6.0)}l-36 64h72z" if is_above else f"M{x} {_u(top_mm + 7.6)}l-36 -64h72z"
+        fill = colour if scored else "none"
+        parts.append(f'<path class="beat" d="{mark}" fill="{fill}" stroke="{colour}" stroke-width="8"/>')
         if scored and not crowded:
-            parts.append(_text(x / UNITS_PER_MM, top_mm + 5.2, f"{value:.2f}", 2.4, anchor="middle", fill="#15599c"))
+            parts.append(_text(x / UNITS_PER_MM, top_mm + 5.2, f"{value:.2f}", 2.4, anchor="middle", fill=colour))
     return parts
 
 
-def _footer(excerpt: Excerpt, rows: list[list[_Panel]], top_mm: float) -> list[str]:
+def _footer(excerpt: Excerpt, rows: Sequence[Strip], top_mm: float) -> list[str]:
     parts = []
     length_s = min(EXCERPT_S, excerpt.signal.shape[1] / excerpt.sampling_frequency_hz)
     for second in range(int(np.ceil(excerpt.start_s)), int(excerpt.start_s + length_s) + 1):
@@ -356,38 +441,74 @@ def _footer(excerpt: Excerpt, rows: list[list[_Panel]], top_mm: float) -> list[s
         return parts
     if excerpt.is_millivolts:
         scale = "25 mm/s · 10 mm/mV · small square 0.04 s and 0.1 mV · pulse 1 mV, 0.2 s · no filter"
-    elif all(not panel.is_millivolts for row in rows for panel in row if panel.y_mm.size):
+    elif all(not panel.is_millivolts for strip in rows for panel in strip.panels if panel.y_mm.size):
         scale = "25 mm/s · amplitude normalised: heights are not millivolts, lead by lead · small square 0.04 s · no filter"
     else:
         scale = "25 mm/s · 10 mm/mV on red paper only; leads on grey paper are normalised, not millivolts · no filter"
     parts.append(_text(_LEFT_MM, top_mm + 7.2, scale, 3.0))
-    last = f"last strip: lead {rows[-1][0].lead}, R peaks marked"
+    last = f"last strip: lead {rows[-1].panels[0].lead}, R peaks marked (hollow: not scored)"
     parts.append(_text(SHEET_WIDTH_MM - _RIGHT_MM, top_mm + 7.2, last, 3.0, anchor="end"))
     return parts
 
 
-def _beat_panel(lead: str, quartiles: Float, x_mm: Float, flags: int, in_mv: bool) -> tuple[str, Float, Float, bool]:
+@dataclass(frozen=True)
+class _Beat:
+    """A lead's median beat: ``y_mm`` (3, sample) up from its baseline; ``cells``: left, right (mm), value, share of largest."""
+
+    lead: str
+    x_mm: Float
+    y_mm: Float
+    is_millivolts: bool
+    cells: list[tuple[float, float, float, float]]
+
+
+def _evidence_cells(
+    lead: str, evidence: Mapping[str, Any] | None, sample_time_s: Float, mm_per_s: float
+) -> list[tuple[float, float, float, float]]:
+    """Return the segments of a lead that carry evidence, as places on its sheet."""
+    if evidence is None or lead not in evidence["leads"]:
+        return []
+    known = [abs(value) for cells in evidence["leads"].values() for value in cells.values() if value is not None]
+    largest = max(known, default=0.0) or 1.0
+    first, last = float(sample_time_s[0]), float(sample_time_s[-1])
+    found = []
+    for name, value in evidence["leads"][lead].items():
+        start, end = (min(max(bound, first), last) for bound in evidence["segments_s"].get(name, (first, first)))
+        if value is not None and end > start:
+            left, right = ((bound - first) * mm_per_s + 2.5 for bound in (start, end))
+            found.append((left, right, value, abs(value) / largest))
+    return found
+
+
+def _beat_panel(
+    lead: str, quartiles: Float, x_mm: Float, flags: int, in_mv: bool, cells: list[tuple[float, float, float, float]]
+) -> _Beat:
     if flags & LEAD_FLAGS["missing"] or not np.isfinite(quartiles).any():
-        return lead, x_mm, np.full((3, x_mm.size), np.nan), in_mv
+        return _Beat(lead, x_mm, np.full((3, x_mm.size), np.nan), in_mv, [])
     start = _median(quartiles[1, : max(3, x_mm.size // 16)])  # before P: the usual place of the isoelectric line
     scale = MM_PER_MV if in_mv else _normalising(quartiles[1])
-    return lead, x_mm, (quartiles - start) * scale, in_mv
+    return _Beat(lead, x_mm, (quartiles - start) * scale, in_mv, cells)
 
 
-def _beat_sheet(panel: tuple[str, Float, Float, bool], above_mm: float, below_mm: float) -> Markup:
-    lead, x_mm, y_mm, in_mv = panel
+def _beat_sheet(panel: _Beat, above_mm: float, below_mm: float) -> Markup:
     width, height = 40.0, above_mm + below_mm
-    parts = [_rect(0.0, 0.0, width, height, "url(#paper)" if in_mv else "url(#time)")]
-    known = np.isfinite(y_mm).all(axis=0)
+    foot = 3.6 if panel.cells else 0.0
+    parts = [_sheet(0.0, 0.0, width, height, is_millivolts=panel.is_millivolts)]
+    known = np.isfinite(panel.y_mm).all(axis=0)
     if not known.any():
         parts.append(_text(2.0, above_mm, "absent", 3.2))
-        return _svg(width, height, parts, f"lead {lead}: absent")
-    x = (x_mm[known] - x_mm[0] + 2.5) * UNITS_PER_MM
-    low, middle, high = ((above_mm - level[known]) * UNITS_PER_MM for level in y_mm)
+        return _svg(width, height, parts, f"lead {panel.lead}: absent")
+    for left, right, value, share in panel.cells:
+        colour = _FOR if value > 0 else _AGAINST
+        parts.append(_rect(left, 0.0, right - left, height + foot, colour, opacity=0.45 * share))
+        if right - left >= 4.5:
+            parts.append(_text((left + right) / 2, height + 2.7, f"{value:+.2f}", 2.1, anchor="middle"))
+    x = (panel.x_mm[known] - panel.x_mm[0] + 2.5) * UNITS_PER_MM
+    low, middle, high = ((above_mm - level[known]) * UNITS_PER_MM for level in panel.y_mm)
     band = _path(np.concatenate([x, x[::-1]]), np.concatenate([high, low[::-1]]), is_function=False)
     parts.append(f'<path d="{band}Z" fill="#15599c" fill-opacity=".28"/>')
     parts.append(f'<path class="median" d="{_path(x, middle)}" fill="none" stroke="#111" stroke-width="12"/>')
-    return _svg(width, height, parts, f"median beat of lead {lead}")
+    return _svg(width, height + foot, parts, f"median beat of lead {panel.lead}")
 
 
 def _time_axis(left: float, right: float, bottom: float, duration_s: float) -> list[str]:
@@ -437,8 +558,9 @@ def _dots(x_mm: Float, y_mm: Float, colour: str, size_mm: float) -> str:
     return f'<path class="beats" d="{path}" stroke="{colour}" stroke-width="{_u(size_mm)}" stroke-linecap="round"/>'
 
 
-def _rect(x: float, y: float, width: float, height: float, fill: str) -> str:
-    return f'<rect x="{_u(x)}" y="{_u(y)}" width="{_u(width)}" height="{_u(height)}" fill="{fill}"/>'
+def _rect(x: float, y: float, width: float, height: float, fill: str, *, opacity: float = 1.0) -> str:
+    seen = "" if opacity == 1 else f' fill-opacity="{opacity:.2f}"'
+    return f'<rect x="{_u(x)}" y="{_u(y)}" width="{_u(width)}" height="{_u(height)}" fill="{fill}"{seen}/>'
 
 
 def _text(

@@ -86,6 +86,14 @@ def runs_by_time(work: str) -> list[str]:
     return sorted(names, key=lambda name: (read_run(work, name).get("last_run", ""), name), reverse=True)
 
 
+def earlier_run(work: str, run: str) -> str:
+    """Return the name of the run that was made last before this one; empty if there is none."""
+    names = [name.removesuffix(".json") for name in Folder(work).children("runs") if name.endswith(".json")]
+    made = sorted((read_run(work, name).get("created", ""), name) for name in names)
+    place = next((place for place, (_, name) in enumerate(made) if name == run), 0)
+    return made[place - 1][1] if place else ""
+
+
 def _versions() -> dict[str, str]:
     names = ("ecgbatch", "dask", "numba", "numpy", "prefect", "scipy", "torch", "wfdb", "xarray", "zarr")
     return {"python": platform.python_version()} | {name: version(name) for name in names}

@@ -55,6 +55,43 @@ class Folder:
             return False
         return True
 
+    def replace(self, key: str, content: bytes) -> None:
+        """Write ``content`` under ``key``, all of it or nothing, without waiting for the disk.
+
+        For what can be made again and is checked when it is found: a power cut may leave the file empty.
+        """
+        target = self.path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = target.with_name(f"{target.name}.{os.getpid()}-{os.urandom(4).hex()}{PARTIAL}")
+        aside.write_bytes(content)
+        aside.replace(target)
+
+    def link(self, key: str, other: str) -> None:
+        """Let the bytes under ``key`` appear under ``other`` too: as a hard link where the disk has them, else as a copy."""
+        target = self.path(other)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = target.with_name(f"{target.name}.{os.getpid()}-{os.urandom(4).hex()}{PARTIAL}")
+        try:
+            os.link(self.path(key), aside)
+        except OSError:
+            return self.replace(other, self.read(key))
+        aside.replace(target)
+        return None
+
+    def point(self, key: str, name: str) -> None:
+        """Let ``key`` lead to its neighbour ``name``: a symbolic link."""
+        target = self.path(key)
+        aside = target.with_name(f"{target.name}.{os.getpid()}-{os.urandom(4).hex()}{PARTIAL}")
+        aside.symlink_to(name, target_is_directory=True)
+        aside.replace(target)
+
+    def pointed(self, key: str) -> str:
+        """Return the name that ``point`` gave ``key``; empty if it has none."""
+        try:
+            return self.path(key).readlink().name
+        except OSError:
+            return ""
+
     def _write_aside(self, key: str, content: bytes, move: Callable[[Path, Path], None]) -> None:
         target = self.path(key)
         self._make_folder(target.parent)

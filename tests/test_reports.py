@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from ecgbatch import cohort, paper, reports
+from ecgbatch import cohort, paper, record_report, reports
 from ecgbatch.beats import BeatSettings, extract_beats
 from ecgbatch.evaluation import FIGURES
 from ecgbatch.model import BeatNet, Calibration, Member, Model, OperatingPoint, Preprocessing, save_model
@@ -26,7 +26,7 @@ from ecgbatch.scoring import score_workspace, scores_path
 from ecgbatch.signals import convert_archive
 from ecgbatch.synthetic import write_archive
 from ecgbatch.terms import LEAD_FLAGS, LEADS, NOTICE
-from storage import open_store
+from storage import Folder, open_store
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = "=<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
@@ -119,8 +119,8 @@ def ran(tmp_path_factory) -> SimpleNamespace:
     run = score_workspace(work, untrained_model(folder / "model"))
     write_run(work, run, {})
     said = report_workspace(work, run)
-    reports = Path(said["reports"])
-    documents = [json.loads(path.read_text()) for path in sorted((reports / "records").glob("*.json"))]
+    folder_of_run = Path(said["reports"])
+    documents = [json.loads(path.read_text()) for path in sorted((folder_of_run / "records").glob("*.json"))]
     return SimpleNamespace(
         work=work,
         run=run,
@@ -129,12 +129,24 @@ def ran(tmp_path_factory) -> SimpleNamespace:
         broken=broken,
         partial=partial,
         evil=evil,
-        folder=reports,
+        folder=folder_of_run,
         records={document["record_name"]: document for document in documents},
         slugs=record_slugs(names),
-        cohort=json.loads((reports / "cohort.json").read_text()),
+        cohort=json.loads((folder_of_run / "cohort.json").read_text()),
         scores=open_store(scores_path(work, run)).load(),
     )
+
+
+def cohort_rows(ran: SimpleNamespace) -> list[dict[str, Any]]:
+    """What ``write_cohort`` needs of each record, from the records' JSON."""
+    rows = []
+    for name in ran.names:
+        report = ran.records[name]
+        flags = sorted({flag for lead in report["leads"].values() for flag in lead})
+        known = {fact: report[fact] for fact in reports._IN_COHORT}
+        digest = report["provenance"]["source_digest"]
+        rows.append({"slug": ran.slugs[name], "lead_flags": flags, "source_digest": digest} | known)
+    return rows
 
 
 def page_of(ran: SimpleNamespace, name: str) -> str:
@@ -165,7 +177,8 @@ def test_every_record_has_page_json_and_row_and_the_cohort_links_them(ran):
 
 def test_every_number_on_a_record_page_is_in_its_json(ran):
     for name, report in ran.records.items():
-        known = numbers_of(report) | {round(100 * (report["beat_agreement"] or 0), 10), 100 * (report["beat_agreement"] or 0)}
+        known = numbers_of(report)
+        known |= {100 * value for value in known}  # shares shown in per cent
         page = Page(page_of(ran, name))
         assert page.values
         for value, shown in page.values:
@@ -247,14 +260,12 @@ def test_partial_record_is_scored_and_says_which_leads_are_absent(ran):
 
 @pytest.mark.parametrize("is_scored", [True, False])
 def test_cohort_without_labels_says_unknown(ran, tmp_path, is_scored):
-    scores = ran.scores.drop_vars("beat_probability")
+    scores = ran.scores.drop_vars(["beat_probability", "evidence"])
     scores = scores.assign(mi=scores["mi"] * 0 - 1, label=scores["label"] * 0)
     if not is_scored:
         scores = scores.assign(mi_probability=scores["mi_probability"] * np.nan)
-    kept = ("patient_unknown", "reason_detail", "diagnosis", "infarct_location", "duration_s", "n_leads_usable")
-    rows = [{"slug": ran.slugs[name], **{key: ran.records[name][key] for key in kept}} for name in ran.names]
     options = {key: ran.cohort[key] for key in ("model", "run", "created", "archive", "is_synthetic")}
-    paths = cohort.write_cohort(tmp_path, scores, rows, options)
+    paths = cohort.write_cohort(Folder(tmp_path), scores, cohort_rows(ran), options)
     found = json.loads(Path(paths["cohort_json"]).read_text())
     assert all(found[name]["value"] is None for name in FIGURES)
     text = Path(paths["cohort_html"]).read_text()
@@ -406,7 +417,7 @@ def test_sixty_attacks_in_every_text_of_a_record_change_no_tag_of_its_page(ran, 
         excerpt = paper.Excerpt(signal, tuple(leads), flags, 0.0, 250.0)
         changed = attacked(report, text, words) | {"leads": leads, "warnings": [text] * len(report["warnings"])}
         with_ecg = {"excerpt": excerpt} if report["excerpt"] else {}
-        return reports.record_page(changed, **with_ecg)
+        return record_report.record_page(changed, **with_ecg)
 
     assert len(ATTACKS) >= 60
     expected = shape(drawn("harmless"))
@@ -418,8 +429,7 @@ def test_sixty_attacks_in_every_text_of_a_record_change_no_tag_of_its_page(ran, 
 
 
 def test_attacks_in_every_text_of_a_cohort_change_no_tag_of_its_page(ran):
-    facts = ("patient_unknown", "reason_detail", "diagnosis", "infarct_location", "duration_s", "n_leads_usable")
-    rows = [{"slug": ran.slugs[name]} | {fact: ran.records[name][fact] for fact in facts} for name in ran.names]
+    rows = cohort_rows(ran)
     columns = cohort.score_columns(ran.scores, rows)
     free = ("record_name", "patient_id", "diagnosis", "infarct_location")
 

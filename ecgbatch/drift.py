@@ -1,0 +1,205 @@
+"""What changed: records new, changed and gone since the last run, and distributions beside the last run's and the training's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ecgbatch.terms import DECISION
+from storage import Folder, StoreError, open_once
+
+MOST_NAMED = 200
+"""Records named in a list; its number counts all."""
+
+STABLE_PSI, LARGE_PSI = 0.1, 0.25
+"""Population stability index: below, no shift worth a look; above, a shift to explain (rule of thumb; Siddiqi 2006)."""
+
+FEWEST_RECORDS = 100
+"""With fewer on either side an index moves by chance alone."""
+
+EDGES: Mapping[str, Sequence[float]] = {
+    "mi_probability": [round(0.05 * k, 2) for k in range(21)],
+    "heart_rate_bpm": [0, 40, 50, 60, 70, 80, 90, 100, 120, 150, 400],
+    "scorable_share": [0, 0.5, 0.7, 0.8, 0.9, 0.95, 1.0001],
+    "n_leads_usable": [0, 1, 3, 6, 8, 11, 12, 13, 1000],
+    "duration_s": [0, 9, 11, 30, 60, 120, 300, 1800, 1e9],
+    "novelty": [0, 0.25, 0.5, 0.75, 1, 1.5, 2, 1e9],
+}
+"""Bins of the distributions that are kept and compared; the last bin holds everything above."""
+
+WORDS = {
+    "mi_probability": "probability of infarction",
+    "heart_rate_bpm": "heart rate, per minute",
+    "scorable_share": "share of beats scored",
+    "n_leads_usable": "usable leads",
+    "duration_s": "length, seconds",
+    "novelty": "distance from training recordings",
+}
+
+
+def distributions(scores: xr.Dataset, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Count records by each of ``EDGES``; unknown values count nowhere.
+
+    Parameters
+    ----------
+    scores
+        Variables of ``scoring.SCORES`` on ``record``.
+    rows
+        For each record: ``n_leads_usable`` and ``duration_s``.
+
+    """
+    detected = scores["n_beats_detected"].values
+    nothing = np.full(len(rows), np.nan)
+    values = {
+        "mi_probability": scores["mi_probability"].values,
+        "heart_rate_bpm": scores["heart_rate_bpm"].values,
+        "scorable_share": np.where(detected > 0, scores["n_beats_scored"].values / np.maximum(detected, 1), np.nan),
+        "n_leads_usable": np.array([row["n_leads_usable"] for row in rows], float),
+        "duration_s": np.array([np.nan if row["duration_s"] is None else row["duration_s"] for row in rows], float),
+        "novelty": scores["novelty"].values if "novelty" in scores else nothing,
+    }
+    found = {}
+    for name, edges in EDGES.items():
+        known = values[name][np.isfinite(values[name])].astype(float)
+        counts = np.histogram(known, edges)[0]
+        found[name] = {"edges": list(edges), "counts": counts.tolist()}
+    return found
+
+
+def compare(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Compare two results of ``distributions``, variable by variable, where both counted something in the same bins.
+
+    Returns
+    -------
+    dict
+        Name to ``psi``, ``largest_difference`` (of the cumulative shares, as Kolmogorov and Smirnov's), ``n_then``, ``n_now`` and
+        ``verdict`` (stable, moderate, large, or few records).
+
+    """
+    found = {}
+    for name, mine in now.items():
+        other = then.get(name)
+        if not other or other["edges"] != mine["edges"] or not sum(other["counts"]) or not sum(mine["counts"]):
+            continue
+        before, after = (np.array(one["counts"], float) for one in (other, mine))
+        p, q = ((counts + 0.5) / (counts + 0.5).sum() for counts in (before, after))
+        psi = float(((q - p) * np.log(q / p)).sum())
+        cumulative = np.abs((before / before.sum()).cumsum() - (after / after.sum()).cumsum()).max()
+        few = min(before.sum(), after.sum()) < FEWEST_RECORDS
+        verdict = "stable" if psi < STABLE_PSI else ("large" if psi > LARGE_PSI else "moderate")
+        found[name] = {
+            "psi": round(psi, 4),
+            "largest_difference": round(float(cumulative), 4),
+            "n_then": int(before.sum()),
+            "n_now": int(after.sum()),
+            "verdict": "few records" if few else verdict,
+        }
+    return found
+
+
+def drift(folder: Folder, earlier: str, model: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Compare distributions with the last run's report and with what the model states of its training records.
+
+    Returns
+    -------
+    dict
+        ``last_run`` and ``training``: ``reason`` (why nothing is compared, or empty) and ``variables`` (from ``compare``);
+        ``training`` also ``n_unlike`` of ``n_measured`` records: further from the training's than 99 % of those are.
+
+    """
+    last: dict[str, Any] = {"run": earlier, "reason": "there is no earlier run", "variables": {}}
+    if earlier:
+        last["reason"] = "the last run has no report with distributions"
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            then = json.loads(folder.read(f"reports/{earlier}/cohort.json"))["distributions"]
+            last |= {"reason": "", "variables": compare(then, now)}
+    novelty = now["novelty"]
+    n_unlike = sum(n for low, n in zip(novelty["edges"], novelty["counts"], strict=False) if low >= 1)
+    reference = model.get("reference") or {}
+    training = {
+        "reason": "" if reference else "this model states no distributions of the records that it was trained on",
+        "variables": compare(reference, now),
+        "n_unlike": n_unlike,
+        "n_measured": sum(novelty["counts"]),
+    }
+    return {"last_run": last, "training": training}
+
+
+def since_last_run(
+    folder: Folder, earlier: str, scores: xr.Dataset, rows: Sequence[Mapping[str, Any]]
+) -> dict[str, Any] | None:
+    """Say which records are new, changed and gone since an earlier run, and whose decision is another; None without one.
+
+    A record has changed where its source files' digest has, not where it merely moved to another store.
+
+    Parameters
+    ----------
+    folder, earlier
+        Workspace; name of the earlier run.
+    scores, rows
+        This run's; of each row ``source_digest`` is used.
+
+    """
+    if not earlier:
+        return None
+    try:
+        before = open_once(str(folder.path(f"scores/{earlier}.zarr")))
+    except (StoreError, OSError):
+        return None
+    names = before["record_name"].values.tolist()
+    place_of = {name: place for place, name in enumerate(names)}
+    mine = scores["record_name"].values.tolist()
+    then = [place_of.get(name, -1) for name in mine]
+    digests = _digests(folder, before, scores, mine, then)
+    new = [name for name, place in zip(mine, then, strict=True) if place < 0]
+    changed = [
+        name
+        for name, row, place in zip(mine, rows, then, strict=True)
+        if place >= 0 and name in digests and digests[name] != row["source_digest"]
+    ]
+    gone = sorted(set(names) - set(mine))
+    words = {value: word for word, value in DECISION.items()}
+    old, now = before["decision"].values, scores["decision"].values
+    moved = [
+        {"record_name": name, "then": words[int(old[place])], "now": words[int(decision)]}
+        for name, place, decision in zip(mine, then, now, strict=True)
+        if place >= 0 and old[place] != decision
+    ]
+    return {
+        "run": earlier,
+        "n_new": len(new),
+        "n_changed": len(changed),
+        "n_gone": len(gone),
+        "n_same": len(mine) - len(new) - len(changed),
+        "n_decisions_changed": len(moved),
+        "new": new[:MOST_NAMED],
+        "changed": changed[:MOST_NAMED],
+        "gone": gone[:MOST_NAMED],
+        "decisions_changed": moved[:MOST_NAMED],
+    }
+
+
+def _digests(
+    folder: Folder, before: xr.Dataset, scores: xr.Dataset, mine: Sequence[str], then: Sequence[int]
+) -> dict[str, str]:
+    """Return the earlier source digest of each record whose row is not where it was."""
+    places: dict[str, list[tuple[str, int]]] = {}
+    old_store, old_row = before["signals_store"].values.tolist(), before["signals_row"].values.tolist()
+    new_store, new_row = scores["signals_store"].values.tolist(), scores["signals_row"].values.tolist()
+    for k, (name, place) in enumerate(zip(mine, then, strict=True)):
+        if place >= 0 and (old_store[place], old_row[place]) != (new_store[k], new_row[k]):
+            places.setdefault(old_store[place], []).append((name, old_row[place]))
+    found: dict[str, str] = {}
+    for store, records in places.items():
+        try:
+            digests = open_once(str(folder.path(f"signals/{store}.zarr")))["source_digest"].values
+        except (StoreError, OSError):
+            found |= dict.fromkeys((name for name, _ in records), "unknown: its store is gone")
+            continue
+        found |= {name: str(digests[row]) for name, row in records}
+    return found
