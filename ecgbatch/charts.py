@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,12 +50,16 @@ def probability_histograms(histogram: Mapping[str, Any], thresholds: Mapping[str
     return _svg(parts, "Distribution of the records' probabilities by label, with the threshold")
 
 
-def roc(curve: Mapping[str, Sequence[float]], sensitivity: Mapping[str, Any], specificity: Mapping[str, Any]) -> Markup:
-    """Draw the ROC curve by patient, the diagonal of chance, and the operating point with its two 95 % intervals."""
+def roc(
+    curve: Mapping[str, Sequence[float]],
+    sensitivity: Mapping[str, Any],
+    specificity: Mapping[str, Any],
+    band: Mapping[str, Sequence[float]],
+) -> Markup:
+    """Draw the ROC curve by patient with its band, the diagonal of chance, and the operating point with its two intervals."""
     parts = [*_x_axis("1 - specificity"), *_y_axis("sensitivity"), _line(_x(0), _y(0), _x(1), _y(1), "#999", dash="4 4")]
-    points = zip(curve["false_positive_rate"], curve["sensitivity"], strict=True)
-    path = " ".join(f"{_x(x):.1f},{_y(y):.1f}" for x, y in points)
-    parts.append(f'<polyline points="{path}" fill="none" stroke="#15599c" stroke-width="2"/>')
+    parts.append(_band(band["false_positive_rate"], band["low"], band["high"]))
+    parts.append(_curve(curve["false_positive_rate"], curve["sensitivity"]))
     if sensitivity["value"] is not None and specificity["value"] is not None:
         x, y = _x(1 - specificity["value"]), _y(sensitivity["value"])
         if specificity["low"] is not None and specificity["high"] is not None:
@@ -63,7 +68,66 @@ def roc(curve: Mapping[str, Sequence[float]], sensitivity: Mapping[str, Any], sp
             parts.append(_line(x, _y(sensitivity["low"]), x, _y(sensitivity["high"]), "#a32020"))
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="#a32020"/>')
     parts.append(_text(_x(1) - 4, _y(0.05), "red: operating point with 95 % intervals", anchor="end", colour="#a32020"))
-    return _svg(parts, "ROC curve by patient with the operating point")
+    return _svg(parts, "ROC curve by patient with its 95 % band and the operating point")
+
+
+def precision_recall(curve: Mapping[str, Sequence[float]], band: Mapping[str, Sequence[float]], prevalence: float) -> Markup:
+    """Draw the precision-recall curve by patient with its band; dashed: the share of infarction, which chance reaches."""
+    parts = [*_x_axis("recall (sensitivity)"), *_y_axis("precision (predictive value)")]
+    parts.append(_line(_x(0), _y(prevalence), _x(1), _y(prevalence), "#999", dash="4 4"))
+    parts.append(_band(band["recall"], band["low"], band["high"]))
+    parts.append(_curve(curve["recall"], curve["precision"]))
+    return _svg(parts, "Precision-recall curve by patient with its 95 % band")
+
+
+def decision_curve(curve: Mapping[str, Sequence[float]]) -> Markup:
+    """Draw the net benefit of acting on the model at each threshold, beside acting on everybody and on nobody."""
+    top = max(0.1, *curve["high"], *curve["treat_all"][:1])
+    floor = -0.25 * top
+
+    def y(value: float) -> float:
+        return _y((max(value, floor) - floor) / (top - floor))
+
+    parts = [*_x_axis("threshold of the probability")]
+    for tick in (0.0, top / 2, top):
+        parts.append(_line(_LEFT - 4, y(tick), _LEFT, y(tick), "#333"))
+        parts.append(_text(_LEFT - 7, y(tick) + 4, f"{tick:.2f}", anchor="end"))
+    parts += [_line(_LEFT, _TOP, _LEFT, HEIGHT - _BOTTOM, "#333"), _turned("net benefit a patient")]
+    parts.append(_line(_x(0), y(0), _x(1), y(0), "#666", dash="4 4"))
+    x = curve["threshold"]
+    lower = [(at, value) for at, value in zip(x, curve["treat_all"], strict=True) if value >= floor]
+    if len(lower) > 1:
+        points = " ".join(f"{_x(at):.1f},{y(value):.1f}" for at, value in lower)
+        parts.append(f'<polyline points="{points}" fill="none" stroke="#7a5a00" stroke-width="1.5" stroke-dasharray="6 3"/>')
+    outline = [(at, y(value)) for at, value in zip(x, curve["high"], strict=True)]
+    outline += [(at, y(value)) for at, value in zip(x[::-1], curve["low"][::-1], strict=True)]
+    points = " ".join(f"{_x(at):.1f},{down:.1f}" for at, down in outline)
+    parts.append(f'<polygon points="{points}" fill="#15599c" fill-opacity=".18"/>')
+    points = " ".join(f"{_x(at):.1f},{y(value):.1f}" for at, value in zip(x, curve["value"], strict=True))
+    parts.append(f'<polyline points="{points}" fill="none" stroke="#15599c" stroke-width="2"/>')
+    parts.append(_text(_x(1) - 4, _TOP + 12, "blue: model; brown: everybody; grey: nobody", anchor="end", colour="#444"))
+    return _svg(parts, "Decision curve by patient with its 95 % band")
+
+
+def predictive_values(curve: Mapping[str, Sequence[float]], stated: float) -> Markup:
+    """Draw both predictive values over the prevalence, 1 to 50 % on a logarithmic scale, with bands; dotted: ``stated``."""
+    low, high = curve["prevalence"][0], curve["prevalence"][-1]
+
+    def place(value: float) -> float:
+        return math.log(value / low) / math.log(high / low)
+
+    parts = [_line(_LEFT, HEIGHT - _BOTTOM, WIDTH - _RIGHT, HEIGHT - _BOTTOM, "#333"), *_y_axis("predictive value")]
+    for tick in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5):
+        parts.append(_line(_x(place(tick)), HEIGHT - _BOTTOM, _x(place(tick)), HEIGHT - _BOTTOM + 4, "#333"))
+        parts.append(_text(_x(place(tick)), HEIGHT - _BOTTOM + 17, f"{100 * tick:g} %", anchor="middle"))
+    parts.append(_text(_x(0.5), HEIGHT - 8, "prevalence of infarction", anchor="middle"))
+    parts.append(_line(_x(place(stated)), _TOP, _x(place(stated)), HEIGHT - _BOTTOM, "#666", dash="2 3"))
+    at = [place(value) for value in curve["prevalence"]]
+    for name, colour, words, level in (("npv", "#14532d", "negative", 0.93), ("ppv", "#a32020", "positive", 0.06)):
+        parts.append(_band(at, curve[f"{name}_low"], curve[f"{name}_high"], colour=colour))
+        parts.append(_curve(at, curve[name], colour=colour))
+        parts.append(_text(_x(1) - 4, _y(level), f"{words} predictive value", anchor="end", colour=colour))
+    return _svg(parts, "Predictive values over the prevalence, with 95 % bands")
 
 
 def calibration(curve: Mapping[str, Sequence[Any]]) -> Markup:
@@ -107,9 +171,32 @@ def _y_axis(title: str) -> list[str]:
     for tick in (0, 0.2, 0.4, 0.6, 0.8, 1):
         parts.append(_line(_LEFT - 4, _y(tick), _LEFT, _y(tick), "#333"))
         parts.append(_text(_LEFT - 7, _y(tick) + 4, f"{tick:g}", anchor="end"))
+    return [*parts, _turned(title)]
+
+
+def _turned(title: str) -> str:
     middle = _y(0.5)
-    turned = f'<text x="14" y="{middle:.1f}" text-anchor="middle" transform="rotate(-90 14 {middle:.1f})">{escape(title)}</text>'
-    return [*parts, turned]
+    return f'<text x="14" y="{middle:.1f}" text-anchor="middle" transform="rotate(-90 14 {middle:.1f})">{escape(title)}</text>'
+
+
+def _curve(x: Sequence[float], y: Sequence[float], *, colour: str = "#15599c") -> str:
+    points = " ".join(f"{_x(at):.1f},{_y(value):.1f}" for at, value in _unlike(x, y))
+    return f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>'
+
+
+def _unlike(x: Sequence[float], y: Sequence[float]) -> list[tuple[float, float]]:
+    """Return the points of a curve without those that fall on the same pixel as the one before."""
+    found: list[tuple[float, float]] = []
+    for at, value in zip(x, y, strict=True):
+        if not found or abs(_x(at) - _x(found[-1][0])) + abs(_y(value) - _y(found[-1][1])) > 0.5:
+            found.append((at, value))
+    return found
+
+
+def _band(x: Sequence[float], low: Sequence[float], high: Sequence[float], *, colour: str = "#15599c") -> str:
+    outline = [*zip(x, high, strict=True), *zip(x[::-1], low[::-1], strict=True)]
+    points = " ".join(f"{_x(at):.1f},{_y(value):.1f}" for at, value in outline)
+    return f'<polygon points="{points}" fill="{colour}" fill-opacity=".18"/>'
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, colour: str, *, dash: str = "") -> str:

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import io
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from ecgbatch import __version__, charts, pages, record_report, reports, scoring
-from ecgbatch.evaluation import evaluate_scores
+from ecgbatch import __version__, charts, drift, pages, paper, record_report, reports, scoring
+from ecgbatch.curves import AGE_BANDS, curve_bands, subgroups
+from ecgbatch.drift import MOST_NAMED
+from ecgbatch.evaluation import N_RESAMPLES, evaluate_scores
 from ecgbatch.terms import DECISION, LABEL, NOTICE, SEX, STATUS
 from storage import Folder
 
 N_BINS = 20
 """Of the distribution of probabilities."""
 
-MOST_ROWS = 20_000
-"""Records listed on the page; a browser is slow with more, and scores.csv has them all."""
+MOST_ROWS = 500
+"""Records written out in a list; the page's script shows the others of its table a page at a time."""
 
 _MOST_DIAGNOSES = 20
+_MOST_CELLS = 10_000_000  # resamples times patients: keeps the figures of 50,000 records within seconds
+_NO_REMARK = frozenset({"unverified", "not_millivolts"})  # of a source as a whole, not of a lead
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 Rows = Sequence[Mapping[str, Any]]
@@ -75,14 +81,17 @@ def write_cohort(
     Parameters
     ----------
     folder
-        Of the run's reports; it exists.
+        The workspace.
     scores
         Variables of ``scoring.SCORES`` on dimension ``record``, without ``beat_probability``.
     rows
-        For each record, in order: ``slug``, ``patient_unknown``, ``reason_detail``, ``diagnosis``, ``infarct_location``,
-        ``duration_s`` and ``n_leads_usable`` of its report.
+        For each record, in order, what ``reports`` keeps of its report: ``slug``, ``lead_flags``, ``source_digest`` and others.
     options
-        ``model`` (name, digest, n_members, operating_point), ``run``, ``created``, ``archive``, ``is_synthetic``.
+        ``model`` (``record_report.model_summary``), ``run``, ``created``, ``archive``, ``is_synthetic``.
+    earlier
+        Name of the run before, if any: what is new, changed, gone, and how distributions moved.
+    seconds
+        Of the run's stages; a page made again keeps those of its first making.
 
     Returns
     -------
@@ -90,7 +99,12 @@ def write_cohort(
         Paths ``cohort_html``, ``cohort_json``, ``scores_parquet``, ``scores_csv``.
 
     """
-    cohort = cohort_report(scores, rows, options)
+    found = {
+        "since_last_run": drift.since_last_run(folder, earlier, scores, rows),
+        "timing": _timing(folder, options["run"], len(rows), seconds or {}),
+    }
+    cohort = cohort_report(scores, rows, options) | found
+    cohort["drift"] = drift.drift(folder, earlier, options["model"], cohort["distributions"])
     columns = score_columns(scores, rows)
     below = f"reports/{options['run']}"
     files = {
@@ -113,7 +127,8 @@ def cohort_report(scores: xr.Dataset, rows: Rows, options: Mapping[str, Any]) ->
     reasons = scores["reason"].values.tolist()
     n_unreadable = sum(not scored and reason not in scoring.REASONS for scored, reason in zip(is_scored, reasons, strict=True))
     decision, label = scores["decision"].values, scores["label"].values
-    evaluation = evaluate_scores(scores)
+    evaluation = evaluate_scores(scores, n_resamples=max(200, min(N_RESAMPLES, _MOST_CELLS // max(1, len(rows)))))
+    evaluation["curves"] |= curve_bands(scores)
     return {
         "schema_version": record_report.SCHEMA_VERSION,
         "notice": NOTICE,
@@ -131,7 +146,53 @@ def cohort_report(scores: xr.Dataset, rows: Rows, options: Mapping[str, Any]) ->
         | {"all": _participants(scores, np.ones(label.shape, bool))},
         "diagnoses": _diagnoses(rows),
         "histogram": _histogram(scores, is_scored),
+        "groups": _groups(scores, rows),
+        "lead_remarks": dict(sorted(Counter(flag for row in rows for flag in row["lead_flags"]).items())),
+        "subgroups": subgroups(scores, rows),
+        "distributions": drift.distributions(scores, rows),
     }
+
+
+def _timing(folder: Folder, run: str, n_records: int, seconds: Mapping[str, float]) -> dict[str, Any]:
+    """Return the seconds of each stage and records a second; those that this run's report holds already stay."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        kept: dict[str, Any] = json.loads(folder.read(f"reports/{run}/cohort.json"))["timing"]
+        return kept
+    stages = {name: round(float(value), 2) for name, value in seconds.items()}
+    rate = {name: round(n_records / value, 1) if value > 0 else None for name, value in stages.items()}
+    return {"seconds": stages, "records_per_second": rate}
+
+
+def _groups(scores: xr.Dataset, rows: Rows) -> list[dict[str, Any]]:
+    """Describe who is in it: records by sex and age band, with their heart rate, leads and quality."""
+    age, sex = scores["age_years"].values.astype(float), scores["sex"].values
+    groups = [("all", "all records", np.ones(age.shape, bool))]
+    groups += [("sex", word, sex == value) for word, value in SEX.items()]
+    groups += [("age", name, (age >= low) & (age < high)) for low, high, name in AGE_BANDS] + [
+        ("age", "unknown", ~np.isfinite(age))
+    ]
+    rate, leads = scores["heart_rate_bpm"].values, np.array([row["n_leads_usable"] for row in rows], float)
+    has_remark = np.array([bool(set(row["lead_flags"]) - _NO_REMARK) for row in rows], bool)
+    scored = np.isfinite(scores["mi_probability"].values)
+    return [
+        {
+            "kind": kind,
+            "name": name,
+            "n_records": int(chosen.sum()),
+            "n_scored": int((chosen & scored).sum()),
+            "heart_rate_bpm": _quartiles(rate[chosen]),
+            "n_leads_usable": _quartiles(leads[chosen]),
+            "n_with_remark": int((chosen & has_remark).sum()),
+        }
+        for kind, name, chosen in groups
+        if chosen.any()
+    ]
+
+
+def _quartiles(values: np.ndarray) -> dict[str, float | None]:
+    known = values[np.isfinite(values)].astype(float)
+    found = np.quantile(known, (0.25, 0.5, 0.75)).round(3).tolist() if known.size else [None] * 3
+    return dict(zip(("lower_quartile", "median", "upper_quartile"), found, strict=True))
 
 
 def score_columns(scores: xr.Dataset, rows: Rows) -> dict[str, list[Any]]:
@@ -174,46 +235,113 @@ def parquet_table(columns: Mapping[str, Sequence[Any]], options: Mapping[str, An
 
 
 def cohort_page(cohort: Mapping[str, Any], columns: Mapping[str, Sequence[Any]], rows: Rows) -> str:
-    """Return the cohort's page: one HTML file without a script; every number is in the JSON or in a record's row.
+    """Return the cohort's page: one HTML file; its one script, which sorts and searches the table, is its own.
 
     Parameters
     ----------
     cohort
-        From ``cohort_report``.
+        From ``cohort_report``, with ``since_last_run``, ``drift`` and ``timing``.
     columns
         From ``score_columns``.
     rows
         As in ``write_cohort``.
 
     """
-    curves = cohort["curves"]
-    drawings: dict[str, Any] = {}
+    places = range(len(rows))
+    unscored = [k for k in places if columns["mi_probability"][k] is None]
+    records = [_record(columns, k) for k in places[:MOST_ROWS]]
+    set_aside = [_record(columns, k) | {"detail": rows[k]["reason_detail"]} for k in unscored[:MOST_NAMED]]
+    why = {code: record_report.explain_reason(code, is_scored=False)[0] or "no reason stated" for code in cohort["n_set_aside"]}
+    steps = {"unreadable": lambda code: code not in scoring.REASONS, "unscored": lambda code: code in scoring.REASONS}
+    since = cohort["since_last_run"]
+    named = {name for key in ("new", "changed") for name in since[key]} if since else set()
+    named |= {moved["record_name"] for moved in since["decisions_changed"]} if since else set()
+    link_of = {name: link for name, link in zip(columns["record_name"], columns["report"], strict=True) if name in named}
+    return pages.page(
+        "cohort.html",
+        script="cohort.js",
+        cohort=cohort,
+        drawings=_drawings(cohort),
+        records=records,
+        table=pages.data_block(_table(columns, rows)),
+        set_aside=set_aside,
+        wrong=worst_errors(columns),
+        link_of=link_of,
+        most_rows=MOST_ROWS,
+        most_named=MOST_NAMED,
+        lost={step: _lost(cohort["n_set_aside"], is_here) for step, is_here in steps.items()},
+        stated_prevalence=record_report.STATED_PREVALENCE,
+        words={
+            "why": why,
+            "scope": record_report.SCOPE,
+            "label": charts.LABEL_WORDS,
+            "decision": record_report.DECISION_WORDS,
+            "lead": record_report.LEAD_WORDS,
+            "variable": drift.WORDS,
+        },
+    )
+
+
+def _drawings(cohort: Mapping[str, Any]) -> dict[str, Any]:
+    curves, drawings = cohort["curves"], {}
     if cohort["n_scored"]:
         drawings["histogram"] = charts.probability_histograms(cohort["histogram"], cohort["thresholds"])
     if curves["roc"]["sensitivity"]:
-        drawings["roc"] = charts.roc(curves["roc"], cohort["sensitivity"], cohort["specificity"])
+        drawings["roc"] = charts.roc(curves["roc"], cohort["sensitivity"], cohort["specificity"], curves["roc_band"])
+        prevalence = cohort["sensitivity"]["n_patients"] / cohort["n_patients_evaluated"]
+        drawings["precision_recall"] = charts.precision_recall(
+            curves["precision_recall"], curves["precision_recall_band"], prevalence
+        )
+        drawings["decision"] = charts.decision_curve(curves["decision"])
+        drawings["predictive_value"] = charts.predictive_values(curves["predictive_value"], record_report.STATED_PREVALENCE)
     if curves["calibration"]["predicted"]:
         drawings["calibration"] = charts.calibration(curves["calibration"])
-    records = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    set_aside = [
-        record | {"detail": row["reason_detail"]}
-        for record, row in zip(records, rows, strict=True)
-        if record["mi_probability"] is None
-    ]
-    wrong = [r for r in records if (r["label"], r["decision"]) in (("mi", "mi_not_indicated"), ("control", "mi_indicated"))]
-    why = {code: record_report.explain_reason(code, is_scored=False)[0] or "no reason stated" for code in cohort["n_set_aside"]}
-    steps = {"unreadable": lambda code: code not in scoring.REASONS, "unscored": lambda code: code in scoring.REASONS}
-    return pages.page(
-        "cohort.html",
-        cohort=cohort,
-        drawings=drawings,
-        records=records[:MOST_ROWS],
-        set_aside=set_aside[:MOST_ROWS],
-        wrong=wrong[:MOST_ROWS],
-        most_rows=MOST_ROWS,
-        lost={step: _lost(cohort["n_set_aside"], is_here) for step, is_here in steps.items()},
-        words={"why": why, "scope": record_report.SCOPE, "label": charts.LABEL_WORDS, "decision": record_report.DECISION_WORDS},
-    )
+    return drawings
+
+
+def _record(columns: Mapping[str, Sequence[Any]], place: int) -> dict[str, Any]:
+    return {name: values[place] for name, values in columns.items()}
+
+
+def worst_errors(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Return decisions that contradict the label, the surest first; ``MOST_NAMED`` at most."""
+    found = []
+    for k, (label, decision) in enumerate(zip(columns["label"], columns["decision"], strict=True)):
+        if (label, decision) in (("mi", "mi_not_indicated"), ("control", "mi_indicated")):
+            probability = columns["mi_probability"][k]
+            found.append((probability if label == "mi" else 1 - probability, k))
+    return [_record(columns, k) for _, k in sorted(found)[:MOST_NAMED]]
+
+
+def _table(columns: Mapping[str, Sequence[Any]], rows: Rows) -> dict[str, Any]:
+    """Return what the page's script shows of every record, column by column; 50,000 records take about 4 MB."""
+    slugs = record_rule(columns["record_name"], [row["slug"] for row in rows])
+    place = {
+        name: {word: k for k, word in enumerate(words)}
+        for name, words in (("decision", DECISION), ("label", LABEL), ("status", STATUS))
+    }
+    return {
+        "decisions": [word.replace("_", " ") for word in DECISION],
+        "labels": [charts.LABEL_WORDS[word] for word in LABEL],
+        "statuses": list(STATUS),
+        "record": [paper.visible(name) for name in columns["record_name"]],
+        "patient": [paper.visible(name) for name in columns["patient_id"]],
+        "slug": slugs,
+        **{name: [place[name][word] for word in columns[name]] for name in place},
+        "reason": columns["reason"],
+        **{
+            short: [None if value is None else float(f"{value:.3f}") for value in columns[name]]
+            for short, name in (("p", "mi_probability"), ("low", "probability_low"), ("high", "probability_high"))
+        },
+        "rate": [None if value is None else round(value) for value in columns["heart_rate_bpm"]],
+        "scored": columns["n_beats_scored"],
+        "found": columns["n_beats_detected"],
+    }
+
+
+def record_rule(names: Sequence[str], slugs: Sequence[str]) -> list[Any]:
+    """Return 0 where a page's file name is its record's name with ``/`` as ``__``, as the script knows, else the file name."""
+    return [0 if name.replace("/", "__") == slug else slug for name, slug in zip(names, slugs, strict=True)]
 
 
 def _lost(n_set_aside: Mapping[str, int], is_here: Callable[[str], bool]) -> dict[str, int]:

@@ -1,8 +1,9 @@
-"""Curves of a cohort by patient, each with a 95 % band that resamples patients: ROC, precision-recall, decision, predictive value."""
+"""Curves of a cohort by patient, and figures of its subgroups; every band and interval resamples patients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,9 @@ MOST_BINS = 1000
 
 FEWEST_PATIENTS = 20
 """Of a subgroup; with fewer its figures are noise, and marked so."""
+
+MOST_PLACES = 12
+"""Localisations judged, the commonest first."""
 
 AGE_BANDS = ((0, 40, "under 40"), (40, 60, "40 to 59"), (60, 80, "60 to 79"), (80, 200, "80 and over"))
 
@@ -190,9 +194,8 @@ def subgroups(scores: xr.Dataset, rows: Sequence[Any]) -> list[dict[str, Any]]:
     groups.append(("age", "unknown", ~np.isfinite(age)))
     for kind, field in (("localisation", "infarct_location"), ("infarction", "infarct_age")):
         stated = np.array([str(row[field]) for row in rows], dtype=object)
-        names = sorted({name for name in stated[labelled & ~is_control] if name})
-        by_number: Callable[[str], int] = lambda name, stated=stated: -int((stated == name).sum())  # noqa: E731
-        groups += [(kind, name, (stated == name) | is_control) for name in sorted(names, key=by_number)[:12]]
+        names = [name for name, _ in Counter(name for name in stated[labelled & ~is_control] if name).most_common()]
+        groups += [(kind, name, (stated == name) | is_control) for name in names[:MOST_PLACES]]
     has_remark = np.array([bool(set(row["lead_flags"]) - {"unverified", "not_millivolts"}) for row in rows], dtype=bool)
     groups += [("quality", "no remark on any lead", ~has_remark), ("quality", "a remark on some lead", has_remark)]
     return [_subgroup(scores, kind, name, chosen & labelled) for kind, name, chosen in groups if (chosen & labelled).any()]

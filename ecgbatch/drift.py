@@ -130,9 +130,7 @@ def drift(folder: Folder, earlier: str, model: Mapping[str, Any], now: Mapping[s
     return {"last_run": last, "training": training}
 
 
-def since_last_run(
-    folder: Folder, earlier: str, scores: xr.Dataset, rows: Sequence[Mapping[str, Any]]
-) -> dict[str, Any] | None:
+def since_last_run(folder: Folder, earlier: str, scores: xr.Dataset, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Say which records are new, changed and gone since an earlier run, and whose decision is another; None without one.
 
     A record has changed where its source files' digest has, not where it merely moved to another store.
@@ -184,9 +182,7 @@ def since_last_run(
     }
 
 
-def _digests(
-    folder: Folder, before: xr.Dataset, scores: xr.Dataset, mine: Sequence[str], then: Sequence[int]
-) -> dict[str, str]:
+def _digests(folder: Folder, before: xr.Dataset, scores: xr.Dataset, mine: Sequence[str], then: Sequence[int]) -> dict[str, str]:
     """Return the earlier source digest of each record whose row is not where it was."""
     places: dict[str, list[tuple[str, int]]] = {}
     old_store, old_row = before["signals_store"].values.tolist(), before["signals_row"].values.tolist()
