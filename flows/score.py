@@ -37,11 +37,14 @@ def score_archive(
     model: str,
     *,
     archive: str | None = None,
+    before: dict[str, float] | None = None,
     dask: str | None = None,
     workers: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> dict[str, Any]:
     """Score every record of a prepared workspace with a model and write all reports.
+
+    ``before`` are the seconds of the stages before these, for the cohort page.
 
     Returns
     -------
@@ -52,7 +55,7 @@ def score_archive(
     timing = Timing()
     with timing.stage("score"):
         run = score(work, model, dask, workers, on_progress)
-    write_run(work, run, {"archive": archive or "", "model": str(model), "seconds": timing.seconds})
+    write_run(work, run, {"archive": archive or "", "model": str(model), "seconds": {**(before or {}), **timing.seconds}})
     with timing.stage("report"):
         summary = report(work, run, dask, workers, on_progress)
     write_run(work, run, {"counts": summary["counts"], "seconds": timing.seconds})
@@ -86,7 +89,8 @@ def run_archive(
     with log_file(work):
         prepared = prepare_archive(archive, work, labels=labels, settings=settings, **shared)
         trained = {"model": model, "seconds": {}} if model else train_model(work, recipe=recipe, **shared)
-        scored = score_archive(work, trained["model"], archive=archive, **shared)
+        before = {**prepared["seconds"], **trained["seconds"]}
+        scored = score_archive(work, trained["model"], archive=archive, before=before, **shared)
         seconds = {**prepared["seconds"], **trained["seconds"], **scored["seconds"]}
         write_run(work, scored["run"], {"seconds": seconds, "prepared": {k: v for k, v in prepared.items() if k != "seconds"}})
         name_log(work, scored["run"])
