@@ -263,6 +263,15 @@ def shared_kernels(folder: Path, settings: TrainSettings) -> Kernels:
     return draw_kernels(settings.n_kernels, len(settings.leads), settings.seed) if settings.n_kernels else {}
 
 
+MOST_ROWS = 30_000
+"""Of a regression and of the novelty reference: drawn at random from a larger archive, so that memory stays below a gigabyte."""
+
+
+def some_of(records: np.ndarray, at_most: int, random: np.random.Generator) -> np.ndarray:
+    """Return all records, or ``at_most`` of them drawn without replacement, in order."""
+    return records if len(records) <= at_most else np.sort(random.choice(records, at_most, replace=False))
+
+
 def _fit_regression(
     prepared: Prepared, records: np.ndarray, kernels: Kernels, settings: TrainSettings, task: Task, start: Member | None
 ) -> dict[str, np.ndarray]:
@@ -271,6 +280,7 @@ def _fit_regression(
     Either class weighs half, each patient of it the same.
     """
     random = np.random.default_rng((settings.seed, task.fold, task.replica, 1 << 20))
+    records = some_of(records, MOST_ROWS // (1 + settings.kernel_copies), random)
     median, mi = np.array(prepared.median[records]), prepared.mi[records]
     features, target = [kernel_features(kernels, median)], [mi.astype(np.float64)]
     for _ in range(settings.kernel_copies if settings.augmentation and settings.mixup else 0):
@@ -515,8 +525,13 @@ def _assemble(
         training=json.loads(json.dumps(asdict(settings))) | _counts(prepared, test_logit) | {"calibrations": compared},
         versions=_versions(),
         kernels=start.kernels if start else shared_kernels(Path(), settings),
-        novelty=fit_reference(np.array(prepared.median), prepared.fold),
+        novelty=_reference(prepared, settings),
     )
+
+
+def _reference(prepared: Prepared, settings: TrainSettings) -> dict[str, np.ndarray]:
+    records = some_of(np.arange(len(prepared.mi)), MOST_ROWS, np.random.default_rng(settings.seed))
+    return fit_reference(np.array(prepared.median[records]), prepared.fold[records])
 
 
 def _without_known(

@@ -396,3 +396,23 @@ def test_a_prevalence_moves_probabilities_and_thresholds_but_no_decision(model: 
     assert calibrated(0.0, with_prevalence(model, 0.02).calibration) < calibrated(0.0, model.calibration)
     with pytest.raises(ValueError, match="prevalence between 0 and 1"):
         with_prevalence(model, 1.0)
+
+
+def test_a_large_archive_is_drawn_from_so_that_memory_stays_bounded(
+    beats: TrainingBeats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    fit = training.fit_regression
+
+    def counted(features: np.ndarray, *arguments: Any, **options: Any) -> Any:
+        rows.append(len(features))
+        return fit(features, *arguments, **options)
+
+    monkeypatch.setattr(training, "fit_regression", counted)
+    monkeypatch.setattr(training, "MOST_ROWS", 30)
+    train(beats, replace(TINY, epochs=1, augmentation=True, kernel_copies=2), checkpoints=tmp_path)
+    assert rows
+    assert max(rows) <= 30
+    chosen = training.some_of(np.arange(100), 10, np.random.default_rng(0))
+    assert len(set(chosen.tolist())) == 10
+    assert (np.diff(chosen) > 0).all()
