@@ -25,10 +25,11 @@ EVIDENCE_MEMBERS = 3
 
 EVIDENCE_RULE = (
     "fall of the record's logit when one segment (P, QRS, ST, T: fixed times from R) of one lead of its median beat is replaced "
-    f"by a straight line, mean over at most {EVIDENCE_MEMBERS} of its members; positive speaks for MI. It says what moved this "
-    "model's number, not what the heart has"
+    "by that of the average beat of training (by a straight line where a model holds none), mean over at most "
+    f"{EVIDENCE_MEMBERS} of its members; positive speaks for MI. It says what moved this model's number, not what the heart has"
 )
-"""What ``evidence`` means; kept in every scores store."""
+"""What ``evidence`` means; kept in every scores store. The average beat, because a straight line is itself abnormal (it makes a
+healthy QRS look infarcted) and follows a raised ST segment instead of taking it away."""
 
 Float = npt.NDArray[np.float32]
 
@@ -53,14 +54,16 @@ def segment_samples(beats: Mapping[str, Any], n_samples: int) -> dict[str, slice
     return found
 
 
-def occluded(beat: Float, segments: Sequence[slice]) -> Float:
-    """Return copies of a beat, each with one segment of one lead replaced by a straight line between its neighbours.
+def occluded(beat: Float, segments: Sequence[slice], usual: Float | None = None) -> Float:
+    """Return copies of a beat, each with one segment of one lead replaced.
 
     Parameters
     ----------
     beat : (lead, sample) float32, prepared
     segments : (segment,) slices of samples
         An empty one leaves its copy as it is.
+    usual : (lead, sample) float32
+        Takes the segment's place; None: a straight line between the segment's neighbours.
 
     Returns
     -------
@@ -71,12 +74,17 @@ def occluded(beat: Float, segments: Sequence[slice]) -> Float:
     copies = np.broadcast_to(beat, (n_leads, len(segments), n_leads, n_samples)).copy()
     for number, segment in enumerate(segments):
         if segment.stop > segment.start:
-            left, right = max(segment.start - 1, 0), min(segment.stop, n_samples - 1)
-            share = np.linspace(0, 1, right - left + 1, dtype=np.float32)[segment.start - left :][: segment.stop - segment.start]
-            line = beat[:, left, None] + share * (beat[:, right] - beat[:, left])[:, None]  # (lead, sample of the segment)
+            instead = _lines(beat, segment) if usual is None else usual[:, segment]
             for lead in range(n_leads):
-                copies[lead, number, lead, segment] = line[lead]
+                copies[lead, number, lead, segment] = instead[lead]
     return copies
+
+
+def _lines(beat: Float, segment: slice) -> Float:
+    """Return (lead, sample of the segment) straight lines between the samples beside it."""
+    left, right = max(segment.start - 1, 0), min(segment.stop, beat.shape[1] - 1)
+    share = np.linspace(0, 1, right - left + 1, dtype=np.float32)[segment.start - left :][: segment.stop - segment.start]
+    return np.asarray(beat[:, left, None] + share * (beat[:, right] - beat[:, left])[:, None])
 
 
 def evidence(model: Model, indices: Sequence[int], beats: Float) -> Float:
@@ -102,7 +110,8 @@ def evidence(model: Model, indices: Sequence[int], beats: Float) -> Float:
 
     segments = list(segment_samples(model.beats, model.n_samples).values())
     explain = [indices[place] for place in np.linspace(0, len(indices) - 1, min(len(indices), EVIDENCE_MEMBERS)).astype(int)]
-    copies = np.stack([np.concatenate([beat[None], occluded(beat, segments).reshape(-1, *beat.shape)]) for beat in beats])
+    usual = model.novelty.get("mean")
+    copies = np.stack([np.concatenate([beat[None], occluded(beat, segments, usual).reshape(-1, *beat.shape)]) for beat in beats])
     logits = median_beat_logits(model, explain, copies.reshape(-1, *beats.shape[1:])).reshape(copies.shape[:2])
     fall = (logits[:, :1] - logits[:, 1:]).reshape(*beats.shape[:2], len(segments)) * rule_for(model, indices)[0].slope
     fall[~beats.any(axis=2)] = np.nan

@@ -92,7 +92,7 @@ SCORES = Schema(
         "evidence": Variable(
             ("record", "lead", "segment"),
             "float32",
-            "fall of the record's logit when this segment of this lead of its median beat is flattened; positive speaks for MI",
+            "fall of the record's logit when this segment of this lead of its median beat is made average; positive: for MI",
             "1",
             bulk=True,
             inner_chunk=(None, None),
