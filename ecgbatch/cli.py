@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ecgbatch.settings import load_settings
 from ecgbatch.terms import NOTICE
 
 if TYPE_CHECKING:
@@ -43,6 +46,12 @@ Dask = Annotated[str | None, typer.Option(help="Address of a Dask scheduler, tcp
 Workers = Annotated[int | None, typer.Option(help="Threads (training: processes) here. Default: the processors.", min=1)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print shards, bytes, memory and minutes; do nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output.")]
+Rehash = Annotated[
+    bool, typer.Option("--rehash", help="Look into every record, also those whose files have the size and time of the last run.")
+]
+Settle = Annotated[
+    float | None, typer.Option(help="A record with a file changed less than this many seconds ago waits for the next run.", min=0)
+]
 Method = Annotated[str, typer.Option(help="How beats are found and cut: robust or kachuee.")]
 Recipe = Annotated[str, typer.Option(help="How a model is trained: ecgbatch, ecgbatch-lead-ii or kachuee.")]
 
@@ -78,6 +87,8 @@ def run(
     method: Method = "robust",
     recipe: Recipe = "ecgbatch",
     prevalence: Prevalence = None,
+    rehash: Rehash = False,
+    settle_s: Settle = None,
     dask: Dask = None,
     workers: Workers = None,
     dry_run: DryRun = False,
@@ -86,6 +97,8 @@ def run(
     """Convert, find beats, score and report: the main job. Without --model or --train, the model that ships here scores."""
     if model is not None and train:
         raise typer.BadParameter("give --model FOLDER or --train, not both")
+    settings = load_settings(model=model, labels=labels, settle_s=settle_s)
+    model, labels = None if train else settings.model, settings.labels
     if model is None and not train:
         from ecgbatch.model import shipped_model
 
@@ -104,6 +117,8 @@ def run(
             str(work),
             model=_text(model),
             labels=_text(labels),
+            rehash=rehash,
+            settle_s=settings.settle_s,
             settings=_beat_settings(model, method),
             recipe=recipe,
             dask=dask,
@@ -139,19 +154,31 @@ def convert(
     archive: Archive,
     work: Work,
     labels: Labels = None,
+    rehash: Rehash = False,
+    settle_s: Settle = None,
     dask: Dask = None,
     workers: Workers = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> int:
     """Store every record's samples as chunked Zarr, exactly as they are."""
+    settings = load_settings(labels=labels, settle_s=settle_s)
+    labels = settings.labels
     if dry_run:
         return _print_estimate(_estimate_archive(archive, work, labels, only="convert"), as_json)
     from ecgbatch.signals import convert_archive
     from flows.cluster import engine
 
     with _progress(as_json) as on_progress, engine(dask, workers) as on_engine:
-        done = convert_archive(str(archive), str(work), labels=_text(labels), map=on_engine, on_progress=on_progress)
+        done = convert_archive(
+            str(archive),
+            str(work),
+            labels=_text(labels),
+            rehash=rehash,
+            settle_s=settings.settle_s,
+            map=on_engine,
+            on_progress=on_progress,
+        )
     _print(_conversion_summary(done, work), as_json)
     return SET_ASIDE if done.set_aside else OK
 
@@ -160,6 +187,9 @@ def _conversion_summary(done: Conversion, work: Path) -> dict[str, Any]:
     return {
         "n_records": done.n_records,
         "n_new": done.n_new,
+        "n_superseded": len(done.superseded),
+        "n_gone": len(done.gone),
+        "n_waiting": len(done.waiting),
         "n_set_aside": done.set_aside,
         "stores": [str(work / "signals" / f"{digest}.zarr") for digest in done.stores],
     }
@@ -434,6 +464,98 @@ KINDS = ("signals", "peaks", "beats", "scores")
 """The stores of a workspace."""
 
 
+@app.command()
+def status(work: Work, as_json: AsJson = False) -> int:
+    """Say what is stored, scored, pending and set aside, and how the last run ended."""
+    from ecgbatch.status import status as status_of
+
+    _print(status_of(str(work)), as_json)
+    return OK
+
+
+@app.command()
+def config(as_json: AsJson = False) -> int:
+    """Print every setting: its value, where that comes from, and what it means."""
+    from ecgbatch.settings import CONFIG_VARIABLE, config_file, stated
+
+    settings = stated()
+    if as_json:
+        _print(settings, as_json)
+        return OK
+    for name, entry in settings.items():
+        print(f"{name} = {'' if entry['value'] is None else entry['value']}  ({entry['from']})")
+        print(f"    {entry['meaning']}")
+    print(f"file: {config_file() or f'none; {CONFIG_VARIABLE} names one'}")
+    return OK
+
+
+@app.command()
+def schedule(
+    archive: Archive,
+    work: Work,
+    cron: Annotated[str, typer.Option(help="When, in five fields: minute, hour, day of month, month, day of week.")],
+    timezone: Annotated[str, typer.Option(help="The clock that --cron means.")] = "UTC",
+    model: Model = None,
+    labels: Labels = None,
+    settle_s: Settle = None,
+    dask: Dask = None,
+    workers: Workers = None,
+) -> int:
+    """Run at the hours of a cron line whatever is new, until stopped: a served Prefect deployment."""
+    from flows.server import prefect_server
+
+    settings = load_settings(model=model, labels=labels, settle_s=settle_s, dask=dask, workers=workers)
+    wanted = {
+        "model": _text(settings.model),
+        "labels": _text(settings.labels),
+        "dask": settings.dask,
+        "workers": settings.workers,
+    }
+    # A night must not take what is half copied: without a word about it, files rest for a minute first.
+    wanted["settle_s"] = settings.settle_s if "settle_s" in settings.model_fields_set else 60.0
+    with prefect_server(str(work)) as url:
+        from flows.schedule import serve_nightly
+
+        print(f"Prefect: {url}; schedule: {cron} ({timezone}); stop with Ctrl-C or SIGTERM", file=sys.stderr, flush=True)
+        serve_nightly(str(archive), str(work), cron=cron, timezone=timezone, **wanted)
+    return OK
+
+
+@app.command()
+def fetch(
+    database: Annotated[str, typer.Argument(help="ptbdb, ptbxl or mitdb.")],
+    dest: Annotated[Path, typer.Argument(help="Folder for its files.", file_okay=False, resolve_path=True)],
+    base: Annotated[str | None, typer.Option("--from", help="Address of a mirror: the folder that has SHA256SUMS.txt.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Download a database of PhysioNet: goes on where it stopped, every file checked by its SHA-256."""
+    from dataclasses import asdict
+
+    from ecgbatch.fetch import fetch as fetch_database
+
+    connections = load_settings().fetch_connections
+    with _progress(as_json) as on_progress:
+        fetched = fetch_database(database, dest, base=base, connections=connections, on_progress=on_progress)
+    _print(asdict(fetched), as_json)
+    return OK
+
+
+STOPPED, TERMINATED = 130, 143
+"""Exit codes of a command that was stopped, by Ctrl-C and by SIGTERM."""
+
+
+class Terminated(BaseException):
+    """SIGTERM came: what is under way ends as at Ctrl-C (whose exception the command line library would take for its own)."""
+
+
+def _stop_soon(_signal: int, _frame: Any) -> None:
+    """End the command in an orderly way; if that takes longer than the settings allow, end it anyhow: receipts remain."""
+    last = threading.Timer(load_settings().stop_within_s, os._exit, (TERMINATED,))
+    last.daemon = True
+    last.start()
+    raise Terminated
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: errors a user can cause become one message, never a traceback."""
     from typer.exceptions import TyperException
@@ -441,6 +563,8 @@ def main(arguments: list[str] | None = None) -> None:
     from storage import StoreError
 
     os.umask(0o077)  # recordings of patients: what is written here is its owner's alone
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _stop_soon)
     command = typer.main.get_command(app)
     try:
         code = command.main(arguments, prog_name="ecgbatch", standalone_mode=False)
@@ -450,9 +574,13 @@ def main(arguments: list[str] | None = None) -> None:
     except (StoreError, ValueError, OSError) as error:
         print(f"ecgbatch: {error}", file=sys.stderr)
         code = FAILED
-    except (KeyboardInterrupt, typer.Abort):
+    except BaseException as error:
+        # Prefect's own word for SIGTERM is a BaseException of its own, and Prefect is not imported for that.
+        by_signal = isinstance(error, Terminated) or type(error).__name__ == "TerminationSignal"
+        if not (by_signal or isinstance(error, KeyboardInterrupt | typer.Abort)):
+            raise
         print("ecgbatch: stopped; the same command goes on where this one was", file=sys.stderr)
-        code = 130
+        code = TERMINATED if by_signal else STOPPED
     sys.exit(code if isinstance(code, int) else OK)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -199,3 +201,60 @@ def _digests(folder: Folder, before: xr.Dataset, scores: xr.Dataset, mine: Seque
             continue
         found |= {name: str(digests[row]) for name, row in records}
     return found
+
+
+FEWEST_NEW_RECORDS = 30
+"""New and earlier records with a score, at least: with fewer, distances above any useful threshold are chance."""
+
+LEVEL = 0.001
+"""Of the two-sample Kolmogorov-Smirnov test: one false alarm in a thousand nights, whatever the threshold."""
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Scores of the records that are new, against those that an earlier run had."""
+
+    n_new: int
+    n_earlier: int
+    distance: float
+    """Largest difference of the two distributions of MI probabilities (Kolmogorov-Smirnov), 0 to 1; NaN with too few records."""
+    p_value: float
+
+    def is_beyond(self, threshold: float) -> bool:
+        """Tell whether the distance is above the threshold and more than chance."""
+        return bool(self.distance > threshold and self.p_value < LEVEL)
+
+    def document(self) -> dict[str, Any]:
+        """Return it JSON-ready."""
+        return {name: None if math.isnan(value) else value for name, value in asdict(self).items()}
+
+
+def shift_of_new(scores: xr.Dataset, earlier: xr.Dataset | None) -> Shift:
+    """Compare the scores of records that ``earlier`` does not have with all of ``earlier``.
+
+    Parameters
+    ----------
+    scores, earlier
+        Stores of scores (variables ``record_name``, ``signals_store``, ``signals_row``, ``mi_probability``) by the same model.
+
+    """
+    if earlier is None:
+        return Shift(0, 0, float("nan"), float("nan"))
+    from scipy.stats import ks_2samp
+
+    known = set(_places(earlier))
+    is_new = np.array([place not in known for place in _places(scores)], dtype=bool)
+    new, old = _numbers(scores)[is_new], _numbers(earlier)
+    new, old = new[np.isfinite(new)], old[np.isfinite(old)]
+    if min(new.size, old.size) < FEWEST_NEW_RECORDS:
+        return Shift(int(new.size), int(old.size), float("nan"), float("nan"))
+    found = ks_2samp(new, old)
+    return Shift(int(new.size), int(old.size), float(found.statistic), float(found.pvalue))
+
+
+def _places(scores: xr.Dataset) -> list[tuple[str, int]]:
+    return list(zip(scores["signals_store"].values.tolist(), scores["signals_row"].values.tolist(), strict=True))
+
+
+def _numbers(scores: xr.Dataset) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.asarray(scores["mi_probability"].values, dtype=np.float64)

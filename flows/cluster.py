@@ -5,58 +5,131 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from queue import SimpleQueue
 from threading import Thread
 from time import monotonic
 from typing import Any
 
+from ecgbatch.settings import Settings, load_settings
 from storage.build import Map
 
 SHARDS_PER_THREAD = 3
 """Shards in flight per thread of a cluster: enough to hide the way there, few enough to bound its memory."""
 
-WAIT_FOR_WORKERS_S = 60
-"""A cluster without a worker for this long is an error, not a hang (Dask itself would wait for ever)."""
-
 ASK_FOR_WORKERS_S = 5
-"""How often a silent cluster is asked whether it has workers."""
+"""How often a cluster is asked how many workers it has: they come and go, and a silent cluster may have none left."""
+
+
+@dataclass
+class Engine:
+    """Something with the shape of the built-in ``map``; results come as they are ready, in any order."""
+
+    run: Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
+    memory: Callable[[], int | None]
+
+    def __call__(self, function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
+        """Apply ``function`` to every task."""
+        return self.run(function, tasks)
+
+    @property
+    def memory_bytes_per_task(self) -> int | None:
+        """Bytes that one task may use, so that a plan that needs more is refused before it begins; None where unknown."""
+        return self.memory()
 
 
 @contextmanager
-def engine(address: str | None = None, workers: int | None = None) -> Iterator[Map]:
-    """Yield something with the shape of the built-in ``map``; results come as they are ready, in any order.
+def engine(address: str | None = None, workers: int | None = None) -> Iterator[Engine]:
+    """Yield an engine.
 
     Parameters
     ----------
     address
-        Of a Dask scheduler (``tcp://host:port``, ``tls://host:port``). ``None``: threads of this process.
+        Of a Dask scheduler (``tcp://host:port``; ``tls://host:port`` with the certificates that the settings name). It may
+        have no workers yet: an adaptive cluster starts them when it sees tasks. ``None``: threads of this process.
     workers
         Threads of this process; default the processors that it may use. Ignored with an address.
 
+    Raises
+    ------
+    OSError
+        If there is no scheduler, or while tasks wait it has no worker for as long as ``wait_for_workers_s`` says.
+    ValueError
+        If ``tls://`` lacks its certificates.
+
     """
+    settings = load_settings(dask=address, workers=workers)
+    address = settings.dask
     if address is None:
-        yield partial(_map_on_threads, workers or usable_processors())
+        n_threads = settings.workers or usable_processors()
+        yield Engine(partial(_map_on_threads, n_threads), lambda: _memory_here() // n_threads)
         return
     from distributed import Client
 
-    with Client(address, timeout=WAIT_FOR_WORKERS_S) as client:
-        client.wait_for_workers(1, timeout=WAIT_FOR_WORKERS_S)
-        yield partial(_map_on_cluster, client)
+    security = _security(settings) if address.startswith("tls://") else None
+    with Client(address, timeout=min(CONNECT_S, settings.wait_for_workers_s), security=security) as client:
+        yield Engine(partial(_map_on_cluster, client, settings.wait_for_workers_s), partial(_memory_of, client))
+
+
+CONNECT_S = 60
+"""Seconds to reach a scheduler."""
+
+
+def _security(settings: Settings) -> Any:
+    """Return what a ``tls://`` cluster needs of us: both sides show a certificate of one authority."""
+    from distributed.security import Security
+
+    files = {name: getattr(settings, name) for name in ("tls_ca_file", "tls_cert", "tls_key")}
+    missing = [name for name, path in files.items() if path is None or not path.is_file()]
+    if missing:
+        raise ValueError(
+            "a tls:// cluster needs the settings tls_ca_file, tls_cert and tls_key (PEM files); "
+            f"not there: {', '.join(missing)}. Set ECGBATCH_TLS_CA_FILE and so on, or the file that `ecgbatch config` names"
+        )
+    return Security(
+        tls_ca_file=str(files["tls_ca_file"]),
+        tls_client_cert=str(files["tls_cert"]),
+        tls_client_key=str(files["tls_key"]),
+        require_encryption=True,
+    )
+
+
+def _memory_here() -> int:
+    """Return the memory that this process may use: the machine's, or its control group's."""
+    from distributed.system import MEMORY_LIMIT
+
+    return int(MEMORY_LIMIT)
+
+
+def _memory_of(client: Any) -> int | None:
+    """Return the memory of a thread of a cluster's smallest worker; None where there is no worker, or none with a limit."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    limits = [worker["memory_limit"] // worker["nthreads"] for worker in workers if worker["memory_limit"]]
+    return min(limits, default=None)
 
 
 @contextmanager
 def processes(address: str | None = None, workers: int | None = None) -> Iterator[Map]:
     """Yield a ``map`` whose tasks have a process each: for training, whose random state and threads are a process's own."""
-    if address is not None:
-        with engine(address) as on_cluster:
+    settings = load_settings(dask=address, workers=workers)
+    if settings.dask is not None:
+        with engine(settings.dask) as on_cluster:
             yield on_cluster
         return
-    with ProcessPoolExecutor(workers or usable_processors(), mp_context=get_context("spawn")) as pool:
-        yield pool.map
+    before = set(active_children())
+    with ProcessPoolExecutor(settings.workers or usable_processors(), mp_context=get_context("spawn")) as pool:
+        try:
+            yield pool.map
+        except BaseException:
+            # A stop does not wait for an epoch: members go on from their checkpoints.
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(active_children()) - before:
+                process.terminate()
+            raise
 
 
 def usable_processors() -> int:
@@ -91,26 +164,30 @@ def _map_on_threads(n_threads: int, function: Callable[[Any], Any], tasks: Itera
         raise answer[1]
 
 
-def _map_on_cluster(client: Any, function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
-    """Keep a bounded number of tasks in flight on a cluster and yield results as they arrive."""
+def _map_on_cluster(
+    client: Any, wait_for_workers_s: float, function: Callable[[Any], Any], tasks: Iterable[Any]
+) -> Iterator[Any]:
+    """Keep a bounded number of tasks in flight on a cluster, however many workers it has, and yield results as they arrive."""
     from distributed import wait
 
     queue = iter(tasks)
     submit = partial(client.submit, function, pure=False)
-    n_in_flight = SHARDS_PER_THREAD * max(1, sum(client.nthreads().values()))
-    running = {submit(task) for task in islice(queue, n_in_flight)}
-    last_seen = monotonic()
-    while running:
-        try:
+    running: set[Any] = set()
+    n_threads, asked, last_seen = sum(client.nthreads().values()), monotonic(), monotonic()
+    while True:
+        running |= {submit(task) for task in islice(queue, max(0, SHARDS_PER_THREAD * max(1, n_threads) - len(running)))}
+        if not running:
+            return
+        done: set[Any] = set()
+        with suppress(TimeoutError):
             done, running = wait(running, timeout=ASK_FOR_WORKERS_S, return_when="FIRST_COMPLETED")
-        except TimeoutError:
-            last_seen = monotonic() if client.nthreads() else last_seen
-            if monotonic() - last_seen > WAIT_FOR_WORKERS_S:
-                raise OSError(
-                    f"the Dask cluster has had no worker for {WAIT_FOR_WORKERS_S} s; start some, then run again"
-                ) from None
-            continue
-        last_seen = monotonic()
-        running |= {submit(task) for task in islice(queue, len(done))}
+        if not done or monotonic() - asked > ASK_FOR_WORKERS_S:
+            n_threads, asked = sum(client.nthreads().values()), monotonic()
+        last_seen = monotonic() if done or n_threads else last_seen
+        if monotonic() - last_seen > wait_for_workers_s:
+            raise OSError(
+                f"the Dask cluster has had no worker for {wait_for_workers_s:g} s; start some, then run again "
+                "(a queue that is slower: setting wait_for_workers_s)"
+            )
         for future in done:
             yield future.result()

@@ -60,11 +60,16 @@ def shown(on_progress: OnProgress | None, key: str) -> OnProgress:
 
 @task(**RETRIED)
 def convert(
-    archive: str, work: str, labels: str | None, dask: str | None, workers: int | None, on_progress: OnProgress | None
+    archive: str,
+    work: str,
+    options: dict[str, Any],
+    dask: str | None,
+    workers: int | None,
+    on_progress: OnProgress | None,
 ) -> Any:
-    """Convert what no store has seen."""
+    """Convert what is new or has changed."""
     with engine(dask, workers) as on_engine:
-        return convert_archive(archive, work, labels=labels, map=on_engine, on_progress=shown(on_progress, "convert"))
+        return convert_archive(archive, work, map=on_engine, on_progress=shown(on_progress, "convert"), **options)
 
 
 @task(**RETRIED)
@@ -80,6 +85,8 @@ def prepare_archive(
     work: str,
     *,
     labels: str | None = None,
+    rehash: bool = False,
+    settle_s: float = 0.0,
     settings: dict[str, Any] | None = None,
     dask: str | None = None,
     workers: int | None = None,
@@ -89,8 +96,8 @@ def prepare_archive(
 
     Parameters
     ----------
-    archive, work, labels
-        As ``ecgbatch convert`` takes them.
+    archive, work, labels, rehash, settle_s
+        As ``convert_archive`` takes them.
     settings
         Fields of ``BeatSettings``; default the robust method.
     dask, workers
@@ -104,12 +111,16 @@ def prepare_archive(
     """
     timing = Timing()
     with timing.stage("convert"):
-        conversion = convert(archive, work, labels, dask, workers, on_progress)
+        options = {"labels": labels, "rehash": rehash, "settle_s": settle_s}
+        conversion = convert(archive, work, options, dask, workers, on_progress)
     with timing.stage("beats"):
         extraction = beats(work, settings or {}, dask, workers, on_progress)
     counts = {
         "records": conversion.n_records,
         "new_records": conversion.n_new,
+        "superseded": len(conversion.superseded),
+        "gone": len(conversion.gone),
+        "waiting": len(conversion.waiting),
         "set_aside": sum(conversion.set_aside.values()),
         "beats": extraction.n_beats,
     }

@@ -10,6 +10,7 @@ from prefect.artifacts import create_link_artifact, create_table_artifact
 
 from ecgbatch.runs import Timing, log_file, name_log, write_run
 from ecgbatch.scoring import score_workspace
+from ecgbatch.status import recorded
 from flows.cluster import engine
 from flows.prepare import RETRIED, OnProgress, prepare_archive, shown
 from flows.train import train_model
@@ -71,6 +72,8 @@ def run_archive(
     *,
     model: str | None = None,
     labels: str | None = None,
+    rehash: bool = False,
+    settle_s: float = 0.0,
     settings: dict[str, Any] | None = None,
     recipe: str = "ecgbatch",
     dask: str | None = None,
@@ -86,12 +89,23 @@ def run_archive(
 
     """
     shared: dict[str, Any] = {"dask": dask, "workers": workers, "on_progress": on_progress}
-    with log_file(work):
-        prepared = prepare_archive(archive, work, labels=labels, settings=settings, **shared)
+    with log_file(work), recorded(work, "run") as facts:
+        prepared = prepare_archive(archive, work, labels=labels, rehash=rehash, settle_s=settle_s, settings=settings, **shared)
+        seconds = dict(prepared["seconds"])
+        facts |= {"seconds": seconds, "set_aside": prepared["set_aside_reasons"], "records": _states(prepared)}
         trained = {"model": model, "seconds": {}} if model else train_model(work, recipe=recipe, **shared)
-        before = {**prepared["seconds"], **trained["seconds"]}
-        scored = score_archive(work, trained["model"], archive=archive, before=before, **shared)
-        seconds = {**prepared["seconds"], **trained["seconds"], **scored["seconds"]}
+        seconds |= trained["seconds"]
+        scored = score_archive(work, trained["model"], archive=archive, before=dict(seconds), **shared)
+        seconds |= scored["seconds"]
+        facts |= {"run": scored["run"], "set_aside": scored["counts"]["n_set_aside"]}
+        facts["records"] |= {"scored": scored["counts"]["n_scored"]}
         write_run(work, scored["run"], {"seconds": seconds, "prepared": {k: v for k, v in prepared.items() if k != "seconds"}})
         name_log(work, scored["run"])
     return {**scored, "prepared": prepared, "model": trained["model"], "seconds": seconds}
+
+
+def _states(prepared: dict[str, Any]) -> dict[str, int]:
+    """Return the records of a run by state: those seen are those stored and those that wait."""
+    stored, waiting = prepared["records"], prepared["waiting"]
+    counts = {name: prepared[name] for name in ("superseded", "gone", "waiting", "set_aside")}
+    return {"seen": stored + waiting, "stored": stored, "new": prepared["new_records"], **counts}

@@ -37,7 +37,8 @@ def build(work: str, plan: Plan, produce: Produce, *, map: Map = map, on_progres
         ``produce(shard, rows) -> Dataset`` with exactly the schema's bulk and column variables; pure and picklable.
         ``rows`` are the plan's inputs for the shard's rows.
     map
-        Anything with the shape of the built-in ``map``; results may come in any order.
+        Anything with the shape of the built-in ``map``; results may come in any order. If it says how much memory a task may
+        use (``memory_bytes_per_task``), a plan that needs more is refused before anything is written.
 
     Returns
     -------
@@ -46,6 +47,8 @@ def build(work: str, plan: Plan, produce: Produce, *, map: Map = map, on_progres
 
     Raises
     ------
+    StoreError
+        A shard that needs more memory than a task has.
     SchemaError, CorruptStore, UnfinishedStore
         A block that does not fit, bytes that do not read back, shards that are still missing.
 
@@ -54,6 +57,7 @@ def build(work: str, plan: Plan, produce: Produce, *, map: Map = map, on_progres
     published = published_key(plan)
     if folder.exists(f"{published}/zarr.json"):
         return str(folder.path(published))
+    _refuse_too_large(plan, map)
     _prepare(folder, plan)
     pending = [plan.shard(index) for index in range(plan.n_shards) if _receipt(folder, plan, plan.shard(index)) is None]
     n_done = plan.n_shards - len(pending)
@@ -68,6 +72,15 @@ def build(work: str, plan: Plan, produce: Produce, *, map: Map = map, on_progres
     folder.publish(_store_key(plan), published)
     folder.delete(build_key(plan))
     return str(folder.path(published))
+
+
+def _refuse_too_large(plan: Plan, map: Map) -> None:
+    needed, there = plan.estimate()["memory_bytes_per_worker"], getattr(map, "memory_bytes_per_task", None)
+    if there is not None and needed > there:
+        raise StoreError(
+            f"{plan.schema.name} {plan.digest}: a shard needs {needed / 1e6:.0f} MB and a worker has {there / 1e6:.0f} MB "
+            "for each of its threads; use fewer threads (--workers 1) or larger workers"
+        )
 
 
 def published_key(plan: Plan) -> str:

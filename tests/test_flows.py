@@ -89,7 +89,7 @@ def test_error_of_a_task_on_a_cluster_reaches_the_caller(dask_address):
 def test_cluster_that_is_not_there_is_an_error_not_a_hang(monkeypatch):
     import flows.cluster
 
-    monkeypatch.setattr(flows.cluster, "WAIT_FOR_WORKERS_S", 1)
+    monkeypatch.setattr(flows.cluster, "CONNECT_S", 1)
     with pytest.raises(OSError, match=r"127\.0\.0\.1"), engine("tcp://127.0.0.1:9"):
         pass
 

@@ -1,0 +1,170 @@
+"""Every night: a served deployment that runs what is new, one run a workspace at a time, and tells when one needs attention."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from typing import Any
+
+from prefect import flow, serve
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.orchestration import get_client
+from prefect.concurrency.sync import concurrency
+from prefect.deployments.runner import EntrypointType
+from prefect.runtime import flow_run
+from prefect.states import Completed
+
+from ecgbatch.drift import measure_drift
+from ecgbatch.model import load_model, shipped_model
+from ecgbatch.runs import runs_by_time
+from ecgbatch.scoring import scores_path
+from ecgbatch.settings import load_settings
+from ecgbatch.status import last_run
+from flows.notify import notify
+from flows.score import run_archive
+from flows.server import workspace_name
+from storage import StoreError, open_once
+
+log = logging.getLogger("ecgbatch")
+
+LEASE_S = 60.0
+"""A run holds its workspace's slot by a lease that it renews; a killed run's slot is free again after this many seconds."""
+
+OVERLAP_S = 5.0
+"""A run that finds the one before still at work gives up after this many seconds: the next one does what both would have."""
+
+
+def tell_failure(_flow: Any, run: Any, state: Any) -> None:
+    """Say that a night failed or was killed; Prefect calls this in whatever process notices."""
+    message = f"{run.name} {state.name.lower()}: {str(state.message or 'no message').splitlines()[0][:300]}"
+    notify("failed", message, {"work": run.parameters.get("work", ""), "flow_run": str(run.id)})
+
+
+@flow(name="nightly", validate_parameters=False, on_failure=[tell_failure], on_crashed=[tell_failure])
+def nightly(
+    archive: str,
+    work: str,
+    *,
+    model: str | None = None,
+    labels: str | None = None,
+    settle_s: float = 60.0,
+    dask: str | None = None,
+    workers: int | None = None,
+) -> Any:
+    """Run what is new in an archive, unless a later run has done it already or another is still at work.
+
+    Parameters
+    ----------
+    archive, work, model, labels, dask, workers
+        As ``ecgbatch run`` takes them.
+    settle_s
+        A record with a file changed less than this many seconds ago waits for the next night.
+
+    Returns
+    -------
+    dict, or a state named Skipped
+        The counts of the run.
+
+    """
+    due = flow_run.scheduled_start_time
+    if is_covered(work, due):
+        return Completed(name="Skipped", message=f"due {due:%Y-%m-%d %H:%M}, and a run that began later has ended well")
+    slot = concurrency(
+        workspace_name(work), timeout_seconds=OVERLAP_S, lease_duration=LEASE_S, strict=True, raise_on_lease_renewal_failure=False
+    )
+    try:
+        slot.__enter__()
+    except TimeoutError:
+        return Completed(name="Skipped", message="another run of this workspace is still at work; the next one does what is left")
+    try:
+        return _night(
+            archive, work, model or str(shipped_model()), settle_s, {"labels": labels, "dask": dask, "workers": workers}
+        )
+    finally:
+        slot.__exit__(None, None, None)
+
+
+def is_covered(work: str, due: datetime | None) -> bool:
+    """Tell whether a run that was due then need not be made any more: one that began after it has ended well."""
+    last = last_run(work)
+    return due is not None and last.get("outcome") == "ok" and datetime.fromisoformat(last["started"]) > due
+
+
+def _night(archive: str, work: str, model: str, settle_s: float, options: dict[str, Any]) -> dict[str, Any]:
+    earlier = next(iter(runs_by_time(work)), None)
+    beats = dict(load_model(model).beats)
+    done = run_archive(archive, work, model=model, settle_s=settle_s, settings=beats, **options)
+    counts, prepared = done["counts"], done["prepared"]
+    told = {name: prepared[name] for name in ("records", "new_records", "superseded", "gone", "waiting", "set_aside")}
+    told |= {"scored": counts["n_scored"], "run": done["run"], "work": work}
+    drift = measure_drift(*_scores(work, done["run"], earlier))
+    create_markdown_artifact(_page(told, done["cohort"], drift.document()), key="night", description="What this night did")
+    _attend(told, drift)
+    return told
+
+
+def _scores(work: str, run: str, earlier: str | None) -> tuple[Any, Any]:
+    """Return the scores of a run, and of the one before where the same model made them."""
+    scores = open_once(scores_path(work, run))
+    if earlier in (None, run):
+        return scores, None
+    try:
+        before = open_once(scores_path(work, str(earlier)))
+    except StoreError:
+        return scores, None
+    return scores, before if before.attrs["settings"]["model"] == scores.attrs["settings"]["model"] else None
+
+
+def _page(told: dict[str, Any], cohort: str, drift: dict[str, Any]) -> str:
+    rows = [f"| {name.replace('_', ' ')} | {value} |" for name, value in told.items()]
+    rows += [f"| drift: {name} | {value} |" for name, value in drift.items()]
+    return "\n".join(["| | |", "|---|---|", *rows, "", f"Cohort report: `{cohort}`"])
+
+
+def _attend(told: dict[str, Any], drift: Any) -> None:
+    """Tell whoever must know of many records set aside, and of scores unlike the earlier ones."""
+    settings = load_settings()
+    if told["records"] and told["set_aside"] / told["records"] > settings.set_aside_threshold:
+        notify("set_aside", f"{told['set_aside']} of {told['records']} records are set aside", told, settings)
+    if drift.is_beyond(settings.drift_threshold):
+        message = f"scores of {drift.n_new} new records differ from those of {drift.n_earlier} earlier ones: {drift.distance:.2f}"
+        notify("drift", message, told | {"drift": drift.document()}, settings)
+
+
+def make_limit(work: str) -> str:
+    """Create the limit of one run at a time for a workspace, if it is not there; return its name."""
+    name = workspace_name(work)
+    with get_client(sync_client=True) as client:
+        client.upsert_global_concurrency_limit_by_name(name, 1)
+    return name
+
+
+def serve_nightly(archive: str, work: str, *, cron: str, timezone: str = "UTC", **parameters: Any) -> None:
+    """Make the deployment and serve it until the process is stopped; every run is a process of its own.
+
+    Parameters
+    ----------
+    cron, timezone
+        When: five fields, and the clock that they mean.
+    parameters
+        Of ``nightly``.
+
+    Raises
+    ------
+    ValueError
+        If ``cron`` is no schedule.
+
+    """
+    from prefect.schedules import Cron
+
+    name = make_limit(work)
+    deployment = nightly.to_deployment(
+        name=name,
+        schedule=Cron(cron, timezone=timezone),
+        parameters={"archive": archive, "work": work, **parameters},
+        description=f"Scores what is new in {archive}",
+        tags=["ecgbatch"],
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
+    log.info("serving nightly/%s, %s %s", name, cron, timezone)
+    serve(deployment, print_starting_message=False)
