@@ -505,7 +505,7 @@ def schedule(
     from flows.server import prefect_server
 
     settings = load_settings(model=model, labels=labels, settle_s=settle_s, dask=dask, workers=workers)
-    wanted = {
+    wanted: dict[str, Any] = {
         "model": _text(settings.model),
         "labels": _text(settings.labels),
         "dask": settings.dask,
