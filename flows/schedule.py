@@ -70,7 +70,7 @@ def nightly(
     if is_covered(work, due):
         return Completed(name="Skipped", message=f"due {due:%Y-%m-%d %H:%M}, and a run that began later has ended well")
     slot = concurrency(
-        workspace_name(work), timeout_seconds=OVERLAP_S, lease_duration=LEASE_S, strict=True, raise_on_lease_renewal_failure=False
+        make_limit(work), timeout_seconds=OVERLAP_S, lease_duration=LEASE_S, strict=True, raise_on_lease_renewal_failure=False
     )
     try:
         slot.__enter__()

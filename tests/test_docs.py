@@ -178,15 +178,17 @@ def test_the_example_in_readme_runs_on_a_workspace(demo_work, monkeypatch, capsy
 
 
 def test_deployment_starts_a_flow_that_exists_with_parameters_that_it_has():
-    (deployment,) = yaml.safe_load((ROOT / "deploy" / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
-    path, name = deployment["entrypoint"].split(":")
-    (flow,) = [
-        node for node in ast.parse((ROOT / path).read_text()).body if isinstance(node, ast.FunctionDef) and node.name == name
-    ]
-    taken = {argument.arg for argument in [*flow.args.args, *flow.args.kwonlyargs]}
-    assert deployment["parameters"].keys() <= taken
-    assert {"archive", "work", "model"} <= deployment["parameters"].keys()
-    assert deployment["concurrency_limit"]["limit"] == 1
+    deployments = yaml.safe_load((ROOT / "deploy" / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+    assert [deployment["name"] for deployment in deployments] == ["nightly", "nightly-docker", "nightly-kubernetes"]
+    for deployment in deployments:
+        path, _, name = deployment["entrypoint"].partition(":")
+        (flow,) = [
+            node for node in ast.parse((ROOT / path).read_text()).body if isinstance(node, ast.FunctionDef) and node.name == name
+        ]
+        taken = {argument.arg for argument in [*flow.args.args, *flow.args.kwonlyargs]}
+        assert {"archive", "work"} <= deployment["parameters"].keys() <= taken
+        assert deployment["concurrency_limit"]["limit"] == 1
+        assert deployment["schedules"]
 
 
 def test_image_installs_the_same_locks_and_runs_as_nobody_special():
