@@ -14,7 +14,7 @@ from prefect.deployments.runner import EntrypointType
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from ecgbatch.drift import measure_drift
+from ecgbatch.drift import shift_of_new
 from ecgbatch.model import load_model, shipped_model
 from ecgbatch.runs import runs_by_time
 from ecgbatch.scoring import scores_path
@@ -97,7 +97,7 @@ def _night(archive: str, work: str, model: str, settle_s: float, options: dict[s
     counts, prepared = done["counts"], done["prepared"]
     told = {name: prepared[name] for name in ("records", "new_records", "superseded", "gone", "waiting", "set_aside")}
     told |= {"scored": counts["n_scored"], "run": done["run"], "work": work}
-    drift = measure_drift(*_scores(work, done["run"], earlier))
+    drift = shift_of_new(*_scores(work, done["run"], earlier))
     create_markdown_artifact(_page(told, done["cohort"], drift.document()), key="night", description="What this night did")
     _attend(told, drift)
     return told

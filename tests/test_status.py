@@ -18,7 +18,7 @@ from test_end_to_end import COMMAND, ecgbatch, store_digests
 from test_storage import plan_of, produce
 from test_watch import names_of
 
-from ecgbatch.drift import measure_drift
+from ecgbatch.drift import shift_of_new
 from ecgbatch.status import LAST_RUN_FILE, METRICS_FILE, last_run, recorded, status
 from ecgbatch.synthetic import write_archive
 from storage import StoreError, UnfinishedStore, build
@@ -107,14 +107,14 @@ def test_drift_is_seen_in_new_records_and_not_in_chance_or_in_a_few():
     def grown(new: np.ndarray) -> xr.Dataset:
         return scores_of(np.concatenate([earlier, new]))
 
-    assert not measure_drift(grown(like), scores_of(earlier)).is_beyond(0.2)
-    found = measure_drift(grown(unlike), scores_of(earlier))
+    assert not shift_of_new(grown(like), scores_of(earlier)).is_beyond(0.2)
+    found = shift_of_new(grown(unlike), scores_of(earlier))
     assert found.is_beyond(0.2)
     assert (found.n_new, found.n_earlier) == (60, 400)
-    few = measure_drift(grown(unlike[:20]), scores_of(earlier))
+    few = shift_of_new(grown(unlike[:20]), scores_of(earlier))
     assert not few.is_beyond(0.0)
     assert few.document()["distance"] is None
-    assert not measure_drift(scores_of(earlier), None).is_beyond(0.0)
+    assert not shift_of_new(scores_of(earlier), None).is_beyond(0.0)
 
 
 def test_plan_that_needs_more_memory_than_a_worker_has_is_refused_before_anything_is_written(tmp_path):
