@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from datetime import datetime
 from typing import Any
 
 from prefect import flow, serve
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
 from prefect.concurrency.sync import concurrency
 from prefect.deployments.runner import EntrypointType
 from prefect.runtime import flow_run
@@ -69,19 +71,42 @@ def nightly(
     due = flow_run.scheduled_start_time
     if is_covered(work, due):
         return Completed(name="Skipped", message=f"due {due:%Y-%m-%d %H:%M}, and a run that began later has ended well")
-    slot = concurrency(
-        make_limit(work), timeout_seconds=OVERLAP_S, lease_duration=LEASE_S, strict=True, raise_on_lease_renewal_failure=False
-    )
     try:
-        slot.__enter__()
+        slot = take_slot(work)
     except TimeoutError:
         return Completed(name="Skipped", message="another run of this workspace is still at work; the next one does what is left")
-    try:
-        return _night(
-            archive, work, model or str(shipped_model()), settle_s, {"labels": labels, "dask": dask, "workers": workers}
-        )
-    finally:
-        slot.__exit__(None, None, None)
+    with slot:
+        options = {"labels": labels, "dask": dask, "workers": workers}
+        return _night(archive, work, model or str(shipped_model()), settle_s, options)
+
+
+def take_slot(work: str) -> ExitStack:
+    """Take the workspace's one slot; what is returned gives it back when it is left.
+
+    A server that was killed forgets who held a slot, and would never give it away again. So a slot that nobody on this machine
+    can hold (the last run of the workspace has ended, or its process is gone) is freed, and asked for once more.
+
+    Raises
+    ------
+    TimeoutError
+        If another run is at work.
+
+    """
+    name = make_limit(work)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(_slot(name))
+        except TimeoutError:
+            if last_run(work).get("outcome") == "running":
+                raise
+            log.warning("the slot of %s was held by a run that has ended; it is free again", name)
+            make_limit(work, active_slots=0)
+            stack.enter_context(_slot(name))
+        return stack.pop_all()
+
+
+def _slot(name: str) -> Any:
+    return concurrency(name, timeout_seconds=OVERLAP_S, lease_duration=LEASE_S, strict=True, raise_on_lease_renewal_failure=False)
 
 
 def is_covered(work: str, due: datetime | None) -> bool:
@@ -131,11 +156,20 @@ def _attend(told: dict[str, Any], drift: Any) -> None:
         notify("drift", message, told | {"drift": drift.document()}, settings)
 
 
-def make_limit(work: str) -> str:
-    """Create the limit of one run at a time for a workspace, if it is not there; return its name."""
+def make_limit(work: str, active_slots: int | None = None) -> str:
+    """Create the limit of one run at a time for a workspace, if it is not there; return its name.
+
+    Parameters
+    ----------
+    active_slots
+        Say that so many slots are taken, whatever the server believes.
+
+    """
     name = workspace_name(work)
     with get_client(sync_client=True) as client:
         client.upsert_global_concurrency_limit_by_name(name, 1)
+        if active_slots is not None:
+            client.update_global_concurrency_limit(name, GlobalConcurrencyLimitUpdate(active_slots=active_slots))
     return name
 
 
