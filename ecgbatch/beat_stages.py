@@ -15,6 +15,7 @@ from ecgbatch.annotations import Reference, reference_beats
 from ecgbatch.kachuee import kachuee_beats
 from ecgbatch.record_beats import (
     NO_VOTE,
+    PREMATURE,
     REFERENCE_LEADS,
     WORKING_RATE_HZ,
     Beats,
@@ -329,11 +330,15 @@ def _n_peaks(signals: xr.Dataset, settings: BeatSettings) -> int:
 
 def _stage_settings(signals: xr.Dataset, settings: BeatSettings) -> dict[str, Any]:
     own = settings.document() | {"signals": str(signals.attrs.get("digest", ""))}
-    if settings.method == "kachuee" or settings.reference:
+    if settings.method == "kachuee":
         return own
+    own["premature"] = {"share": PREMATURE, "intervals": 12}
+    if settings.reference:
+        return own
+    from ecgbatch.beat_evidence import trees_digest
     from ecgbatch.detection import BAND_HZ, BAND_SD_HZ, RULES
 
-    return own | {"rules": RULES._asdict(), "band_hz": BAND_HZ, "band_sd_hz": BAND_SD_HZ}
+    return own | {"rules": RULES._asdict(), "trees": trees_digest(), "band_hz": BAND_HZ, "band_sd_hz": BAND_SD_HZ}
 
 
 def _versions() -> dict[str, str]:

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgbatch.beat_evidence import Trees, evidence, fitted_trees, log_odds
 from ecgbatch.kernels import kernel
 from ecgbatch.resampling import RATE_HZ, Resampler, full_taps, resampler
-from ecgbatch.sequence import RULES, Rules, decide, premature
+from ecgbatch.sequence import RULES, Choice, Rules, choose, premature, settle
 
 __all__ = [
     "RATE_HZ",
@@ -331,8 +332,9 @@ class Found(NamedTuple):
 
 
 def find_beats(
-    signal: Array, n: int, use: Array, offset: Array, step: Array, design: Resampler, *, reference: int, rules: Rules = RULES
-) -> Found:
+    signal: Array, n: int, use: Array, offset: Array, step: Array, design: Resampler, *, reference: int, rules: Rules = RULES,
+    trees: Trees | None = None,
+) -> Found:  # fmt: skip
     """Find the beats of a record on all its usable leads.
 
     Parameters
@@ -349,18 +351,38 @@ def find_beats(
         From ``resampler``, for the record's rate.
     reference
         The lead that R is placed on, as far as it carries a signal.
+    trees
+        What weighs the candidates that the rules leave in doubt; those that ship with the package if not given.
 
     """
     block = int(rules.block_s * RATE_HZ)
     even, envelope, typical, level = listen(
         signal, n, use, offset, step, design.taps, design.up, design.down, design.reach, *band_taps(), block, rules.n_blocks
     )
-    weight = votes(level, typical, rules.floor_mv, rules.noise, rules.noise_power)
-    fused = np.empty(even.shape[1], np.float32)
-    fuse(envelope, weight, typical, block, fused)
-    position, _, noise = decide(fused, even, weight, block, rules)
+    weight, fused = fusion(envelope, typical, level, block, rules)
+    choice, figures = candidates(fused, even, weight, typical, level, block, rules)
+    position, noise = settle(choice, log_odds(figures, *(trees or fitted_trees())), rules)
     gain = (weight / np.maximum(typical, np.float32(rules.floor_mv))).sum(axis=1, dtype=np.float64)
     if use[reference]:
         gain[np.count_nonzero(use[:reference])] *= REFERENCE_GAIN
     gain *= polarity(even, position, PLACE_REACH)
     return Found(place(even, gain, position, PLACE_REACH, int(rules.refractory_s * RATE_HZ) + 1), noise)
+
+
+def fusion(envelope: Array, typical: Array, level: Array, block: int, rules: Rules) -> tuple[Array, Array]:
+    """Return the leads' votes (lead, block) and their envelopes added by them (sample)."""
+    weight = votes(level, typical, rules.floor_mv, rules.noise, rules.noise_power)
+    fused = np.empty(envelope.shape[1], np.float32)
+    fuse(envelope, weight, typical, block, fused)
+    return weight, fused
+
+
+def candidates(
+    fused: Array, even: Array, weight: Array, typical: Array, level: Array, block: int, rules: Rules
+) -> tuple[Choice, Array]:
+    """Return the rules' choice, and every candidate's figures (candidate, figure) for the trees."""
+    choice = choose(fused, even, weight, block, rules)
+    return choice, evidence(
+        fused, even, weight, typical, level, block, choice.usual, choice.other,
+        choice.position, choice.amplitude, choice.chosen, choice.local_s, choice.level,
+    )  # fmt: skip

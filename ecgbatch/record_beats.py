@@ -313,9 +313,9 @@ def warm_up(on_progress: Callable[[int, int], None] | None = None) -> None:
         Called with steps done and steps in all, only where code is made, about 20 s the first time on a machine.
 
     """
-    from ecgbatch import detection, sequence, windows
+    from ecgbatch import beat_evidence, detection, sequence, windows
 
-    made = (detection.listen, sequence.decide, windows.cut_windows, windows.resemblance)
+    made = (detection.listen, sequence.choose, beat_evidence.evidence, windows.cut_windows, windows.resemblance)
     report = on_progress if on_progress and not all(is_on_disk(one) for one in made) else lambda _done, _total: None
     time_s = np.arange(2000) / 250.0
     signal = np.rint(1000 * np.exp(-0.5 * ((time_s % 0.8 - 0.4) / 0.012) ** 2) * np.ones((2, 1))).astype(np.int16)

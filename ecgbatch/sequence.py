@@ -30,7 +30,8 @@ class Rules(NamedTuple):
     (search-back); ``first_s`` is taken for local in the first round. ``noise``, ``noise_power``: a lead's vote against its
     mean level. ``floor_mv``: a typical QRS below this is no signal. ``likeness``, ``likeness_zero``: a candidate earns its
     correlation with the usual beat, or with the usual other beat, above the second. ``theta_noise``: it pays for what
-    lies between beats around it.
+    lies between beats around it. ``rule_share``, ``odds_share``, ``odds_shift``, ``odds_cap``: what counts in the last
+    round is a share of that and a share of the trees' log-odds (``beat_evidence``), shifted and held within the cap.
 
     """
 
@@ -54,6 +55,10 @@ class Rules(NamedTuple):
     likeness_zero: float = 0.4
     theta_noise: float = 1.6
     first_s: float = 1.3
+    rule_share: float = 0.3
+    odds_share: float = 0.2
+    odds_shift: float = 0.6
+    odds_cap: float = 6.0
 
 
 RULES = Rules()
@@ -169,21 +174,43 @@ def local_intervals(position: Array, chosen: Array, local_s: Array) -> None:
 
 @kernel
 def premature(r_sample: Array, share: float) -> Array:
-    """Return (beat,) bool: the interval before the beat is under ``share`` of the median of the eleven around it."""
-    n, near = r_sample.shape[0] - 1, np.empty(11)
+    """Return (beat,) bool: the interval before the beat is under ``share`` of the median of the twelve around it.
+
+    Of an even number, and the upper median: in bigeminy half of the intervals are short, and the long ones are the measure.
+    """
+    n, near = r_sample.shape[0] - 1, np.empty(12)
     early = np.zeros(r_sample.shape[0], np.bool_)
+    width = min(12, n - n % 2)
     for i in range(n if n >= 4 else 0):
-        low = max(0, min(i - 5, n - 11))
-        high = min(n, low + 11)
-        for j in range(low, high):
-            near[j - low] = r_sample[j + 1] - r_sample[j]
-        early[i + 1] = r_sample[i + 1] - r_sample[i] < share * ranked(near[: high - low], 0.5)
+        low = max(0, min(i - width // 2, n - width))
+        for j in range(width):
+            near[j] = r_sample[low + j + 1] - r_sample[low + j]
+        early[i + 1] = r_sample[i + 1] - r_sample[i] < share * ranked(near[:width], 0.5)
     return early
 
 
+class Choice(NamedTuple):
+    """What the rules chose, and all that a second look at it needs.
+
+    Per candidate: ``position`` (samples at ``RATE_HZ``), ``amplitude``, ``worth`` to the last round, ``local_s`` (the local
+    interval) and ``level`` (activity between beats around it). ``chosen`` (beat): numbers of candidates. ``usual``, ``other``
+    (lead, sample): mean shapes of beats. ``total``: running sum of the fused envelope.
+    """
+
+    position: Array
+    amplitude: Array
+    worth: Array
+    local_s: Array
+    level: Array
+    chosen: Array
+    usual: Array
+    other: Array
+    total: Array
+
+
 @kernel
-def decide(fused: Array, even: Array, weight: Array, block: int, rules: Rules) -> tuple[Array, Array, Array]:
-    """Return position (samples at ``RATE_HZ``), amplitude and noise of every beat: rounds, each knowing its neighbours."""
+def choose(fused: Array, even: Array, weight: Array, block: int, rules: Rules) -> Choice:
+    """Choose beats among local maxima by rules: three rounds, each knowing its neighbours from the one before."""
     separation = max(2, int(rules.separation_s * RATE_HZ))
     room = fused.shape[0] // separation + 2
     position, amplitude = np.empty(room, np.int64), np.empty(room)
@@ -193,6 +220,7 @@ def decide(fused: Array, even: Array, weight: Array, block: int, rules: Rules) -
     level = np.zeros(n)
     local_s, chosen = np.full(n, rules.first_s), np.empty(n, np.int64)
     likeness, worth = np.full(n, rules.likeness_zero), np.empty(n)
+    usual = other = np.zeros((even.shape[0], 2 * REACH + 1))
     m = 0
     for turn in range(3):
         for j in range(n):
@@ -201,12 +229,31 @@ def decide(fused: Array, even: Array, weight: Array, block: int, rules: Rules) -
         m = best_sequence(position, amplitude, worth, local_s, rules, chosen) if n > 0 else 0
         if m == 0:
             break
+        local_intervals(position, chosen[:m], local_s)
+        level = level_between(total, position, position[chosen[:m]])
+        usual, other = usual_shapes(even, weight, block, position[chosen[:m]])
         if turn < 2:
-            local_intervals(position, chosen[:m], local_s)
-            resemble(even, weight, block, position, chosen[:m], likeness)
-            level = level_between(total, position, position[chosen[:m]])
-    position, amplitude = position[chosen[:m]], amplitude[chosen[:m]]
-    return position, amplitude, level_between(total, position, position)
+            resemble(even, weight, block, position, usual, other, likeness)
+    return Choice(position, amplitude, worth, local_s, level, chosen[:m], usual, other, total)
+
+
+@kernel
+def settle(choice: Choice, log_odds: Array, rules: Rules) -> tuple[Array, Array]:
+    """Choose once more, by rules and log-odds (candidate) together; return the beats' position and activity around them.
+
+    Where the rules chose fewer than four there is nothing to compare a candidate with: their choice stands.
+    """
+    if choice.chosen.shape[0] < 4:
+        position = choice.position[choice.chosen]
+        return position, level_between(choice.total, position, position)
+    position, chosen = choice.position, np.empty(choice.position.shape[0], np.int64)
+    worth = np.empty(position.shape[0])
+    for j in range(position.shape[0]):
+        odds = min(max(log_odds[j] + rules.odds_shift, -rules.odds_cap), rules.odds_cap)
+        worth[j] = rules.rule_share * choice.worth[j] + rules.odds_share * odds
+    n = best_sequence(position, choice.amplitude, worth, choice.local_s, rules, chosen)
+    position = position[chosen[:n]]
+    return position, level_between(choice.total, position, position)
 
 
 REACH = 11
@@ -256,13 +303,19 @@ def mean_shape(even: Array, weight: Array, block: int, centres: Array, other: Ar
 
 
 @kernel
-def resemble(even: Array, weight: Array, block: int, position: Array, chosen: Array, likeness: Array) -> None:
-    """Write each candidate's correlation with the usual beat, or with the mean of those unlike it where that is closer."""
-    centres, n_leads = position[chosen], even.shape[0]
+def usual_shapes(even: Array, weight: Array, block: int, centres: Array) -> tuple[Array, Array]:
+    """Return the mean shape of beats, and of those unlike it; zeros for the latter where they are too few."""
     usual, _ = mean_shape(even, weight, block, centres, np.zeros((1, 1)), False)
-    second, n = mean_shape(even, weight, block, centres, usual, True)
+    other, n = mean_shape(even, weight, block, centres, usual, True)
     if n < max(5, 0.02 * centres.shape[0]):
-        second[:] = 0.0
+        other[:] = 0.0
+    return usual, other
+
+
+@kernel
+def resemble(even: Array, weight: Array, block: int, position: Array, usual: Array, other: Array, likeness: Array) -> None:
+    """Write each candidate's correlation with the usual beat, or with the mean of those unlike it where that is closer."""
+    n_leads = even.shape[0]
     for j in range(position.shape[0]):
         first, at = position[j] - REACH, min(position[j] // block, weight.shape[1] - 1)
         if first < 2 or first + 2 * REACH + 2 >= even.shape[1]:
@@ -276,7 +329,7 @@ def resemble(even: Array, weight: Array, block: int, position: Array, chosen: Ar
                     value = even[lead, first + shift + k]
                     power += value * value
                     to_usual += value * usual[lead, k]
-                    to_second += value * second[lead, k]
+                    to_second += value * other[lead, k]
                 gain = math.sqrt(weight[lead, at] / max(1e-12, power))
                 like_usual += gain * to_usual
                 like_second += gain * to_second

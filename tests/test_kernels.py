@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecgbatch import detection, record_beats, resampling, sequence, terms, windows
+from ecgbatch import beat_evidence, detection, record_beats, resampling, sequence, terms, windows
 from ecgbatch.kernels import is_on_disk
 
 ROOM = Path(__file__).parents[1] / "ecgbatch"
@@ -56,7 +56,9 @@ def test_the_rule_above_notices_a_kernel_from_another_file() -> None:
 def test_constants_that_files_hold_for_their_kernels_agree() -> None:
     assert windows.TAP_ONE == detection.TAP_ONE == resampling.TAP_ONE
     assert detection.MISSING == terms.MISSING_SAMPLE
-    assert sequence.RATE_HZ == resampling.RATE_HZ == record_beats.WORKING_RATE_HZ
+    assert beat_evidence.RATE_HZ == sequence.RATE_HZ == resampling.RATE_HZ == record_beats.WORKING_RATE_HZ
+    assert beat_evidence.REACH == sequence.REACH
+    assert len(beat_evidence.FIGURES) == beat_evidence.N_FIGURES
 
 
 def kernels_of(module: Any) -> list[Any]:
@@ -65,7 +67,7 @@ def kernels_of(module: Any) -> list[Any]:
 
 def test_a_warm_up_leaves_nothing_to_compile() -> None:
     record_beats.warm_up()
-    every = [one for module in (windows, sequence, detection) for one in kernels_of(module)]
+    every = [one for module in (windows, sequence, beat_evidence, detection) for one in kernels_of(module)]
     before = {one.py_func.__name__: len(one.nopython_signatures) for one in every}
     random = np.random.default_rng(0)
     signal = random.integers(-2000, 2000, (3, 9000)).astype(np.int16)
@@ -74,7 +76,7 @@ def test_a_warm_up_leaves_nothing_to_compile() -> None:
     found = record_beats.detect_r_peaks(signal, baseline=np.zeros(3, np.int32), usable=np.array([True, True, False]), **facts)
     record_beats.beat_windows(signal, found.r_sample, found.beat_flags, present=np.ones(3, bool), **facts)
     assert {one.py_func.__name__: len(one.nopython_signatures) for one in every} == before
-    assert all(is_on_disk(one) for one in (detection.listen, sequence.decide, windows.cut_windows))
+    assert all(is_on_disk(one) for one in (detection.listen, sequence.choose, beat_evidence.evidence, windows.cut_windows))
 
 
 def test_a_warm_up_is_silent_where_code_is_on_disk() -> None:

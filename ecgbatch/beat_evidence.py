@@ -1,0 +1,249 @@
+"""What speaks for and against a candidate, and the fitted trees that turn it into log-odds of being a beat (numba kernels).
+
+``sequence`` decides most candidates by rules. Here the others, about a quarter, are looked at again, each in its context: trees
+fitted on annotated records (``benchmarks/fit_beats.py``) weigh 28 figures. docs/beat-detection.md says what they gain.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgbatch.kernels import kernel
+
+Array = NDArray[Any]
+
+RATE_HZ = 125.0
+"""``resampling.RATE_HZ``, as a literal that kernels can freeze."""
+
+FIGURES = (
+    "amplitude", "likeness to the usual beat", "likeness to the usual other beat", "activity between beats around it",
+    "s since the beat before", "the same over the local interval", "s to the beat after", "the same over the local interval",
+    "log amplitude over the beat before", "log amplitude over the beat after", "interval around it over the local interval",
+    "local interval, s", "chosen by the rules", "width at half height, samples", "size of the usual beat in it",
+    "root mean square frequency, Hz", "s since the candidate before", "log amplitude over it",
+    "s to the candidate after", "log amplitude over it", "likeness of the beat before", "likeness of the beat after",
+    "mean level of its block", "mean around it over its height", "activity, mean of 32 beats", "likeness, mean of 32 beats",
+    "irregularity, mean of 16 beats", "log of the local typical QRS over the record's",
+)  # fmt: skip
+"""What the trees know of a candidate, in order. "Beat" is one that the rules chose."""
+
+N_FIGURES = 28
+REACH = 11
+"""``sequence.REACH``: samples to either side that shapes are compared over."""
+NEAR_BEATS, NEAR_INTERVALS = 16, 8
+"""Beats to either side that the means of activity and likeness, and of irregularity, run over."""
+
+CERTAIN = 6.0
+"""Log-odds are held within this; what is plainly a beat is given it without asking the trees."""
+
+TREES_FILE = Path(__file__).parent / "weights" / "beats" / "trees.json"
+
+
+class Trees(NamedTuple):
+    """Boosted trees, all nodes in a row: a leaf's ``figure`` is -1 and its ``value`` its share of the log-odds.
+
+    ``figure`` (node) int8; ``value`` (node) float32, the threshold where it is no leaf (left if not greater); ``left`` and
+    ``right`` (node) int32; ``root`` (tree) int32; ``start`` float64, the log-odds before any tree.
+    """
+
+    figure: Array
+    value: Array
+    left: Array
+    right: Array
+    root: Array
+    start: float
+
+
+@lru_cache(maxsize=1)
+def fitted_trees() -> Trees:
+    """Return the trees that ship with the package; ValueError if they were fitted for other figures."""
+    document = json.loads(TREES_FILE.read_text())
+    if document["figures"] != list(FIGURES):
+        raise ValueError(f"{TREES_FILE.name} was fitted for other figures than this version has: run benchmarks.fit_beats")
+    return Trees(
+        np.array(document["figure"], np.int8),
+        np.array(document["value"], np.float32),
+        np.array(document["left"], np.int32),
+        np.array(document["right"], np.int32),
+        np.array(document["root"], np.int32),
+        float(document["start"]),
+    )
+
+
+@lru_cache(maxsize=1)
+def trees_digest() -> str:
+    """Return the SHA-256 of the trees' file, which names what a store was detected with."""
+    return sha256(TREES_FILE.read_bytes()).hexdigest()
+
+
+@kernel
+def evidence(
+    fused: Array, even: Array, weight: Array, typical: Array, mean_level: Array, block: int, usual: Array, other: Array,
+    position: Array, amplitude: Array, chosen: Array, local_s: Array, level: Array,
+) -> Array:  # fmt: skip
+    """Return the figures of every candidate, (candidate, figure) float32, in the order of ``FIGURES``.
+
+    ``usual`` and ``other`` (lead, sample) are the mean shapes of beats, ``chosen`` (beat) the candidates that the rules chose,
+    ``level`` (candidate) the activity between beats around each.
+    """
+    figures = np.zeros((position.shape[0], N_FIGURES), np.float32)
+    is_beat = np.zeros(position.shape[0], np.bool_)
+    for i in range(chosen.shape[0]):
+        is_beat[chosen[i]] = True
+    for j in range(position.shape[0]):
+        own = figures[j]
+        own[0], own[3], own[11], own[12] = min(amplitude[j], 4.0), level[j], local_s[j] if local_s[j] > 0 else 0.8, is_beat[j]
+        shape(even, weight, typical, block, usual, other, position[j], own)
+        peak(fused, weight, mean_level, block, position[j], own)
+    neighbours(position, amplitude, chosen, figures)
+    surroundings(position, chosen, local_s, figures)
+    scale(weight, typical, block, position, figures)
+    return figures
+
+
+@kernel
+def shape(even: Array, weight: Array, typical: Array, block: int, usual: Array, other: Array, centre: int, own: Array) -> None:
+    """Write how a candidate resembles the usual beats (each lead of norm 1, by its vote), and how fast it moves."""
+    at, first = min(centre // block, weight.shape[1] - 1), centre - REACH
+    own[1] = 0.4
+    if first < 2 or first + 2 * REACH + 2 >= even.shape[1]:
+        return
+    best_usual = best_other = best_size = -1.0
+    for shift in range(-2, 3):
+        to_usual = to_other = size = 0.0
+        for lead in range(even.shape[0]):
+            power = product_usual = product_other = 0.0
+            norm = 1e-9
+            for k in range(2 * REACH + 1):
+                value = even[lead, first + shift + k]
+                power += value * value
+                product_usual += value * usual[lead, k]
+                product_other += value * other[lead, k]
+                norm += usual[lead, k] * usual[lead, k]
+            gain = math.sqrt(weight[lead, at] / max(1e-12, power))
+            to_usual += gain * product_usual
+            to_other += gain * product_other
+            size += weight[lead, at] * product_usual / max(0.01, typical[lead, at]) / math.sqrt(norm)
+        best_usual, best_other, best_size = max(best_usual, to_usual), max(best_other, to_other), max(best_size, size)
+    frequency = 0.0
+    for lead in range(even.shape[0]):
+        slope, power = 0.0, 1e-12
+        for k in range(centre - 6, centre + 7):
+            step = 0.5 * (even[lead, k + 1] - even[lead, k - 1])
+            slope += step * step
+            power += even[lead, k] * even[lead, k]
+        frequency += weight[lead, at] * math.sqrt(slope / power)
+    own[1], own[2], own[14], own[15] = best_usual, best_other, best_size, frequency * RATE_HZ / (2 * math.pi)
+
+
+@kernel
+def peak(fused: Array, weight: Array, mean_level: Array, block: int, centre: int, own: Array) -> None:
+    """Write how wide a candidate's summit is, and what lies around it."""
+    first = last = centre
+    while first > 0 and centre - first < 25 and fused[first] > 0.5 * fused[centre]:
+        first -= 1
+    while last < fused.shape[0] - 1 and last - centre < 25 and fused[last] > 0.5 * fused[centre]:
+        last += 1
+    around, n = 0.0, 0
+    for j in range(max(0, centre - 20), min(fused.shape[0], centre + 21)):
+        if abs(j - centre) > 9:
+            around += fused[j]
+            n += 1
+    at, level = min(centre // block, weight.shape[1] - 1), 0.0
+    for lead in range(weight.shape[0]):
+        level += weight[lead, at] * mean_level[lead, at]
+    own[13], own[22], own[23] = last - first, level, around / max(1, n) / max(1e-6, fused[centre])
+
+
+@kernel
+def neighbours(position: Array, amplitude: Array, chosen: Array, figures: Array) -> None:
+    """Write intervals and amplitudes against the beats and the candidates before and after each candidate."""
+    n, after = position.shape[0], 0
+    for j in range(n):
+        own = figures[j]
+        while after < chosen.shape[0] and chosen[after] <= j:
+            after += 1
+        before = after - 1
+        if before >= 0 and chosen[before] == j:
+            before -= 1
+        since = to = 3.0
+        if before >= 0:
+            i = chosen[before]
+            since = min(3.0, (position[j] - position[i]) / RATE_HZ)
+            own[8], own[20] = math.log(amplitude[j] / amplitude[i]), figures[i, 1]
+        if after < chosen.shape[0]:
+            i = chosen[after]
+            to = min(3.0, (position[i] - position[j]) / RATE_HZ)
+            own[9], own[21] = math.log(amplitude[j] / amplitude[i]), figures[i, 1]
+        own[4], own[5], own[6], own[7], own[10] = since, since / own[11], to, to / own[11], (since + to) / own[11]
+        own[16] = own[18] = 3.0
+        if j > 0:
+            own[16], own[17] = (position[j] - position[j - 1]) / RATE_HZ, math.log(amplitude[j] / amplitude[j - 1])
+        if j < n - 1:
+            own[18], own[19] = (position[j + 1] - position[j]) / RATE_HZ, math.log(amplitude[j] / amplitude[j + 1])
+
+
+@kernel
+def surroundings(position: Array, chosen: Array, local_s: Array, figures: Array) -> None:
+    """Write means over the beats around each candidate: activity, likeness, and how irregular they come."""
+    m, before = chosen.shape[0], 0
+    sums = np.zeros((m + 1, 3))
+    for i in range(m):
+        j = chosen[i]
+        interval_s = (position[j] - position[chosen[i - 1]]) / RATE_HZ if i > 0 else 0.8
+        sums[i + 1, 0] = sums[i, 0] + figures[j, 3]
+        sums[i + 1, 1] = sums[i, 1] + max(figures[j, 1], figures[j, 2])
+        sums[i + 1, 2] = sums[i, 2] + abs(math.log(max(interval_s, 0.1) / max(local_s[j], 0.2)))
+    for j in range(position.shape[0]):
+        while before < m and chosen[before] < j:
+            before += 1
+        for which in range(3):
+            reach = NEAR_BEATS if which < 2 else NEAR_INTERVALS
+            low = max(0, min(before - reach, m - 2 * reach))
+            high = min(m, low + 2 * reach)
+            figures[j, 24 + which] = (sums[high, which] - sums[low, which]) / max(1, high - low)
+
+
+@kernel
+def scale(weight: Array, typical: Array, block: int, position: Array, figures: Array) -> None:
+    """Write how the typical QRS at each candidate compares with the record's: noise inflates it."""
+    relative = np.zeros(weight.shape[1])
+    for lead in range(weight.shape[0]):
+        usual = max(np.float32(0.01), np.median(typical[lead]))
+        for i in range(weight.shape[1]):
+            relative[i] += weight[lead, i] * typical[lead, i] / usual
+    for j in range(position.shape[0]):
+        figures[j, 27] = math.log(max(0.05, relative[min(position[j] // block, weight.shape[1] - 1)]))
+
+
+@kernel
+def is_plain(own: Array) -> Any:
+    """Return whether a candidate is plainly a beat: chosen, alike, tall, in quiet, in step with both neighbours."""
+    in_step = 0.8 < own[5] < 1.25 and 0.8 < own[7] < 1.25
+    return in_step and own[12] > 0 and own[1] > 0.85 and own[0] > 0.7 and own[3] < 0.1
+
+
+@kernel
+def log_odds(figures: Array, figure: Array, value: Array, left: Array, right: Array, root: Array, start: float) -> Array:
+    """Return the log-odds that each candidate is a beat, (candidate) float64; plain ones are not put to the trees."""
+    odds = np.full(figures.shape[0], CERTAIN)
+    for j in range(figures.shape[0]):
+        own = figures[j]
+        if is_plain(own):
+            continue
+        total = start
+        for tree in range(root.shape[0]):
+            node = root[tree]
+            while figure[node] >= 0:
+                node = left[node] if own[figure[node]] <= value[node] else right[node]
+            total += value[node]
+        odds[j] = total
+    return odds
