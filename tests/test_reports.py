@@ -16,23 +16,15 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
-import torch
+from report_runs import LEAD, SCRIPT, reported_run
 
 from ecgbatch import cohort, paper, record_report, reports
-from ecgbatch.beats import BeatSettings, extract_beats
 from ecgbatch.evaluation import FIGURES
-from ecgbatch.model import BeatNet, Calibration, Member, Model, OperatingPoint, Preprocessing, save_model
 from ecgbatch.reports import record_slugs, report_workspace
-from ecgbatch.runs import write_run
-from ecgbatch.scoring import score_workspace, scores_path
-from ecgbatch.signals import convert_archive
-from ecgbatch.synthetic import write_archive
 from ecgbatch.terms import LEAD_FLAGS, LEADS, NOTICE
-from storage import Folder, open_store
+from storage import Folder
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPT = "=<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
-LEAD = "<svg/onload=alert(3)>"
 
 
 class Page(HTMLParser):
@@ -80,63 +72,9 @@ def numbers_of(document: Any) -> set[float]:
     return {float(document)} if isinstance(document, (int, float)) and not isinstance(document, bool) else set()
 
 
-def untrained_model(folder: Path) -> str:
-    """A model of one member with random weights: its scores are numbers, and mean nothing."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        weights = {name: values.numpy().copy() for name, values in BeatNet(12, 88).state_dict().items()}
-    unknown = {"value": 0.5, "low": 0.0, "high": 1.0, "n_patients": 0}
-    model = Model(
-        members=(Member("random", 0, weights, (), 0.5, Calibration()),),
-        patient_key="test",
-        beats=BeatSettings().document(),
-        leads=LEADS[:12],
-        n_samples=88,
-        preprocessing=Preprocessing(),
-        operating_point=OperatingPoint(0.5, unknown, unknown, "nothing: random weights"),
-        calibration=Calibration(),
-        figures={},
-        training={"recipe": "test"},
-        versions={},
-    )
-    return str(save_model(model, folder))
-
-
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory) -> SimpleNamespace:
-    """A finished run over ten records: one cannot be read, one lacks leads, one header attacks the page."""
-    folder = tmp_path_factory.mktemp("reports")
-    archive, work = folder / "archive", str(folder / "work")
-    write_archive(archive, n_records=10, duration_s=8.0, sampling_frequency_hz=500.0, seed=4)
-    names = (archive / "RECORDS").read_text().split()
-    broken, partial, evil = names[1], names[3], names[5]
-    data = archive / f"{broken}.dat"
-    data.write_bytes(data.read_bytes()[:-7])
-    (archive / f"{partial}.xyz").unlink()
-    header = archive / f"{evil}.hea"
-    text = re.sub(r"(# Reason for admission: ).*", lambda match: match[1] + SCRIPT, header.read_text())
-    header.write_text(re.sub(r" vz$", f" {LEAD}", text, flags=re.M))
-    convert_archive(str(archive), work)
-    extract_beats(work, BeatSettings())
-    run = score_workspace(work, untrained_model(folder / "model"))
-    write_run(work, run, {})
-    said = report_workspace(work, run)
-    folder_of_run = Path(said["reports"])
-    documents = [json.loads(path.read_text()) for path in sorted((folder_of_run / "records").glob("*.json"))]
-    return SimpleNamespace(
-        work=work,
-        run=run,
-        said=said,
-        names=names,
-        broken=broken,
-        partial=partial,
-        evil=evil,
-        folder=folder_of_run,
-        records={document["record_name"]: document for document in documents},
-        slugs=record_slugs(names),
-        cohort=json.loads((folder_of_run / "cohort.json").read_text()),
-        scores=open_store(scores_path(work, run)).load(),
-    )
+    return reported_run(tmp_path_factory.mktemp("reports"))
 
 
 def cohort_rows(ran: SimpleNamespace) -> list[dict[str, Any]]:
