@@ -261,7 +261,7 @@ def record_page(
     probability = np.array([np.nan if value is None else value for value in beats["probability"]], float)
     time_s = np.array(beats["time_s"], float)
     threshold = report["operating_point"]["threshold"] if report["mi_probability"] is not None else None
-    drawings: dict[str, Any] = {"grid": paper.grid_patterns()}
+    drawings: dict[str, Any] = {"grid": paper.grid_patterns() if excerpt is not None else ""}
     if excerpt is not None:
         drawings["ecg"] = paper.ecg_paper(excerpt, time_s, probability, threshold=threshold)
         drawings["ecg_is_tall"] = paper.is_tall(excerpt)
