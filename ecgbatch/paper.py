@@ -8,6 +8,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,14 @@ class Excerpt:
         return not any(flags & LEAD_FLAGS["not_millivolts"] for flags in self.lead_flags)
 
 
-def ecg_paper(excerpt: Excerpt, beat_time_s: Float, beat_probability: Float, *, threshold: float | None = None) -> Markup:
+def ecg_paper(
+    excerpt: Excerpt,
+    beat_time_s: Float,
+    beat_probability: Float,
+    *,
+    threshold: float | None = None,
+    rows: Sequence[Strip] | None = None,
+) -> Markup:
     """Draw an excerpt on ECG paper: 25 mm/s, 10 mm/mV, grid of 1 mm and 5 mm, calibration pulse.
 
     Parameters
@@ -102,13 +110,16 @@ def ecg_paper(excerpt: Excerpt, beat_time_s: Float, beat_probability: Float, *, 
     threshold
         Beats at or above it are marked in red and pointing up, those below in blue and pointing down.
 
+    rows
+        From ``layout``, where the caller has it.
+
     Returns
     -------
     Markup
         An ``<svg>`` element whose size is given in mm; its ``viewBox`` has 40 units to the millimetre.
 
     """
-    rows = layout(excerpt)
+    rows = layout(excerpt) if rows is None else rows
     parts, top_mm = _background(rows), 0.0
     for number, strip in enumerate(rows):
         parts += _row(strip, top_mm)
@@ -120,11 +131,12 @@ def ecg_paper(excerpt: Excerpt, beat_time_s: Float, beat_probability: Float, *, 
     return _svg(SHEET_WIDTH_MM, top_mm + _FOOT_MM, parts, f"ECG of {len(excerpt.present)} leads, {scale}")
 
 
-def is_tall(excerpt: Excerpt) -> bool:
+def is_tall(rows: Sequence[Strip]) -> bool:
     """Whether the drawing needs a printed page of its own, because its waves are tall or its leads laid out as strips."""
-    return sum(strip.height_mm for strip in layout(excerpt)) > _ROWS_MM
+    return sum(strip.height_mm for strip in rows) > _ROWS_MM
 
 
+@cache
 def grid_patterns() -> Markup:
     """Return the two grids (with and without lines for amplitude) that the drawings of a page share."""
     grids = {

@@ -263,8 +263,9 @@ def record_page(
     threshold = report["operating_point"]["threshold"] if report["mi_probability"] is not None else None
     drawings: dict[str, Any] = {"grid": paper.grid_patterns() if excerpt is not None else ""}
     if excerpt is not None:
-        drawings["ecg"] = paper.ecg_paper(excerpt, time_s, probability, threshold=threshold)
-        drawings["ecg_is_tall"] = paper.is_tall(excerpt)
+        rows = paper.layout(excerpt)
+        drawings["ecg"] = paper.ecg_paper(excerpt, time_s, probability, threshold=threshold, rows=rows)
+        drawings["ecg_is_tall"] = paper.is_tall(rows)
         if quartiles is not None and sample_time_s is not None:
             drawings["median_beats"] = paper.median_beats(
                 quartiles, excerpt.leads, excerpt.lead_flags, sample_time_s, is_millivolts=is_millivolts, evidence=evidence

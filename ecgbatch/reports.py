@@ -25,6 +25,7 @@ EXTRAS = ("pdf", "fhir")
 
 _MOST_RECORDS_PER_TASK = 64
 _LEAST_TASKS = 4  # so that two cores share even 40 records
+_MOST_BYTES = 16_000_000  # of signals held at once by a task
 _LONGEST_SLUG = 120  # bytes; with suffix and extension far below the 255 of common file systems
 _WINDOWS_NAMES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 _IN_COHORT = (
@@ -238,6 +239,7 @@ class _Sources:
         self._folder, self._scores = folder, scores
         self._rows: dict[tuple[str, int], record.Row] = {}
         self._joined: dict[tuple[str, str], tuple[int, np.ndarray] | None] = {}
+        self._signals: dict[tuple[str, int], np.ndarray] = {}
 
     def _store(self, kind: str, name: str) -> xr.Dataset:
         return open_once(_store_path(self._folder, kind, name))
@@ -292,7 +294,7 @@ class _Sources:
         fs, store = report["sampling_frequency_hz"], self._store("signals", self._name("signals", place))
         first = round(report["excerpt"]["start_s"] * fs)
         last = min(first + round(report["excerpt"]["length_s"] * fs), report["n_samples"])
-        steps = store["signal"].variable[self._scores[place]["signals_row"], :, first:last].values
+        steps = self._signal(place, store)[:, first:last]
         drawn: dict[str, Any] = {"excerpt": record.excerpt_of(steps, row, start_s=first / fs)}
         waveform, flags = self._of_beats(place, "waveform"), self._of_beats(place, "beat_flags")
         if waveform is not None and flags is not None:
@@ -302,6 +304,18 @@ class _Sources:
             drawn["sample_time_s"] = store["sample_time_s"].values
             drawn["is_millivolts"] = store.attrs["settings"].get("method", "robust") != "kachuee"
         return drawn
+
+    def _signal(self, place: int, store: xr.Dataset) -> np.ndarray:
+        """Return a record's samples, (lead, sample); neighbours that share chunks are read together, as far as memory allows."""
+        key = (self._name("signals", place), self._scores[place]["signals_row"])
+        if key not in self._signals:
+            stored = store["signal"].variable
+            most = max(1, _MOST_BYTES // (stored.sizes["lead"] * stored.sizes["sample"] * stored.dtype.itemsize))
+            rows = [self._scores[other]["signals_row"] for other in self._places("signals", key[0]) if other >= place][:most]
+            n_together = next((k for k, row in enumerate(rows) if row != rows[0] + k), len(rows))
+            block = stored[rows[0] : rows[0] + n_together].values
+            self._signals = {(key[0], rows[0] + k): block[k] for k in range(n_together)}
+        return self._signals[key]
 
 
 def _in_order(quartiles: np.ndarray, found: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
