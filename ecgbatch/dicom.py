@@ -24,6 +24,7 @@ from ecgbatch.headers import (
     UnreadableRecord,
     canonical_lead,
     check_leads,
+    patient_of,
 )
 from ecgbatch.terms import LEADS, MISSING_SAMPLE
 
@@ -313,16 +314,6 @@ def _comments(dataset: Any) -> tuple[str, ...]:
 
 def _patient(dataset: Any) -> str:
     return patient_of(str(dataset.get("PatientID", "") or ""))
-
-
-def patient_of(identifier: str) -> str:
-    """Return a name for the patient that a file's own identifier stands for; empty without one.
-
-    A digest: records of one patient stay together, and the hospital's number is not stored. (Numbers can be tried out: this
-    keeps them from being read, not from being guessed by who knows them all.)
-    """
-    identifier = identifier.strip()
-    return f"p-{hashlib.sha256(identifier.encode()).hexdigest()[:16]}" if identifier.strip("xX0-_. ") else ""
 
 
 def _whole(item: Any, keyword: str) -> int:

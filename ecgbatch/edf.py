@@ -15,6 +15,7 @@ from ecgbatch.headers import (
     UnreadableRecord,
     canonical_lead,
     check_leads,
+    patient_of,
 )
 from ecgbatch.terms import LEADS
 
@@ -45,7 +46,8 @@ def parse_edf(content: bytes) -> EdfHeader:
     """Parse the header of an EDF or EDF+C file.
 
     Leads of one rate make a record: the rate of most leads with a standard name, else the highest. Signals of another rate
-    are left out (warning ``OTHER_RATES_LEFT_OUT``), and so are annotations. Patient, recording, date and time are not kept.
+    are left out (warning ``OTHER_RATES_LEFT_OUT``), and so are annotations. Patient, recording, date and time are not kept, but
+    for EDF+'s sex and a digest of its patient code.
 
     Parameters
     ----------
@@ -81,8 +83,15 @@ def parse_edf(content: bytes) -> EdfHeader:
         raise UnreadableRecord("FS_INVALID", f"{counts[kept[0]]} samples in {duration:g} s; expected {FS_RANGE_HZ} Hz")
     lines = tuple(_line([column[i] for column in columns], counts[i], n_header_bytes, warnings) for i in kept)
     check_leads([line.lead for line in lines])
-    header = Header("", fs, n_records * counts[kept[0]], lines, len(lines), (), (), tuple(sorted(warnings)))
+    comments, patient = _patient(general[1]) if general[6].startswith("EDF+") else ((), "")
+    header = Header("", fs, n_records * counts[kept[0]], lines, len(lines), (), comments, tuple(sorted(warnings)), patient)
     return EdfHeader(header, tuple(sum(counts[:i]) for i in kept), n_records, sum(counts), n_header_bytes)
+
+
+def _patient(text: str) -> tuple[tuple[str, ...], str]:
+    """Return sex as a comment, and a name for the patient: EDF+ has code, sex, date of birth and name, X where not known."""
+    code, sex, *_ = [*text.split(" "), "", ""]
+    return ((f"Sex: {sex}",) if sex in {"F", "M"} else ()), patient_of(code)
 
 
 def _kept(labels: list[str], counts: list[int]) -> tuple[list[int], set[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import re
 from functools import lru_cache
 from types import MappingProxyType
@@ -223,6 +224,16 @@ def canonical_lead(description: str) -> str:
     name = _CONTROL.sub("", description).strip()
     match = _LEAD.fullmatch(name)
     return _LEAD_NAMES[match[1].lower()] if match else "_".join(name.split())[:64]
+
+
+def patient_of(identifier: str) -> str:
+    """Return a name for the patient that a file's own identifier stands for; empty without one.
+
+    A digest: records of one patient stay together, and the hospital's number is not stored. (Numbers can be tried out: this
+    keeps them from being read, not from being guessed by who knows them all.)
+    """
+    identifier = identifier.strip()
+    return f"p-{hashlib.sha256(identifier.encode()).hexdigest()[:16]}" if identifier.strip("xX0-_. ") else ""
 
 
 def _parse(content: bytes, record_name: str) -> Header:

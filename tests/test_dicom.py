@@ -21,8 +21,8 @@ from wfdb_files import Lead, Record
 
 from ecgbatch import dicom
 from ecgbatch.archive import find_records, list_archive
-from ecgbatch.dicom import parse_dicom, patient_of
-from ecgbatch.headers import REASONS, WARNINGS
+from ecgbatch.dicom import parse_dicom
+from ecgbatch.headers import REASONS, WARNINGS, patient_of
 from ecgbatch.records import UnreadableRecord, in_millivolts, inspect_record, read_record
 from ecgbatch.signals import convert_archive
 from ecgbatch.terms import LEAD_FLAGS, MISSING_SAMPLE, SEX, STATUS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import os
 import warnings
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import edfio
 import numpy as np
 import pytest
 from wfdb.io.convert.edf import read_edf
@@ -137,6 +139,39 @@ def test_lowest_sample_counts_as_missing(tmp_path: Path) -> None:
 def test_nothing_of_the_patient_is_kept() -> None:
     assert "Canary" not in repr(parse_edf(edf(*GOOD)))
     assert "1950" not in repr(parse_edf(edf(*GOOD)))
+
+
+def test_patients_code_and_sex_of_edf_plus_make_a_patient_without_a_name() -> None:
+    general = "MCH-0234567 F 02-MAY-1951 Haagse_Harry"
+    contents = [edf(*GOOD, reserved="EDF+C").replace(b"X F 01-JAN-1950 Zaphod_Canary".ljust(80), text.encode().ljust(80))
+                for text in (general, general.replace("F 02-MAY-1951 Haagse_Harry", "X X X"), "X X X X")]  # fmt: skip
+    headers = [parse_edf(content).header for content in contents]
+    assert headers[0].patient == headers[1].patient != ""
+    assert headers[2].patient == ""
+    assert [header.comments for header in headers] == [("Sex: F",), (), ()]
+    assert not any(secret in repr(headers) for secret in ("MCH", "1951", "Harry"))
+
+
+def test_files_that_edfio_writes_are_read_as_edfio_reads_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    walks = [np.clip(np.cumsum(rng.normal(0, 0.02, 1500)), -4, 4) for _ in range(3)]
+    signals = [
+        edfio.EdfSignal(walks[0], 500, label="ECG I", physical_dimension="mV", physical_range=(-5, 5)),
+        edfio.EdfSignal(1000 * walks[1], 500, label="II", physical_dimension="uV", physical_range=(-5000, 5000)),
+        edfio.EdfSignal(walks[2], 500, label="V1", physical_dimension="mV", physical_range=(-4, 6), digital_range=(0, 4095)),
+        edfio.EdfSignal(np.arange(30.0), 10, label="SpO2", physical_dimension="%"),
+    ]
+    patient, recording = edfio.Patient(code="A1", sex="M", name="Zaphod"), edfio.Recording(startdate=datetime.date(2002, 3, 2))
+    notes = [edfio.EdfAnnotation(0.5, None, "pain"), edfio.EdfAnnotation(2.0, 0.1, "")]
+    for name, given in (("a", {}), ("b", {"annotations": notes}), ("c", {"data_record_duration": 0.1, "annotations": notes})):
+        edfio.Edf(signals, patient=patient, recording=recording, **given).write(tmp_path / f"{name}.edf")
+        record, truth = read_record(tmp_path, f"{name}.edf"), edfio.read_edf(tmp_path / f"{name}.edf")
+        assert record["lead"].values.tolist() == ["I", "II", "V1"]
+        for row, signal, scale in zip(record["signal"].values, truth.signals[:3], (1, 1e-3, 1), strict=True):
+            np.testing.assert_array_equal(row, signal.digital)
+            lead = record.isel(lead=record["lead"].values.tolist().index(signal.label.removeprefix("ECG ")))
+            millivolts = (row - float(lead["baseline"])) / float(lead["adc_gain"])
+            np.testing.assert_allclose(millivolts, signal.data * scale, atol=0.51 / float(lead["adc_gain"]))
 
 
 CONTENT = edf(*GOOD)
