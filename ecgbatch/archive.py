@@ -63,6 +63,7 @@ class _Row(NamedTuple):
     sex: int
     n_bytes: int
     files: str
+    comments: str
     content_key: str
     """Equal where records hold the same samples, as far as headers tell; empty where they tell nothing. Not in the listing."""
 
@@ -189,6 +190,7 @@ def list_archive(
     *,
     labels: str | Path | None = None,
     read_data: bool = False,
+    keep_comments: bool = False,
     names: Sequence[str] | None = None,
     map: Map = map,
 ) -> xr.Dataset:
@@ -202,6 +204,8 @@ def list_archive(
         Label table (``clinical.read_labels``): its patients and labels win over paths and header comments.
     read_data
         Read every sample too: checksums, formats and ranges are judged as a conversion would.
+    keep_comments
+        Give the headers' comment lines too.
     names
         Only these records; default all that ``find_records`` finds.
     map
@@ -225,6 +229,7 @@ def list_archive(
           sex                    int8     ``terms.SEX``
           n_bytes                int64    of header and signal files
           files                  text     their paths below the archive, one a line; empty where they cannot be told
+          comments               text     of the header, one a line; only with ``keep_comments``
         Attributes: labels_unmatched, the number of records of the label table that the archive does not have.
 
     Raises
@@ -240,10 +245,13 @@ def list_archive(
         (first, names[first : first + CHUNK_RECORDS], [table.get(name) for name in names[first : first + CHUNK_RECORDS]])
         for first in range(0, len(names), CHUNK_RECORDS)
     ]
-    chunks = dict(map(partial(_list_chunk, archive=str(archive), rule=rule, read_data=read_data), tasks))
+    chunks = dict(
+        map(partial(_list_chunk, archive=str(archive), rule=rule, read_data=read_data, keep_comments=keep_comments), tasks)
+    )
     rows = [row for first, _, _ in tasks for row in chunks[first]]
     rows = _compared(rows)
-    columns = {name: [getattr(row, name) for row in rows] for name in _Row._fields if name != "content_key"}
+    fields = [name for name in _Row._fields if name != "content_key" and (keep_comments or name != "comments")]
+    columns = {name: [getattr(row, name) for row in rows] for name in fields}
     variables = {name: ("record", np.array(values, dtype=_NUMBERS.get(name, TEXT))) for name, values in columns.items()}
     return xr.Dataset(variables, attrs={"labels_unmatched": len(table.keys() - set(names))})
 
@@ -263,12 +271,14 @@ def _compared(rows: list[_Row]) -> list[_Row]:
     return compared
 
 
-def _list_chunk(task: _Task, *, archive: str, rule: str, read_data: bool) -> tuple[int, list[_Row]]:
+def _list_chunk(task: _Task, *, archive: str, rule: str, read_data: bool, keep_comments: bool) -> tuple[int, list[_Row]]:
     """Return a task's first record number and its records' rows."""
     first, names, known = task
     found = inspect_records(archive, names)
     root = os.path.realpath(archive)
     rows = [_row(inspection, entry, rule, root) for inspection, entry in zip(found, known, strict=True)]
+    if keep_comments:
+        rows = [row._replace(fingerprint=hashlib.sha256(f"{row.fingerprint} comments".encode()).hexdigest()) for row in rows]
     return first, [_read(archive, row) for row in rows] if read_data else rows
 
 
@@ -300,6 +310,7 @@ def _row(inspection: Inspection, known: _Known, rule: str, root: str) -> _Row:
         sex=clinical.sex,
         n_bytes=inspection.n_bytes,
         files="\n".join(_files(inspection, root)),
+        comments="\n".join(map(_storable, header.comments)) if header else "",
         content_key=_content_key(inspection),
     )
 

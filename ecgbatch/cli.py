@@ -52,6 +52,10 @@ Rehash = Annotated[
 Settle = Annotated[
     float | None, typer.Option(help="A record with a file changed less than this many seconds ago waits for the next run.", min=0)
 ]
+KeepComments = Annotated[
+    bool, typer.Option("--keep-comments", help="Keep the headers' comments, with all names and dates they hold.")
+]
+Pseudonymise = Annotated[bool, typer.Option("--pseudonymise", help="Name records and patients in reports by keyed digests only.")]
 Method = Annotated[str, typer.Option(help="How beats are found and cut: robust or kachuee.")]
 Recipe = Annotated[str, typer.Option(help="How a model is trained: ecgbatch, ecgbatch-lead-ii or kachuee.")]
 
@@ -89,6 +93,8 @@ def run(
     prevalence: Prevalence = None,
     rehash: Rehash = False,
     settle_s: Settle = None,
+    keep_comments: KeepComments = False,
+    pseudonymise: Pseudonymise = False,
     dask: Dask = None,
     workers: Workers = None,
     dry_run: DryRun = False,
@@ -121,6 +127,8 @@ def run(
             settle_s=settings.settle_s,
             settings=_beat_settings(model, method),
             recipe=recipe,
+            keep_comments=keep_comments,
+            pseudonymise=pseudonymise,
             dask=dask,
             workers=workers,
             on_progress=on_progress,
@@ -156,6 +164,7 @@ def convert(
     labels: Labels = None,
     rehash: Rehash = False,
     settle_s: Settle = None,
+    keep_comments: KeepComments = False,
     dask: Dask = None,
     workers: Workers = None,
     dry_run: DryRun = False,
@@ -176,6 +185,7 @@ def convert(
             labels=_text(labels),
             rehash=rehash,
             settle_s=settings.settle_s,
+            keep_comments=keep_comments,
             map=on_engine,
             on_progress=on_progress,
         )
@@ -397,6 +407,7 @@ def report(
     run_name: Annotated[str | None, typer.Option("--run", help="Name of the run; default the last.")] = None,
     pdf: Annotated[bool, typer.Option("--pdf", help="Each record's report as one A4 page too (needs ecgbatch[pdf]).")] = False,
     fhir: Annotated[bool, typer.Option("--fhir", help="Each record's report as FHIR R4 too (needs ecgbatch[fhir]).")] = False,
+    pseudonymise: Pseudonymise = False,
     dask: Dask = None,
     workers: Workers = None,
     dry_run: DryRun = False,
@@ -412,7 +423,9 @@ def report(
     name = run_name or latest_run(str(work))
     with _progress(as_json) as on_progress, engine(dask, workers) as on_engine:
         extras = [kind for kind, wanted in (("pdf", pdf), ("fhir", fhir)) if wanted]
-        summary = report_workspace(str(work), name, extras=extras, map=on_engine, on_progress=on_progress)
+        summary = report_workspace(
+            str(work), name, extras=extras, pseudonymise=pseudonymise, map=on_engine, on_progress=on_progress
+        )
     _print({"run": name, **summary}, as_json)
     return _exit_code(work)
 

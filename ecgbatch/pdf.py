@@ -81,7 +81,7 @@ def _head(pdf: FPDF, report: Mapping[str, Any]) -> None:
     if report["is_synthetic"]:
         _write(pdf, "Synthetic data: computed, not recorded from a person.", 8, bold=True)
     age = "age unknown" if report["age_years"] is None else f"{report['age_years']:.0f} years"
-    age += " or older" if (report["age_years"] or 0) >= 90 else ""
+    age = "90+ years" if (report["age_years"] or 0) >= 90 else age
     sex = report["sex"] if report["sex"] != "unknown" else "sex unknown"
     length = "length unknown" if report["duration_s"] is None else f"{report['duration_s']:.1f} s"
     _write(pdf, f"Patient {report['patient_id'][:120]}; {age}, {sex}; {length}. {_quality(report)}", 7.5)

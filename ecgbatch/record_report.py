@@ -207,6 +207,8 @@ def record_report(
         "beats": _beats(beats, fs),
         "measurements": None,
     }
+    if source.get("comments"):
+        report["comments"] = source["comments"].split("\n")
     report["excerpt"] = _excerpt(report) if source and source["status"] != STATUS["set_aside"] else None
     report["provenance"] = {
         "source_digest": source.get("source_digest", ""),

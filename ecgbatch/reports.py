@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 
 from ecgbatch import record_report as record
+from ecgbatch.privacy import Pseudonyms, workspace_pseudonyms, write_pseudonyms
 from ecgbatch.runs import earlier_run, read_run
 from ecgbatch.signals import archive_facts
 from storage import Folder, open_once
@@ -63,10 +64,13 @@ class _Job:
     """What every worker needs to know to write record reports; ``earlier`` is the run whose pages may be linked."""
 
     work: str
+    scores_run: str
     run: str
+    """Of the reports' folder: that of the scores, or its pseudonymous twin."""
     earlier: str
     extras: tuple[str, ...]
     options: Mapping[str, Any]
+    pseudonyms: Pseudonyms | None
 
 
 def write_reports(
@@ -78,6 +82,7 @@ def write_reports(
     archive: str,
     is_synthetic: bool = False,
     extras: Sequence[str] = (),
+    pseudonyms: Pseudonyms | None = None,
     seconds: Mapping[str, float] | None = None,
     map: Callable[..., Iterable[Any]] = map,
     progress: Callable[[int, int], None] | None = None,
@@ -103,6 +108,9 @@ def write_reports(
         Whether every page must call its data synthetic.
     extras
         Of ``EXTRAS``: further forms to write beside each record's page.
+    pseudonyms
+        Names to show in place of those of records and patients. Such reports lie in ``work/reports/<run>-pseudonymous``, and
+        compare nothing with an earlier run: that one shows names.
     seconds
         Of the run's stages so far, for the cohort page.
     map
@@ -113,8 +121,8 @@ def write_reports(
     Returns
     -------
     dict
-        ``folder``, ``cohort_html``, ``cohort_json``, ``scores_parquet``, ``scores_csv`` (paths), ``n_records``, ``n_written``,
-        ``n_linked`` and ``n_kept``.
+        ``run`` (the folder's name), ``folder``, ``cohort_html``, ``cohort_json``, ``scores_parquet``, ``scores_csv`` (paths),
+        ``n_records``, ``n_written``, ``n_linked`` and ``n_kept``.
 
     """
     from ecgbatch import cohort
@@ -124,17 +132,21 @@ def write_reports(
     folder = Folder(work)
     store = open_once(_store_path(folder, "scores", run))
     scores = store.drop_vars(["beat_probability", "evidence"], errors="ignore").load()
+    shown = f"{run}-pseudonymous" if pseudonyms else run
+    if pseudonyms:
+        write_pseudonyms(work, pseudonyms, scores)
+        scores = pseudonyms.scores(scores)
     names = scores["record_name"].values.tolist()
     slugs = record_slugs(names)
     options = {
         "model": record.model_summary(model),
-        "run": run,
+        "run": shown,
         "created": created,
         "archive": archive,
         "is_synthetic": is_synthetic,
         "segments_s": store.attrs["settings"].get("segments_s"),
     }
-    job = _Job(str(work), run, folder.pointed("reports/latest"), tuple(extras), options)
+    job = _Job(str(work), run, shown, folder.pointed("reports/latest"), tuple(extras), options, pseudonyms)
     length = min(_MOST_RECORDS_PER_TASK, max(1, -(-len(names) // _LEAST_TASKS)))
     tasks = [(start, [slugs[name] for name in names[start : start + length]]) for start in range(0, len(names), length)]
     rows: dict[int, dict[str, Any]] = {}
@@ -144,12 +156,13 @@ def write_reports(
             progress(len(rows), len(names))
     made = Counter(row["made"] for row in rows.values())
     spent = {**(seconds or {}), "record reports": perf_counter() - started}
+    earlier = "" if pseudonyms else earlier_run(work, run)
     paths = cohort.write_cohort(
-        folder, scores, [rows[number] for number in range(len(names))], options, earlier=earlier_run(work, run), seconds=spent
+        folder, scores, [rows[number] for number in range(len(names))], options, earlier=earlier, seconds=spent
     )
-    folder.point("reports/latest", run)
+    folder.point("reports/latest", shown)
     counts = {f"n_{word}": made[word] for word in ("written", "linked", "kept")}
-    return {"folder": str(folder.path(f"reports/{run}")), **paths, "n_records": len(names), **counts}
+    return {"run": shown, "folder": str(folder.path(f"reports/{shown}")), **paths, "n_records": len(names), **counts}
 
 
 def _check_extras(extras: Sequence[str]) -> None:
@@ -172,13 +185,16 @@ def _write_records(job: _Job, task: tuple[int, Sequence[str]]) -> dict[int, dict
     """Write the reports of one task's records; return what the cohort page needs to know of each, by row."""
     start, slugs = task
     folder = Folder(job.work)
-    scores = open_once(_store_path(folder, "scores", job.run)).isel(record=slice(start, start + len(slugs))).load()
+    scores = open_once(_store_path(folder, "scores", job.scores_run)).isel(record=slice(start, start + len(slugs))).load()
     rows = record.plain_rows(scores)
     sources = _Sources(folder, rows)
+    if job.pseudonyms:
+        rows = record.plain_rows(job.pseudonyms.scores(scores))
     done = {}
     for place, (slug, row) in enumerate(zip(slugs, rows, strict=True)):
         beats = sources.beats(place)
-        report = record.record_report(row, sources.row("signals", place), beats, **job.options)
+        signals = sources.row("signals", place)
+        report = record.record_report(row, job.pseudonyms.signals(signals) if job.pseudonyms else signals, beats, **job.options)
         made = _reuse(folder, job, slug, report["provenance"]["report_digest"])
         if not made:
             drawn = sources.drawn(place, report)
@@ -352,6 +368,7 @@ def report_workspace(
     run: str,
     *,
     extras: Sequence[str] = (),
+    pseudonymise: bool = False,
     map: Callable[..., Iterable[Any]] = map,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -361,6 +378,8 @@ def report_workspace(
     ----------
     work, run
         Workspace; name of a run that ``runs.write_run`` has recorded.
+    pseudonymise
+        Show no name of a record or patient, but keyed digests of them (``privacy.Pseudonyms``).
     extras, map, on_progress
         As in ``write_reports``; ``on_progress`` is called with the stage's name too.
 
@@ -381,10 +400,11 @@ def report_workspace(
         archive=archive["archive"],
         is_synthetic=archive["is_synthetic"],
         extras=extras,
+        pseudonyms=workspace_pseudonyms(work) if pseudonymise else None,
         seconds=stated.get("seconds"),
         map=map,
         progress=partial(on_progress, "report") if on_progress else None,
     )
-    cohort = json.loads(folder.read(f"reports/{run}/cohort.json"))
+    cohort = json.loads(folder.read(f"reports/{summary['run']}/cohort.json"))
     counts = {name: cohort[name] for name in ("n_records", "n_patients", "n_scored", "n_set_aside", "decisions")}
     return {"cohort": summary["cohort_html"], "reports": summary["folder"], "counts": counts}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -67,6 +67,9 @@ SIGNALS = Schema(
     },
 )
 
+
+COMMENTS = Variable(("record",), "string", "comment lines of the header; only in stores made with --keep-comments", "")
+"""Beside ``SIGNALS``'s variables where comments were asked for: by default no store holds them."""
 
 LONGEST_ROW_BYTES = 512_000_000
 """Decoded bytes of one record in a store. A worker holds about three times that; a longer record is set aside (TOO_LONG)."""
@@ -132,7 +135,11 @@ def _plan_batch(rows: xr.Dataset) -> Plan:
     inputs = rows.drop_vars(LOOK_COLUMNS, errors="ignore").assign(lead=("lead", np.array(leads, dtype=TEXT)))
     sizes = {"record": rows.sizes["record"], "lead": len(leads), "sample": n_samples}
     versions = {"ecgbatch": __version__, "wfdb": version("wfdb")}
-    return make_plan(SIGNALS, sizes=sizes, inputs=inputs, settings=CONVERSION, versions=versions)
+    return make_plan(_schema(rows), sizes=sizes, inputs=inputs, settings=CONVERSION, versions=versions)
+
+
+def _schema(rows: xr.Dataset) -> Schema:
+    return replace(SIGNALS, variables={**SIGNALS.variables, "comments": COMMENTS}) if "comments" in rows else SIGNALS
 
 
 def _set_aside_long(listing: xr.Dataset) -> xr.Dataset:
@@ -165,14 +172,15 @@ def produce_signals(shard: Shard, rows: xr.Dataset, *, archive: str, leads: tupl
     Returns
     -------
     xarray.Dataset
-        ``SIGNALS`` without the ``lead`` names.
+        ``SIGNALS`` without the ``lead`` names, and ``comments`` if ``rows`` has them.
 
     """
     n_rows = shard.stop - shard.start
     shape = {"record": n_rows, "lead": len(leads), "sample": n_samples}
+    schema = _schema(rows)
     columns = {
         name: np.full([shape[dim] for dim in variable.dims], variable.fill_value, dtype=variable.numpy_dtype)
-        for name, variable in (SIGNALS.bulk() | SIGNALS.columns()).items()
+        for name, variable in (schema.bulk() | schema.columns()).items()
     }
     columns["lead_flags"][:] = LEAD_FLAGS["missing"]
     for name in columns.keys() & set(rows.variables):
@@ -191,7 +199,7 @@ def produce_signals(shard: Shard, rows: xr.Dataset, *, archive: str, leads: tupl
             columns["source_digest"][row] = source_digest(archive, name)
             continue
         _fill_row(columns, row, record, column_of)
-    return xr.Dataset({name: (SIGNALS.variables[name].dims, values) for name, values in columns.items()})
+    return xr.Dataset({name: (schema.variables[name].dims, values) for name, values in columns.items()})
 
 
 def _fill_row(columns: dict[str, np.ndarray[Any, Any]], row: int, record: xr.Dataset, column_of: dict[str, int]) -> None:
@@ -217,6 +225,7 @@ def convert_archive(
     work: str,
     *,
     labels: str | None = None,
+    keep_comments: bool = False,
     rehash: bool = False,
     settle_s: float = 0.0,
     map: Map = map,
@@ -233,6 +242,8 @@ def convert_archive(
         Folder of WFDB records; workspace.
     labels
         CSV with record, patient_id, label.
+    keep_comments
+        Store the headers' comment lines too, whatever names and dates they hold.
     rehash, settle_s
         As ``watch.look_at`` takes them.
     map
@@ -241,7 +252,7 @@ def convert_archive(
         Called with the stage's name, shards done and shards in all.
 
     """
-    look = look_at(archive, work, labels=labels, rehash=rehash, settle_s=settle_s, map=map)
+    look = look_at(archive, work, labels=labels, keep_comments=keep_comments, rehash=rehash, settle_s=settle_s, map=map)
     published = {Path(path).stem for path in list_stores(work, "signals")}
     places = {name: place for name, place in look.places.items() if place[0] in published}
     known = _known_rows(work) if len(places) < look.listing.sizes["record"] else {}

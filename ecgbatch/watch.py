@@ -62,6 +62,7 @@ def look_at(
     work: str,
     *,
     labels: str | None = None,
+    keep_comments: bool = False,
     rehash: bool = False,
     settle_s: float = 0.0,
     map: Map = map,
@@ -70,7 +71,7 @@ def look_at(
 
     Parameters
     ----------
-    archive, work, labels
+    archive, work, labels, keep_comments
         As ``convert_archive`` takes them.
     rehash
         Trust no time: look into every record again.
@@ -84,14 +85,14 @@ def look_at(
     started = time.time()
     names = find_records(archive)
     cached = {} if rehash else _read_cache(work)
-    key = _key(labels)
+    key = _key(labels, keep_comments)
     rows: dict[str, dict[str, Any]] = {}
     for name in names:
         row = cached.get(name)
         if row is not None and row["key"] == key and row["signature"] and row["signature"] == _signature(archive, row):
             rows[name] = row
     again = [name for name in names if name not in rows]
-    fresh = list_archive(archive, labels=labels, names=again, map=map) if again else None
+    fresh = list_archive(archive, labels=labels, keep_comments=keep_comments, names=again, map=map) if again else None
     for row in _rows_of(fresh):
         before = cached.get(row["record_name"])
         row |= {"key": key, "base": row["fingerprint"], "signature": _signature(archive, row), "store": "", "row": -1}
@@ -102,7 +103,7 @@ def look_at(
     kept = [rows[name] for name in names if name not in waiting]
     places = {row["record_name"]: (row["store"], row["row"]) for row in kept if row["store"]}
     unsure = frozenset(row["record_name"] for row in kept if not row["store"])
-    return Look(tuple(names), _table(kept), tuple(name for name in names if name in waiting), places, unsure)
+    return Look(tuple(names), _table(kept, keep_comments), tuple(name for name in names if name in waiting), places, unsure)
 
 
 def settle_changes(archive: str, look: Look, stored: dict[str, str], *, map: Map = map) -> xr.Dataset:
@@ -165,10 +166,10 @@ def _read_cache(work: str) -> dict[str, dict[str, Any]]:
     return {row["record_name"]: row for row in table.to_pylist()}
 
 
-def _key(labels: str | None) -> str:
-    """Return what a cached row depends on besides the record's files: this version, and the label table."""
+def _key(labels: str | None, keep_comments: bool) -> str:
+    """Return what a cached row depends on besides the record's files: this version, the label table, and what is kept."""
     table = hashlib.sha256(Path(labels).read_bytes()).hexdigest() if labels is not None else ""
-    return f"{CACHE_FORMAT} {__version__} {table}"
+    return f"{CACHE_FORMAT} {__version__} {table}{' comments' if keep_comments else ''}"
 
 
 def _rows_of(listing: xr.Dataset | None) -> Iterator[dict[str, Any]]:
@@ -179,9 +180,9 @@ def _rows_of(listing: xr.Dataset | None) -> Iterator[dict[str, Any]]:
         yield dict(zip(columns, values, strict=True))
 
 
-def _table(rows: list[dict[str, Any]]) -> xr.Dataset:
+def _table(rows: list[dict[str, Any]], keep_comments: bool) -> xr.Dataset:
     """Return rows as a table like ``list_archive``'s, with the columns of a look beside it."""
-    empty = list_archive("", names=[])
+    empty = list_archive("", names=[], keep_comments=keep_comments)
     own = {"key": TEXT, "base": TEXT, "signature": TEXT}
     kinds = {str(name): values.dtype for name, values in empty.data_vars.items()} | own
     columns = {name: ("record", np.array([row[name] for row in rows], dtype=kind)) for name, kind in kinds.items()}

@@ -85,6 +85,7 @@ def prepare_archive(
     work: str,
     *,
     labels: str | None = None,
+    keep_comments: bool = False,
     rehash: bool = False,
     settle_s: float = 0.0,
     settings: dict[str, Any] | None = None,
@@ -96,7 +97,7 @@ def prepare_archive(
 
     Parameters
     ----------
-    archive, work, labels, rehash, settle_s
+    archive, work, labels, keep_comments, rehash, settle_s
         As ``convert_archive`` takes them.
     settings
         Fields of ``BeatSettings``; default the robust method.
@@ -111,7 +112,7 @@ def prepare_archive(
     """
     timing = Timing()
     with timing.stage("convert"):
-        options = {"labels": labels, "rehash": rehash, "settle_s": settle_s}
+        options = {"labels": labels, "keep_comments": keep_comments, "rehash": rehash, "settle_s": settle_s}
         conversion = convert(archive, work, options, dask, workers, on_progress)
     with timing.stage("beats"):
         extraction = beats(work, settings or {}, dask, workers, on_progress)

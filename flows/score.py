@@ -24,12 +24,15 @@ def score(work: str, model: str, dask: str | None, workers: int | None, on_progr
 
 
 @task(**RETRIED)
-def report(work: str, run: str, dask: str | None, workers: int | None, on_progress: OnProgress | None) -> dict[str, Any]:
+def report(
+    work: str, run: str, pseudonymise: bool, dask: str | None, workers: int | None, on_progress: OnProgress | None
+) -> dict[str, Any]:
     """Write the record reports, the cohort report and the tables."""
     from ecgbatch.reports import report_workspace
 
     with engine(dask, workers) as on_engine:
-        return report_workspace(work, run, map=on_engine, on_progress=shown(on_progress, "report"))
+        progress = shown(on_progress, "report")
+        return report_workspace(work, run, pseudonymise=pseudonymise, map=on_engine, on_progress=progress)
 
 
 @flow(name="score-archive", validate_parameters=False)
@@ -38,6 +41,7 @@ def score_archive(
     model: str,
     *,
     archive: str | None = None,
+    pseudonymise: bool = False,
     before: dict[str, float] | None = None,
     dask: str | None = None,
     workers: int | None = None,
@@ -58,7 +62,7 @@ def score_archive(
         run = score(work, model, dask, workers, on_progress)
     write_run(work, run, {"archive": archive or "", "model": str(model), "seconds": {**(before or {}), **timing.seconds}})
     with timing.stage("report"):
-        summary = report(work, run, dask, workers, on_progress)
+        summary = report(work, run, pseudonymise, dask, workers, on_progress)
     write_run(work, run, {"counts": summary["counts"], "seconds": timing.seconds})
     create_table_artifact([summary["counts"]], key="scored", description=f"Run {run}")
     create_link_artifact(Path(summary["cohort"]).absolute().as_uri(), key="cohort", link_text="Cohort report")
@@ -76,6 +80,8 @@ def run_archive(
     settle_s: float = 0.0,
     settings: dict[str, Any] | None = None,
     recipe: str = "ecgbatch",
+    keep_comments: bool = False,
+    pseudonymise: bool = False,
     dask: str | None = None,
     workers: int | None = None,
     on_progress: OnProgress | None = None,
@@ -90,12 +96,14 @@ def run_archive(
     """
     shared: dict[str, Any] = {"dask": dask, "workers": workers, "on_progress": on_progress}
     with log_file(work), recorded(work, "run") as facts:
-        prepared = prepare_archive(archive, work, labels=labels, rehash=rehash, settle_s=settle_s, settings=settings, **shared)
+        options = {"labels": labels, "keep_comments": keep_comments, "rehash": rehash, "settle_s": settle_s}
+        prepared = prepare_archive(archive, work, settings=settings, **options, **shared)
         seconds = dict(prepared["seconds"])
         facts |= {"seconds": seconds, "set_aside": prepared["set_aside_reasons"], "records": _states(prepared)}
         trained = {"model": model, "seconds": {}} if model else train_model(work, recipe=recipe, **shared)
         seconds |= trained["seconds"]
-        scored = score_archive(work, trained["model"], archive=archive, before=dict(seconds), **shared)
+        chosen = {"archive": archive, "pseudonymise": pseudonymise, "before": dict(seconds)}
+        scored = score_archive(work, trained["model"], **chosen, **shared)
         seconds |= scored["seconds"]
         facts |= {"run": scored["run"], "set_aside": scored["counts"]["n_set_aside"]}
         facts["records"] |= {"scored": scored["counts"]["n_scored"]}
