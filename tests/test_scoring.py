@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import ecgbatch.scoring
 from ecgbatch.beats import BEATS
+from ecgbatch.evaluation import evaluate_scores
 from ecgbatch.model import (
     BeatNet,
     Calibration,
@@ -41,12 +42,13 @@ from ecgbatch.scoring import (
     min_usable_leads,
     plan_scores,
     probability_interval,
+    score_record,
     score_records,
     score_shard,
 )
 from ecgbatch.signals import SIGNALS
 from ecgbatch.splits import patient_digest
-from ecgbatch.terms import BEAT_FLAGS, DECISION, LABEL, LEAD_FLAGS, STATUS
+from ecgbatch.terms import BEAT_FLAGS, DECISION, LABEL, LEAD_FLAGS, SCORE_FLAGS, STATUS
 from storage import TEXT, build, make_plan, open_store, verify_store
 
 LEADS = ("I", "II", "V2")
@@ -436,3 +438,26 @@ def test_an_archive_without_any_beat_has_a_plan_and_reasons(tmp_path: Path, mode
 
 def test_every_reason_is_explained_in_a_sentence() -> None:
     assert all(code == code.upper() and len(text) > 10 for code, text in REASONS.items())
+
+
+def test_a_store_of_version_1_is_still_read_and_evaluated(tmp_path: Path) -> None:
+    later = {"evidence", "lead", "segment", "novelty", "score_flags"}
+    first = replace(SCORES, version=1, variables={name: v for name, v in SCORES.variables.items() if name not in later})
+    columns = {name: np.full((4, 3)[: len(v.dims)], v.fill_value, v.numpy_dtype) for name, v in first.variables.items()}
+    columns |= {"mi_probability": np.array([0.9, 0.8, 0.2, 0.1], np.float32), "mi": np.array([1, 1, 0, 0], np.int8)}
+    columns |= {"threshold": np.full(4, 0.5, np.float32), "patient_id": np.array(list("abcd"), TEXT)}
+    digest = _publish(tmp_path, first, {}, columns, {"beat": 3}, {})
+    store = open_store(tmp_path / "scores" / f"{digest}.zarr").load()
+    assert store.attrs["schema_version"] == 1
+    assert verify_store(tmp_path / "scores" / f"{digest}.zarr", read_data=True) == []
+    assert evaluate_scores(store)["auroc"]["value"] == 1.0
+
+
+def test_a_record_unlike_training_is_indeterminate_and_flagged(model: Model) -> None:
+    probability = np.full((1, 5), 0.99, np.float32)
+    near, far = (score_record(model, (0,), probability, "r", novelty=distance) for distance in (0.5, 1.5))
+    assert near.decision == DECISION["mi_indicated"]
+    assert far.decision == DECISION["indeterminate"]
+    assert near.probability == far.probability
+    assert (near.flags, far.flags) == (SCORE_FLAGS["one_member"], SCORE_FLAGS["one_member"] | SCORE_FLAGS["unlike_training"])
+    assert score_record(model, (0, 1), probability.repeat(2, axis=0), "r").flags == 0
