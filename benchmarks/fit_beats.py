@@ -142,7 +142,7 @@ def hear(name: str, recording: Recording, leads: Sequence[int], half: int = CLEA
     design = resampler(recording.fs, DETECTION_CUTOFF_HZ, DETECTION_HALF_WIDTH_S)
     rules = sequence.RULES
     bands = detection.listen(
-        recording.signal, recording.signal.shape[1], use, recording.baseline.astype(np.float64), 1.0 / recording.adc_gain,
+        recording.signal, 0, recording.signal.shape[1], use, recording.baseline.astype(np.float64), 1.0 / recording.adc_gain,
         design.taps, design.up, design.down, design.reach, *detection.band_taps(), int(rules.block_s * RATE_HZ), rules.n_blocks,
     )  # fmt: skip
     return Heard(name, tuple(leads), half, recording, bands)

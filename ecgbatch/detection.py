@@ -303,18 +303,22 @@ def polarity(even: Array, position: Array, reach: int) -> Array:
 
 @kernel
 def listen(
-    signal: Array, n: int, use: Array, offset: Array, step: Array, taps: Array, up: int, down: int, reach: int,
+    signal: Array, first: int, n: int, use: Array, offset: Array, step: Array, taps: Array, up: int, down: int, reach: int,
     even_taps: Array, odd_taps: Array, block: int, n_blocks: int,
 ) -> tuple[Array, Array, Array, Array]:  # fmt: skip
-    """Return every used lead's band and envelope (lead, sample) at ``RATE_HZ``, typical QRS and mean level (lead, block)."""
-    n_out, n_used, row = -(-n * up // down), np.sum(use), 0
+    """Return every used lead's band and envelope (lead, sample) at ``RATE_HZ``, typical QRS and mean level (lead, block).
+
+    Of the samples from ``first`` to ``n``.
+    """
+    n_out, n_used, row = -(-(n - first) * up // down), np.sum(use), 0
     even, envelope = np.empty((n_used, n_out), np.float32), np.empty((n_used, n_out), np.float32)
     padded = np.empty(n_out + 2 * PAD, np.float32)
     n_block = max(1, (n_out + block // 2) // block)
     typical, level = np.empty((n_used, n_block), np.float32), np.empty((n_used, n_block), np.float32)
     for lead in range(signal.shape[0]):
         if use[lead]:
-            resample(fill_gaps(signal[lead, :n]), taps, up, down, reach, offset[lead], step[lead], padded[PAD : PAD + n_out])
+            own = fill_gaps(signal[lead, first:n])
+            resample(own, taps, up, down, reach, offset[lead], step[lead], padded[PAD : PAD + n_out])
             padded[:PAD] = padded[PAD]
             padded[PAD + n_out :] = padded[PAD + n_out - 1]
             band(padded, even_taps, odd_taps, even[row], envelope[row])
@@ -333,7 +337,7 @@ class Found(NamedTuple):
 
 def find_beats(
     signal: Array, n: int, use: Array, offset: Array, step: Array, design: Resampler, *, reference: int, rules: Rules = RULES,
-    trees: Trees | None = None,
+    trees: Trees | None = None, first: int = 0,
 ) -> Found:  # fmt: skip
     """Find the beats of a record on all its usable leads.
 
@@ -342,7 +346,7 @@ def find_beats(
     signal : (lead, sample) int16
         C-contiguous; missing samples are -32768.
     n
-        Samples that belong to the record, at least one.
+        Samples that belong to the record, more than ``first``.
     use : (lead,) bool
         At least one is true.
     offset, step : (lead,) float64
@@ -353,11 +357,25 @@ def find_beats(
         The lead that R is placed on, as far as it carries a signal.
     trees
         What weighs the candidates that the rules leave in doubt; those that ship with the package if not given.
+    first
+        Sample to begin at; places count from there.
 
     """
     block = int(rules.block_s * RATE_HZ)
     even, envelope, typical, level = listen(
-        signal, n, use, offset, step, design.taps, design.up, design.down, design.reach, *band_taps(), block, rules.n_blocks
+        signal,
+        first,
+        n,
+        use,
+        offset,
+        step,
+        design.taps,
+        design.up,
+        design.down,
+        design.reach,
+        *band_taps(),
+        block,
+        rules.n_blocks,
     )
     weight, fused = fusion(envelope, typical, level, block, rules)
     choice, figures = candidates(fused, even, weight, typical, level, block, rules)

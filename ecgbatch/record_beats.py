@@ -38,6 +38,9 @@ HIGH_PASS_HZ = 0.5
 NOISE_LEVEL = 0.15
 """Mean activity between beats, over a typical QRS, above which a beat is flagged noisy: 0.2 % of DS1's beats, two leads."""
 
+PIECE_S, OVERLAP_S = 3600.0, 60.0
+"""A longer record is searched an hour at a time, so that memory stays flat; each hour sees a minute of its neighbours."""
+
 PREMATURE = 0.82
 """A beat whose interval is under this share of the local median is flagged ectopic."""
 
@@ -198,18 +201,34 @@ def detect_r_peaks(
         return RPeaks(np.zeros(0, np.int32), np.zeros(0, np.uint16), 0)
     design = resampling.resampler(sampling_frequency_hz, DETECTION_CUTOFF_HZ, DETECTION_HALF_WIDTH_S)
     step = np.where(use, 1.0 / np.where(use, gain, 1.0), 0.0)
-    found = detection.find_beats(
-        _kernel_ready(signal), n, use, np.asarray(baseline, dtype=np.float64), step, design,
-        reference=reference if reference is not None and use[reference] else int(np.argmax(use)),
-    )  # fmt: skip
-    r_sample = np.rint(found.place * (design.down / design.up)).astype(np.int64).clip(0, n - 1)
-    distinct = np.diff(r_sample, prepend=-1) > 0
-    r_sample, noise = r_sample[distinct], found.noise[distinct]
+    parts = []
+    for first, stop, begin, end in pieces(n, sampling_frequency_hz):
+        found = detection.find_beats(
+            _kernel_ready(signal), stop, use, np.asarray(baseline, dtype=np.float64), step, design, first=first,
+            reference=reference if reference is not None and use[reference] else int(np.argmax(use)),
+        )  # fmt: skip
+        place = first + np.rint(found.place * (design.down / design.up)).astype(np.int64).clip(0, n - 1 - first)
+        kept = (place >= begin) & (place < end)
+        parts.append((place[kept], found.noise[kept]))
+    r_sample, noise = (np.concatenate(column) for column in zip(*parts, strict=True))
+    # Of a beat that either side of a seam saw, a sample apart, one stays.
+    distinct = np.diff(r_sample, prepend=-n) > (0 if len(parts) == 1 else 0.2 * sampling_frequency_hz)
+    r_sample, noise = r_sample[distinct], noise[distinct]
     flags = np.where(noise > NOISE_LEVEL, BEAT_FLAGS["noisy"], 0).astype(np.uint16)
     flags[detection.premature(r_sample, PREMATURE)] |= BEAT_FLAGS["ectopic"]
     if not is_plausible(r_sample, sampling_frequency_hz, n):
         flags |= np.uint16(BEAT_FLAGS["noisy"])
     return RPeaks(r_sample.astype(np.int32), flags, int(np.count_nonzero(use)))
+
+
+def pieces(n: int, sampling_frequency_hz: float) -> list[tuple[int, int, int, int]]:
+    """Cut a long record for detection: samples to look at (first, stop), and those whose beats are kept (begin, end)."""
+    length, overlap = round(PIECE_S * sampling_frequency_hz), round(OVERLAP_S * sampling_frequency_hz)
+    if n <= length + overlap:
+        return [(0, n, 0, n)]
+    starts = range(0, n - overlap, length)
+    ends = [*starts[1:], n]
+    return [(max(0, a - overlap), min(n, b + overlap), a, b) for a, b in zip(starts, ends, strict=True)]
 
 
 def beat_windows(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import resample_poly
 
-from ecgbatch import beats, detection
+from ecgbatch import beats, detection, record_beats
 from ecgbatch.terms import BEAT_FLAGS
 
 GAIN = 1000.0
@@ -207,6 +208,25 @@ def test_r_samples_increase_inside_the_record_at_least_200_ms_apart(seed: int, f
     assert np.all(interval_s > 0.2 - 1.5 / fs)
     assert np.all((found.r_sample >= 0) & (found.r_sample < signal.shape[1]))
     np.testing.assert_array_equal(found.r_sample, detect(signal, fs).r_sample)
+
+
+def test_a_long_record_is_searched_in_pieces_and_loses_no_beat_at_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
+    r_time_s = regular(300.0, 0.813)
+    signal = pulse_train(257.0, r_time_s, 300.0)
+    whole = detect(signal, 257.0)
+    monkeypatch.setattr(record_beats, "PIECE_S", 60.123)
+    monkeypatch.setattr(record_beats, "OVERLAP_S", 20.0)
+    cut = detect(signal, 257.0)
+    assert len(cut.r_sample) == len(whole.r_sample) == len(r_time_s)
+    assert np.abs(cut.r_sample - whole.r_sample).max() <= 1
+
+
+@given(n=st.integers(1, 10**9), fs=st.sampled_from([250.0, 360.0, 1000.0]))
+def test_pieces_cover_a_record_once_in_order(n: int, fs: float) -> None:
+    cut = record_beats.pieces(n, fs)
+    assert (cut[0][2], cut[-1][3]) == (0, n)
+    assert all(before[3] == after[2] for before, after in pairwise(cut))
+    assert all(0 <= first <= begin < end <= stop <= n and stop - first <= 3780 * fs for first, stop, begin, end in cut)
 
 
 def test_samples_beyond_the_record_are_not_read() -> None:
