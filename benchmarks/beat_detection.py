@@ -1,10 +1,11 @@
 """Accuracy and speed of R-peak detection, as ANSI/AAMI EC57 counts it.
 
-    python -m benchmarks.beat_detection ../shared/data [--leads 0 | 0 1] [--records] [--peers] [--json]
+    python -m benchmarks.beat_detection ../shared/data [--leads 0 | 0 1] [--records] [--peers] [--json] [--curve FILE]
 
 Prints sensitivity, positive predictivity, F1 and timing error over MIT-BIH DS1, gross and per record, with and without the
 first five minutes; the interval over records; noise stress; added baseline wander; and lead-seconds of ECG per second of
-processor time. ``--peers`` runs wfdb's gqrs and xqrs and, where installed, sleepecg, NeuroKit2 and biosppy beside it.
+processor time. ``--peers`` runs wfdb's gqrs and xqrs and, where installed, sleepecg, NeuroKit2 and biosppy beside it. ``--curve``
+draws accuracy against speed, of this detector with fewer trees too, one lead, all of them by turns on each record.
 
 Conventions: beat annotations only (``NLRBAaJSVrFejnE/fQ?``), 150 ms, ventricular flutter (207) left out of both sides with 150 ms
 around it. The detector always runs on the whole record; "without the first five minutes" leaves beats out of the count only.
@@ -308,10 +309,77 @@ def wander_cost(data: Path, leads: Sequence[int]) -> tuple[Row, Row]:
     return total(clean), total(stressed)
 
 
+def with_fewer_trees(n: int) -> Detector:
+    """Return the detector with the first ``n`` of its trees; 0: its rules alone."""
+    from ecgbatch import beat_evidence, detection, sequence
+    from ecgbatch.record_beats import DETECTION_CUTOFF_HZ, DETECTION_HALF_WIDTH_S
+    from ecgbatch.resampling import resampler
+
+    rules = sequence.RULES if n else sequence.RULES._replace(rule_share=1.0, odds_share=0.0)
+    trees = beat_evidence.fitted_trees()._replace(root=beat_evidence.fitted_trees().root[:n])
+
+    def run(recording: Recording, leads: Sequence[int]) -> np.ndarray:
+        design = resampler(recording.fs, DETECTION_CUTOFF_HZ, DETECTION_HALF_WIDTH_S)
+        use, n_samples = np.isin(np.arange(len(recording.signal)), leads), recording.signal.shape[1]
+        offset, step = recording.baseline.astype(np.float64), 1.0 / recording.adc_gain
+        found = detection.find_beats(
+            recording.signal, n_samples, use, offset, step, design, reference=leads[0], rules=rules, trees=trees
+        )
+        return np.unique(np.rint(found.place * (design.down / design.up)).astype(np.int64))
+
+    return run
+
+
+def trade_off(data: Path, rounds: int = 5) -> dict[str, tuple[Row, float]]:
+    """Return each detector's totals on DS1, one lead, and its speed: by turns on each record, slow ones once, else the median."""
+    own = {f"{n} trees" if n else "rules alone": with_fewer_trees(n) for n in (0, 10, 30, 60)}
+    detectors = {**own, "ecgbatch": ecgbatch_detector, **peers()}
+    rows: dict[str, list[Row]] = {name: [] for name in detectors}
+    for name in record_names(data):
+        recording = read_recording(data / "mitdb-ds1" / name, data / "mitdb-ds1" / name)
+        spent: dict[str, list[float]] = {label: [] for label in detectors}
+        found = {}
+        if not next(iter(rows.values())):
+            for label in (*own, "ecgbatch"):
+                detectors[label](recording, [0])  # compiles; not timed
+        for turn in range(rounds):
+            for label, detector in detectors.items():
+                if turn == 0 or spent[label][0] < 0.5:
+                    found[label], processor_s = _run(recording, [0], detector)
+                    spent[label].append(processor_s)
+        for label, own_rows in rows.items():
+            own_rows.append(count(recording, name, found[label], float(np.median(spent[label]))))
+    return {label: (total(own_rows), total(own_rows).seconds / total(own_rows).processor_s) for label, own_rows in rows.items()}
+
+
+def draw_curve(points: dict[str, tuple[Row, float]], path: Path) -> None:
+    """Print the points, and draw errors against speed."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for label, (row, speed) in points.items():
+        errors = 100.0 * (row.n_missed + row.n_false) / (row.n_true + row.n_missed)
+        print_row(f"{label}, {speed:,.0f} s/s", row)
+        own = label in ("ecgbatch", "rules alone") or label.endswith("trees")
+        axes.loglog(speed, errors, "o" if own else "s", color="C0" if own else "C7")
+        left = own and label != "ecgbatch"
+        axes.annotate(label, (speed, errors), (-6 if left else 6, 5), textcoords="offset points", ha="right" if left else "left",
+                      fontsize=9)  # fmt: skip
+    axes.set_xlim(right=1.5e6)
+    axes.set_xlabel("seconds of one lead per processor second")
+    axes.set_ylabel("missed and false beats, % of beats")
+    axes.set_title("MIT-BIH DS1, one lead, EC57: lower right is better")
+    axes.grid(which="both", alpha=0.25)
+    figure.savefig(path, dpi=110)
+
+
 def print_row(label: str, row: Row) -> None:
     """Print one line of the table."""
     print(
-        f"{label:28} Se {row.sensitivity:7.3f}  +P {row.positive_predictivity:7.3f}  F1 {row.f1:7.3f}  "
+        f"{label:32} Se {row.sensitivity:7.3f}  +P {row.positive_predictivity:7.3f}  F1 {row.f1:7.3f}  "
         f"missed {row.n_missed:5d}  false {row.n_false:5d}  error {row.error_ms:5.1f} ms  bias {row.bias_ms:+5.1f} ms"
     )
 
@@ -324,7 +392,11 @@ def main() -> None:
     parser.add_argument("--records", action="store_true", help="also print every record")
     parser.add_argument("--peers", action="store_true", help="also run other packages' detectors (slow)")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--curve", type=Path, help="draw accuracy against speed into this PNG file, and nothing else")
     options = parser.parse_args()
+    if options.curve:
+        draw_curve(trade_off(options.data), options.curve)
+        return
     runs: dict[str, dict[str, Any]] = {}
     for leads in [options.leads] if options.leads else [[0], [0, 1]]:
         label = f"ecgbatch, {len(leads)} lead{'s' * (len(leads) > 1)}"
