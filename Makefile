@@ -11,12 +11,14 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 install: $(VENV)/.installed
 
+# editable_mode: the packages stand on sys.path itself. A Dask worker puts its own folder, which has a "storage" in it, first there, and
+# would take that for ours if a finder at the end of the line had to answer.
 # torch stands alone: its wheel's local tag and hash differ between machines, so the hashed lock cannot name it.
 $(VENV)/.installed: pyproject.toml requirements/lock.txt requirements/torch.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --require-hashes --no-deps -r requirements/lock.txt
 	$(BIN)/pip install --quiet -r requirements/torch.txt
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 	$(BIN)/pip check
 	touch $@
 

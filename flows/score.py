@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
 from prefect.artifacts import create_link_artifact, create_table_artifact
 
-from ecgbatch.runs import Timing, log_file, name_log, write_run
+from ecgbatch import __version__
+from ecgbatch.pages import shape_digest
+from ecgbatch.runs import Timing, log_file, name_log, read_run, write_run
 from ecgbatch.scoring import score_workspace
 from ecgbatch.status import recorded
 from flows.cluster import engine
@@ -62,11 +65,30 @@ def score_archive(
         run = score(work, model, dask, workers, on_progress)
     write_run(work, run, {"archive": archive or "", "model": str(model), "seconds": {**(before or {}), **timing.seconds}})
     with timing.stage("report"):
-        summary = report(work, run, pseudonymise, dask, workers, on_progress)
-    write_run(work, run, {"counts": summary["counts"], "seconds": timing.seconds})
+        summary = finished_reports(work, run, pseudonymise) or report(work, run, pseudonymise, dask, workers, on_progress)
+    reported = {**summary, "by": _report_code(pseudonymise)}
+    write_run(work, run, {"counts": summary["counts"], "seconds": timing.seconds, "reported": reported})
     create_table_artifact([summary["counts"]], key="scored", description=f"Run {run}")
     create_link_artifact(Path(summary["cohort"]).absolute().as_uri(), key="cohort", link_text="Cohort report")
     return {"run": run, **summary, "seconds": timing.seconds}
+
+
+def finished_reports(work: str, run: str, pseudonymise: Any = None) -> dict[str, Any] | None:
+    """Return what ``report`` said of this very run if its reports are there, the latest, and made by this code; else None.
+
+    A night without anything new is the same run: it has nothing to report again (``ecgbatch report`` looks at every page).
+    """
+    said = read_run(work, run).get("reported", {})
+    latest = Path(work) / "reports" / "latest"
+    if said.get("by") != _report_code(pseudonymise) or latest.resolve().name != run or not Path(said["cohort"]).is_file():
+        return None
+    return {name: value for name, value in said.items() if name != "by"}
+
+
+def _report_code(pseudonymise: Any) -> str:
+    """Return what shapes the reports besides their run: this version, its pages, and under which names records appear."""
+    names = sha256(repr(pseudonymise).encode()).hexdigest()[:20] if pseudonymise else "own names"
+    return f"{__version__} {shape_digest()} {names}"
 
 
 @flow(name="run-archive", validate_parameters=False)
