@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +72,7 @@ def score_archive(
     return {"run": run, **summary, "seconds": timing.seconds}
 
 
-def finished_reports(work: str, run: str, pseudonymise: Any = None) -> dict[str, Any] | None:
+def finished_reports(work: str, run: str, pseudonymise: bool = False) -> dict[str, Any] | None:
     """Return what ``report`` said of this very run if its reports are there, the latest, and made by this code; else None.
 
     A night without anything new is the same run: it has nothing to report again (``ecgbatch report`` looks at every page).
@@ -85,9 +84,9 @@ def finished_reports(work: str, run: str, pseudonymise: Any = None) -> dict[str,
     return {name: value for name, value in said.items() if name != "by"}
 
 
-def _report_code(pseudonymise: Any) -> str:
+def _report_code(pseudonymise: bool) -> str:
     """Return what shapes the reports besides their run: this version, its pages, and under which names records appear."""
-    names = sha256(repr(pseudonymise).encode()).hexdigest()[:20] if pseudonymise else "own names"
+    names = "pseudonyms" if pseudonymise else "own names"
     return f"{__version__} {shape_digest()} {names}"
 
 

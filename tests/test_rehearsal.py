@@ -298,6 +298,6 @@ def look_at_pages(prefect: Prefect, page: int, folder: Path) -> None:
         browser.execute_script("localStorage.setItem('prefect-password', btoa(arguments[0]))", prefect.auth)
         browser.get(prefect.url.replace("/api", "/runs"))
         wait_for("a night on Prefect's page", lambda: "nightly" in browser.find_element(By.TAG_NAME, "body").text, 120)
-        browser.save_screenshot(str(folder / "prefect.png"))
     finally:
+        browser.save_screenshot(str(folder / "prefect.png"))
         browser.quit()

@@ -148,3 +148,22 @@ def test_sigterm_ends_a_run_soon_with_143_and_the_same_command_gives_the_same_by
     ecgbatch("convert", archive, work)
     ecgbatch("convert", archive, whole)
     assert store_digests(work) == store_digests(whole)
+
+
+def test_reports_of_the_same_run_by_the_same_code_are_not_made_again(tmp_path, monkeypatch):
+    from ecgbatch.runs import write_run
+    from flows import score
+
+    work, said = str(tmp_path), {"cohort": str(tmp_path / "reports" / "r" / "cohort.html"), "counts": {"n_records": 2}}
+    assert score.finished_reports(work, "r") is None
+    write_run(work, "r", {"reported": {**said, "by": score._report_code(pseudonymise=False)}})
+    assert score.finished_reports(work, "r") is None
+    (tmp_path / "reports" / "r").mkdir(parents=True)
+    (tmp_path / "reports" / "latest").symlink_to("r")
+    assert score.finished_reports(work, "r") is None
+    Path(said["cohort"]).touch()
+    assert score.finished_reports(work, "r") == said
+    assert score.finished_reports(work, "another") is None
+    assert score.finished_reports(work, "r", pseudonymise=True) is None
+    monkeypatch.setattr(score, "__version__", "another")
+    assert score.finished_reports(work, "r") is None
