@@ -112,6 +112,12 @@ def test_store_pages_say_what_the_schemas_say():
     assert page == maker["stores_page"](), "run: python docs/make_stores_md.py"
 
 
+def test_field_pages_say_what_the_reports_schemas_say():
+    maker = runpy.run_path(str(ROOT / "docs" / "make_fields_md.py"))
+    page = (ROOT / "docs" / "fields.md").read_text(encoding="utf-8")
+    assert page == maker["fields_page"](), "run: python docs/make_fields_md.py"
+
+
 def test_runbook_names_only_reasons_that_exist():
     text = (ROOT / "deploy" / "RUNBOOK.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", text))
