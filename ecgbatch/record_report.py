@@ -284,7 +284,20 @@ def record_page(
 
 def _page_words(report: Mapping[str, Any]) -> dict[str, Any]:
     why, advice = explain_reason(report["reason"], is_scored=report["mi_probability"] is not None)
-    return {"lead": LEAD_WORDS, "warning": headers.WARNINGS, "scope": SCOPE, "why": why, "advice": advice}
+    flags = [set(lead) for lead in report["leads"].values()]
+    shared = [flag for flag in LEAD_WORDS if len(flags) > 1 and all(flag in lead for lead in flags)]
+    st = (report["measurements"] or {"st_60_mv": {}})["st_60_mv"].values()
+    reasons = {found["reason"] for found in st}
+    no_st = reasons.pop() if len(reasons) == 1 and all(found["value"] is None for found in st) else ""
+    return {
+        "lead": LEAD_WORDS,
+        "shared": shared,
+        "no_st": no_st,
+        "warning": headers.WARNINGS,
+        "scope": SCOPE,
+        "why": why,
+        "advice": advice,
+    }
 
 
 def beat_quartiles(waveform: np.ndarray, beat_flags: np.ndarray) -> np.ndarray:
