@@ -13,11 +13,11 @@ PAGE = Path(__file__).with_name("fields.md")
 
 HEAD = """# Fields of the reports
 
-*Written by `docs/make_fields_md.py` from the schemas in [schema/](schema/README.md); do not edit. Every file is tested against them.*
+*Written by `docs/make_fields_md.py` from the schemas in [schema/](schema/README.md); do not edit. Files are tested against them.*
 
 What the stores hold is in [stores.md](stores.md). Below `WORK/reports/<run>/` lie, for each record, `records/<slug>.json` and
-`.html` (on request `.pdf` and `.fhir.json`), and for the archive `cohort.json` and `.html`, `scores.csv` and `scores.parquet`. `null`
-is unknown, never 0. `[]` stands for each entry of a list, `*` for each key of an object whose keys are names (leads, segments, codes).
+`.html` (on request `.pdf` and `.fhir.json`), and for the archive `cohort.json` and `.html`, `scores.csv` and `scores.parquet`.
+`null` is unknown, never 0. `[]` stands for each entry of a list, `*` for each key of an object whose keys are names.
 """
 
 
