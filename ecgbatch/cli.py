@@ -218,6 +218,7 @@ def beats(
     ] = None,
     annotations: Annotated[bool, typer.Option("--annotations", help="Also write WORK/annotations/RECORD.qrs (WFDB).")] = False,
     annotations_out: Annotated[Path | None, typer.Option(help="Also write RECORD.qrs (WFDB) below this folder.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="kachuee: also write labelled beats of lead II as the paper's CSV.")] = None,
     dask: Dask = None,
     workers: Workers = None,
     dry_run: DryRun = False,
@@ -226,6 +227,8 @@ def beats(
     """Find the R peaks of every record and cut a window around each."""
     if (reference is None) != (archive is None):
         raise typer.BadParameter("--reference and --archive go together: which annotation files, and where they lie")
+    if csv is not None and method != "kachuee":
+        raise typer.BadParameter("--csv has the paper's 187 columns: give --method kachuee with it")
     if dry_run:
         return _print_estimate(_estimate_work(work, "beats"), as_json)
     from ecgbatch.beats import BeatSettings, export_annotations, extract_beats
@@ -244,6 +247,10 @@ def beats(
         said["without_reference"] = done.without_reference
     if annotations or annotations_out:
         said["n_annotation_files"] = export_annotations(str(work), settings, annotations_out)
+    if csv:
+        from ecgbatch.beat_table import write_beat_table
+
+        said["n_beats_in_table"] = write_beat_table(str(work), csv)
     _print(said, as_json)
     return _exit_code(work)
 
