@@ -1,7 +1,7 @@
 """Quality: what is wrong with each lead of a record, as bits of ``terms.LEAD_FLAGS``. Signals are flagged, never changed.
 
-One pass over the samples finds extremes; everything else is measured on block means at about 250 Hz. Thresholds were set on the
-real records named in their sources so that clean leads stay unflagged, and are checked by planted faults in the tests.
+One pass over the samples finds extremes; everything else is measured on block means at about 250 Hz. Thresholds, with their
+sources, are in ``terms.py``; how often they find planted faults, and flag clean leads, is in docs/quality.md.
 """
 
 from __future__ import annotations
@@ -15,62 +15,30 @@ import numpy as np
 import numpy.typing as npt
 
 from ecgbatch.heart_vector import LEAD_VECTORS
-from ecgbatch.terms import LEAD_FLAGS, MISSING_SAMPLE
-
-ANALYSIS_RATE_HZ = 250.0
-"""Rate to which records are averaged before anything is measured: QRS, mains and most muscle noise lie below its half."""
-
-FLAT_RANGE_MV = 0.02
-"""A second whose values span less shows no beat. Smallest median span of a real lead met: 0.14 mV in MIT-BIH, 0.18 in PTB."""
-
-FLAT_SHARE = 0.5
-"""Share of flat seconds above which a lead is flat: more than half of its beats cannot be seen."""
-
-CLIPPED_S = 0.02
-"""Time at exactly the lead's largest or smallest value, in runs, above which it is clipped: about two clipped R waves."""
-
-CLIPPED_RUN_S = 0.1
-"""One run at an extreme as long as this is clipping by itself; shorter ones must occur twice (a smooth wave has one top)."""
-
-NOISE_MV = 0.010
-NOISE_SHARE_OF_RANGE = 1 / 40
-"""Noise between beats (rms, 30 to 125 Hz, mains left out) above both is noisy. Clean PTB leads: 0.003 mV in the median, 0.008 in
-the 99th percentile, never above 1/46 of the lead's span."""
-
-WANDER_MV_PER_S = 0.5
-"""Change of the baseline from one second to the next, 90th percentile, above which a lead wanders: it then moves by about an
-R wave of a limb lead within one beat. PTB 95th percentile 0.2, MIT-BIH maximum 0.6; wander in the noise stress test 0.25 to 3."""
-
-MAINS_HZ = (50.0, 60.0)
-MAINS_MV = 0.015
-MAINS_RATIO = 2.0
-"""Amplitude at a mains frequency between beats, and its ratio to those at 40 and 70 Hz, above which it is powerline. Such a hum
-shifts an ST segment's reading by its amplitude; 99th percentile of PTB's leads: 0.015 mV."""
-
-LARGEST_RANGE_MV = 10.0
-"""Median span of a second above which amplitude is implausible: no QRS is taller than the +-5 mV that IEC 60601-2-25 asks an
-electrocardiograph to record; taller means a wrong gain, pacing artefacts or a loose electrode."""
-
-SMALLEST_RANGE_MV = 0.1
-"""If every lead spans less, the gain is implausible: even "low voltage" means up to 0.5 mV (Surawicz and Knilans 2008)."""
-
-LEAD_SUM_TOLERANCE = 0.05
-LEAD_SUM_TOLERANCE_MV = 0.01
-"""Residual (rms) of the limb-lead sums above both, the first as a share of the lead's rms, breaks them. PTB: below 0.004."""
-
-SAME_PLANE_SHARE = 0.001
-"""Limb leads span a plane, whatever the scale of each: the third eigenvalue of their correlations, as a share of their number,
-is below 1e-5 in PTB and in amplitude-normalised PTB-XL. Below this, leads that break the sums are scaled apart, not wrong."""
-
-SWAP_ONE_CORRELATION = -0.45
-SWAP_CORRELATION = -0.3
-SWAP_AVR_CORRELATION = -0.1
-"""An exchange that involves the right arm turns I against V6 (correlation below the first), or I or II (below the second) and aVR
-with it (above the third). Found in about 90 % of PTB-XL's records so changed, one of 492 unchanged; LA with LL is not found."""
-
-SWAP_RESIDUAL_RATIO = 0.5
-"""With Frank's leads: residual of Dower's prediction of I and II after the best exchange, as a share of that without, which shows
-it. PTB itself holds one (patient071/s0236lre, left and right arm: 0.18); its other records have 0.8 or more."""
+from ecgbatch.terms import (
+    ANALYSIS_RATE_HZ,
+    CLIPPED_RUN_S,
+    CLIPPED_S,
+    FLAT_RANGE_MV,
+    FLAT_SHARE,
+    LARGEST_RANGE_MV,
+    LEAD_FLAGS,
+    LEAD_SUM_TOLERANCE,
+    LEAD_SUM_TOLERANCE_MV,
+    MAINS_HZ,
+    MAINS_MV,
+    MAINS_RATIO,
+    MISSING_SAMPLE,
+    NOISE_MV,
+    NOISE_SHARE_OF_RANGE,
+    SAME_PLANE_SHARE,
+    SMALLEST_RANGE_MV,
+    SWAP_AVR_CORRELATION,
+    SWAP_CORRELATION,
+    SWAP_ONE_CORRELATION,
+    SWAP_RESIDUAL_RATIO,
+    WANDER_MV_PER_S,
+)
 
 Floats = npt.NDArray[np.float32]
 _LIMB = ("I", "II", "III", "aVR", "aVL", "aVF")
