@@ -33,6 +33,7 @@ _TALL_ROWS_MM = 150.0  # and on a page of their own
 _OVERLAP_MM = (
     42.0  # rows may reach so far into each other, all together: carts print rows 25 to 30 mm apart, whatever the heights
 )
+_LEAST_MM = 5.0  # between a row's baseline and its neighbour's place
 _GRID_MM = (270, 170)  # the largest drawing
 _NORMALISED_SPAN_MM = 15.0
 _THIN_MM = 0.05  # a fifth of the line's width, half a dot of a 300 dpi printer: thinning by this cannot be seen
@@ -355,12 +356,17 @@ def _bands(rows: list[list[Panel]], rows_mm: float | None) -> list[tuple[float, 
     natural = sum(above + below for above, below in wanted)
     usual = _ROWS_MM if natural <= _ROWS_MM + _OVERLAP_MM else _TALL_ROWS_MM
     excess = natural - (usual if rows_mm is None else rows_mm)
+    last = len(wanted) - 1
     while excess > 0:  # then neighbours may overlap, as they do on real paper; the scale never changes
-        tallest = max(range(len(wanted)), key=lambda number: sum(wanted[number]))
-        above, below = wanted[tallest]
-        if above + below <= 15.0:
+        # Not at the sheet's edges, where a wave would be cut off, nor in the last strip, where marks stand above the R waves.
+        given = [
+            (size, place, side) for place in range(last) for side, size in enumerate(wanted[place]) if (place, side) != (0, 0)
+        ]
+        size, place, side = max(given, default=(0.0, 0, 0))
+        if size <= _LEAST_MM:
             break
-        wanted[tallest] = (above - 1.0, below) if above >= below else (above, below - 1.0)
+        above_mm, below_mm = wanted[place]
+        wanted[place] = (above_mm, below_mm - 1.0) if side else (above_mm - 1.0, below_mm)
         excess -= 1.0
     return [(above + below, above) for above, below in wanted]
 

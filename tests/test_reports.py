@@ -421,3 +421,19 @@ def test_thinned_trace_stays_within_a_fifth_of_the_lines_width_and_keeps_gaps():
     drawn = np.interp(x, runs[:, 0], runs[:, 1])
     known = np.isfinite(y)
     assert np.abs(drawn - y)[known].max() < 4 * 0.05 * paper.UNITS_PER_MM + 1
+
+
+def test_tall_waves_overlap_their_neighbours_and_are_never_cut_off_by_the_sheet():
+    signal = np.zeros((12, 5000), np.float32)
+    signal[:, 400::500] = 3.2  # 32 mm up, in the first row too
+    signal[:, 450::500] = -2.4
+    excerpt = paper.Excerpt(signal, LEADS[:12], (0,) * 12, 0.0, 500.0)
+    drawing = str(paper.ecg_paper(excerpt, np.empty(0), np.empty(0)))
+    height = float(re.search(r'viewBox="0 0 \d+ (\d+)"', drawing)[1])
+    traces = re.findall(r'class="trace"[^>]* d="[^"]+"', drawing)
+    assert len(traces) == 13
+    for trace in traces:
+        y = points_of(f"<path {trace}")[0][:, 1]
+        assert y.min() >= 0
+        assert y.max() <= height
+        assert np.ptp(y) == pytest.approx(56 * paper.UNITS_PER_MM, abs=2)
