@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -177,8 +176,9 @@ def convert(
         return _print_estimate(_estimate_archive(archive, work, labels, only="convert"), as_json)
     from ecgbatch.signals import convert_archive
     from flows.cluster import engine
+    from storage import only_writer
 
-    with _progress(as_json) as on_progress, engine(dask, workers) as on_engine:
+    with only_writer(work, "convert"), _progress(as_json) as on_progress, engine(dask, workers) as on_engine:
         done = convert_archive(
             str(archive),
             str(work),
@@ -233,9 +233,10 @@ def beats(
         return _print_estimate(_estimate_work(work, "beats"), as_json)
     from ecgbatch.beats import BeatSettings, export_annotations, extract_beats
     from flows.cluster import engine
+    from storage import only_writer
 
     settings = BeatSettings(method=_checked_method(method), reference=reference or "")
-    with _progress(as_json) as on_progress, engine(dask, workers) as on_engine:
+    with only_writer(work, "beats"), _progress(as_json) as on_progress, engine(dask, workers) as on_engine:
         done = extract_beats(str(work), settings, archive=archive, map=on_engine, on_progress=on_progress)
     said: dict[str, Any] = {
         "n_records": done.n_records,
@@ -285,8 +286,9 @@ def train(
     from ecgbatch.model import load_model
     from ecgbatch.training import train_workspace
     from flows.cluster import processes
+    from storage import only_writer
 
-    with _progress(as_json) as on_progress, processes(dask, workers) as on_processes:
+    with only_writer(work, "train"), _progress(as_json) as on_progress, processes(dask, workers) as on_processes:
         if archive is not None:
             _print(train_arrhythmia(str(work), archive, out, map=on_processes, on_progress=on_progress), as_json)
             return OK
@@ -398,9 +400,10 @@ def _score(work: Path, model: Path, dask: str | None, workers: int | None, as_js
     from ecgbatch.runs import Timing, log_file, name_log, write_run
     from ecgbatch.scoring import score_workspace
     from flows.cluster import engine
+    from storage import only_writer
 
     timing = Timing()
-    with log_file(str(work)), _progress(as_json) as on_progress, engine(dask, workers) as on_engine:
+    with only_writer(work, "score"), log_file(str(work)), _progress(as_json) as on_progress, engine(dask, workers) as on_engine:
         with timing.stage("score"):
             scored = score_workspace(str(work), str(model), map=on_engine, on_progress=on_progress)
         write_run(str(work), scored, {"model": str(model), "seconds": timing.seconds})
@@ -426,9 +429,10 @@ def report(
     from ecgbatch.reports import report_workspace
     from ecgbatch.runs import latest_run
     from flows.cluster import engine
+    from storage import only_writer
 
     name = run_name or latest_run(str(work))
-    with _progress(as_json) as on_progress, engine(dask, workers) as on_engine:
+    with only_writer(work, "report"), _progress(as_json) as on_progress, engine(dask, workers) as on_engine:
         extras = [kind for kind, wanted in (("pdf", pdf), ("fhir", fhir)) if wanted]
         summary = report_workspace(
             str(work), name, extras=extras, pseudonymise=pseudonymise, map=on_engine, on_progress=on_progress
@@ -440,48 +444,54 @@ def report(
 @app.command()
 def verify(
     work: Work,
-    read_data: Annotated[bool, typer.Option("--read-data", help="Read every byte; compare all digests and checksums.")] = False,
+    read_data: Annotated[
+        bool, typer.Option("--read-data/--quick", help="Read every byte and compare all digests and checksums, or sizes only.")
+    ] = True,
+    repair: Annotated[
+        Path | None,
+        typer.Option(help="Make anew what is damaged, from this archive, to the same digest.", exists=True, file_okay=False),
+    ] = None,
+    labels: Labels = None,
     dask: Dask = None,
     workers: Workers = None,
     as_json: AsJson = False,
 ) -> int:
-    """Check every published store and model against itself; exit 1 if anything is wrong."""
+    """Check everything in a workspace against itself: stores, models, runs, reports; exit 1 if anything is wrong."""
+    from ecgbatch import upkeep
     from flows.cluster import engine
-    from storage import list_stores
+    from storage import only_writer
 
-    paths = [path for kind in KINDS for path in list_stores(work, kind)]
-    if not paths:
-        raise ValueError(f"{work}: no published store here; expected signals/, beats/ or scores/ with *.zarr")
-    paths += [str(folder) for folder in sorted(work.glob("models/*/"))]
-    problems: list[str] = []
     with _progress(as_json) as on_progress, engine(dask, workers) as on_engine:
-        for number, found in enumerate(on_engine(partial(_problems_of, read_data=read_data), paths), 1):
-            problems += found
-            on_progress("verify", number, len(paths))
-    _print({"n_checked": len(paths), "n_problems": len(problems), "problems": sorted(problems)}, as_json)
+        watched: dict[str, Any] = {"map": on_engine, "on_progress": on_progress}
+        found = upkeep.verify_workspace(str(work), read_data=read_data, **watched)
+        said: dict[str, Any] = {}
+        if found and repair is not None:
+            with only_writer(work, "verify --repair"):
+                said["not_repaired"] = upkeep.repair(str(work), str(repair), found, labels=_text(labels), **watched)
+            said["n_repaired"] = len(found) - len(said["not_repaired"])
+            found = upkeep.verify_workspace(str(work), read_data=read_data, **watched)
+    problems = sorted(problem for each in found.values() for problem in each)
+    n_checked = len(upkeep.items_of(str(work)))
+    _print({"n_checked": n_checked, "n_problems": len(problems), "problems": problems, **said}, as_json)
     return FAILED if problems else OK
 
 
-def _problems_of(path: str, *, read_data: bool) -> list[str]:
-    """Return what is wrong with one store or model."""
-    from ecgbatch.model import ModelError, load_model
-    from ecgbatch.signals import verify_checksums
-    from storage import verify_store
+@app.command()
+def gc(
+    work: Work,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Also builds that the same command would finish: their work is lost.")
+    ] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Remove what dead runs left behind; never a published store, report, run or model."""
+    from ecgbatch.upkeep import collect_garbage
+    from storage import only_writer
 
-    if not path.endswith(".zarr"):
-        try:
-            load_model(path)
-        except ModelError as error:
-            return [str(error)]
-        return []
-    found = verify_store(path, read_data=read_data)
-    if read_data and not found and Path(path).parent.name == "signals":
-        return verify_checksums(path)
-    return found
-
-
-KINDS = ("signals", "peaks", "beats", "scores")
-"""The stores of a workspace."""
+    with only_writer(work, "gc"):
+        said = collect_garbage(str(work), unfinished=unfinished)
+    _print(said, as_json)
+    return OK
 
 
 @app.command()

@@ -24,6 +24,7 @@ from ecgbatch.novelty import Reference
 from ecgbatch.random_kernels import Kernels, kernel_features, regression_logit
 from ecgbatch.splits import patient_digest
 from ecgbatch.terms import LEADS, MISSING_SAMPLE, NOTICE
+from storage import Folder, seal_folder
 from storage.schema import digest_array
 
 SCHEMA_VERSION = 2
@@ -528,7 +529,7 @@ def save_model(model: Model, folder: str | Path) -> Path:
     try:
         for name, content in _files(model).items():
             write_synced(aside / name, content)
-        aside.chmod(0o755)
+        seal_folder(Folder(aside), "")
         aside.rename(folder)
         _sync_folder(folder.parent)
     finally:

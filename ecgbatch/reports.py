@@ -19,7 +19,7 @@ from ecgbatch import record_report as record
 from ecgbatch.privacy import Pseudonyms, workspace_pseudonyms, write_pseudonyms
 from ecgbatch.runs import earlier_run, read_run
 from ecgbatch.signals import archive_facts
-from storage import Folder, open_once
+from storage import Folder, open_once, seal_folder
 
 EXTRAS = ("pdf", "fhir")
 """Further forms of a record's report, on request: one A4 page; a FHIR bundle."""
@@ -160,6 +160,7 @@ def write_reports(
     paths = cohort.write_cohort(
         folder, scores, [rows[number] for number in range(len(names))], options, earlier=earlier, seconds=spent
     )
+    seal_folder(folder, f"reports/{shown}")
     folder.point("reports/latest", shown)
     counts = {f"n_{word}": made[word] for word in ("written", "linked", "kept")}
     return {"run": shown, "folder": str(folder.path(f"reports/{shown}")), **paths, "n_records": len(names), **counts}

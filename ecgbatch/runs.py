@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import platform
 import time
@@ -13,7 +12,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from storage import Folder
+from storage import Folder, sealed, unsealed
 
 log = logging.getLogger("ecgbatch")
 
@@ -52,17 +51,16 @@ def write_run(work: str, run: str, document: Mapping[str, Any]) -> dict[str, Any
     earlier = read_run(work, run)
     stated = {"run": run, "created": earlier.get("created", now), "last_run": now}
     whole = {**earlier, **stated, **document, "versions": _versions(), "machine": platform.machine()}
-    folder.put(f"runs/{run}.json", json.dumps(whole, indent=1, sort_keys=True, ensure_ascii=False).encode())
+    folder.put(f"runs/{run}.json", sealed(whole))
     return whole
 
 
 def read_run(work: str, run: str) -> dict[str, Any]:
     """Return a run's record; empty if there is none."""
     try:
-        document: dict[str, Any] = json.loads(Folder(work).read(f"runs/{run}.json"))
+        return unsealed(Folder(work).read(f"runs/{run}.json"), f"{work}/runs/{run}.json")
     except FileNotFoundError:
         return {}
-    return document
 
 
 def latest_run(work: str) -> str:

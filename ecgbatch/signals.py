@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,7 +18,22 @@ from ecgbatch.quality import lead_flags
 from ecgbatch.records import UnreadableRecord, read_record, source_digest
 from ecgbatch.terms import LABEL, LEAD_FLAGS, MISSING_SAMPLE, SEX, STATUS, lead_order
 from ecgbatch.watch import LOOK_COLUMNS, Look, Place, look_at, remember, settle_changes
-from storage import TEXT, Folder, Map, Plan, Schema, Shard, UnfinishedStore, Variable, build, list_stores, make_plan, open_store
+from storage import (
+    TEXT,
+    Folder,
+    Map,
+    Plan,
+    Schema,
+    Shard,
+    UnfinishedStore,
+    Variable,
+    build,
+    list_stores,
+    make_plan,
+    open_store,
+    sealed,
+    unsealed,
+)
 
 SIGNALS = Schema(
     name="signals",
@@ -291,7 +305,7 @@ def _published(
         "gone": gone,
     }
     if document != earlier:
-        Folder(work).put(ARCHIVE_FILE, json.dumps(document, ensure_ascii=False).encode())
+        Folder(work).put(ARCHIVE_FILE, sealed(document))
     records = current_records(work)
     reasons = dict(zip(records["record_name"].values.tolist(), records["reason"].values.tolist(), strict=True))
     remember(work, listing, places, forget={name for name, reason in reasons.items() if reason in MAY_PASS})
@@ -388,10 +402,9 @@ def archive_facts(work: str) -> dict[str, Any]:
 
     """
     try:
-        document: dict[str, Any] = json.loads(Folder(work).read(ARCHIVE_FILE))
+        return unsealed(Folder(work).read(ARCHIVE_FILE), f"{work}/{ARCHIVE_FILE}")
     except FileNotFoundError:
         raise UnfinishedStore(f"{work}: nothing is converted here yet; run `ecgbatch convert ARCHIVE {work}` first") from None
-    return document
 
 
 def signals_path(work: str, digest: str) -> str:

@@ -16,6 +16,7 @@ from ecgbatch.status import recorded
 from flows.cluster import engine
 from flows.prepare import RETRIED, OnProgress, prepare_archive, shown
 from flows.train import train_model
+from storage import only_writer
 
 
 @task(**RETRIED)
@@ -116,7 +117,7 @@ def run_archive(
 
     """
     shared: dict[str, Any] = {"dask": dask, "workers": workers, "on_progress": on_progress}
-    with log_file(work), recorded(work, "run") as facts:
+    with only_writer(work, "run"), log_file(work), recorded(work, "run") as facts:
         options = {"labels": labels, "keep_comments": keep_comments, "rehash": rehash, "settle_s": settle_s}
         prepared = prepare_archive(archive, work, settings=settings, **options, **shared)
         seconds = dict(prepared["seconds"])

@@ -1,18 +1,22 @@
 """Stores that are complete or absent: plans, shards, receipts, Zarr."""
 
 from storage.build import Map, Progress, build
-from storage.errors import CorruptStore, ForeignStore, SchemaError, StoreError, UnfinishedStore
-from storage.location import Folder
+from storage.errors import CorruptStore, ForeignStore, LockedWorkspace, SchemaError, StoreError, UnfinishedStore
+from storage.location import PARTIAL, Folder
+from storage.lock import only_writer
 from storage.plan import Plan, Shard, make_plan
 from storage.reading import list_stores, open_once, open_store
 from storage.schema import TEXT, Schema, Variable
-from storage.verify import verify_store
+from storage.sealed import document_problems, folder_problems, seal_folder, sealed, unsealed
+from storage.verify import verify_build, verify_store
 
 __all__ = [
+    "PARTIAL",
     "TEXT",
     "CorruptStore",
     "Folder",
     "ForeignStore",
+    "LockedWorkspace",
     "Map",
     "Plan",
     "Progress",
@@ -23,9 +27,16 @@ __all__ = [
     "UnfinishedStore",
     "Variable",
     "build",
+    "document_problems",
+    "folder_problems",
     "list_stores",
     "make_plan",
+    "only_writer",
     "open_once",
     "open_store",
+    "seal_folder",
+    "sealed",
+    "unsealed",
+    "verify_build",
     "verify_store",
 ]

@@ -14,7 +14,7 @@ from storage.arrays import array_document, group_document, open_array, plain_doc
 from storage.errors import CorruptStore, StoreError, UnfinishedStore
 from storage.location import PARTIAL, Folder
 from storage.plan import Plan, Shard, canonical_json
-from storage.receipts import Receipt, WrittenFile, columns_of, read_receipt
+from storage.receipts import Receipt, WrittenFile, columns_of, read_receipt, written_file
 from storage.schema import digest_array
 
 Produce = Callable[[Shard, xr.Dataset], xr.Dataset]
@@ -58,6 +58,17 @@ def build(work: str, plan: Plan, produce: Produce, *, map: Map = map, on_progres
     if folder.exists(f"{published}/zarr.json"):
         return str(folder.path(published))
     _refuse_too_large(plan, map)
+    try:
+        _build(folder, plan, produce, map, on_progress)
+    except (StoreError, OSError):
+        # A second writer of the same plan may have published, and cleared away what this one was working in.
+        if not folder.exists(f"{published}/zarr.json"):
+            raise
+    folder.delete(build_key(plan))
+    return str(folder.path(published))
+
+
+def _build(folder: Folder, plan: Plan, produce: Produce, map: Map, on_progress: Progress | None) -> None:
     _prepare(folder, plan)
     pending = [plan.shard(index) for index in range(plan.n_shards) if _receipt(folder, plan, plan.shard(index)) is None]
     n_done = plan.n_shards - len(pending)
@@ -68,10 +79,7 @@ def build(work: str, plan: Plan, produce: Produce, *, map: Map = map, on_progres
         n_done += 1
         if on_progress:
             on_progress(n_done, plan.n_shards)
-    _finalise(folder, plan)
-    folder.publish(_store_key(plan), published)
-    folder.delete(build_key(plan))
-    return str(folder.path(published))
+    _publish(folder, plan)
 
 
 def _refuse_too_large(plan: Plan, map: Map) -> None:
@@ -173,27 +181,29 @@ def _written(folder: Folder, plan: Plan, name: str, shard: Shard) -> dict[str, W
     return {key: written_file(folder.read(f"{_store_key(plan)}/{key}")) for key in keys}
 
 
-def written_file(content: bytes) -> WrittenFile:
-    """Describe a file's bytes."""
-    return WrittenFile(len(content), hashlib.sha256(content).hexdigest())
+def _publish(folder: Folder, plan: Plan) -> None:
+    """Check that receipts cover the plan, add the small columns, clean, put the root document last, and publish.
 
-
-def _finalise(folder: Folder, plan: Plan) -> None:
-    """Check that receipts cover the plan, write the small columns, clean, and put the root document last."""
+    All of this happens in a place of this writer's own (where the location has such places): a writer that froze half-way
+    and wakes when another has published can reach no byte of what is published.
+    """
     receipts = list(_all_receipts(folder, plan))
-    store = _store_key(plan)
-    if folder.exists(f"{store}/zarr.json"):
-        return
+    shards = {key: file.n_bytes for receipt in receipts for key, file in receipt.files.items()}
+    store = folder.own_place(_store_key(plan))
+    for name in plan.schema.bulk():
+        folder.link(f"{_store_key(plan)}/{name}/zarr.json", f"{store}/{name}/zarr.json")
+    for key in shards:
+        folder.link(f"{_store_key(plan)}/{key}", f"{store}/{key}")
     columns = {name: _joined(plan, receipts, name) for name in plan.schema.columns()}
     columns |= {name: np.asarray(plan.inputs[name].values) for name in plan.schema.fixed()}
-    content = {name: _write_column(folder, plan, name, values) for name, values in columns.items()}
+    content = {name: _write_column(folder, plan, store, name, values) for name, values in columns.items()}
     for name, values in proof_of(plan, receipts).items():
         content[f"{RECEIPTS}/{name}"] = _write_plain(folder, f"{store}/{RECEIPTS}", name, values)
-    bulk = {f"{store}/{key}": file.n_bytes for receipt in receipts for key, file in receipt.files.items()}
-    small = _clean(folder, store, bulk)
-    folder.sync(small, below=store)
+    small = _clean(folder, store, {f"{store}/{key}": n_bytes for key, n_bytes in shards.items()}, build_key(plan))
+    folder.sync([*small, *(f"{store}/{key}" for key in shards)], below=store)
     files = {key.removeprefix(f"{store}/"): written_file(folder.read(key)) for key in small}
     folder.put(f"{store}/zarr.json", root_document(plan, content, files))
+    folder.publish(store, published_key(plan))
 
 
 def _joined(plan: Plan, receipts: list[Receipt], name: str) -> np.ndarray[Any, Any]:
@@ -256,10 +266,10 @@ def root_document(plan: Plan, content: dict[str, str], files: dict[str, WrittenF
     return group_document(attributes | {"seal": hashlib.sha256(canonical_json(attributes)).hexdigest()})
 
 
-def _write_column(folder: Folder, plan: Plan, name: str, values: np.ndarray[Any, Any]) -> str:
+def _write_column(folder: Folder, plan: Plan, store: str, name: str, values: np.ndarray[Any, Any]) -> str:
     variable = plan.schema.variables[name]
-    folder.write(f"{_store_key(plan)}/{name}/zarr.json", array_document(plan, variable))
-    return _write_whole(folder, _store_key(plan), name, values.astype(variable.numpy_dtype, copy=False))
+    folder.write(f"{store}/{name}/zarr.json", array_document(plan, variable))
+    return _write_whole(folder, store, name, values.astype(variable.numpy_dtype, copy=False))
 
 
 def _write_plain(folder: Folder, prefix: str, name: str, values: np.ndarray[Any, Any]) -> str:
@@ -280,14 +290,16 @@ def _write_whole(folder: Folder, prefix: str, name: str, values: np.ndarray[Any,
     return digest_array(values)
 
 
-def _clean(folder: Folder, store: str, bulk: dict[str, int]) -> list[str]:
+def _clean(folder: Folder, store: str, bulk: dict[str, int], building: str) -> list[str]:
     """Remove what dead writers left, check every shard's size, and return the keys of all other files."""
     found = dict(folder.files(store))
     for key in [key for key in found if key.endswith(PARTIAL)]:
         folder.delete(key)
         del found[key]
+    found.pop(f"{store}/zarr.json", None)  # of a writer that was cut short, where a place is shared
     wrong = [key for key, n_bytes in bulk.items() if found.get(key) != n_bytes]
     if wrong:
-        where = folder.path(store).parent
-        raise CorruptStore(f"{len(wrong)} shards are not as their receipts say, first {wrong[0]}: remove {where} and run again")
+        raise CorruptStore(
+            f"{len(wrong)} shards are not as their receipts say, first {wrong[0]}: remove {folder.path(building)} and run again"
+        )
     return [key for key in found if key not in bulk]

@@ -19,3 +19,7 @@ class CorruptStore(StoreError):
 
 class ForeignStore(StoreError):
     """A store was written by something else, or by a version that this one cannot read."""
+
+
+class LockedWorkspace(StoreError):
+    """Another writer holds the workspace; the message says who."""

@@ -16,6 +16,10 @@ PARTIAL = ".partial"
 """Suffix of what is being written: never a finished file, removed at the next finalise."""
 
 
+MOST_SYNCED = 64
+"""Above so many files one ``sync`` of everything is faster than one ``fsync`` each."""
+
+
 class Folder:
     """A local folder addressed by keys (``/``-separated paths below it).
 
@@ -63,11 +67,17 @@ class Folder:
         target = self.path(key)
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = target.with_name(f"{target.name}.{os.getpid()}-{os.urandom(4).hex()}{PARTIAL}")
-        aside.write_bytes(content)
-        aside.replace(target)
+        try:
+            aside.write_bytes(content)
+            aside.replace(target)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                aside.unlink()
 
     def link(self, key: str, other: str) -> None:
         """Let the bytes under ``key`` appear under ``other`` too: as a hard link where the disk has them, else as a copy."""
+        if key == other:
+            return None
         target = self.path(other)
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = target.with_name(f"{target.name}.{os.getpid()}-{os.urandom(4).hex()}{PARTIAL}")
@@ -84,6 +94,7 @@ class Folder:
         aside = target.with_name(f"{target.name}.{os.getpid()}-{os.urandom(4).hex()}{PARTIAL}")
         aside.symlink_to(name, target_is_directory=True)
         aside.replace(target)
+        _sync_folder(target.parent)
 
     def pointed(self, key: str) -> str:
         """Return the name that ``point`` gave ``key``; empty if it has none."""
@@ -152,6 +163,10 @@ class Folder:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
+    def own_place(self, key: str) -> str:
+        """Return a key beside ``key`` that no other writer uses, for what ``publish`` moves."""
+        return f"{key.removesuffix('.zarr')}.{os.getpid()}-{os.urandom(4).hex()}.zarr"
+
     def delete(self, key: str) -> None:
         """Remove a file or everything below a prefix; nothing happens if there is none."""
         path = self.path(key)
@@ -160,6 +175,21 @@ class Folder:
         else:
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
+
+    def exists_below(self, key: str) -> bool:
+        """Tell whether there is anything at ``key``: a file, or something below it."""
+        return self.exists(key) or bool(self.children(key))
+
+    def put_aside(self, key: str, other: str) -> None:
+        """Move a file or all below a prefix to another place, replacing what lies there; nothing happens if there is none."""
+        source, target = self.path(key), self.path(other)
+        if not source.exists() and not source.is_symlink():
+            return
+        self._make_folder(target.parent)
+        self.delete(other)
+        source.rename(target)
+        _sync_folder(source.parent)
+        _sync_folder(target.parent)
 
     def publish(self, building: str, published: str) -> None:
         """Make everything below ``building`` appear below ``published`` at once.
@@ -175,6 +205,14 @@ class Folder:
                 raise
             self.delete(building)
         _sync_folder(target.parent)
+
+    def settle(self, keys: Iterable[str], below: str) -> None:
+        """Bring many finished files onto the disk: one by one if few, else by one order to the whole machine."""
+        keys = list(keys)
+        if len(keys) > MOST_SYNCED:
+            os.sync()
+        else:
+            self.sync(keys, below)
 
     def zarr_store(self, prefix: str = "", *, read_only: bool = False) -> zarr.storage.LocalStore:
         """Return the Zarr store below ``prefix``."""

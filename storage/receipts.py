@@ -24,6 +24,11 @@ class WrittenFile:
     sha256: str
 
 
+def written_file(content: bytes) -> WrittenFile:
+    """Describe a file's bytes."""
+    return WrittenFile(len(content), hashlib.sha256(content).hexdigest())
+
+
 @dataclass(frozen=True)
 class Receipt:
     """Shard ``shard`` of the plan ``plan_digest`` is complete: these files, this decoded content, these columns."""

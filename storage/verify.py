@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from storage.arrays import group_document, open_array, read_rows
-from storage.build import RECEIPTS, written_file
+from storage.build import RECEIPTS
 from storage.errors import StoreError
 from storage.location import Folder
 from storage.plan import canonical_json
 from storage.reading import read_root
+from storage.receipts import Receipt, written_file
 from storage.schema import digest_array
 
 Proof = dict[str, np.ndarray[Any, Any]]
@@ -108,3 +109,31 @@ def _shard_problems(folder: Folder, array: Any, shard_rows: int, shard: tuple[st
         return
     if found != proof[f"{name}_content_sha256"][index].tobytes().hex():
         yield f"{folder}/{key}: decoded content differs from what was written"
+
+
+def verify_build(path: str | Path) -> list[str]:
+    """Return what is wrong with the unfinished build at ``WORK/.build/<schema>-<digest>``: its plan, receipts and files."""
+    folder = Folder(path)
+    digest = folder.root.name.rpartition("-")[2]
+    try:
+        plan = folder.read("plan.json")
+    except OSError:
+        return []  # nothing was acknowledged yet
+    if hashlib.sha256(plan).hexdigest()[:20] != digest:
+        return [f"{folder}/plan.json: altered: it does not have the digest {digest}; remove that folder and run again"]
+    problems = []
+    for name in folder.children("receipts"):
+        found = _receipt_problem(folder, digest, name)
+        problems += [f"{folder}/receipts/{name}: {found}; remove the receipt and run again"] if found else []
+    return problems
+
+
+def _receipt_problem(folder: Folder, digest: str, name: str) -> str:
+    try:
+        receipt = Receipt.from_bytes(folder.read(f"receipts/{name}"))
+        wrong = [key for key, file in receipt.files.items() if written_file(folder.read(f"{digest}.zarr/{key}")) != file]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{type(error).__name__}: {error}"
+    if (receipt.plan_digest, f"{receipt.shard.index:08d}.json") != (digest, name):
+        return "it is of another shard or plan"
+    return f"{wrong[0]} is not as it was written" if wrong else ""

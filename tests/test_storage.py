@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from storage import (
     TEXT,
     CorruptStore,
+    Folder,
     ForeignStore,
     Plan,
     Schema,
@@ -341,10 +342,28 @@ def test_two_writers_of_one_plan_end_in_one_store(tmp_path):
             build(work, plan_of(), produce)
         return produce(shard, rows)
 
-    with pytest.raises((StoreError, OSError)):
-        build(work, plan_of(), interrupting)
-    store = build(work, plan_of(), produce)
+    store = build(work, plan_of(), interrupting)
     assert tree_digest(store) == undisturbed
+    assert not list(Path(work, ".build").iterdir())
+
+
+@pytest.mark.parametrize("frozen_at", ["link", "write", "sync", "put", "publish"])
+def test_writer_that_froze_while_publishing_reaches_no_byte_of_what_another_published(tmp_path, monkeypatch, frozen_at):
+    work = str(tmp_path / "w")
+    undisturbed = tree_digest(build(str(tmp_path / "undisturbed"), plan_of(), produce))
+    verb, publishing, seen = getattr(Folder, frozen_at), [], []
+
+    def freeze(folder, key, *rest, **named):
+        if publishing and not seen:
+            seen.append(key)
+            assert tree_digest(build(work, plan_of(), produce)) == undisturbed
+        return verb(folder, key, *rest, **named)
+
+    own_place = Folder.own_place
+    monkeypatch.setattr(Folder, "own_place", lambda folder, key: publishing.append(key) or own_place(folder, key))
+    monkeypatch.setattr(Folder, frozen_at, freeze)
+    assert tree_digest(build(work, plan_of(), produce)) == undisturbed
+    assert seen
 
 
 SLOW_BUILD = textwrap.dedent(

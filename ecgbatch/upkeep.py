@@ -1,0 +1,244 @@
+"""Keeping a workspace whole: verify all that it holds, rebuild what the archive still allows, clear away what died."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from storage import (
+    PARTIAL,
+    Folder,
+    Map,
+    StoreError,
+    document_problems,
+    folder_problems,
+    open_store,
+    unsealed,
+    verify_build,
+    verify_store,
+)
+
+KINDS = ("signals", "peaks", "beats", "scores")
+"""The stores of a workspace."""
+
+DAMAGED = ".build/damaged"
+"""Where a repair puts aside what it makes anew."""
+
+Item = tuple[str, str]
+"""What is verified at a time: its sort, and its key below the workspace."""
+
+
+def items_of(work: str) -> list[Item]:
+    """Return everything that ``problems_of`` can check in a workspace: what is there, and what other documents say is there."""
+    folder = Folder(work)
+    stores = {f"{kind}/{name}" for kind in KINDS for name in folder.children(kind) if name.endswith(".zarr")}
+    models = {f"models/{name}" for name in folder.children("models") if not name.startswith(".")}
+    runs = {name.removesuffix(".json") for name in folder.children("runs") if name.endswith(".json")}
+    reports = {name for name in folder.children("reports") if name != "latest" and not name.startswith(".")}
+    with suppress(OSError, StoreError, KeyError):
+        facts = unsealed(folder.read("archive.json"), work)
+        stores |= {f"signals/{digest}.zarr" for digest in facts["stores"]}
+    for run in runs:
+        with suppress(OSError, StoreError):
+            stated = unsealed(folder.read(f"runs/{run}.json"), work)
+            stores.add(f"scores/{run}.zarr")
+            reports |= {run} if "counts" in stated else set()
+    runs |= reports
+    stores |= {f"scores/{run}.zarr" for run in reports}
+    stores |= set(_inputs_named(folder, stores))
+    stores |= set(_inputs_named(folder, {key for key in stores if key.startswith("beats/")}))
+    documents = {"archive.json"} if stores else set()
+    documents |= {f"runs/{run}.json" for run in runs}
+    builds = {f".build/{name}" for name in folder.children(".build") if folder.exists(f".build/{name}/plan.json")}
+    return [
+        *(("document", key) for key in sorted(documents)),
+        *(("store", key) for key in sorted(stores)),
+        *(("model", key) for key in sorted(models)),
+        *(("reports", f"reports/{run}") for run in sorted(reports)),
+        *(("build", key) for key in sorted(builds)),
+    ]
+
+
+def _inputs_named(folder: Folder, stores: Iterable[str]) -> Iterator[str]:
+    """Yield the stores that published stores say they were made from."""
+    for key in stores:
+        with suppress(Exception):  # whatever is wrong with the store is found when it is verified itself
+            store = open_store(folder.path(key))
+            for name in ("signals", "peaks"):
+                if store.attrs["settings"].get(name):
+                    yield f"{name}/{store.attrs['settings'][name]}.zarr"
+            for kind in ("signals", "beats"):
+                if f"{kind}_store" in store:
+                    yield from (f"{kind}/{digest}.zarr" for digest in set(store[f"{kind}_store"].values.tolist()) if digest)
+
+
+def problems_of(item: Item, *, work: str, read_data: bool) -> list[str]:
+    """Return what is wrong with one item of ``items_of``, a sentence each."""
+    sort, key = item
+    folder = Folder(work)
+    try:
+        if sort == "document":
+            return list(document_problems(folder, key))
+        if sort == "reports":
+            return list(folder_problems(folder, key))
+        if sort == "model":
+            return [*folder_problems(folder, key), *_model_problems(folder, key)]
+        if sort == "build":
+            return verify_build(folder.path(key)) if read_data else []
+        return _store_problems(folder, key, read_data)
+    except (OSError, ValueError, StoreError) as error:
+        return [f"{folder}/{key}: cannot be read: {type(error).__name__}: {error}"]
+
+
+def _model_problems(folder: Folder, key: str) -> list[str]:
+    from ecgbatch.model import ModelError, load_model
+
+    try:
+        load_model(folder.path(key))
+    except ModelError as error:
+        return [str(error)]
+    return []
+
+
+def _store_problems(folder: Folder, key: str, read_data: bool) -> list[str]:
+    from ecgbatch.signals import verify_checksums
+
+    found = verify_store(folder.path(key), read_data=read_data)
+    if read_data and not found and key.startswith("signals/"):
+        return verify_checksums(str(folder.path(key)))
+    return found
+
+
+def verify_workspace(
+    work: str, *, read_data: bool = True, map: Map = map, on_progress: Callable[[str, int, int], None] | None = None
+) -> dict[Item, list[str]]:
+    """Check all that a workspace holds against itself; return the problems of each damaged item.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to check.
+
+    """
+    items = items_of(work)
+    if not any(sort in ("store", "reports", "build") for sort, _ in items):
+        raise ValueError(f"{work}: no published store here; expected signals/, beats/ or scores/ with *.zarr")
+    found: dict[Item, list[str]] = {}
+    for number, (item, problems) in enumerate(map(partial(_checked, work=work, read_data=read_data), items), 1):
+        if problems:
+            found[item] = problems
+        if on_progress:
+            on_progress("verify", number, len(items))
+    return found
+
+
+def _checked(item: Item, *, work: str, read_data: bool) -> tuple[Item, list[str]]:
+    return item, problems_of(item, work=work, read_data=read_data)
+
+
+def repair(
+    work: str,
+    archive: str,
+    damaged: Iterable[Item],
+    *,
+    labels: str | None = None,
+    map: Map = map,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> list[str]:
+    """Put aside what is damaged and make it again from the archive; return the keys that could not be made again.
+
+    The stages decide by digest what is missing, so what comes back has the name, and with it the bytes, of what was lost;
+    unless the archive has changed since. A model cannot be made again: it must come from a copy.
+    """
+    from ecgbatch.beats import BeatSettings, extract_beats
+    from ecgbatch.model import shipped_model
+    from ecgbatch.reports import report_workspace
+    from ecgbatch.runs import read_run, write_run
+    from ecgbatch.scoring import score_workspace
+    from ecgbatch.signals import convert_archive
+
+    folder = Folder(work)
+    items = list(damaged)
+    lost = {key for _, key in items}
+    models = _models_of(folder, lost)
+    for _, key in items:
+        folder.put_aside(key, f"{DAMAGED}/{key.replace('/', '-').lstrip('.')}")
+    folder.delete("archive.parquet")  # what it remembers of the files may be of what is lost
+    convert_archive(archive, work, labels=labels, map=map, on_progress=on_progress)
+    for settings in _beat_settings(models):
+        extract_beats(work, BeatSettings(**settings), map=map, on_progress=on_progress)
+    runs = {Path(key).stem for key in lost if key.startswith(("runs/", "reports/", "scores/"))}
+    for model in [*models, str(shipped_model())] if runs else ():
+        run = score_workspace(work, model, map=map, on_progress=on_progress)
+        if run in runs:
+            if not read_run(work, run):
+                write_run(work, run, {"archive": archive, "model": model})
+            report_workspace(work, run, map=map, on_progress=on_progress)
+            runs.discard(run)
+        if not runs:
+            break
+    whole = {key for item in items for key in [item[1]] if folder.exists_below(key) and not _still(work, item)}
+    if whole == lost:
+        folder.delete(DAMAGED)
+    return sorted(key for sort, key in items if key not in whole and sort != "build")
+
+
+def _still(work: str, item: Item) -> list[str]:
+    return problems_of(item, work=work, read_data=True)
+
+
+def _models_of(folder: Folder, lost: set[str]) -> list[str]:
+    """Return the workspace's undamaged models."""
+    names = [name for name in folder.children("models") if not name.startswith(".")]
+    return [str(folder.path(f"models/{name}")) for name in names if f"models/{name}" not in lost]
+
+
+def _beat_settings(models: list[str]) -> list[dict[str, Any]]:
+    """Return the beat settings that were in use here: those of the models, else the usual."""
+    from ecgbatch.model import load_model
+
+    found = [dict(load_model(model).beats) for model in models]
+    return [json.loads(text) for text in dict.fromkeys(json.dumps(one, sort_keys=True) for one in found)] or [{}]
+
+
+def collect_garbage(work: str, *, unfinished: bool = False) -> dict[str, Any]:
+    """Remove what dead runs left behind; the caller holds the workspace's lock.
+
+    That is: files that were being written, builds whose store is published, folders of writers that were cut short, logs without
+    a run, and what a repair put aside. Unfinished builds are kept, since the same command goes on with them, unless
+    ``unfinished``; so are the checkpoints of a training.
+
+    Returns
+    -------
+    dict
+        ``removed`` (keys), ``n_bytes``, ``kept_unfinished`` (keys of builds that the same command would finish).
+
+    """
+    folder = Folder(work)
+    published = {name.removesuffix(".zarr") for kind in KINDS for name in folder.children(kind)}
+    removed, kept = [], []
+    for name in folder.children(".build"):
+        key = f".build/{name}"
+        digest = name.rpartition("-")[2]
+        if name == "lock":
+            continue
+        is_build = name.startswith("train-") or (folder.exists(f"{key}/plan.json") and digest not in published)
+        if is_build and not unfinished:
+            kept.append(key)
+            removed += [f"{key}/{one}" for one in folder.children(key) if one.endswith(".zarr") and one != f"{digest}.zarr"]
+        else:
+            removed.append(key)
+    removed += [
+        key
+        for key, _ in folder.files("")
+        if key.endswith(PARTIAL) and not any(key.startswith(f"{gone}/") for gone in removed) and ".zarr/" not in key
+    ]
+    removed += [f"models/{name}" for name in folder.children("models") if name.startswith(".") and name.endswith(PARTIAL)]
+    n_bytes = sum(n_bytes for key in removed for _, n_bytes in folder.files(key))
+    for key in removed:
+        folder.delete(key)
+    return {"removed": removed, "n_bytes": n_bytes, "kept_unfinished": kept}

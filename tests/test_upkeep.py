@@ -1,0 +1,262 @@
+"""A workspace as a whole: one writer at a time, damage is found wherever it is, what died is cleared away."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ecgbatch import upkeep
+from ecgbatch.beats import extract_beats
+from ecgbatch.model import load_model, shipped_model
+from ecgbatch.reports import report_workspace
+from ecgbatch.runs import write_run
+from ecgbatch.scoring import score_workspace
+from ecgbatch.signals import convert_archive
+from ecgbatch.synthetic import write_archive
+from storage import CorruptStore, Folder, LockedWorkspace, lock, only_writer, sealed, unsealed
+
+
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory) -> tuple[Path, Path]:
+    """An archive, and a workspace that every stage has gone through."""
+    top = tmp_path_factory.mktemp("upkeep")
+    archive, work = top / "archive", top / "work"
+    write_archive(archive, n_records=4, duration_s=10.0, seed=5)
+    before = os.umask(0o077)
+    try:
+        run_stages(archive, work)
+    finally:
+        os.umask(before)
+    return archive, work
+
+
+def run_stages(archive: Path, work: Path) -> str:
+    from ecgbatch.beats import BeatSettings
+
+    convert_archive(str(archive), str(work))
+    extract_beats(str(work), BeatSettings(**load_model(shipped_model()).beats))
+    run = score_workspace(str(work), str(shipped_model()))
+    write_run(str(work), run, {"archive": str(archive), "counts": {}})
+    report_workspace(str(work), run)
+    return run
+
+
+def files_of(work: Path) -> list[Path]:
+    """Every file that a workspace vouches for: all but the cache of the archive's listing and a run's log."""
+    return [
+        path
+        for path in sorted(work.rglob("*"))
+        if path.is_file()
+        and not path.is_symlink()
+        and path.name not in ("archive.parquet",)
+        and path.suffix != ".log"
+        and "latest" not in path.relative_to(work).parts
+    ]
+
+
+def damage(path: Path, files: list[Path], random: np.random.Generator) -> str:
+    """Damage a file in one of four ways; return which."""
+    content = path.read_bytes()
+    kind = ["flip", "truncate", "delete", "swap"][int(random.integers(4))]
+    others = [one for one in files if one.parent == path.parent and one.read_bytes() != content]
+    if kind == "swap" and others:
+        path.write_bytes(others[int(random.integers(len(others)))].read_bytes())
+    elif kind == "delete":
+        path.unlink()
+    elif kind == "truncate" and content:
+        path.write_bytes(content[: int(random.integers(len(content)))])
+    else:
+        flipped = bytearray(content)
+        flipped[int(random.integers(len(flipped)))] ^= 1 << int(random.integers(8))
+        path.write_bytes(flipped)
+        kind = "flip"
+    return kind
+
+
+def missed_damages(work: Path, n: int, seed: int) -> list[str]:
+    """Damage a workspace ``n`` times, one file at a time; return what ``verify`` did not find."""
+    random = np.random.default_rng(seed)
+    files = files_of(work)
+    missed = []
+    for number in range(n):
+        path = files[int(random.integers(len(files)))]
+        content = path.read_bytes()
+        kind = damage(path, files, random)
+        try:
+            found = bool(upkeep.verify_workspace(str(work)))
+        except ValueError:
+            found = True
+        if not found:
+            missed.append(f"{number}: {kind} of {path.relative_to(work)}")
+        path.write_bytes(content)
+    return missed
+
+
+def test_verify_of_a_whole_workspace_finds_nothing(reported):
+    _, work = reported
+    assert upkeep.verify_workspace(str(work)) == {}
+    sorts = {sort for sort, _ in upkeep.items_of(str(work))}
+    assert sorts == {"document", "store", "model", "reports"}
+
+
+def test_every_damage_of_a_workspace_is_found(reported, tmp_path):
+    work = Path(shutil.copytree(reported[1], tmp_path / "w", symlinks=True))
+    assert missed_damages(work, 12, seed=1) == []
+    assert upkeep.verify_workspace(str(work)) == {}
+
+
+@pytest.mark.slow
+def test_each_of_a_thousand_damages_is_found(reported, tmp_path):
+    work = Path(shutil.copytree(reported[1], tmp_path / "w", symlinks=True))
+    assert missed_damages(work, 1000, seed=2) == []
+
+
+@pytest.mark.parametrize("gone", ["signals", "peaks", "beats", "scores", "reports/*"])
+def test_store_or_report_that_is_gone_as_a_whole_is_missed(reported, tmp_path, gone):
+    work = Path(shutil.copytree(reported[1], tmp_path / "w", symlinks=True))
+    for path in work.glob(gone if "/" in gone else f"{gone}/*"):
+        if not path.is_symlink():
+            shutil.rmtree(path)
+    assert upkeep.verify_workspace(str(work))
+
+
+def test_repair_makes_the_same_bytes_again(reported, tmp_path):
+    archive, whole = reported
+    work = Path(shutil.copytree(whole, tmp_path / "w", symlinks=True))
+    wanted = {path.relative_to(work): path.read_bytes() for path in work.glob("*/*.zarr/**/*") if path.is_file()}
+    shutil.rmtree(next(work.glob("peaks/*.zarr")))
+    for pattern in (
+        "signals/*.zarr/signal/c/0/0/0",
+        "beats/*.zarr/zarr.json",
+        "scores/*.zarr/zarr.json",
+        "reports/*/records/*.html",
+    ):
+        path = next(path for path in sorted(work.glob(pattern)) if "latest" not in path.parts)
+        path.write_bytes(path.read_bytes()[:-3])
+    found = upkeep.verify_workspace(str(work))
+    assert len(found) == 5
+    assert upkeep.repair(str(work), str(archive), found) == []
+    assert upkeep.verify_workspace(str(work)) == {}
+    assert wanted == {path.relative_to(work): path.read_bytes() for path in work.glob("*/*.zarr/**/*") if path.is_file()}
+
+
+def test_nothing_of_a_workspace_is_readable_by_others(reported):
+    _, work = reported
+    open_to_others = [path for path in work.rglob("*") if not path.is_symlink() and stat.S_IMODE(path.stat().st_mode) & 0o077]
+    assert open_to_others == []
+
+
+def test_gc_removes_what_dead_runs_left_and_keeps_what_a_run_goes_on_with(reported, tmp_path):
+    work = Path(shutil.copytree(reported[1], tmp_path / "w", symlinks=True))
+    before = {path for path in work.rglob("*") if ".build" not in path.parts}
+    digest = next(work.glob("signals/*.zarr")).stem
+    for name in (f"signals-{digest}/receipts", "damaged/x", "signals-0123456789abcdef0123/receipts", "train-0123"):
+        (work / ".build" / name).mkdir(parents=True)
+    (work / ".build" / "signals-0123456789abcdef0123" / "plan.json").write_text("{}")
+    (work / ".build" / f"signals-{digest}" / "plan.json").write_text("{}")
+    (work / "runs" / "x.json.17-ab.partial").write_text("{")
+    (work / "models" / ".m.x.partial").mkdir()
+    said = upkeep.collect_garbage(str(work))
+    assert said["kept_unfinished"] == [".build/signals-0123456789abcdef0123", ".build/train-0123"]
+    assert {path for path in work.rglob("*") if ".build" not in path.parts} == before
+    assert sorted(path.name for path in (work / ".build").iterdir()) == ["signals-0123456789abcdef0123", "train-0123"]
+    upkeep.collect_garbage(str(work), unfinished=True)
+    assert not list((work / ".build").iterdir())
+
+
+def test_sealed_document_that_was_altered_is_refused():
+    raw = sealed({"records": ["a"], "rows": [1]})
+    assert unsealed(raw, "x") == {"records": ["a"], "rows": [1]}
+    with pytest.raises(CorruptStore, match="seal"):
+        unsealed(raw.replace(b'"a"', b'"b"'), "x")
+    with pytest.raises(CorruptStore, match="expected JSON"):
+        unsealed(raw[:-5], "x")
+
+
+HOLDER = textwrap.dedent(
+    """
+    import sys, time
+    from storage import only_writer
+    with only_writer(sys.argv[1], "convert"):
+        print("held", flush=True)
+        time.sleep(60)
+    """
+)
+
+
+@pytest.fixture
+def holder(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, cwd=Path(__file__).parents[1]
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_second_writer_refuses_and_names_the_first(tmp_path, holder):
+    with (
+        pytest.raises(LockedWorkspace, match=f"LOCKED.*convert .process {holder.pid} on "),
+        only_writer(tmp_path, "beats", wait_s=0.5),
+    ):
+        pass
+
+
+def test_dead_writer_is_followed_at_once(tmp_path, holder):
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    with only_writer(tmp_path, "beats", wait_s=0):
+        assert json.loads(Folder(tmp_path).read(lock.LOCK_FILE))["pid"] == os.getpid()
+    assert not Folder(tmp_path).exists(lock.LOCK_FILE)
+
+
+def test_frozen_writer_is_followed_and_leaves_the_lock_to_its_follower(tmp_path, holder, monkeypatch):
+    monkeypatch.setattr(lock, "SILENT_S", 1.0)
+    os.kill(holder.pid, signal.SIGSTOP)
+    with only_writer(tmp_path, "beats", wait_s=30):
+        os.kill(holder.pid, signal.SIGCONT)
+        time.sleep(2 * lock.BEAT_S)
+        assert json.loads(Folder(tmp_path).read(lock.LOCK_FILE))["pid"] == os.getpid()
+
+
+def test_process_id_that_was_given_anew_is_not_the_holder(tmp_path):
+    stale = {"command": "run", "token": "x", **lock._myself(), "started": "1"}
+    Folder(tmp_path).put(lock.LOCK_FILE, json.dumps(stale).encode())
+    with only_writer(tmp_path, "beats", wait_s=0):
+        pass
+
+
+def test_writer_waits_for_the_one_before_it(tmp_path):
+    order = []
+
+    def first():
+        with only_writer(tmp_path / "w", "convert"):
+            held.set()
+            time.sleep(0.3)
+            order.append("first")
+        lock._held.clear()
+
+    held = threading.Event()
+    thread = threading.Thread(target=first)
+    thread.start()
+    held.wait()
+    lock._held.clear()  # as another process sees it
+    with only_writer(tmp_path / "w", "beats", wait_s=20):
+        order.append("second")
+    thread.join()
+    assert order == ["first", "second"]
