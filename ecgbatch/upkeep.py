@@ -21,6 +21,7 @@ from storage import (
     verify_build,
     verify_store,
 )
+from storage.reading import read_root
 
 KINDS = ("signals", "peaks", "beats", "scores")
 """The stores of a workspace."""
@@ -67,10 +68,9 @@ def _inputs_named(folder: Folder, stores: Iterable[str]) -> Iterator[str]:
     """Yield the stores that published stores say they were made from."""
     for key in stores:
         with suppress(Exception):  # whatever is wrong with the store is found when it is verified itself
+            settings = read_root(Folder(folder.path(key)))["settings"]
+            yield from (f"{name}/{settings[name]}.zarr" for name in ("signals", "peaks") if settings.get(name))
             store = open_store(folder.path(key))
-            for name in ("signals", "peaks"):
-                if store.attrs["settings"].get(name):
-                    yield f"{name}/{store.attrs['settings'][name]}.zarr"
             for kind in ("signals", "beats"):
                 if f"{kind}_store" in store:
                     yield from (f"{kind}/{digest}.zarr" for digest in set(store[f"{kind}_store"].values.tolist()) if digest)

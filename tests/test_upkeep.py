@@ -139,7 +139,7 @@ def test_repair_makes_the_same_bytes_again(reported, tmp_path):
     shutil.rmtree(next(work.glob("peaks/*.zarr")))
     for pattern in (
         "signals/*.zarr/signal/c/0/0/0",
-        "beats/*.zarr/zarr.json",
+        "beats/*.zarr/lead/zarr.json",
         "scores/*.zarr/zarr.json",
         "reports/*/records/*.html",
     ):
@@ -210,10 +210,8 @@ def holder(tmp_path):
 
 
 def test_second_writer_refuses_and_names_the_first(tmp_path, holder):
-    with (
-        pytest.raises(LockedWorkspace, match=f"LOCKED.*convert .process {holder.pid} on "),
-        only_writer(tmp_path, "beats", wait_s=0.5),
-    ):
+    words = f"LOCKED.*convert .process {holder.pid} on "
+    with pytest.raises(LockedWorkspace, match=words), only_writer(tmp_path, "beats", wait_s=0.5):
         pass
 
 
