@@ -31,9 +31,35 @@ app = typer.Typer(
 OK, FAILED, USAGE, SET_ASIDE = 0, 1, 2, 3
 """Exit codes: fine; failed; wrong usage; done, but some of this command's records are set aside."""
 
-Archive = Annotated[Path, typer.Argument(help="Folder of WFDB records.", exists=True, file_okay=False, resolve_path=True)]
+
+def _work_place(text: str) -> Path:
+    """Return a workspace's place: a folder, or an address of an object store as it is."""
+    place = Path(text)
+    if not text.startswith("s3:"):
+        place = place.resolve()
+        if place.exists() and not place.is_dir():
+            raise typer.BadParameter(f"Directory {text!r} is a file.")
+    return place
+
+
+def _archive_place(text: str) -> Path:
+    """Return an archive's folder; of one in an object store, the up-to-date copy that is kept in the user's cache."""
+    if not text.startswith("s3:"):
+        place = _work_place(text)
+        if not place.exists():
+            raise typer.BadParameter(f"Directory {text!r} does not exist.")
+        return place
+    from storage import cached_mirror
+
+    try:
+        return cached_mirror(text)
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+Archive = Annotated[Path, typer.Argument(help="Folder of WFDB records, or s3://bucket/prefix.", parser=_archive_place)]
 Work = Annotated[
-    Path, typer.Argument(help="Workspace: where stores, models and reports lie.", file_okay=False, resolve_path=True)
+    Path, typer.Argument(help="Workspace: where stores, models and reports lie; or s3://bucket/prefix.", parser=_work_place)
 ]
 Labels = Annotated[Path | None, typer.Option(help="CSV: record, patient_id, label (mi, control, other or empty).", exists=True)]
 Model = Annotated[Path | None, typer.Option(help="Folder of a model.", exists=True, file_okay=False, resolve_path=True)]

@@ -24,7 +24,7 @@ from ecgbatch.novelty import Reference
 from ecgbatch.random_kernels import Kernels, kernel_features, regression_logit
 from ecgbatch.splits import patient_digest
 from ecgbatch.terms import LEADS, MISSING_SAMPLE, NOTICE
-from storage import Folder, seal_folder
+from storage import Folder, is_address, seal_folder
 from storage.schema import digest_array
 
 SCHEMA_VERSION = 2
@@ -520,9 +520,14 @@ def save_model(model: Model, folder: str | Path) -> Path:
         If ``folder`` holds anything else: a published model never changes.
 
     """
-    folder = Path(folder)
-    if folder.exists() and any(folder.iterdir()):
+    folder, place = Path(folder), Folder(folder)
+    if place.exists("model.json") or place.children():
         _check_same(folder, model)
+        return folder
+    if is_address(folder):
+        for name, content in sorted(_files(model).items(), reverse=True):  # model.json, without which there is no model, last
+            place.put(name, content)
+        seal_folder(place, "")
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
@@ -548,8 +553,8 @@ def load_model(folder: str | Path) -> Model:
     """
     folder = Path(folder)
     try:
-        stated = json.loads((folder / "model.json").read_bytes())
-        content = (folder / "model.safetensors").read_bytes()
+        stated = json.loads(Folder(folder).read("model.json"))
+        content = Folder(folder).read("model.safetensors")
     except (OSError, json.JSONDecodeError) as error:
         raise ModelError(f"{folder}: expected a model (model.json and model.safetensors): {error}; see ecgbatch train") from error
     if not isinstance(stated, dict) or stated.get("schema_version") not in READABLE_VERSIONS:

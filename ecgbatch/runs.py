@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import platform
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
-from storage import Folder, sealed, unsealed
+from storage import Folder, is_address, sealed, unsealed
 
 log = logging.getLogger("ecgbatch")
 
@@ -101,8 +103,9 @@ def _versions() -> dict[str, str]:
 def log_file(work: str) -> Iterator[None]:
     """Keep a log of what happens inside; ``name_log`` gives it its run's name."""
     folder = Folder(work)
-    folder.path(".build").mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(folder.path(f".build/log-{time.time_ns()}.log"), encoding="utf-8")
+    place = Path(tempfile.mkdtemp(prefix="ecgbatch-log-")) if is_address(work) else folder.path(".build")
+    place.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(place / f"log-{time.time_ns()}.log", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     level, propagate = log.level, log.propagate
     log.addHandler(handler)
@@ -125,7 +128,10 @@ def name_log(work: str, run: str) -> None:
     for handler in log.handlers:
         if isinstance(handler, logging.FileHandler):
             handler.flush()
-            source, target = Folder(work).path(handler.baseFilename), Folder(work).path(f"runs/{run}.log")
-            with target.open("ab") as file:
-                file.write(source.read_bytes())
+            folder, source = Folder(work), Path(handler.baseFilename)
+            try:
+                before = folder.read(f"runs/{run}.log")
+            except FileNotFoundError:
+                before = b""
+            folder.put(f"runs/{run}.log", before + source.read_bytes())
             source.unlink()

@@ -1,8 +1,9 @@
 """Stores that are complete or absent: plans, shards, receipts, Zarr."""
 
+from storage.bucket import cached_mirror
 from storage.build import Map, Progress, build
 from storage.errors import CorruptStore, ForeignStore, LockedWorkspace, SchemaError, StoreError, UnfinishedStore
-from storage.location import PARTIAL, Folder
+from storage.location import PARTIAL, Folder, is_address
 from storage.lock import only_writer
 from storage.plan import Plan, Shard, make_plan
 from storage.reading import list_stores, open_once, open_store
@@ -27,8 +28,10 @@ __all__ = [
     "UnfinishedStore",
     "Variable",
     "build",
+    "cached_mirror",
     "document_problems",
     "folder_problems",
+    "is_address",
     "list_stores",
     "make_plan",
     "only_writer",

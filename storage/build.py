@@ -101,8 +101,8 @@ def build_key(plan: Plan) -> str:
     return f".build/{plan.schema.name}-{plan.digest}"
 
 
-def _store_key(plan: Plan) -> str:
-    return f"{build_key(plan)}/{plan.digest}.zarr"
+def _store_key(folder: Folder, plan: Plan) -> str:
+    return folder.store_place(f"{build_key(plan)}/{plan.digest}.zarr", published_key(plan))
 
 
 def _receipt_key(plan: Plan, shard: Shard) -> str:
@@ -118,7 +118,7 @@ def _prepare(folder: Folder, plan: Plan) -> None:
                 f"{folder.path(build_key(plan))}: plan.json has digest {found}, not {plan.digest}; remove that folder"
             )
     for name, variable in plan.schema.bulk().items():
-        folder.put_if_absent(f"{_store_key(plan)}/{name}/zarr.json", array_document(plan, variable))
+        folder.put_if_absent(f"{_store_key(folder, plan)}/{name}/zarr.json", array_document(plan, variable))
 
 
 def _receipt(folder: Folder, plan: Plan, shard: Shard) -> Receipt | None:
@@ -153,7 +153,7 @@ def _make_shard(root: str, plan: Plan, produce: Produce, task: tuple[Shard, xr.D
 
 def _write_block(folder: Folder, plan: Plan, name: str, shard: Shard, values: np.ndarray[Any, Any], where: str) -> str:
     """Write one whole shard of one variable and compare what is read back."""
-    array = _open_once(str(folder), _store_key(plan), name)
+    array = _open_once(str(folder), _store_key(folder, plan), name)
     array[shard.start : shard.stop] = values
     if not same_values(read_rows(array, shard.start, shard.stop), values):
         raise CorruptStore(f"{where}: {name} does not read back as it was written; check the disk, then run again")
@@ -176,9 +176,9 @@ def _bits(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def _written(folder: Folder, plan: Plan, name: str, shard: Shard) -> dict[str, WrittenFile]:
-    keys = [key for key in shard_keys(plan, name, shard.index) if folder.exists(f"{_store_key(plan)}/{key}")]
-    folder.sync((f"{_store_key(plan)}/{key}" for key in keys), below=f"{_store_key(plan)}/{name}")
-    return {key: written_file(folder.read(f"{_store_key(plan)}/{key}")) for key in keys}
+    keys = [key for key in shard_keys(plan, name, shard.index) if folder.exists(f"{_store_key(folder, plan)}/{key}")]
+    folder.sync((f"{_store_key(folder, plan)}/{key}" for key in keys), below=f"{_store_key(folder, plan)}/{name}")
+    return {key: written_file(folder.read(f"{_store_key(folder, plan)}/{key}")) for key in keys}
 
 
 def _publish(folder: Folder, plan: Plan) -> None:
@@ -189,11 +189,11 @@ def _publish(folder: Folder, plan: Plan) -> None:
     """
     receipts = list(_all_receipts(folder, plan))
     shards = {key: file.n_bytes for receipt in receipts for key, file in receipt.files.items()}
-    store = folder.own_place(_store_key(plan))
+    store = folder.own_place(_store_key(folder, plan))
     for name in plan.schema.bulk():
-        folder.link(f"{_store_key(plan)}/{name}/zarr.json", f"{store}/{name}/zarr.json")
+        folder.link(f"{_store_key(folder, plan)}/{name}/zarr.json", f"{store}/{name}/zarr.json")
     for key in shards:
-        folder.link(f"{_store_key(plan)}/{key}", f"{store}/{key}")
+        folder.link(f"{_store_key(folder, plan)}/{key}", f"{store}/{key}")
     columns = {name: _joined(plan, receipts, name) for name in plan.schema.columns()}
     columns |= {name: np.asarray(plan.inputs[name].values) for name in plan.schema.fixed()}
     content = {name: _write_column(folder, plan, store, name, values) for name, values in columns.items()}
@@ -202,7 +202,9 @@ def _publish(folder: Folder, plan: Plan) -> None:
     small = _clean(folder, store, {f"{store}/{key}": n_bytes for key, n_bytes in shards.items()}, build_key(plan))
     folder.sync([*small, *(f"{store}/{key}" for key in shards)], below=store)
     files = {key.removeprefix(f"{store}/"): written_file(folder.read(key)) for key in small}
-    folder.put(f"{store}/zarr.json", root_document(plan, content, files))
+    root = root_document(plan, content, files)
+    if not folder.put_if_absent(f"{store}/zarr.json", root) and folder.read(f"{store}/zarr.json") != root:
+        raise CorruptStore(f"{folder}/{store}: another root document is there; see ecgbatch verify --repair")
     folder.publish(store, published_key(plan))
 
 

@@ -5,15 +5,33 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import zarr
 import zarr.storage
 
 PARTIAL = ".partial"
 """Suffix of what is being written: never a finished file, removed at the next finalise."""
+
+
+_ADDRESS = re.compile(r"s3:/+(?P<bucket>[^/]+)/*(?P<prefix>.*)", re.DOTALL)
+
+
+def is_address(root: str | Path) -> bool:
+    """Tell whether a place is in an object store; ``pathlib`` may have made one slash of two."""
+    return _ADDRESS.fullmatch(str(root)) is not None
+
+
+def split_address(root: str | Path) -> tuple[str, str]:
+    """Return bucket and prefix of an address; ``ValueError`` if it is none."""
+    found = _ADDRESS.fullmatch(str(root))
+    if found is None:
+        raise ValueError(f"expected an address as s3://bucket/prefix, found {str(root)!r}")
+    return found["bucket"], found["prefix"].strip("/")
 
 
 MOST_SYNCED = 64
@@ -26,6 +44,14 @@ class Folder:
     Every verb that acknowledges has reached the disk: file and folder are synced before it returns, since a power cut
     otherwise leaves files of zero bytes (measured: 7 of 7 stores unreadable without, 0 of 4 with).
     """
+
+    def __new__(cls, root: str | Path) -> Folder:
+        """Return a ``Bucket`` for an ``s3://`` address, as ``pathlib.Path`` returns the path of its system."""
+        if cls is Folder and is_address(root):
+            from storage.bucket import Bucket
+
+            return object.__new__(Bucket)
+        return object.__new__(cls)
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).absolute()
@@ -163,6 +189,18 @@ class Folder:
         except (FileNotFoundError, NotADirectoryError):
             return []
 
+    def version(self, key: str) -> str:
+        """Return what changes when the file does; empty if there is none."""
+        try:
+            stat = self.path(key).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return ""
+        return f"{stat.st_ino}-{stat.st_mtime_ns}"
+
+    def store_place(self, building: str, published: str) -> str:  # noqa: ARG002
+        """Return where a store is built: in ``building``, from where ``publish`` moves it."""
+        return building
+
     def own_place(self, key: str) -> str:
         """Return a key beside ``key`` that no other writer uses, for what ``publish`` moves."""
         return f"{key.removesuffix('.zarr')}.{os.getpid()}-{os.urandom(4).hex()}.zarr"
@@ -214,7 +252,7 @@ class Folder:
         else:
             self.sync(keys, below)
 
-    def zarr_store(self, prefix: str = "", *, read_only: bool = False) -> zarr.storage.LocalStore:
+    def zarr_store(self, prefix: str = "", *, read_only: bool = False) -> Any:
         """Return the Zarr store below ``prefix``."""
         return zarr.storage.LocalStore(self.path(prefix), read_only=read_only)
 

@@ -41,12 +41,8 @@ def open_once(path: str | Path) -> xr.Dataset:
 
     Safe because a published store never changes; one that was removed and built anew is opened anew.
     """
-    root = Path(path) / "zarr.json"
-    try:
-        stat = root.stat()
-    except FileNotFoundError:
-        return open_store(path)
-    return _open_once(str(path), stat.st_ino, stat.st_mtime_ns).copy()
+    version = Folder(path).version("zarr.json")
+    return _open_once(str(path), version).copy() if version else open_store(path)
 
 
 KEPT_COLUMN_BYTES = 8_000_000
@@ -54,7 +50,7 @@ KEPT_COLUMN_BYTES = 8_000_000
 
 
 @lru_cache(maxsize=16)
-def _open_once(path: str, _inode: int, _mtime_ns: int) -> xr.Dataset:
+def _open_once(path: str, _version: str) -> xr.Dataset:
     store = open_store(path)
     described = store.attrs["plan"]["variables"]
     for name, variable in store.variables.items():

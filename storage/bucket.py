@@ -1,0 +1,281 @@
+"""A prefix of an object store (S3 protocol) with the verbs of a local folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import obstore
+import zarr.storage
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    InvalidPathError,
+    NotFoundError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
+
+from storage.location import Folder, split_address
+
+MOST_TRIES = 8
+"""Of one request, each of which ``obstore`` itself repeats a few times after a server's error or a lost connection."""
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
+"""Pauses double from the first to the longest, each shortened by up to a half at random."""
+
+TIMEOUT_S = 20
+"""Of one request."""
+
+_FINAL = (AlreadyExistsError, InvalidPathError, NotFoundError, PermissionDeniedError, PreconditionError, UnauthenticatedError)
+"""Answers that another try would not change."""
+
+
+class Bucket(Folder):
+    """``s3://bucket/prefix``: credentials, region and endpoint come from the usual ``AWS_`` variables.
+
+    A put is all or nothing and durable when it is acknowledged, so there is nothing to sync; and nothing can be moved, so a
+    store is built where it will lie, and is published by its root document, which is put last and only if none is there.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.bucket, self.prefix = split_address(root)
+        self.root = Path(f"s3://{self.bucket}/{self.prefix}")
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Bucket, (str(self),)
+
+    def _key(self, key: str) -> str:
+        return f"{self.prefix}/{key}".strip("/")
+
+    def _ask(self, verb: Callable[..., Any], key: str, *rest: Any, **named: Any) -> Any:
+        """Send a request until it is answered; ``OSError`` with the address if it never is."""
+        for number in range(MOST_TRIES):
+            try:
+                return verb(_store(self.bucket), key, *rest, **named)
+            except FileNotFoundError:
+                raise FileNotFoundError(f"s3://{self.bucket}/{key}: no such object") from None
+            except (PermissionDeniedError, UnauthenticatedError) as error:
+                raise PermissionError(f"s3://{self.bucket}/{key}: {_first_line(error)}; see the AWS_ variables") from None
+            except _FINAL:
+                raise
+            except BaseError as error:
+                if number == MOST_TRIES - 1:
+                    raise OSError(
+                        f"s3://{self.bucket}/{key}: no answer in {MOST_TRIES} tries: {_first_line(error)}; "
+                        "the same command goes on where this one was"
+                    ) from None
+                time.sleep(_pause(number))
+        raise AssertionError
+
+    def read(self, key: str) -> bytes:
+        """Return the bytes under ``key``; ``FileNotFoundError`` if there are none."""
+        whole: bytes = self._ask(lambda store, path: obstore.get(store, path).bytes().to_bytes(), self._key(key))
+        return whole
+
+    def exists(self, key: str) -> bool:
+        """Tell whether an object lies under ``key``."""
+        return self.version(key) != ""
+
+    def version(self, key: str) -> str:
+        """Return what changes when the object does; empty if there is none."""
+        try:
+            return str(self._ask(obstore.head, self._key(key))["e_tag"] or "?")
+        except FileNotFoundError:
+            return ""
+
+    def put(self, key: str, content: bytes) -> None:
+        """Write ``content`` under ``key``, replacing what is there: all of it or nothing."""
+        self._ask(obstore.put, self._key(key), content, use_multipart=False)
+
+    replace = put
+    write = put
+
+    def put_if_absent(self, key: str, content: bytes) -> bool:
+        """Write ``content`` under ``key`` unless something is there; tell whether this call, or a like one, wrote it.
+
+        An answer may be lost after the write: the next try then finds its own object, told by its bytes.
+        """
+        try:
+            self._ask(obstore.put, self._key(key), content, mode="create", use_multipart=False)
+        except (AlreadyExistsError, PreconditionError):
+            return self.read(key) == content
+        return True
+
+    def link(self, key: str, other: str) -> None:
+        """Let the bytes under ``key`` appear under ``other`` too: as a copy, made by the object store."""
+        if key != other:
+            self._ask(lambda store, path: obstore.copy(store, path, self._key(other)), self._key(key))
+
+    def point(self, key: str, name: str) -> None:
+        """Let ``key`` name its neighbour ``name``: an object that holds the name."""
+        self.put(key, name.encode())
+
+    def pointed(self, key: str) -> str:
+        """Return the name that ``point`` gave ``key``; empty if it has none."""
+        try:
+            return self.read(key).decode()
+        except FileNotFoundError:
+            return ""
+
+    def sync(self, keys: Iterable[str], below: str) -> None:
+        """Do nothing: an acknowledged put is durable."""
+
+    settle = sync
+
+    def files(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+        """Yield key and size of every object below ``prefix``, in order of keys."""
+        below = self._key(prefix)
+        listed = self._ask(
+            lambda store, path: [one for chunk in obstore.list(store, prefix=path or None) for one in chunk], below
+        )
+        start = len(f"{self.prefix}/") if self.prefix else 0
+        for one in sorted(listed, key=lambda entry: str(entry["path"])):
+            yield str(one["path"])[start:], int(one["size"])
+
+    def children(self, prefix: str = "") -> list[str]:
+        """Return the names directly below ``prefix``, sorted."""
+        below = self._key(prefix)
+        found = self._ask(lambda store, path: obstore.list_with_delimiter(store, prefix=path or None), below)
+        paths = [*found["common_prefixes"], *(one["path"] for one in found["objects"])]
+        return sorted({str(path).rstrip("/").rpartition("/")[2] for path in paths})
+
+    def own_place(self, key: str) -> str:
+        """Return ``key``: all writers of a store put the same bytes, and nothing could be moved."""
+        return key
+
+    def store_place(self, building: str, published: str) -> str:  # noqa: ARG002
+        """Return where a store is built: where it will lie."""
+        return published
+
+    def delete(self, key: str) -> None:
+        """Remove an object or everything below a prefix; nothing happens if there is none."""
+        keys = [self._key(one) for one, _ in self.files(key)] + [self._key(key)]
+        for start in range(0, len(keys), 500):
+            for one in keys[start : start + 500]:
+                try:
+                    self._ask(obstore.delete, one)
+                except FileNotFoundError:
+                    continue
+
+    def put_aside(self, key: str, other: str) -> None:
+        """Copy an object, or all below a prefix, to another place and remove it; nothing happens if there is none."""
+        for one in [one for one, _ in self.files(key)] or ([key] if self.exists(key) else []):
+            self.link(one, other + one.removeprefix(key))
+        self.delete(key)
+
+    def publish(self, building: str, published: str) -> None:
+        """Do nothing: the root document has published."""
+
+    def zarr_store(self, prefix: str = "", *, read_only: bool = False) -> Any:
+        """Return the Zarr store below ``prefix``."""
+        return _SteadyStore(_store(self.bucket, self._key(prefix)), read_only=read_only)
+
+
+class _SteadyStore(zarr.storage.ObjectStore[Any]):
+    """Zarr's store on ``obstore``, whose reads and writes are tried again as ``Bucket``'s are."""
+
+    async def get(self, *arguments: Any, **named: Any) -> Any:
+        return await _again(super().get, *arguments, **named)
+
+    async def get_partial_values(self, prototype: Any, key_ranges: Iterable[Any]) -> Any:
+        return await _again(super().get_partial_values, prototype, list(key_ranges))
+
+    async def set(self, *arguments: Any, **named: Any) -> None:
+        await _again(super().set, *arguments, **named)
+
+    async def exists(self, key: str) -> bool:
+        return bool(await _again(super().exists, key))
+
+
+async def _again(verb: Callable[..., Awaitable[Any]], *arguments: Any, **named: Any) -> Any:
+    import asyncio
+
+    for number in range(MOST_TRIES):
+        try:
+            return await verb(*arguments, **named)
+        except (FileNotFoundError, *_FINAL):
+            raise
+        except BaseError as error:
+            if number == MOST_TRIES - 1:
+                raise OSError(f"object store: no answer in {MOST_TRIES} tries: {_first_line(error)}") from None
+            await asyncio.sleep(_pause(number))
+    raise AssertionError
+
+
+def _pause(number: int) -> float:
+    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0**number) * random.uniform(0.5, 1.0)  # noqa: S311 (not for secrets)
+
+
+def _first_line(error: BaseException) -> str:
+    """Return what an error says, without the request and its headers."""
+    return str(error).strip().partition("\n")[0][:200]
+
+
+@lru_cache(maxsize=256)
+def _store(bucket: str, prefix: str = "") -> Any:
+    from obstore.store import S3Store
+
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    return S3Store(
+        bucket,
+        prefix=prefix or None,
+        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+        client_options={"timeout": timedelta(seconds=TIMEOUT_S), "allow_http": endpoint.startswith("http://")},
+        retry_config={
+            "max_retries": 3,
+            "retry_timeout": timedelta(seconds=3 * TIMEOUT_S),
+            "backoff": {
+                "init_backoff": timedelta(seconds=FIRST_PAUSE_S),
+                "max_backoff": timedelta(seconds=LONGEST_PAUSE_S),
+                "base": 2,
+            },
+        },
+    )
+
+
+def mirror(address: str, target: str | Path) -> Path:
+    """Bring a copy of all below an address up to date in a local folder, for libraries that read files; return the folder.
+
+    Only what is new or changed (size, time) is fetched, each file whole or not at all; what is gone there goes here too.
+    """
+    source, folder = Bucket(address), Path(target)
+    there = {
+        str(one["path"]): one for chunk in obstore.list(_store(source.bucket), prefix=source.prefix or None) for one in chunk
+    }
+    start = len(f"{source.prefix}/") if source.prefix else 0
+    wanted = set()
+    for path, one in there.items():
+        local = folder / path[start:]
+        if not local.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"s3://{source.bucket}/{path}: a name that leads outside the archive")
+        wanted.add(local)
+        modified = one["last_modified"].timestamp()
+        if local.is_file() and (local.stat().st_size, local.stat().st_mtime) == (one["size"], modified):
+            continue
+        Folder(folder).put(path[start:], source.read(path[start:]))
+        os.utime(local, (modified, modified))
+    for local in [local for local in folder.rglob("*") if local.is_file() and local not in wanted]:
+        local.unlink()
+    return folder
+
+
+def cached_mirror(address: str) -> Path:
+    """Return the up-to-date mirror of an address in the user's cache (``$XDG_CACHE_HOME/ecgbatch``), readable by its owner."""
+    bucket, prefix = split_address(address)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ecgbatch"
+    name = hashlib.sha256(f"{bucket}/{prefix}".encode()).hexdigest()[:12]
+    folder = cache / f"archive-{name}" / (prefix.rpartition("/")[2] or bucket)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return mirror(address, folder)

@@ -1,0 +1,164 @@
+"""Workspaces and archives in an object store: the same bytes and promises as on a disk, whatever the network does."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from faulty_s3 import KINDS, FaultyProxy
+from test_storage import plan_of, produce, tree_digest
+
+from ecgbatch.synthetic import write_archive
+from storage import Folder, bucket, build, list_stores, open_store, verify_store
+
+moto_server = pytest.importorskip("moto.server")
+COMMAND = [str(Path(sys.executable).with_name("ecgbatch"))]
+
+
+@pytest.fixture(scope="module")
+def s3_port():
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        yield server.get_host_and_port()[1]
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def s3(s3_port, monkeypatch):
+    """Environment of a fresh bucket ``ecg`` behind a flawless endpoint; yields the server's port."""
+    import urllib.request
+
+    endpoint = f"http://127.0.0.1:{s3_port}"
+    request = urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST")
+    urllib.request.urlopen(request).close()
+    use(monkeypatch, endpoint)
+    urllib.request.urlopen(urllib.request.Request(f"{endpoint}/ecg", method="PUT")).close()
+    return s3_port
+
+
+def use(monkeypatch, endpoint: str) -> None:
+    for name, value in {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    bucket._store.cache_clear()
+    sys.modules["storage.build"]._open_once.cache_clear()  # of the endpoint before
+
+
+def objects(address: str) -> dict[str, bytes]:
+    folder = Folder(address)
+    return {key: folder.read(key) for key, _ in folder.files()}
+
+
+def test_store_in_a_bucket_has_the_bytes_of_one_on_a_disk(s3, tmp_path):
+    local = Path(build(str(tmp_path), plan_of(), produce))
+    store = build("s3://ecg/work", plan_of(), produce)
+    wanted = {path.relative_to(local).as_posix(): path.read_bytes() for path in local.rglob("*") if path.is_file()}
+    assert objects(store) == wanted
+    assert open_store(store)["name"].values[3] == "row 3 äß"
+    assert list_stores("s3://ecg/work", "traces") == [store]
+    assert verify_store(store, read_data=True) == []
+    assert list(Folder("s3://ecg/work").files(".build")) == []
+
+
+def test_damage_in_a_bucket_is_found(s3):
+    store = build("s3://ecg/work", plan_of(), produce)
+    Folder(store).delete("trace/c/2/0")
+    assert "missing" in verify_store(store)[0]
+
+
+def test_interrupted_build_in_a_bucket_goes_on(s3):
+    made = []
+
+    def failing(shard, rows):
+        if shard.index == 3:
+            raise OSError("gone")
+        return produce(shard, rows)
+
+    def counting(shard, rows):
+        made.append(shard.index)
+        return produce(shard, rows)
+
+    with pytest.raises(OSError, match="gone"):
+        build("s3://ecg/work", plan_of(), failing)
+    assert list_stores("s3://ecg/work", "traces") == []
+    store = build("s3://ecg/work", plan_of(), counting)
+    assert made == [3, 4, 5]
+    assert verify_store(store, read_data=True) == []
+
+
+def test_conditional_put_has_one_winner_and_knows_its_own_write(s3):
+    folder = Folder("s3://ecg/work")
+    assert folder.put_if_absent("x", b"first")
+    assert not folder.put_if_absent("x", b"second")
+    assert folder.put_if_absent("x", b"first")
+    assert folder.read("x") == b"first"
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.slow if kind == "timeout" else ()) for kind in KINDS])
+def test_each_fault_alone_is_ridden_out(s3, monkeypatch, tmp_path, kind):
+    monkeypatch.setattr(bucket, "TIMEOUT_S", 2)
+    proxy = FaultyProxy(s3, share=0.1, seed=3, kinds=(kind,))
+    with proxy.running() as endpoint:
+        use(monkeypatch, endpoint)
+        store = build("s3://ecg/work", plan_of(9), produce)
+        assert objects(store) == {key: (Path(tmp_path) / key).read_bytes() for key in undisturbed(tmp_path)}
+    assert proxy.done[kind] > 0
+
+
+def undisturbed(tmp_path: Path) -> list[str]:
+    store = Path(build(str(tmp_path / "w"), plan_of(9), produce))
+    names = list(tree_digest(store))
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes((store / name).read_bytes())
+    return names
+
+
+def test_store_that_never_answers_is_an_error_with_its_address(s3, monkeypatch):
+    monkeypatch.setattr(bucket, "MOST_TRIES", 2)
+    monkeypatch.setattr(bucket, "LONGEST_PAUSE_S", 0.1)
+    with FaultyProxy(s3, share=1.0, seed=1, kinds=("503",)).running() as endpoint:
+        use(monkeypatch, endpoint)
+        with pytest.raises(OSError, match=r"s3://ecg/work/x: no answer in 2 tries.*goes on where"):
+            Folder("s3://ecg/work").read("x")
+
+
+def test_archive_and_workspace_in_buckets_from_the_command_line(s3, tmp_path, monkeypatch):
+    write_archive(tmp_path / "a", n_records=3, duration_s=8.0, seed=5)
+    archive = Folder("s3://ecg/archive")
+    for path in (tmp_path / "a").rglob("*"):
+        if path.is_file():
+            archive.put(path.relative_to(tmp_path / "a").as_posix(), path.read_bytes())
+    with FaultyProxy(s3, share=0.05, seed=7, kinds=("429", "503", "reset", "lost")).running() as endpoint:
+        environment = os.environ | {"AWS_ENDPOINT_URL": endpoint, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+        def run(*arguments: str) -> dict:
+            done = subprocess.run(
+                [*COMMAND, *arguments, "--json"], capture_output=True, text=True, check=False, env=environment, timeout=300
+            )
+            assert done.returncode == 0, done.stderr[-2000:]
+            return json.loads(done.stdout)
+
+        assert run("convert", "s3://ecg/archive", "s3://ecg/work")["n_new"] == 3
+        assert run("convert", "s3://ecg/archive", "s3://ecg/work")["n_new"] == 0
+        assert run("verify", "s3://ecg/work")["n_problems"] == 0
+    assert [Path(path).name for path in list_stores("s3://ecg/work", "signals")] == [local_digest(tmp_path)]
+
+
+def local_digest(tmp_path: Path) -> str:
+    from ecgbatch.signals import convert_archive
+
+    convert_archive(str(tmp_path / "a"), str(tmp_path / "w"))
+    return Path(list_stores(tmp_path / "w", "signals")[0]).name
