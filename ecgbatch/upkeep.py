@@ -48,8 +48,8 @@ def items_of(work: str) -> list[Item]:
             stated = unsealed(folder.read(f"runs/{run}.json"), work)
             stores.add(f"scores/{run}.zarr")
             reports |= {run} if "counts" in stated else set()
-    runs |= reports
-    stores |= {f"scores/{run}.zarr" for run in reports}
+    runs |= {run.removesuffix("-pseudonymous") for run in reports}
+    stores |= {f"scores/{run}.zarr" for run in runs}
     stores |= set(_inputs_named(folder, stores))
     stores |= set(_inputs_named(folder, {key for key in stores if key.startswith("beats/")}))
     documents = {"archive.json"} if stores else set()
