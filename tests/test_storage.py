@@ -348,7 +348,7 @@ def test_two_writers_of_one_plan_end_in_one_store(tmp_path):
     assert not list(Path(work, ".build").iterdir())
 
 
-@pytest.mark.parametrize("frozen_at", ["link", "write", "sync", "put", "publish"])
+@pytest.mark.parametrize("frozen_at", ["link", "write", "sync", "put_if_absent", "publish"])
 def test_writer_that_froze_while_publishing_reaches_no_byte_of_what_another_published(tmp_path, monkeypatch, frozen_at):
     work = str(tmp_path / "w")
     undisturbed = tree_digest(build(str(tmp_path / "undisturbed"), plan_of(), produce))
