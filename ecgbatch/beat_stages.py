@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ecgbatch.annotations import Reference, reference_beats
-from ecgbatch.kachuee import kachuee_beats
+from ecgbatch.kachuee import kachuee_beats, kachuee_r_peaks
 from ecgbatch.record_beats import (
     NO_VOTE,
     PREMATURE,
@@ -292,8 +292,7 @@ def _record_peaks(signal: Array, record: Mapping[str, Any], leads: list[str], se
         "n_samples": int(record["n_samples"]),
     }
     if settings.method == "kachuee":
-        found = kachuee_beats(signal, leads=leads, present=(lead_flags & UNUSABLE_LEAD) == 0, **facts)
-        return RPeaks(found.r_sample, found.beat_flags, int(len(found.r_sample) > 0))
+        return kachuee_r_peaks(signal, leads=leads, present=(lead_flags & UNUSABLE_LEAD) == 0, **facts)
     voting = (lead_flags & NO_VOTE) == 0
     voting = voting if voting.any() else (lead_flags & UNUSABLE_LEAD) == 0
     named = [leads.index(name) for name in REFERENCE_LEADS if name in leads and voting[leads.index(name)]]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgbatch.record_beats import KACHUEE_LENGTH, KACHUEE_STEP, WORKING_RATE_HZ, Beats, check_signal, is_calibrated
+from ecgbatch.record_beats import KACHUEE_LENGTH, KACHUEE_STEP, WORKING_RATE_HZ, Beats, RPeaks, check_signal, is_calibrated
 from ecgbatch.terms import BEAT_FLAGS, MISSING_SAMPLE
 
 Array = NDArray[Any]
@@ -49,7 +49,7 @@ def kachuee_beats(
     use = is_calibrated(gain, present)
     if not use.any() or n == 0:
         return Beats(np.zeros(0, np.int32), np.zeros((0, len(gain), KACHUEE_LENGTH), np.int16), np.zeros(0, np.uint16))
-    reference: Any = leads.index("II") if "II" in leads and use[leads.index("II")] else int(np.flatnonzero(use)[0])
+    reference: Any = _reference_lead(leads, use)
     at_125 = {
         lead: resample_lead(signal[lead, :n], gain[lead], baseline[lead], sampling_frequency_hz) for lead in np.flatnonzero(use)
     }
@@ -63,6 +63,28 @@ def kachuee_beats(
     place, waveform, flags = (np.concatenate(column) for column in zip(empty, *parts, strict=True))
     r_sample = np.rint(place * (sampling_frequency_hz / WORKING_RATE_HZ)).astype(np.int32)
     return Beats(np.minimum(r_sample, n - 1), waveform, flags)
+
+
+def kachuee_r_peaks(
+    signal: Array, *, adc_gain: Array, baseline: Array, sampling_frequency_hz: float, leads: list[str],
+    present: Array | None = None, n_samples: int | None = None,
+) -> RPeaks:  # fmt: skip
+    """Return R peaks and flags of ``kachuee_beats``, which depend on one lead: of 15 leads the others are 93 % of its work.
+
+    Parameters are those of ``kachuee_beats``.
+    """
+    use = is_calibrated(np.asarray(adc_gain, dtype=np.float64), present)
+    if not use.any():
+        return RPeaks(np.zeros(0, np.int32), np.zeros(0, np.uint16), 0)
+    only = np.arange(len(use)) == _reference_lead(leads, use)
+    facts: dict[str, Any] = {"baseline": baseline, "sampling_frequency_hz": sampling_frequency_hz, "n_samples": n_samples}
+    found = kachuee_beats(signal, adc_gain=adc_gain, leads=leads, present=only, **facts)
+    return RPeaks(found.r_sample, found.beat_flags, int(len(found.r_sample) > 0))
+
+
+def _reference_lead(leads: list[str], use: Array) -> int:
+    """Return the row of lead II, or of the first lead that can be used where that cannot."""
+    return leads.index("II") if "II" in leads and use[leads.index("II")] else int(np.flatnonzero(use)[0])
 
 
 def kachuee_peaks(scaled: Array) -> Array:

@@ -18,6 +18,7 @@ from scipy.signal import butter, freqz, resample_poly, sosfiltfilt
 
 from ecgbatch import beats, cli, windows
 from ecgbatch.annotations import BEAT_SYMBOLS, decode, encode_beats
+from ecgbatch.kachuee import kachuee_r_peaks
 from ecgbatch.records import read_record
 from ecgbatch.signals import SIGNALS, convert_archive
 from ecgbatch.terms import BEAT_FLAGS, LABEL, LEAD_FLAGS, MISSING_SAMPLE, STATUS
@@ -261,6 +262,9 @@ def assert_equals_seven_steps(signal: np.ndarray, gain: np.ndarray, baseline: np
     places, parts, cuts = seven_steps(at_125, leads.index("II") if "II" in leads else 0)
     np.testing.assert_array_equal(found.r_sample, np.rint(np.array(places) * fs / 125))
     assert ((found.beat_flags & BEAT_FLAGS["cut"]) > 0).tolist() == cuts
+    peaks = kachuee_r_peaks(signal, leads=leads, **facts)
+    np.testing.assert_array_equal(peaks.r_sample, found.r_sample)
+    np.testing.assert_array_equal(peaks.beat_flags, found.beat_flags)
     for beat, part in enumerate(parts):
         for lead, expected in part.items():
             np.testing.assert_array_equal(found.waveform[beat, lead], np.rint(expected * 16384))
