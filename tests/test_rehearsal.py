@@ -111,6 +111,7 @@ class Prefect:
             "PREFECT_API_DATABASE_CONNECTION_URL": database,
             "PREFECT_SERVER_API_AUTH_STRING": self.auth,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_UI_API_URL": self.url,  # its page asks port 4200 otherwise
             "DO_NOT_TRACK": "1",
         }
         self.client = {
