@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -49,15 +50,17 @@ _MOST_BYTES = 1 << 26
 
 @dataclass(frozen=True)
 class ArrhythmiaSettings:
-    """Of a training; the paper's optimiser and rate (``training.TrainSettings``), every class as likely in a batch."""
+    """Of a training: Adam as the paper's, every class as likely in a batch.
+
+    In place of the paper's schedule a half cosine, and every beat blended with another of the batch (mixup): with them 2,000
+    steps reach what 6,000 did without (docs/model.md).
+    """
 
     n_folds: int = 5
     steps: int = 6000
     steps_by_record: int = 2500
     batch_size: int = 64
     learning_rate: float = 1e-3
-    decay: float = 0.75
-    decay_steps: int = 10_000
     test_share: float = 0.2
     seed: int = 2018
 
@@ -253,14 +256,19 @@ def _train_one(beats: ClassedBeats, settings: ArrhythmiaSettings, task: tuple[Ar
         network = BeatNet(1, KACHUEE_LENGTH, len(CLASSES))
     pools = [pool for number in range(len(CLASSES)) if (pool := np.flatnonzero(~is_test & (beats.label == number))).size]
     optimiser = torch.optim.Adam(network.parameters(), settings.learning_rate)
+    target = np.eye(len(CLASSES), dtype=np.float32)[beats.label]
     for step in range(steps):
         for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate * settings.decay ** (step // settings.decay_steps)
+            group["lr"] = settings.learning_rate * 0.5 * (1 + math.cos(math.pi * step / steps))
         rows = np.array(
             [pool[random.integers(len(pool))] for pool in (pools[i % len(pools)] for i in range(settings.batch_size))]
         )
-        logits = network(torch.from_numpy(beats.waveform[rows]))
-        loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(beats.label[rows].astype(np.int64)))
+        partner = random.permutation(rows)
+        share = np.float32(0.5) * random.random((len(rows), 1), np.float32)
+        waveform = beats.waveform[rows]
+        waveform = waveform + share[:, :, None] * (beats.waveform[partner] - waveform)
+        blended = target[rows] + share * (target[partner] - target[rows])
+        loss = torch.nn.functional.cross_entropy(network(torch.from_numpy(waveform)), torch.from_numpy(blended))
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
