@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from ecgbatch.terms import DECISION
 from storage import Folder, StoreError, open_once
@@ -65,12 +66,17 @@ def distributions(scores: xr.Dataset, rows: Sequence[Mapping[str, Any]]) -> dict
         "duration_s": np.array([np.nan if row["duration_s"] is None else row["duration_s"] for row in rows], float),
         "novelty": scores["novelty"].values if "novelty" in scores else nothing,
     }
-    found = {}
-    for name, edges in EDGES.items():
-        known = values[name][np.isfinite(values[name])].astype(float)
-        counts = np.histogram(known, edges)[0]
-        found[name] = {"edges": list(edges), "counts": counts.tolist()}
-    return found
+    return {name: _counted(name, values[name]) for name in EDGES}
+
+
+def of_training(probability: NDArray[np.float64]) -> dict[str, dict[str, Any]]:
+    """Return what a model states of its training records for later comparison: their out-of-fold probabilities, (record,)."""
+    return {"mi_probability": _counted("mi_probability", probability)}
+
+
+def _counted(name: str, values: NDArray[Any]) -> dict[str, Any]:
+    known = values[np.isfinite(values)].astype(float)
+    return {"edges": list(EDGES[name]), "counts": np.histogram(known, EDGES[name])[0].tolist()}
 
 
 def compare(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -16,7 +16,7 @@ def model_card(model: Model) -> str:
     """Return the model card (Markdown) that the program can answer for: every number comes from the model itself."""
     point = model.operating_point
     rows = [f"| {name} | {_figure(value)} |" for name, value in sorted(model.figures.items())]
-    apart = ("data", "limits", "evaluations", "calibrations")
+    apart = ("data", "limits", "evaluations", "calibrations", "reference")
     settings = {name: value for name, value in {**model.training, **model.versions}.items() if name not in apart}
     data, limits = (_bullets(title, model.training.get(title.lower(), [])) for title in ("Data", "Limits"))
     return "\n".join(

@@ -23,6 +23,7 @@ from ecgbatch import __version__
 from ecgbatch.arrhythmia import load_trunk
 from ecgbatch.beats import current_beats
 from ecgbatch.calibration import compare_calibrations, fit_platt
+from ecgbatch.drift import of_training
 from ecgbatch.evaluation import choose_threshold, patient_figures
 from ecgbatch.model import (
     DEFAULT_LEADS,
@@ -522,7 +523,9 @@ def _assemble(
         operating_point=_operating_point(calibrated(validation_logit, calibration), prepared, cut),
         calibration=calibration,
         figures=patient_figures(probability, prepared.mi, prepared.patient_id, threshold=threshold),
-        training=json.loads(json.dumps(asdict(settings))) | _counts(prepared, test_logit) | {"calibrations": compared},
+        training=json.loads(json.dumps(asdict(settings)))
+        | _counts(prepared, test_logit)
+        | {"calibrations": compared, "reference": of_training(probability)},
         versions=_versions(),
         kernels=start.kernels if start else shared_kernels(Path(), settings),
         novelty=_reference(prepared, settings),

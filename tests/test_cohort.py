@@ -14,6 +14,8 @@ import xarray as xr
 from ecgbatch import cohort, drift
 from ecgbatch.curves import curve_bands, subgroups
 from ecgbatch.evaluation import roc_curve
+from ecgbatch.model import shipped_model
+from ecgbatch.record_report import model_summary
 from ecgbatch.scoring import SCORES
 from ecgbatch.terms import DECISION, LABEL, SEX
 from storage import TEXT, Folder
@@ -153,6 +155,15 @@ def test_subgroups_count_patients_and_say_which_are_small():
     assert anterior["n_control"] >= by_name["sex", "male"]["n_control"]
     assert quality["auroc"]["low"] <= quality["auroc"]["value"] <= quality["auroc"]["high"]
     assert all(group["is_small"] == (min(group["n_mi"], group["n_control"]) < 20) for group in found)
+
+
+@pytest.mark.parametrize("name", ["mi-12-leads", "mi-lead-ii"])
+def test_scores_are_compared_with_those_of_the_shipped_models_training(name, tmp_path):
+    scores = many_scores(400)
+    now = drift.distributions(scores, rows_of(scores))
+    found = drift.drift(Folder(tmp_path), "", model_summary(json.loads((shipped_model(name) / "model.json").read_text())), now)
+    assert found["training"]["reason"] == ""
+    assert found["training"]["variables"]["mi_probability"]["n_then"] == 531
 
 
 def test_drift_is_nil_against_itself_and_large_against_another():

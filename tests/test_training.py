@@ -15,6 +15,7 @@ import torch
 import xarray as xr
 
 from ecgbatch import training, training_data
+from ecgbatch.drift import of_training
 from ecgbatch.evaluation import patient_figures
 from ecgbatch.model import (
     DEFAULT_LEADS,
@@ -113,6 +114,7 @@ def test_figures_are_those_that_out_of_fold_scoring_gives(beats: TrainingBeats, 
         calibration, threshold[record] = rule_for(trained, indices)
         probability[record] = record_probability(beat_probabilities(trained, indices, prepared), calibration)
     assert trained.figures == patient_figures(probability, beats.mi, beats.patient_id, threshold=threshold)
+    assert trained.training["reference"] == of_training(probability[beats.mi >= 0])
 
 
 def assert_same_weights(a: Any, b: Any) -> None:
