@@ -12,9 +12,9 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ecgbatch.beats import current_beats
-from ecgbatch.model import Model, load_model, median_beat, prepare_waveforms
+from ecgbatch.model import load_model, median_beat
 from ecgbatch.random_kernels import draw_kernels, kernel_features
-from ecgbatch.scoring import heart_rate_bpm, read_record_beats
+from ecgbatch.scoring import heart_rate_bpm, prepared_beats, read_record_beats
 from ecgbatch.signals import signals_path
 from ecgbatch.splits import assign_folds
 from ecgbatch.terms import LABEL, MISSING_SAMPLE, SEX
@@ -75,7 +75,7 @@ def read_records(work: str, model_folder: str, *, beats_a_record: int = 8, with_
     for place, record in enumerate(read_record_beats(rows, Path(work), model_folder)):
         if record is None or not record.is_scorable.any():
             continue
-        waveform = _prepared(model, record)
+        waveform = prepared_beats(model, record)
         medians.append(median_beat(waveform))
         beats.append(waveform[:beats_a_record])
         rate.append(heart_rate_bpm(record.rr_previous_s))
@@ -93,18 +93,6 @@ def read_records(work: str, model_folder: str, *, beats_a_record: int = 8, with_
         np.repeat(np.arange(len(beats)), [len(some) for some in beats]),
         columns,
     )
-
-
-def _prepared(model: Model, record: Any) -> Array:
-    prepared = prepare_waveforms(
-        record.waveform,
-        record.is_scorable,
-        store_leads=record.leads,
-        leads=model.leads,
-        preprocessing=model.preprocessing,
-        is_usable=record.is_usable,
-    )
-    return np.asarray(prepared[record.is_scorable])
 
 
 def _age_and_sex(rows: xr.Dataset) -> Array:

@@ -522,13 +522,14 @@ def _beat_probabilities(
 
     for indices in sorted({indices for indices in used if indices}):
         mine = [row for row, other in enumerate(used) if other == indices]
-        prepared = [_prepared(model, records[row]) for row in mine]
+        prepared = [prepared_beats(model, records[row]) for row in mine]
         ends = np.cumsum([len(beats) for beats in prepared])
         probability = member_probabilities(model, indices, np.concatenate(prepared), [0, *ends[:-1].tolist()])
         yield from zip(mine, prepared, np.split(probability, ends[:-1], axis=1), strict=True)
 
 
-def _prepared(model: Model, record: RecordBeats | None) -> npt.NDArray[np.float32]:
+def prepared_beats(model: Model, record: RecordBeats | None) -> npt.NDArray[np.float32]:
+    """Return a record's scorable beats as the model's members take them, (beat, lead, sample)."""
     from ecgbatch.model import prepare_waveforms
 
     assert record is not None
