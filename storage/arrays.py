@@ -77,7 +77,6 @@ def read_rows(array: Any, start: int, stop: int) -> np.ndarray[Any, Any]:
     return np.asarray(array[start:stop])
 
 
-def shard_keys(plan: Plan, name: str, index: int) -> list[str]:
-    """Return the keys, below the store, of the files that shard ``index`` of a bulk variable can have."""
-    n_other = len(plan.schema.variables[name].dims) - 1
-    return [f"{name}/c/{index}" + "/0" * n_other]
+def shard_key(plan: Plan, name: str, index: int) -> str:
+    """Return the key, below the store, of the file of shard ``index`` of a bulk variable."""
+    return f"{name}/c/{index}" + "/0" * (len(plan.schema.variables[name].dims) - 1)

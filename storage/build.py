@@ -10,20 +10,18 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from storage.arrays import array_document, group_document, open_array, plain_document, read_rows, shard_keys
+from storage.arrays import array_document, group_document, open_array, plain_document, shard_key
 from storage.errors import CorruptStore, StoreError, UnfinishedStore
 from storage.location import PARTIAL, Folder
 from storage.plan import Plan, Shard, canonical_json
-from storage.receipts import Receipt, WrittenFile, columns_of, read_receipt, written_file
+from storage.receipts import RECEIPTS, Receipt, WrittenFile, columns_of, read_receipt, written_file
 from storage.schema import digest_array
+from storage.shards import Layout, decode_rows, encode_shard, layout_of
 
 Produce = Callable[[Shard, xr.Dataset], xr.Dataset]
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 Progress = Callable[[int, int], None]
 """Called with shards done and shards in all."""
-
-RECEIPTS = "receipts"
-"""Group of a published store that keeps, per shard, what the receipts said: a store proves itself."""
 
 
 def build(work: str, plan: Plan, produce: Produce, *, map: Map = map, on_progress: Progress | None = None) -> str:
@@ -144,26 +142,55 @@ def _make_shard(root: str, plan: Plan, produce: Produce, task: tuple[Shard, xr.D
     files: dict[str, WrittenFile] = {}
     content: dict[str, str] = {}
     for name in plan.schema.bulk():
-        content[name] = _write_block(folder, plan, name, shard, np.asarray(block[name].values), where)
-        files |= _written(folder, plan, name, shard)
+        values = np.ascontiguousarray(block[name].values)
+        files |= _write_block(folder, plan, name, shard, values, where)
+        content[name] = digest_array(values)
     receipt = Receipt(plan.digest, shard, files, content, columns_of(block, plan))
     folder.put(_receipt_key(plan, shard), receipt.to_bytes())
     return shard.index
 
 
-def _write_block(folder: Folder, plan: Plan, name: str, shard: Shard, values: np.ndarray[Any, Any], where: str) -> str:
-    """Write one whole shard of one variable and compare what is read back."""
-    array = _open_once(str(folder), _store_key(folder, plan), name)
-    array[shard.start : shard.stop] = values
-    if not same_values(read_rows(array, shard.start, shard.stop), values):
+def _write_block(
+    folder: Folder, plan: Plan, name: str, shard: Shard, values: np.ndarray[Any, Any], where: str
+) -> dict[str, WrittenFile]:
+    """Write one whole shard of one variable, compare what is read back, and describe its file; none where all is fill."""
+    store, key = _store_key(folder, plan), shard_key(plan, name, shard.index)
+    layout = _layout(str(folder), store, name)
+    written = encode_shard(layout, values)
+    if not written:
+        folder.delete(f"{store}/{key}")
+        return {}
+    folder.replace(f"{store}/{key}", written)
+    folder.sync([f"{store}/{key}"], below=f"{store}/{name}")
+    if folder.read(f"{store}/{key}") != written or not _reads_back(layout, written, shard, values):
         raise CorruptStore(f"{where}: {name} does not read back as it was written; check the disk, then run again")
-    return digest_array(values)
+    return {key: written_file(written)}
 
 
 @lru_cache(maxsize=32)
-def _open_once(root: str, store_key: str, name: str) -> Any:
-    """Open an array once a process: its key holds the plan's digest, and with that all that its document says."""
-    return open_array(Folder(root), store_key, name)
+def _layout(root: str, store_key: str, name: str) -> Layout:
+    """Return an array's layout, read once a process: its key holds the plan's digest, and so all that its document says."""
+    layout = layout_of(Folder(root).read(f"{store_key}/{name}/zarr.json"))
+    assert layout is not None, name
+    return layout
+
+
+def _reads_back(layout: Layout, written: bytes, shard: Shard, values: np.ndarray[Any, Any]) -> bool:
+    """Decode a shard's bytes, a row of chunks at a time, and compare each with what was to be written."""
+    box = tuple(slice(0, length) for length in values.shape[1:])
+    read = partial(_slice, written)
+    for start in range(0, len(values), layout.chunk[0]):
+        rows = np.arange(start, min(start + layout.chunk[0], len(values)))
+        found = np.empty_like(values[start : start + len(rows)])
+        decode_rows(layout, read, 0, rows, box, found, str(shard.index))
+        if not same_values(found, values[start : start + len(rows)]):
+            return False
+    return True
+
+
+def _slice(content: bytes, start: int, n_bytes: int) -> bytes:
+    start = start if start >= 0 else len(content) + start
+    return content[start : start + n_bytes]
 
 
 def same_values(found: np.ndarray[Any, Any], written: np.ndarray[Any, Any]) -> bool:
@@ -173,12 +200,6 @@ def same_values(found: np.ndarray[Any, Any], written: np.ndarray[Any, Any]) -> b
 
 def _bits(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return values if values.dtype.kind not in "fc" else np.ascontiguousarray(values).view(f"u{values.dtype.itemsize}")
-
-
-def _written(folder: Folder, plan: Plan, name: str, shard: Shard) -> dict[str, WrittenFile]:
-    keys = [key for key in shard_keys(plan, name, shard.index) if folder.exists(f"{_store_key(folder, plan)}/{key}")]
-    folder.sync((f"{_store_key(folder, plan)}/{key}" for key in keys), below=f"{_store_key(folder, plan)}/{name}")
-    return {key: written_file(folder.read(f"{_store_key(folder, plan)}/{key}")) for key in keys}
 
 
 def _publish(folder: Folder, plan: Plan) -> None:
@@ -236,7 +257,7 @@ def proof_of(plan: Plan, receipts: list[Receipt]) -> dict[str, np.ndarray[Any, A
     proof: dict[str, np.ndarray[Any, Any]] = {}
     absent = WrittenFile(0, "00" * 32)
     for name in plan.schema.bulk():
-        files = [receipt.files.get(shard_keys(plan, name, receipt.shard.index)[0], absent) for receipt in receipts]
+        files = [receipt.files.get(shard_key(plan, name, receipt.shard.index), absent) for receipt in receipts]
         proof[f"{name}_content_sha256"] = _hex_rows([receipt.content[name] for receipt in receipts])
         proof[f"{name}_file_bytes"] = np.array([file.n_bytes for file in files], dtype=np.int64)
         proof[f"{name}_file_sha256"] = _hex_rows([file.sha256 for file in files])

@@ -67,6 +67,13 @@ class Folder:
         """Return the bytes under ``key``; ``FileNotFoundError`` if there are none."""
         return self.path(key).read_bytes()
 
+    @contextlib.contextmanager
+    def reader(self, key: str) -> Iterator[Callable[[int, int], bytes]]:
+        """Yield ``read(start, n_bytes)`` of the file under ``key``; a negative ``start`` counts from its end."""
+        with self.path(key).open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            yield lambda start, n_bytes: os.pread(file.fileno(), n_bytes, max(0, start + size) if start < 0 else start)
+
     def exists(self, key: str) -> bool:
         """Tell whether a file lies under ``key``."""
         return self.path(key).is_file()

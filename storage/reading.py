@@ -7,10 +7,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
+from xarray.backends import BackendArray
+from xarray.core import indexing
 
-from storage.errors import ForeignStore, UnfinishedStore
-from storage.location import Folder
+from storage.arrays import open_array, read_rows
+from storage.errors import CorruptStore, ForeignStore, UnfinishedStore
+from storage.location import Folder, is_address
+from storage.receipts import RECEIPTS
+from storage.shards import Layout, decode_rows, layout_of
 
 
 def open_store(path: str | Path) -> xr.Dataset:
@@ -30,10 +36,80 @@ def open_store(path: str | Path) -> xr.Dataset:
 
     """
     folder = Folder(path)
-    read_root(folder)
+    described = read_root(folder)["plan"]["variables"]
     store = folder.zarr_store(read_only=True)
     dataset: xr.Dataset = xr.open_zarr(store, consolidated=False, chunks=None, zarr_format=3, decode_cf=False)
-    return dataset
+    if is_address(path):
+        return dataset  # there Zarr fetches many ranges at once
+    bulk = {name: dataset[name].variable for name, variable in described.items() if variable["bulk"]}
+    return dataset.assign({name: _read_by_shards(folder, name, variable) for name, variable in bulk.items()})
+
+
+def _read_by_shards(folder: Folder, name: str, variable: xr.Variable) -> xr.Variable:
+    """Return a variable whose values are decoded on the thread that asks for them; the one given if that is not possible."""
+    layout = layout_of(folder.read(f"{name}/zarr.json"))
+    if layout is None:
+        return variable
+    lazy: Any = indexing.LazilyIndexedArray(_ShardedArray(folder, name, layout))
+    kept = indexing.MemoryCachedArray(indexing.CopyOnWriteArray(lazy))  # type: ignore[no-untyped-call]
+    return xr.Variable(variable.dims, kept, variable.attrs, variable.encoding)
+
+
+class _ShardedArray(BackendArray):
+    """A sharded array as xarray reads it."""
+
+    def __init__(self, folder: Folder, name: str, layout: Layout) -> None:
+        self._folder, self._name, self._layout = folder, name, layout
+        self.shape, self.dtype = layout.shape, layout.dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> np.ndarray[Any, Any]:
+        """Return the values at whole numbers, slices and arrays of whole numbers, a dimension each."""
+        wanted = [_numbers(part, length) for part, length in zip(key, self.shape, strict=True)]
+        shape = tuple(len(numbers) for part, numbers in zip(key, wanted, strict=True) if not isinstance(part, int | np.integer))
+        if any(len(numbers) == 0 for numbers in wanted):
+            return np.empty(shape, dtype=self.dtype)
+        rows, rest = wanted[0], wanted[1:]
+        in_order = np.argsort(rows, kind="stable") if (np.diff(rows) < 0).any() else None
+        box = tuple(slice(int(numbers.min()), int(numbers.max()) + 1) for numbers in rest)
+        found = self._rows(rows if in_order is None else rows[in_order], box)
+        if in_order is not None:
+            found = found[np.argsort(in_order)]
+        for axis, (numbers, part) in enumerate(zip(rest, box, strict=True), 1):
+            if len(numbers) != part.stop - part.start or (np.diff(numbers) != 1).any():
+                found = found.take(numbers - part.start, axis=axis)
+        return found.reshape(shape)
+
+    def _rows(self, rows: np.ndarray[Any, Any], box: tuple[slice, ...]) -> np.ndarray[Any, Any]:
+        """Return rows in order, cut to the box; shard by shard."""
+        found = np.empty((len(rows), *(part.stop - part.start for part in box)), dtype=self.dtype)
+        shard_of = rows // self._layout.shard[0]
+        for shard in np.unique(shard_of).tolist():
+            low, high = np.searchsorted(shard_of, [shard, shard + 1]).tolist()
+            key = f"{self._name}/c/{shard}" + "/0" * len(box)
+            first, where = shard * self._layout.shard[0], f"{self._folder}/{key}"
+            try:
+                with self._folder.reader(key) as read:
+                    decode_rows(self._layout, read, first, rows[low:high], box, found[low:high], where)
+            except FileNotFoundError:
+                if self._n_bytes(shard):
+                    raise CorruptStore(f"{where}: missing; see ecgbatch verify --repair") from None
+                found[low:high] = self._layout.fill
+        return found
+
+    def _n_bytes(self, shard: int) -> int:
+        """Return how large the file of a shard was written: 0 where it holds fill alone, and then there is none."""
+        sizes = open_array(self._folder, RECEIPTS, f"{self._name}_file_bytes", read_only=True)
+        return int(read_rows(sizes, shard, shard + 1)[0])
+
+
+def _numbers(part: Any, length: int) -> np.ndarray[Any, Any]:
+    if isinstance(part, slice):
+        return np.arange(*part.indices(length))
+    numbers = np.atleast_1d(np.asarray(part, dtype=np.int64))
+    return np.where(numbers < 0, numbers + length, numbers)
 
 
 def open_once(path: str | Path) -> xr.Dataset:

@@ -15,6 +15,9 @@ import xarray as xr
 from storage.plan import Plan, Shard, canonical_json
 from storage.schema import TEXT
 
+RECEIPTS = "receipts"
+"""Group of a published store that keeps, per shard, what the receipts said: a store proves itself."""
+
 
 @dataclass(frozen=True)
 class WrittenFile:

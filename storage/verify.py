@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from storage.arrays import group_document, open_array, read_rows
-from storage.build import RECEIPTS
 from storage.errors import StoreError
 from storage.location import Folder
 from storage.plan import canonical_json
 from storage.reading import read_root
-from storage.receipts import Receipt, written_file
+from storage.receipts import RECEIPTS, Receipt, written_file
 from storage.schema import digest_array
 
 Proof = dict[str, np.ndarray[Any, Any]]

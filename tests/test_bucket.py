@@ -53,7 +53,7 @@ def use(monkeypatch, endpoint: str) -> None:
     }.items():
         monkeypatch.setenv(name, value)
     bucket._store.cache_clear()
-    sys.modules["storage.build"]._open_once.cache_clear()  # of the endpoint before
+    sys.modules["storage.build"]._layout.cache_clear()  # of the endpoint before
 
 
 def objects(address: str) -> dict[str, bytes]:

@@ -327,9 +327,15 @@ def test_foreign_zarr_group_is_refused(tmp_path):
 
 
 def test_disk_that_lies_is_caught_by_reading_back(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        sys.modules["storage.build"], "read_rows", lambda array, start, stop: np.zeros((stop - start, 250), np.int16)
-    )
+    read = Folder.read
+    monkeypatch.setattr(Folder, "read", lambda self, key: read(self, key)[::-1] if "/c/" in key else read(self, key))
+    with pytest.raises(CorruptStore, match="does not read back"):
+        build(str(tmp_path), plan_of(), produce)
+
+
+def test_codec_that_lies_is_caught_by_reading_back(tmp_path, monkeypatch):
+    honest = sys.modules["storage.build"].encode_shard
+    monkeypatch.setattr(sys.modules["storage.build"], "encode_shard", lambda layout, values: honest(layout, values + 1))
     with pytest.raises(CorruptStore, match="does not read back"):
         build(str(tmp_path), plan_of(), produce)
 
