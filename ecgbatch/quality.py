@@ -1,20 +1,23 @@
 """Quality: what is wrong with each lead of a record, as bits of ``terms.LEAD_FLAGS``. Signals are flagged, never changed.
 
-One pass over the samples finds extremes; everything else is measured on block means at about 250 Hz. Thresholds, with their
-sources, are in ``terms.py``; how often they find planted faults, and flag clean leads, is in docs/quality.md.
+One pass over the samples finds extremes; everything else is measured on block means at about 250 Hz: of records without gaps,
+which nearly all are, by ``quality_kernels``. Thresholds, with their sources, are in ``terms.py``; how often they find planted
+faults, and flag clean leads, is in docs/quality.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 
 from ecgbatch.heart_vector import LEAD_VECTORS
+from ecgbatch.kernels import is_on_disk
 from ecgbatch.terms import (
     ANALYSIS_RATE_HZ,
     CLIPPED_RUN_S,
@@ -25,6 +28,7 @@ from ecgbatch.terms import (
     LEAD_FLAGS,
     LEAD_SUM_TOLERANCE,
     LEAD_SUM_TOLERANCE_MV,
+    LEADS,
     MAINS_HZ,
     MAINS_MV,
     MAINS_RATIO,
@@ -71,6 +75,7 @@ def lead_flags(
     baseline: npt.NDArray[np.int32],
     sampling_frequency_hz: float,
     leads: Sequence[str],
+    n_samples: int | None = None,
 ) -> npt.NDArray[np.uint16]:
     """Judge every lead of one record.
 
@@ -84,6 +89,8 @@ def lead_flags(
         Any; below 112 Hz mains noise cannot be told.
     leads
         Canonical names, one for each row. Sums and swaps are judged on the leads that have the names they need.
+    n_samples
+        Length of the record where rows are longer (a store's row is); default all of them.
 
     Returns
     -------
@@ -98,25 +105,55 @@ def lead_flags(
         If shapes differ, or a gain is not positive: amplitudes would mean nothing.
 
     """
+    from ecgbatch import quality_kernels
+
     signal, gain = np.asarray(signal), np.asarray(adc_gain, dtype=np.float64)
     _check(signal, gain, np.asarray(baseline), leads)
     flags = np.zeros(len(signal), dtype=np.uint16)
-    if signal.shape[1] == 0:
+    n_samples = signal.shape[1] if n_samples is None else n_samples
+    if n_samples == 0:
         return flags | np.uint16(LEAD_FLAGS["missing"])
-    lowest = signal.min(axis=1)
-    gaps = _gaps(signal, lowest)
-    measured = measure_leads(signal, gain, np.asarray(baseline), sampling_frequency_hz, has_gaps=bool(gaps.any()))
-    is_missing = gaps == signal.shape[1]
+    signal = np.require(signal, np.int16, ["C", "W"])  # the one memory layout that kernels are compiled for
+    extremes = quality_kernels.extremes(signal, n_samples)
+    gaps = np.where(extremes[:, 0] == MISSING_SAMPLE, extremes[:, 2], 0)
+    has_gaps = bool(gaps.any())
+    if has_gaps or len(signal) < FEWEST_LEADS or 4 * signal.size > MOST_AT_ONCE_BYTES:
+        measured = measure_leads(signal[:, :n_samples], gain, np.asarray(baseline), sampling_frequency_hz, has_gaps=has_gaps)
+    else:
+        measured = measure_whole_leads(signal, gain, np.asarray(baseline), sampling_frequency_hz, n_samples)
+    is_missing = gaps == n_samples
     is_flat = ~is_missing & (np.nan_to_num(measured.flat_share, nan=1.0) > FLAT_SHARE)
     judged = ~is_missing & ~is_flat
     _mark(flags, "missing", is_missing)
     _mark(flags, "gaps", (gaps > 0) & ~is_missing)
     _mark(flags, "flat", is_flat)
-    _mark(flags, "clipped", judged & _is_clipped(signal, judged, sampling_frequency_hz))
+    _mark(flags, "clipped", _is_clipped(signal[:, :n_samples], judged, extremes, sampling_frequency_hz))
     with np.errstate(invalid="ignore"):
         _mark_by_measures(flags, measured, judged)
-    _mark_relations(flags, measured.covariance_mv2, judged, list(leads))
+    _mark_relations(flags, measured.covariance_mv2, judged, tuple(leads))
     return flags
+
+
+def warm_up(on_progress: Callable[[int, int], None] | None = None) -> None:
+    """Have numba load or make all machine code that a conversion needs, before threads ask for it at once.
+
+    Parameters
+    ----------
+    on_progress
+        Called with steps done and steps in all, only where code is made, about 10 s the first time on a machine.
+
+    """
+    from ecgbatch import quality_kernels, sample_kernels
+
+    is_made = all(is_on_disk(one) for one in (quality_kernels.measure, quality_kernels.unexplained, sample_kernels.deal))
+    report = on_progress if on_progress and not is_made else lambda _done, _total: None
+    report(0, 1)
+    one, two = (np.where(np.arange(1000) // n % 2, 500, -500) for n in (50, 70))  # at its extremes: every kernel is asked
+    signal = np.concatenate([_LIMB_OF_I_II @ [one, two], np.tile(one, (9, 1))]).astype(np.int16)
+    lead_flags(signal, np.full(15, 1000.0), np.zeros(15, np.int32), 500.0, LEADS)
+    totals = np.zeros(15, np.int64)
+    sample_kernels.deal(signal.T.copy(), np.arange(15), signal, 0, totals, totals.copy())
+    report(1, 1)
 
 
 def measure_leads(
@@ -153,6 +190,53 @@ def measure_leads(
     )
 
 
+FEWEST_LEADS = 4
+"""Kernels work on eight leads at once, whether they are there or not: with fewer numpy is faster."""
+MOST_AT_ONCE_BYTES = 1 << 28
+"""Kernels hold all means of a record; on a longer one numpy works lead by lead."""
+
+
+def measure_whole_leads(
+    signal: npt.NDArray[np.int16],
+    adc_gain: npt.NDArray[np.float64],
+    baseline: npt.NDArray[np.int32],
+    sampling_frequency_hz: float,
+    n_samples: int,
+) -> LeadMeasures:
+    """Measure a record without gaps: as ``measure_leads``, but for the order of sums, and in machine code."""
+    from ecgbatch import quality_kernels
+
+    factor = min(max(int(sampling_frequency_hz // ANALYSIS_RATE_HZ), 1), n_samples)
+    rate_hz = sampling_frequency_hz / factor
+    length = max(round(rate_hz / 10), 3)
+    measured = quality_kernels.measure(
+        signal,
+        n_samples,
+        (1 / (factor * adc_gain)).astype(np.float32),
+        (baseline / adc_gain).astype(np.float32),
+        factor,
+        min(max(round(rate_hz), 1), n_samples // factor),
+        length,
+        *_waves(rate_hz, length),
+        float(np.float32(FLAT_RANGE_MV)),
+    )
+    centred, n_leads = measured.centred_mv, len(signal)
+    covariance = (centred.T @ centred)[:n_leads, :n_leads].astype(np.float64) / max(len(centred), 1)
+    return LeadMeasures(*measured[:-1], covariance)
+
+
+@lru_cache(maxsize=64)
+def _waves(rate_hz: float, length: int) -> tuple[Floats, npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+    """Return (length, 2 x frequency) cosines and sines to look for, which of them are mains, and the second difference's gains.
+
+    A tenth of a second holds whole cycles of 40, 50, 60 and 70 Hz, so that none leaks into another.
+    """
+    frequency_hz = np.array([f for f in (40.0, 50.0, 60.0, 70.0) if f < 0.45 * rate_hz])
+    turns = 2 * np.pi * frequency_hz * np.arange(length)[:, None] / rate_hz
+    waves = np.concatenate([np.cos(turns), np.sin(turns)], axis=1).astype(np.float32) * np.float32(2 / length)
+    return waves, np.isin(frequency_hz, MAINS_HZ), 1 - np.cos(2 * np.pi * frequency_hz / rate_hz)
+
+
 def _check(
     signal: npt.NDArray[np.int16], gain: npt.NDArray[np.float64], baseline: npt.NDArray[np.int32], leads: Sequence[str]
 ) -> None:
@@ -169,14 +253,6 @@ def _check(
 
 def _mark(flags: npt.NDArray[np.uint16], word: str, where: npt.NDArray[np.bool_]) -> None:
     flags[where] |= LEAD_FLAGS[word]
-
-
-def _gaps(signal: npt.NDArray[np.int16], lowest: npt.NDArray[np.int16]) -> npt.NDArray[np.int64]:
-    """Return the number of missing samples of each lead; only leads that reach the sentinel are counted."""
-    counts = np.zeros(len(signal), dtype=np.int64)
-    for lead in np.flatnonzero(lowest == MISSING_SAMPLE):
-        counts[lead] = np.count_nonzero(signal[lead] == MISSING_SAMPLE)
-    return counts
 
 
 def _averaged(
@@ -211,7 +287,7 @@ def _noise(averaged: Floats, rate_hz: float) -> tuple[npt.NDArray[np.float64], n
     """Return noise, mains and beside-mains amplitudes between beats: medians over tenths of seconds, most of which hold no QRS.
 
     The second difference takes away P, T and wander: a sine of f Hz passes with gain 1 - cos(2 pi f / rate), white noise with
-    power 1.5. A tenth of a second holds whole cycles of 40, 50, 60 and 70 Hz, so that none leaks into another.
+    power 1.5.
     """
     length = max(round(rate_hz / 10), 3)
     if averaged.shape[1] < length + 2:
@@ -222,15 +298,11 @@ def _noise(averaged: Floats, rate_hz: float) -> tuple[npt.NDArray[np.float64], n
     rough += averaged[:, 1:-1]
     tenths = _blocks(rough, length)
     power = np.einsum("ijk,ijk->ij", tenths, tenths) / np.float32(length)
-    frequency_hz = np.array([f for f in (40.0, 50.0, 60.0, 70.0) if f < 0.45 * rate_hz])
-    turns = 2 * np.pi * frequency_hz * np.arange(length)[:, None] / rate_hz
-    waves = np.concatenate([np.cos(turns), np.sin(turns)], axis=1).astype(np.float32) * np.float32(2 / length)
+    waves, is_mains, gain = _waves(rate_hz, length)
     parts = tenths @ waves
-    n = len(frequency_hz)
+    n = len(gain)
     square = parts[..., :n] ** 2 + parts[..., n:] ** 2  # (lead, tenth, frequency): of the amplitude after the second difference
-    is_mains = np.isin(frequency_hz, MAINS_HZ)
     noise = _quantile(np.maximum(power - square[..., is_mains].sum(axis=2) / 2, 0) / np.float32(1.5), 0.5)
-    gain = 1 - np.cos(2 * np.pi * frequency_hz / rate_hz)
     amplitude = np.stack([_quantile(square[..., k], 0.5) ** 0.5 / gain[k] for k in range(n)], axis=1).reshape(len(averaged), n)
     mains = amplitude[:, is_mains].max(axis=1, initial=0.0)
     beside = amplitude[:, ~is_mains].max(axis=1, initial=0.0)
@@ -256,26 +328,21 @@ def _mean(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _is_clipped(
-    signal: npt.NDArray[np.int16], judged: npt.NDArray[np.bool_], sampling_frequency_hz: float
+    signal: npt.NDArray[np.int16],
+    judged: npt.NDArray[np.bool_],
+    extremes: npt.NDArray[np.int64],
+    sampling_frequency_hz: float,
 ) -> npt.NDArray[np.bool_]:
     """Return whether each judged lead stays at its own extremes as only a limited amplifier or converter does."""
+    from ecgbatch.quality_kernels import stays_at
+
+    least, long_run = max(CLIPPED_S * sampling_frequency_hz, 4.0), CLIPPED_RUN_S * sampling_frequency_hz
     clipped = np.zeros(len(signal), dtype=np.bool_)
-    for lead in np.flatnonzero(judged):
+    for lead in np.flatnonzero(judged & ((extremes[:, 2:] >= least).any(axis=1) | (extremes[:, 0] == MISSING_SAMPLE))):
         samples = signal[lead]
-        present = samples if samples.min() != MISSING_SAMPLE else samples[samples != MISSING_SAMPLE]
-        clipped[lead] = any(_stays_at(present, extreme, sampling_frequency_hz) for extreme in (present.min(), present.max()))
+        present = samples if extremes[lead, 0] != MISSING_SAMPLE else samples[samples != MISSING_SAMPLE]
+        clipped[lead] = any(stays_at(present, int(extreme), least, long_run) for extreme in (present.min(), present.max()))
     return clipped
-
-
-def _stays_at(samples: npt.NDArray[np.int16], extreme: np.int16, sampling_frequency_hz: float) -> bool:
-    is_there = samples == extreme
-    if np.count_nonzero(is_there) < max(CLIPPED_S * sampling_frequency_hz, 4):
-        return False
-    edges = np.flatnonzero(np.diff(is_there, prepend=False, append=False))
-    runs = edges[1::2] - edges[::2]
-    runs = runs[runs >= 2]
-    enough = runs.sum() >= max(CLIPPED_S * sampling_frequency_hz, 4)
-    return bool(enough and (len(runs) >= 2 or runs[0] >= CLIPPED_RUN_S * sampling_frequency_hz))
 
 
 def _mark_by_measures(flags: npt.NDArray[np.uint16], measured: LeadMeasures, judged: npt.NDArray[np.bool_]) -> None:
@@ -291,19 +358,29 @@ def _mark_by_measures(flags: npt.NDArray[np.uint16], measured: LeadMeasures, jud
 
 
 def _mark_relations(
-    flags: npt.NDArray[np.uint16], covariance_mv2: npt.NDArray[np.float64], judged: npt.NDArray[np.bool_], leads: list[str]
+    flags: npt.NDArray[np.uint16], covariance_mv2: npt.NDArray[np.float64], judged: npt.NDArray[np.bool_], leads: tuple[str, ...]
 ) -> None:
     """Mark what several leads show together: sums, scales, exchanged electrodes."""
-    present = [lead for lead in _LIMB if lead in leads and judged[leads.index(lead)]]
-    row = [leads.index(lead) for lead in present]
-    broken = _breakers(covariance_mv2[np.ix_(row, row)], present)
-    if broken and len(broken) != 1 and _is_scaled_apart(covariance_mv2[np.ix_(row, row)]):
-        _mark(flags, "not_millivolts", judged)
-        broken = []
-    _mark(flags, "lead_sum", np.isin(leads, broken))
+    from ecgbatch.quality_kernels import excess
+
+    present, row, rest = _limb_leads(leads, judged.tobytes())
+    broken: list[str] = []
+    if len(present) >= 3 and excess(covariance_mv2, row, rest, LEAD_SUM_TOLERANCE, LEAD_SUM_TOLERANCE_MV) > 1:
+        broken = _breakers(covariance_mv2[np.ix_(row, row)], list(present))
+        if broken and len(broken) != 1 and _is_scaled_apart(covariance_mv2[np.ix_(row, row)]):
+            _mark(flags, "not_millivolts", judged)
+            broken = []
+        _mark(flags, "lead_sum", np.isin(leads, broken))
     at = {lead: k for k, lead in enumerate(leads) if judged[k] and lead not in broken}
     if _is_swapped(covariance_mv2, at):
         _mark(flags, "suspected_swap", np.isin(leads, present))
+
+
+@lru_cache(maxsize=256)
+def _limb_leads(leads: tuple[str, ...], judged: bytes) -> tuple[tuple[str, ...], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Return the judged limb leads, their rows, and ``_off_plane`` of them."""
+    present = tuple(lead for lead in _LIMB if lead in leads and judged[leads.index(lead)])
+    return present, np.array([leads.index(lead) for lead in present], dtype=np.int64), _off_plane(present)
 
 
 def _breakers(covariance_mv2: npt.NDArray[np.float64], present: list[str]) -> list[str]:
@@ -350,19 +427,30 @@ def _is_scaled_apart(covariance_mv2: npt.NDArray[np.float64]) -> bool:
 def _is_swapped(covariance_mv2: npt.NDArray[np.float64], at: dict[str, int]) -> bool:
     """Return whether limb electrodes seem exchanged: by Frank's leads where they are, else by V6."""
     if all(lead in at for lead in ("I", "II", "Vx", "Vy", "Vz")):
-        row = [at[lead] for lead in ("I", "II", "Vx", "Vy", "Vz")]
-        known = covariance_mv2[np.ix_(row, row)]
-        residual = [_unexplained(known, exchange) for exchange in (((1, 0), (0, 1)), *_EXCHANGES)]
-        return bool(min(residual[1:]) < SWAP_RESIDUAL_RATIO * residual[0])
+        row = np.array([at[lead] for lead in ("I", "II", "Vx", "Vy", "Vz")])
+        residual = [_unexplained(covariance_mv2, row, exchange) for exchange in (((1, 0), (0, 1)), *_EXCHANGES)]
+        return min(residual[1:]) < SWAP_RESIDUAL_RATIO * residual[0]
     if all(lead in at for lead in ("I", "II", "aVR", "V6")):
-        row = [at[lead] for lead in ("I", "II", "aVR", "V6")]
-        chest = covariance_mv2[row, at["V6"]]
-        one, two, right = chest[:3] / np.sqrt(np.maximum(np.diag(covariance_mv2)[row[:3]] * chest[3], 1e-12))
-        return bool(one < SWAP_ONE_CORRELATION or (right > SWAP_AVR_CORRELATION and min(one, two) < SWAP_CORRELATION))
+        chest = at["V6"]
+        one, two, right = (_correlation(covariance_mv2, at[lead], chest) for lead in ("I", "II", "aVR"))
+        return one < SWAP_ONE_CORRELATION or (right > SWAP_AVR_CORRELATION and min(one, two) < SWAP_CORRELATION)
     return False
 
 
-def _unexplained(known: npt.NDArray[np.float64], exchange: tuple[tuple[int, int], tuple[int, int]]) -> float:
+def _correlation(covariance_mv2: npt.NDArray[np.float64], one: int, other: int) -> float:
+    size = math.sqrt(max(covariance_mv2[one, one] * covariance_mv2[other, other], 1e-12))
+    return float(covariance_mv2[one, other]) / size
+
+
+def _unexplained(
+    covariance_mv2: npt.NDArray[np.float64], row: npt.NDArray[np.int64], exchange: tuple[tuple[int, int], tuple[int, int]]
+) -> float:
     """Return the power of I and II, taken back through the exchange, that Frank's leads do not predict."""
-    difference = np.hstack([np.array(exchange, dtype=np.float64), -LEAD_VECTORS[:2]])  # every exchange undoes itself
-    return float(np.trace(difference @ known @ difference.T))
+    from ecgbatch.quality_kernels import unexplained
+
+    return float(unexplained(covariance_mv2, row, _difference(exchange)))
+
+
+@cache
+def _difference(exchange: tuple[tuple[int, int], tuple[int, int]]) -> npt.NDArray[np.float64]:
+    return np.hstack([np.array(exchange, dtype=np.float64), -LEAD_VECTORS[:2]])  # every exchange undoes itself

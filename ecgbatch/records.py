@@ -28,6 +28,7 @@ from ecgbatch.inspection import (
     SignalFile,
     check_record_name,
     inspect_record,
+    inspect_records,
     open_regular,
     read_small_file,
 )
@@ -39,14 +40,17 @@ __all__ = [
     "WARNINGS",
     "Header",
     "Inspection",
+    "Samples",
     "SignalLine",
     "UnreadableRecord",
     "canonical_lead",
     "check_record_name",
     "in_millivolts",
     "inspect_record",
+    "inspect_records",
     "parse_header",
     "read_record",
+    "read_samples",
     "read_small_file",
     "source_digest",
 ]
@@ -98,15 +102,37 @@ def read_record(archive: str | Path, record_name: str) -> xr.Dataset:
 
     """
     inspection = inspect_record(archive, record_name)
+    return _as_dataset(inspection, read_samples(inspection))
+
+
+def read_samples(inspection: Inspection, block: NDArray[np.int16] | None = None) -> Samples:
+    """Read the samples of a record that was inspected, as ``read_record`` does, into arrays.
+
+    Parameters
+    ----------
+    inspection
+        Of ``inspect_record``; a file that has changed since is refused.
+    block
+        (lead, at least n_samples) int16, C-contiguous: where the samples go, in the order of ``inspection.leads``. After an error
+        it holds anything. Default: a new one.
+
+    Raises
+    ------
+    UnreadableRecord
+        With a code of ``REASONS``.
+
+    """
     if inspection.status == STATUS["set_aside"] or inspection.header is None:
-        raise UnreadableRecord(inspection.reason, inspection.status_detail, record_name)
-    read = _reader(inspection)
+        raise UnreadableRecord(inspection.reason, inspection.status_detail, inspection.record_name)
+    samples = _empty(inspection, block)
     digest = hashlib.sha256(b"" if _is_one_file(inspection) else inspection.header_bytes)
     try:
-        samples = read(inspection, digest)
+        _reader(inspection)(inspection, samples, digest)
     except UnreadableRecord as error:
-        raise UnreadableRecord(error.code, error.detail, record_name) from None
-    return _as_dataset(inspection, samples, digest.hexdigest())
+        raise UnreadableRecord(error.code, error.detail, inspection.record_name) from None
+    samples.source_digest = digest.hexdigest()
+    samples.warnings.update(inspection.warnings)
+    return samples
 
 
 def source_digest(archive: str | Path, record_name: str) -> str:
@@ -163,18 +189,26 @@ def in_millivolts(record: xr.Dataset) -> xr.DataArray:
 
 
 @dataclass
-class _Samples:
-    """Rows of the leads in canonical order, filled lead by lead."""
+class Samples:
+    """A record's samples and what reading them has told; rows are the leads in canonical order."""
 
-    signal: NDArray[np.int16]
+    block: NDArray[np.int16]
+    """(lead, at least n_samples), C-contiguous."""
+    n_samples: int
     adc_gain: NDArray[np.float64]
     baseline: NDArray[np.int32]
     checksum: NDArray[np.int32]
     lead_flags: NDArray[np.uint16]
     warnings: set[str] = field(default_factory=set)
+    source_digest: str = ""
+
+    @property
+    def signal(self) -> NDArray[np.int16]:
+        """The samples (lead, sample) alone."""
+        return self.block[:, : self.n_samples]
 
 
-def _as_dataset(inspection: Inspection, samples: _Samples, digest: str) -> xr.Dataset:
+def _as_dataset(inspection: Inspection, samples: Samples) -> xr.Dataset:
     assert inspection.header is not None
     leads = np.array(inspection.leads, TEXT)
     by_lead = ("lead",)
@@ -190,45 +224,44 @@ def _as_dataset(inspection: Inspection, samples: _Samples, digest: str) -> xr.Da
         "sampling_frequency_hz": inspection.header.sampling_frequency_hz,
         "n_samples": inspection.n_samples,
         "comments": list(inspection.header.comments),
-        "source_digest": digest,
+        "source_digest": samples.source_digest,
         "status": inspection.status,
         "reason": inspection.reason,
         "status_detail": inspection.status_detail,
-        "warnings": sorted({*inspection.warnings, *samples.warnings}),
+        "warnings": sorted(samples.warnings),
     }
     # Without an index on lead: building one takes three times as long as everything else in this function.
     return xr.Dataset(variables, xr.Coordinates({"lead": xr.Variable(by_lead, leads)}, indexes={}), attributes)
 
 
-def _empty(leads: tuple[str, ...], n_samples: int) -> _Samples:
-    n = len(leads)
-    return _Samples(
-        np.empty((n, n_samples), np.int16), np.ones(n), np.zeros(n, np.int32), np.zeros(n, np.int32), np.zeros(n, np.uint16)
+def _empty(inspection: Inspection, block: NDArray[np.int16] | None = None) -> Samples:
+    n = len(inspection.leads)
+    return Samples(
+        np.empty((n, inspection.n_samples), np.int16) if block is None else block,
+        inspection.n_samples,
+        np.ones(n),
+        np.zeros(n, np.int32),
+        np.zeros(n, np.int32),
+        np.zeros(n, np.uint16),
     )
 
 
-def _read_files(inspection: Inspection, digest: Any) -> _Samples:
+def _read_files(inspection: Inspection, samples: Samples, digest: Any) -> None:
     header = inspection.header
     assert header is not None
-    samples = _empty(inspection.leads, inspection.n_samples)
     row_of = {lead: row for row, lead in enumerate(inspection.leads)}
     found: list[_Found] = []
     for file in inspection.files:
         lines = [header.signals[i] for i in file.signals]
         rows = [row_of[line.lead] for line in lines] if file.n_bytes >= 0 else []
         if rows and file.fmt in _PLAIN_FORMATS and all(line.samples_per_frame == 1 for line in lines):
-            _copy_plain(samples.signal, rows, file, digest)
-            found += [
-                _Found(line, row, int(samples.signal[row, 0]), _sum_16(samples.signal[row]))
-                for line, row in zip(lines, rows, strict=True)
-            ]
+            found += _copy_plain(samples, rows, lines, file, digest)
         elif rows:
             found += _decode_and_copy(samples, rows, lines, file, digest)
     for lead in found:
         _finish_lead(samples, lead)
     _check_checksums(samples, found)
     _check_initial_values(samples, found)
-    return samples
 
 
 class _Found(NamedTuple):
@@ -238,22 +271,28 @@ class _Found(NamedTuple):
     row: int
     first_value: int
     checksum: int
+    lowest: int | None = None
+    """None where it is to be looked for once samples are replaced and shifted."""
 
 
-def _copy_plain(signal: NDArray[np.int16], rows: list[int], file: SignalFile, digest: Any) -> None:
+def _copy_plain(samples: Samples, rows: list[int], lines: list[SignalLine], file: SignalFile, digest: Any) -> list[_Found]:
     """Copy a file of 16-bit samples into rows, block by block: each block is hashed and sorted while it is in the cache."""
-    n_frames = signal.shape[1]
+    from ecgbatch.sample_kernels import deal
+
+    n_frames, into = samples.n_samples, np.array(rows)
     block = np.empty((min(n_frames, max(1, _BLOCK_SAMPLES // len(rows))), len(rows)), DTYPES[file.fmt])
+    totals, lowest = np.zeros(len(rows), np.int64), np.full(len(rows), 32767, np.int64)
     with _opened(file) as source:
         _hash_bytes(source, file.byte_offset, digest)
         for first in range(0, n_frames, len(block)):
             frames = block[: n_frames - first]
             _fill(source, frames, file)
             digest.update(frames)
-            values = (frames ^ 0x8000).view(np.int16) if file.fmt == 160 else frames
-            for column, row in enumerate(rows):
-                signal[row, first : first + len(frames)] = values[:, column]
+            values = (frames ^ 0x8000).view(np.int16) if file.fmt == 160 else frames.astype(np.int16, copy=False)
+            deal(values, into, samples.block, first, totals, lowest)
         _hash_bytes(source, file.n_bytes - file.byte_offset - 2 * n_frames * len(rows), digest)
+    told = zip(lines, rows, samples.block[into, 0].tolist(), (totals % 65536).tolist(), lowest.tolist(), strict=True)
+    return [_Found(*lead) for lead in told]
 
 
 @contextmanager
@@ -289,7 +328,7 @@ def _hash_bytes(source: FileIO, n_bytes: int, digest: Any) -> None:
         n_bytes -= len(content)
 
 
-def _decode_and_copy(samples: _Samples, rows: list[int], lines: list[SignalLine], file: SignalFile, digest: Any) -> list[_Found]:
+def _decode_and_copy(samples: Samples, rows: list[int], lines: list[SignalLine], file: SignalFile, digest: Any) -> list[_Found]:
     """Decode any other format, or several samples a frame, as a whole; put one sample a frame into the rows."""
     content = np.empty(file.n_bytes, np.uint8)
     with _opened(file) as source:
@@ -306,7 +345,7 @@ def _decode_and_copy(samples: _Samples, rows: list[int], lines: list[SignalLine]
     return found
 
 
-def _finish_lead(samples: _Samples, found: _Found) -> None:
+def _finish_lead(samples: Samples, found: _Found) -> None:
     """Undo the skew of one lead and fill its other columns."""
     line, row = found.line, found.row
     stored = samples.signal[row]
@@ -319,7 +358,8 @@ def _finish_lead(samples: _Samples, found: _Found) -> None:
     samples.adc_gain[row], samples.baseline[row] = line.adc_gain, line.baseline
     if not line.is_millivolts:
         samples.lead_flags[row] |= LEAD_FLAGS["not_millivolts"]
-    if stored.min() == MISSING_SAMPLE:
+    lowest = stored.min() if found.lowest is None or line.skew else found.lowest
+    if lowest == MISSING_SAMPLE:
         samples.lead_flags[row] |= LEAD_FLAGS["gaps"]
         samples.warnings.add("GAPS")
 
@@ -341,7 +381,7 @@ def _as_int16(values: NDArray[Any], line: SignalLine) -> NDArray[np.int16]:
     return np.where(missing[:, 0], MISSING_SAMPLE, values[:, 0]).astype(np.int16)
 
 
-def _check_checksums(samples: _Samples, found: list[_Found]) -> None:
+def _check_checksums(samples: Samples, found: list[_Found]) -> None:
     is_stated = any(lead.line.checksum for lead in found)
     is_verified = is_stated or all(lead.line.checksum == lead.checksum for lead in found)
     wrong = [lead for lead in found if is_stated and lead.line.checksum not in {None, lead.checksum}]
@@ -357,7 +397,7 @@ def _check_checksums(samples: _Samples, found: list[_Found]) -> None:
             samples.warnings.add("CHECKSUM_UNVERIFIED")
 
 
-def _check_initial_values(samples: _Samples, found: list[_Found]) -> None:
+def _check_initial_values(samples: Samples, found: list[_Found]) -> None:
     """Compare first samples: weak evidence, but the only one against a format mistaken for another of the same size.
 
     Not compared where all are zero beside checksums that are all zero (old headers), nor in format 8, whose samples are
@@ -382,35 +422,31 @@ def _is_one_file(inspection: Inspection) -> bool:
     return inspection.record_name.lower().endswith(SUFFIXES)
 
 
-def _reader(inspection: Inspection) -> Callable[[Inspection, Any], _Samples]:
+def _reader(inspection: Inspection) -> Callable[[Inspection, Samples, Any], None]:
     if _is_one_file(inspection):
         return _read_dicom if inspection.record_name.lower().endswith(DICOM_SUFFIX) else _read_edf
     return _read_segments if inspection.segments else _read_files
 
 
-def _read_edf(inspection: Inspection, digest: Any) -> _Samples:
+def _read_edf(inspection: Inspection, samples: Samples, digest: Any) -> None:
     """Read an EDF file: data records one after the other, in each a stretch of every signal."""
     edf, content = parse_edf(inspection.header_bytes), _whole_file(inspection, digest)
     if content[: edf.n_header_bytes].tobytes() != inspection.header_bytes:
         raise _changed(inspection.files[0])
     n_bytes = 2 * edf.n_records * edf.record_samples
     frames = content[edf.n_header_bytes : edf.n_header_bytes + n_bytes].view("<i2").reshape(edf.n_records, -1)
-    samples = _empty(inspection.leads, inspection.n_samples)
     for line, first in zip(edf.header.signals, edf.first_samples, strict=True):
         stored = frames[:, first : first + line.samples_per_frame].reshape(-1)
         _put_unverified(samples, inspection, line._replace(samples_per_frame=1), stored)
-    return samples
 
 
-def _read_dicom(inspection: Inspection, digest: Any) -> _Samples:
+def _read_dicom(inspection: Inspection, samples: Samples, digest: Any) -> None:
     content = _whole_file(inspection, digest).tobytes()
     record = parse_dicom(content)
     if record.content_digest != inspection.header_bytes:
         raise _changed(inspection.files[0])
-    samples = _empty(inspection.leads, inspection.n_samples)
     for line, stored, padding in zip(record.header.signals, record.signals, record.padding, strict=True):
         _put_unverified(samples, inspection, line, missing_as_ours(stored, padding, line.lead))
-    return samples
 
 
 def _whole_file(inspection: Inspection, digest: Any) -> NDArray[np.uint8]:
@@ -422,7 +458,7 @@ def _whole_file(inspection: Inspection, digest: Any) -> NDArray[np.uint8]:
     return content
 
 
-def _put_unverified(samples: _Samples, inspection: Inspection, line: SignalLine, stored: NDArray[np.int16]) -> None:
+def _put_unverified(samples: Samples, inspection: Inspection, line: SignalLine, stored: NDArray[np.int16]) -> None:
     """Fill the row of a lead whose file has no checksums."""
     row = inspection.leads.index(line.lead)
     samples.signal[row] = stored
@@ -431,8 +467,7 @@ def _put_unverified(samples: _Samples, inspection: Inspection, line: SignalLine,
     samples.warnings.add("CHECKSUM_UNVERIFIED")
 
 
-def _read_segments(inspection: Inspection, digest: Any) -> _Samples:
-    samples = _empty(inspection.leads, inspection.n_samples)
+def _read_segments(inspection: Inspection, samples: Samples, digest: Any) -> None:
     samples.signal.fill(MISSING_SAMPLE)
     row_of = {lead: row for row, lead in enumerate(inspection.leads)}
     first = 0
@@ -440,7 +475,8 @@ def _read_segments(inspection: Inspection, digest: Any) -> _Samples:
         if segment is not None:
             digest.update(segment.header_bytes)
         if segment is not None and segment.files:
-            part = _read_files(segment, digest)
+            part = _empty(segment)
+            _read_files(segment, part, digest)
             rows = [row_of[lead] for lead in segment.leads]
             samples.signal[rows, first : first + n_samples] = part.signal
             samples.adc_gain[rows], samples.baseline[rows] = part.adc_gain, part.baseline
@@ -451,4 +487,3 @@ def _read_segments(inspection: Inspection, digest: Any) -> _Samples:
     gaps = samples.signal.min(axis=1) == MISSING_SAMPLE
     samples.lead_flags[gaps] |= LEAD_FLAGS["gaps"]
     samples.warnings.update({"GAPS"} if gaps.any() else ())
-    return samples

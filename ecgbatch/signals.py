@@ -14,8 +14,8 @@ import numpy as np
 import xarray as xr
 
 from ecgbatch import __version__
-from ecgbatch.quality import lead_flags
-from ecgbatch.records import UnreadableRecord, read_record, source_digest
+from ecgbatch.quality import lead_flags, warm_up
+from ecgbatch.records import Inspection, UnreadableRecord, inspect_records, read_samples, source_digest
 from ecgbatch.terms import LABEL, LEAD_FLAGS, MISSING_SAMPLE, SEX, STATUS, lead_order
 from ecgbatch.watch import LOOK_COLUMNS, Look, Place, look_at, remember, settle_changes
 from storage import (
@@ -199,39 +199,43 @@ def produce_signals(shard: Shard, rows: xr.Dataset, *, archive: str, leads: tupl
     columns["lead_flags"][:] = LEAD_FLAGS["missing"]
     for name in columns.keys() & set(rows.variables):
         columns[name][:] = rows[name].values
-    column_of = {lead: column for column, lead in enumerate(leads)}
-    for row in range(n_rows):
-        name = str(columns["record_name"][row])
-        if columns["status"][row] == STATUS["set_aside"]:
-            columns["source_digest"][row] = source_digest(archive, name)
-            continue
+    columns["source_digest"][:] = ""
+    wanted = [row for row in range(n_rows) if columns["status"][row] != STATUS["set_aside"]]
+    names = columns["record_name"].tolist()
+    for row, inspection in zip(wanted, inspect_records(archive, [names[row] for row in wanted]), strict=True):
         try:
-            record = read_record(archive, name)
+            _fill_row(columns, row, inspection, leads)
         except UnreadableRecord as error:
+            columns["signal"][row] = MISSING_SAMPLE
             columns["status"][row] = STATUS["set_aside"]
             columns["reason"][row], columns["status_detail"][row] = error.code, error.detail
-            columns["source_digest"][row] = source_digest(archive, name)
-            continue
-        _fill_row(columns, row, record, column_of)
+    for row in np.flatnonzero(columns["status"] == STATUS["set_aside"]).tolist():
+        columns["source_digest"][row] = source_digest(archive, names[row])
     return xr.Dataset({name: (schema.variables[name].dims, values) for name, values in columns.items()})
 
 
-def _fill_row(columns: dict[str, np.ndarray[Any, Any]], row: int, record: xr.Dataset, column_of: dict[str, int]) -> None:
-    """Copy one record into its row: samples, gains, checksums, flags, and what reading it has told."""
-    signal = record["signal"].values
-    names = record["lead"].values.tolist()
-    target = [column_of[lead] for lead in names]
-    for lead, column in enumerate(target):
-        columns["signal"][row, column, : signal.shape[1]] = signal[lead]
-    for name in ("adc_gain", "baseline", "checksum"):
-        columns[name][row, target] = record[name].values
-    fs = float(record.attrs["sampling_frequency_hz"])
-    quality = lead_flags(signal, record["adc_gain"].values, record["baseline"].values, fs, names)
-    columns["lead_flags"][row, target] = record["lead_flags"].values | quality
-    columns["n_samples"][row] = signal.shape[1]
-    for name in ("status", "reason", "status_detail", "source_digest"):
-        columns[name][row] = record.attrs[name]
-    columns["warnings"][row] = " ".join(sorted({*str(columns["warnings"][row]).split(), *record.attrs["warnings"]}))
+def _fill_row(columns: dict[str, np.ndarray[Any, Any]], row: int, inspection: Inspection, leads: tuple[str, ...]) -> None:
+    """Read one record into its row: samples, gains, checksums, flags, and what reading it has told."""
+    if not set(inspection.leads) <= set(leads) or inspection.n_samples > columns["signal"].shape[2]:
+        raise UnreadableRecord("CHANGED_WHILE_READING", "the header has changed since it was listed; run again when it is whole")
+    target: Any = [leads.index(lead) for lead in inspection.leads]
+    if target and target == list(range(target[0], target[-1] + 1)):
+        target = slice(target[0], target[-1] + 1)  # as nearly always: samples go straight to their place
+        record = read_samples(inspection, columns["signal"][row, target])
+    else:
+        record = read_samples(inspection)
+        columns["signal"][row, target, : record.n_samples] = record.signal
+    columns["adc_gain"][row, target] = record.adc_gain
+    columns["baseline"][row, target] = record.baseline
+    columns["checksum"][row, target] = record.checksum
+    assert inspection.header is not None
+    fs = inspection.header.sampling_frequency_hz
+    quality = lead_flags(record.block, record.adc_gain, record.baseline, fs, inspection.leads, record.n_samples)
+    columns["lead_flags"][row, target] = record.lead_flags | quality
+    columns["n_samples"][row] = record.n_samples
+    columns["status"][row], columns["reason"][row] = inspection.status, inspection.reason
+    columns["status_detail"][row], columns["source_digest"][row] = inspection.status_detail, record.source_digest
+    columns["warnings"][row] = " ".join(sorted({*str(columns["warnings"][row]).split(), *record.warnings}))
 
 
 def convert_archive(
@@ -274,6 +278,8 @@ def convert_archive(
     pairs = list(zip(listing["record_name"].values.tolist(), listing["fingerprint"].values.tolist(), strict=True))
     new = listing.isel(record=[row for row, (name, key) in enumerate(pairs) if name not in places and key not in known])
     plans = plan_signals(new)
+    if plans:
+        warm_up(partial(on_progress, "compiling, once") if on_progress else None)
     n_bytes = 0
     for number, plan in enumerate(plans, 1):
         stage = "signals" if len(plans) == 1 else f"signals {number}/{len(plans)}"

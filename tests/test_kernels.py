@@ -13,8 +13,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecgbatch import beat_evidence, detection, record_beats, resampling, sequence, terms, windows
+from ecgbatch import (
+    beat_evidence,
+    detection,
+    quality,
+    quality_kernels,
+    record_beats,
+    resampling,
+    sample_kernels,
+    sequence,
+    terms,
+    windows,
+)
 from ecgbatch.kernels import is_on_disk
+from ecgbatch.signals import convert_archive
+from ecgbatch.synthetic import write_archive
 
 ROOM = Path(__file__).parents[1] / "ecgbatch"
 WITH_KERNELS = sorted(path for path in ROOM.glob("*.py") if "@kernel" in path.read_text())
@@ -77,6 +90,16 @@ def test_a_warm_up_leaves_nothing_to_compile() -> None:
     record_beats.beat_windows(signal, found.r_sample, found.beat_flags, present=np.ones(3, bool), **facts)
     assert {one.py_func.__name__: len(one.nopython_signatures) for one in every} == before
     assert all(is_on_disk(one) for one in (detection.listen, sequence.choose, beat_evidence.evidence, windows.cut_windows))
+
+
+def test_a_warm_up_of_conversion_leaves_nothing_to_compile(tmp_path: Path) -> None:
+    write_archive(tmp_path, n_records=2, duration_s=4.0)
+    quality.warm_up()
+    every = [one for module in (quality_kernels, sample_kernels) for one in kernels_of(module)]
+    before = {one.py_func.__name__: len(one.nopython_signatures) for one in every}
+    assert {before[name] for name in ("extremes", "stays_at", "measure", "excess", "unexplained", "deal")} == {1}
+    convert_archive(str(tmp_path), str(tmp_path / "work"))
+    assert {one.py_func.__name__: len(one.nopython_signatures) for one in every} == before
 
 
 def test_a_warm_up_is_silent_where_code_is_on_disk() -> None:

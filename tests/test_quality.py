@@ -11,7 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from ecgbatch import quality
+from ecgbatch.archive import find_records
 from ecgbatch.quality import lead_flags
+from ecgbatch.records import read_record
 from ecgbatch.synthetic import synthetic_record
 from ecgbatch.terms import LEAD_FLAGS, LEADS, MISSING_SAMPLE, words_of_mask
 
@@ -240,6 +243,61 @@ def test_very_short_records_are_judged_without_error(n_samples: int) -> None:
 def test_low_rates_are_judged_as_far_as_they_reach() -> None:
     signal, _ = synthetic_record(duration_s=10.0, sampling_frequency_hz=100.0)
     assert not any(judge(signal, 100.0).values())
+
+
+def faulty(seed: int, rate_hz: float, n_leads: int) -> Signal:
+    """A synthetic record with a fault of every kind somewhere, but no gap."""
+    rng = np.random.default_rng(seed)
+    signal = clean(seed, n_leads=n_leads, rate_hz=rate_hz)
+    n = signal.shape[1]
+    turns = 2 * np.pi * np.arange(n) / rate_hz
+    signal[rng.integers(n_leads)] += rng.uniform(0, 100) * np.sin(rng.choice([50.0, 60.0]) * turns)
+    signal[rng.integers(n_leads)] += rng.normal(0, rng.uniform(1, 60), n)
+    signal[rng.integers(n_leads)] += rng.uniform(0, 3000) * np.sin(rng.uniform(0.1, 0.5) * turns)
+    signal[rng.integers(n_leads)] = 17.0
+    top = np.quantile(signal[3], rng.uniform(0.9, 1.0))
+    signal[3] = np.minimum(signal[3], top)
+    signal[rng.integers(6)] *= rng.uniform(0.9, 1.1)
+    return stored(signal)
+
+
+@pytest.mark.parametrize(("rate_hz", "n_leads"), [(100.0, 12), (257.0, 12), (360.0, 15), (500.0, 12), (1000.0, 15), (2000.0, 12)])
+def test_machine_code_measures_and_flags_as_numpy_does(rate_hz: float, n_leads: int, monkeypatch) -> None:
+    gain, baseline = np.full(n_leads, 2000.0), np.full(n_leads, 3, dtype=np.int32)
+    for seed in range(5):
+        signal = faulty(seed, rate_hz, n_leads)
+        by_numpy = quality.measure_leads(signal, gain, baseline, rate_hz, has_gaps=False)
+        by_kernel = quality.measure_whole_leads(signal, gain, baseline, rate_hz, signal.shape[1])
+        for name in ("range_mv", "flat_share"):
+            np.testing.assert_array_equal(getattr(by_kernel, name), getattr(by_numpy, name))
+        for name in ("noise_mv", "mains_mv", "beside_mains_mv", "wander_mv_per_s", "covariance_mv2"):
+            np.testing.assert_allclose(getattr(by_kernel, name), getattr(by_numpy, name), rtol=1e-4, atol=1e-6)
+        flags = lead_flags(signal, gain, baseline, rate_hz, LEADS[:n_leads])
+        with monkeypatch.context() as patch:
+            patch.setattr(quality, "FEWEST_LEADS", 99)
+            np.testing.assert_array_equal(lead_flags(signal, gain, baseline, rate_hz, LEADS[:n_leads]), flags)
+
+
+def test_machine_code_flags_real_records_as_numpy_does(test_data: Path, monkeypatch) -> None:
+    for collection, n_records in (("ptb", 20), ("ptb-10s", 31), ("ptbxl", 200)):
+        for name in find_records(test_data / collection)[:n_records]:
+            record = read_record(test_data / collection, name)
+            known = [record[name].values for name in ("signal", "adc_gain", "baseline")]
+            known += [record.attrs["sampling_frequency_hz"], record["lead"].values.tolist()]
+            flags = lead_flags(*known)
+            with monkeypatch.context() as patch:
+                patch.setattr(quality, "FEWEST_LEADS", 99)
+                np.testing.assert_array_equal(lead_flags(*known), flags, err_msg=name)
+
+
+@pytest.mark.parametrize("has_gap", [False, True])
+def test_a_record_in_a_longer_row_is_judged_as_it_is_alone(has_gap: bool) -> None:
+    signal = faulty(3, 500.0, 12)
+    signal[5, 100] = MISSING_SAMPLE if has_gap else 0
+    row = np.full((12, signal.shape[1] + 777), MISSING_SAMPLE, np.int16)
+    row[:, : signal.shape[1]] = signal
+    known = (np.full(12, 2000.0), np.zeros(12, dtype=np.int32), 500.0, LEADS[:12])
+    np.testing.assert_array_equal(lead_flags(row, *known, n_samples=signal.shape[1]), lead_flags(signal, *known))
 
 
 def test_wrong_arguments_are_refused() -> None:
