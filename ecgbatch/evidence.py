@@ -111,9 +111,23 @@ def evidence(model: Model, indices: Sequence[int], beats: Float) -> Float:
     segments = list(segment_samples(model.beats, model.n_samples).values())
     explain = [indices[place] for place in np.linspace(0, len(indices) - 1, min(len(indices), EVIDENCE_MEMBERS)).astype(int)]
     usual = model.novelty.get("mean")
-    copies = np.stack([np.concatenate([beat[None], occluded(beat, segments, usual).reshape(-1, *beat.shape)]) for beat in beats])
-    logits = median_beat_logits(model, explain, copies.reshape(-1, *beats.shape[1:])).reshape(copies.shape[:2])
+    changed = np.stack([occluded(beat, segments, usual) for beat in beats])  # (record, lead, segment, lead, sample)
+    copies = np.concatenate([beats[:, None], changed.reshape(len(beats), -1, *beats.shape[1:])], axis=1)
+    features = _features(model, beats, changed) if model.kernels else None
+    logits = median_beat_logits(model, explain, copies.reshape(-1, *beats.shape[1:]), features).reshape(copies.shape[:2])
     fall = (logits[:, :1] - logits[:, 1:]).reshape(*beats.shape[:2], len(segments)) * rule_for(model, indices)[0].slope
     fall[~beats.any(axis=2)] = np.nan
     fall[:, :, [segment.stop <= segment.start for segment in segments]] = np.nan
     return np.asarray(fall, np.float32)
+
+
+def _features(model: Model, beats: Float, changed: Float) -> Float:
+    """Return what the model's random kernels make of each beat and its changed copies, (record x (1 + copies), feature)."""
+    from ecgbatch.random_kernels import kernel_features, replaced_features
+
+    found = []
+    for beat, copies in zip(beats, changed, strict=True):
+        replaced = np.stack([copies[lead, :, lead] for lead in range(len(beat))])
+        own = replaced_features(model.kernels, beat, replaced)
+        found += [kernel_features(model.kernels, beat[None]), own.reshape(-1, own.shape[2])]
+    return np.concatenate(found)

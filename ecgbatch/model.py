@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from ecgbatch.inference import beat_logits, pack, probabilities
 from ecgbatch.model_card import model_card
 from ecgbatch.network import SCORING_BATCH, BeatNet, network_probabilities
 from ecgbatch.novelty import Reference
@@ -324,15 +324,20 @@ def _normalised(steps: np.ndarray, is_scorable: np.ndarray, preprocessing: Prepr
 
 
 def member_probabilities(
-    model: Model, indices: Sequence[int], waveform: np.ndarray, first_beat: Sequence[int] = (0,)
+    model: Model,
+    indices: Sequence[int],
+    waveform: np.ndarray,
+    first_beat: Sequence[int] = (0,),
+    *,
+    precision: str = "float32",
+    features: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return each member's MI probability of each beat, before any calibration.
 
     Without random kernels, its network's of that beat. With them, the logit is half the network's of the beat and half the
     regression's of the record's median beat, so that the mean over a record's beats gives either one vote.
 
-    The caller's process decides the number of threads; with ``torch.set_num_threads(1)`` the result is the same on
-    every machine of one processor type, whatever other records are passed along.
+    A record's numbers do not depend on the other records passed along, on threads or on the kind of processor.
 
     Parameters
     ----------
@@ -344,6 +349,10 @@ def member_probabilities(
         Scored beats only, from ``prepare_waveforms`` with the model's leads and preprocessing; several records may be joined.
     first_beat : (record,) int
         Where each record begins in ``waveform``; no record is empty. Default: all beats are one record's.
+    precision
+        Of the networks, one of ``inference.PRECISIONS``.
+    features : (record, feature) float32
+        Those of the records' median beats by the model's random kernels, where they are known. Default: they are computed.
 
     Returns
     -------
@@ -363,19 +372,14 @@ def member_probabilities(
         )
     result = np.empty((len(indices), len(waveform)), np.float32)
     for row, index in enumerate(indices):
-        result[row] = network_probabilities(_network(model, index), waveform)
+        result[row] = probabilities(beat_logits(pack(model.members[index].weights), waveform, precision))
     if model.kernels and len(waveform):
-        medians = np.stack([median_beat(beats) for beats in np.split(waveform, first_beat[1:])])
-        features = kernel_features(model.kernels, medians)
+        if features is None:
+            medians = np.stack([median_beat(beats) for beats in np.split(waveform, first_beat[1:])])
+            features = kernel_features(model.kernels, medians)
         votes = np.stack([regression_logit(model.members[index].regression, features) for index in indices])
         result = joined(result, votes, np.diff([*first_beat, len(waveform)]))
     return result
-
-
-def _network(model: Model, index: int) -> BeatNet:
-    network = BeatNet(len(model.leads), model.n_samples)
-    network.load_state_dict({name: torch.from_numpy(np.array(w)) for name, w in model.members[index].weights.items()})
-    return network
 
 
 def joined(probability: np.ndarray, vote: np.ndarray, n_beats: np.ndarray) -> np.ndarray:
@@ -407,12 +411,12 @@ def median_beat(waveform: np.ndarray) -> np.ndarray:
     return np.asarray(np.median(waveform, axis=0), np.float32)
 
 
-def median_beat_logits(model: Model, indices: Sequence[int], beats: np.ndarray) -> np.ndarray:
+def median_beat_logits(model: Model, indices: Sequence[int], beats: np.ndarray, features: np.ndarray | None = None) -> np.ndarray:
     """Return the logit, before calibration, that each of these would have as the median beat of a record; mean over members.
 
     Parameters
     ----------
-    model, indices
+    model, indices, features
         As in ``member_probabilities``.
     beats : (record, lead, sample) float32
         Prepared.
@@ -422,7 +426,7 @@ def median_beat_logits(model: Model, indices: Sequence[int], beats: np.ndarray) 
     (record,) float64
 
     """
-    probability = member_probabilities(model, indices, beats, range(len(beats)))
+    probability = member_probabilities(model, indices, beats, range(len(beats)), features=features)
     return np.asarray(beat_logit(probability).mean(axis=0))
 
 

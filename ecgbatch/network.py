@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from ecgbatch.inference import beat_logits, pack, probabilities
+
 CHANNELS, KERNEL, BLOCKS, POOL, POOL_STRIDE, HIDDEN = 32, 5, 5, 5, 2, 32
 """Kachuee, Fazeli and Sarrafzadeh 2018 (arXiv:1805.00794), figure 2."""
 
 SCORING_BATCH = 64
-"""Beats a forward pass, the last one padded: every pass has one shape, so a beat's probability depends on that beat only."""
+"""Beats a forward pass of torch, where it passes judgement on networks of more classes."""
 
 
 class BeatNet(torch.nn.Module):
@@ -59,14 +61,6 @@ def _convolution(channels: int) -> torch.nn.Conv1d:
 
 
 def network_probabilities(network: torch.nn.Module, waveform: np.ndarray) -> np.ndarray:
-    """Return one network's MI probabilities (beat,) float32 of prepared waveforms (beat, lead, sample) float32."""
-    network.eval()
-    probability = np.empty(len(waveform), np.float32)
-    with torch.inference_mode():
-        for start in range(0, len(waveform), SCORING_BATCH):
-            beats = waveform[start : start + SCORING_BATCH]
-            batch = np.zeros((SCORING_BATCH, *waveform.shape[1:]), np.float32)
-            batch[: len(beats)] = beats
-            classes = torch.softmax(network(torch.from_numpy(batch)), dim=1)
-            probability[start : start + len(beats)] = classes[: len(beats), 1].numpy()
-    return probability
+    """Return one network's MI probabilities (beat,) float32 of prepared waveforms (beat, lead, sample) float32: scoring's."""
+    weights = {name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items()}
+    return probabilities(beat_logits(pack(weights), waveform))

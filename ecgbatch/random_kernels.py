@@ -8,10 +8,15 @@ two together are better than either.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from ecgbatch.kernels import kernel
+
+Array = NDArray[Any]
 
 LENGTH = 9
 """Samples of a kernel, the middle one of ROCKET's lengths and MiniRocket's only one."""
@@ -22,8 +27,9 @@ DILATIONS = (1, 2, 4, 8)
 Kernels = Mapping[str, NDArray[np.float32]]
 """``weight<dilation>`` (kernel, lead, sample) and ``bias<dilation>`` (kernel,), for each of ``DILATIONS``."""
 
-_BATCH = 64
 _LBFGS_STEPS = 200
+_ROWS = 512
+"""Rows of features that are weighed together: some megabytes."""
 
 
 def draw_kernels(n_kernels: int, n_leads: int, seed: int) -> dict[str, NDArray[np.float32]]:
@@ -56,25 +62,146 @@ def draw_kernels(n_kernels: int, n_leads: int, seed: int) -> dict[str, NDArray[n
 def kernel_features(kernels: Kernels, beats: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return (beat, 2 x kernels) float32 features of prepared beats (beat, lead, sample): share above 0, largest value.
 
-    A beat's features depend on that beat only: every pass has one shape, the last one padded.
+    A beat's features depend on that beat only, to the last bit and on every processor.
     """
-    found = []
-    with torch.inference_mode():
-        for start in range(0, len(beats), _BATCH):
-            some = beats[start : start + _BATCH]
-            size = _BATCH if len(beats) > 1 else 1
-            batch = np.zeros((size, *beats.shape[1:]), np.float32)
-            batch[: len(some)] = some
-            parts = []
-            for dilation in DILATIONS:
-                weight, bias = (torch.from_numpy(np.array(kernels[f"{name}{dilation}"])) for name in ("weight", "bias"))
-                padding = dilation * (LENGTH // 2)
-                answer = torch.nn.functional.conv1d(torch.from_numpy(batch), weight, bias, padding=padding, dilation=dilation)
-                largest = answer.amax(dim=2)
-                parts += [answer.gt_(0).mean(dim=2), largest]
-            found.append(torch.cat(parts, dim=1).numpy()[: len(some)])
-    n_features = 2 * sum(len(kernels[f"bias{dilation}"]) for dilation in DILATIONS)
-    return np.concatenate(found) if found else np.zeros((0, n_features), np.float32)
+    found = [features_at(_plain(beats), *_at(kernels, step), step) for step in DILATIONS]
+    return np.concatenate(found, axis=1)
+
+
+def replaced_features(kernels: Kernels, beat: NDArray[np.float32], replaced: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the features of copies of a beat in each of which one lead is another: the very numbers of ``kernel_features``.
+
+    A twentieth of the work: a kernel answers lead by lead, and only those that look at the lead that changed answer anew.
+
+    Parameters
+    ----------
+    beat : (lead, sample) float32, prepared
+    replaced : (lead, copy, sample) float32
+        What takes that lead's place in each copy.
+
+    Returns
+    -------
+    (lead, copy, 2 x kernels) float32
+
+    """
+    found = [replaced_at(_plain(beat), _plain(replaced), *_at(kernels, step), step) for step in DILATIONS]
+    return np.concatenate(found, axis=2)
+
+
+def _at(kernels: Kernels, dilation: int) -> tuple[Array, Array]:
+    return _plain(kernels[f"weight{dilation}"]), _plain(kernels[f"bias{dilation}"])
+
+
+def _plain(array: Array) -> Array:
+    """Return an array of the one kind that the kernels are compiled for."""
+    return np.require(array, np.float32, ("C", "W"))
+
+
+@kernel
+def features_at(beats: Array, weight: Array, bias: Array, dilation: int) -> Array:
+    """Return the features (beat, 2 x kernel) of the kernels of one dilation."""
+    n_kernels, n_leads = weight.shape[:2]
+    n_samples = beats.shape[2]
+    found = np.empty((beats.shape[0], 2 * n_kernels), np.float32)
+    bits = found.view(np.int32)
+    padded = np.zeros((n_leads, n_samples + 2 * dilation * (LENGTH // 2)), np.float32)
+    answer, total = np.empty(n_samples, np.float32), np.empty(n_samples, np.float32)
+    used = leads_used(weight)
+    for i in range(beats.shape[0]):
+        for lead in range(n_leads):
+            padded[lead, dilation * (LENGTH // 2) : dilation * (LENGTH // 2) + n_samples] = beats[i, lead]
+        for k in range(n_kernels):
+            total[:] = bias[k]
+            for lead in range(n_leads):
+                if used[k, lead]:
+                    respond(padded[lead], weight[k, lead], dilation, answer)
+                    add(total, answer)
+            found[i, k], bits[i, n_kernels + k] = summary(total)
+    return found
+
+
+@kernel
+def replaced_at(beat: Array, replaced: Array, weight: Array, bias: Array, dilation: int) -> Array:
+    """Return the features (lead, copy, 2 x kernel) of the kernels of one dilation: sums in the order of ``features_at``."""
+    n_kernels, n_leads = weight.shape[:2]
+    n_copies, n_samples = replaced.shape[1:]
+    edge = dilation * (LENGTH // 2)
+    found = np.empty((n_leads, n_copies, 2 * n_kernels), np.float32)
+    bits = found.view(np.int32)
+    padded = np.zeros((n_leads, n_samples + 2 * edge), np.float32)
+    instead = np.zeros((n_leads, n_copies, n_samples + 2 * edge), np.float32)
+    padded[:, edge : edge + n_samples] = beat
+    instead[:, :, edge : edge + n_samples] = replaced
+    answers, before = np.empty((n_leads, n_samples), np.float32), np.empty((n_leads + 1, n_samples), np.float32)
+    answer, total = np.empty(n_samples, np.float32), np.empty(n_samples, np.float32)
+    used = leads_used(weight)
+    for k in range(n_kernels):
+        before[0] = bias[k]
+        for lead in range(n_leads):
+            before[lead + 1] = before[lead]
+            if used[k, lead]:
+                respond(padded[lead], weight[k, lead], dilation, answers[lead])
+                add(before[lead + 1], answers[lead])
+        share, largest = summary(before[n_leads])
+        for lead in range(n_leads):
+            for copy in range(n_copies):
+                if used[k, lead]:
+                    respond(instead[lead, copy], weight[k, lead], dilation, answer)
+                    total[:] = before[lead]
+                    add(total, answer)
+                    for later in range(lead + 1, n_leads):
+                        if used[k, later]:
+                            add(total, answers[later])
+                    found[lead, copy, k], bits[lead, copy, n_kernels + k] = summary(total)
+                else:
+                    found[lead, copy, k], bits[lead, copy, n_kernels + k] = share, largest
+    return found
+
+
+@kernel
+def leads_used(weight: Array) -> Array:
+    """Return (kernel, lead) bool: which leads a kernel looks at."""
+    used = np.zeros(weight.shape[:2], np.bool_)
+    for k in range(weight.shape[0]):
+        for lead in range(weight.shape[1]):
+            for tap in range(LENGTH):
+                used[k, lead] |= weight[k, lead, tap] != 0
+    return used
+
+
+@kernel
+def respond(padded: Array, w: Array, d: int, answer: Array) -> None:
+    """Write one kernel's answer to one lead: nine taps in one pass. Slices, so that it is made of vectors."""
+    n = answer.shape[0]
+    a, b, c, e, f = padded[:n], padded[d : d + n], padded[2 * d : 2 * d + n], padded[3 * d : 3 * d + n], padded[4 * d : 4 * d + n]
+    g, h, i, j = padded[5 * d : 5 * d + n], padded[6 * d : 6 * d + n], padded[7 * d : 7 * d + n], padded[8 * d : 8 * d + n]
+    w0, w1, w2, w3, w4, w5, w6, w7, w8 = w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8]
+    for s in range(n):
+        low = a[s] * w0 + b[s] * w1 + c[s] * w2 + e[s] * w3 + f[s] * w4
+        answer[s] = low + g[s] * w5 + h[s] * w6 + i[s] * w7 + j[s] * w8
+
+
+@kernel
+def add(total: Array, answer: Array) -> None:
+    """Add an answer to a sum, in place."""
+    for s in range(total.shape[0]):
+        total[s] += answer[s]
+
+
+@kernel
+def summary(answer: Array) -> Any:
+    """Return the share of samples above 0, float32, and the bits of the largest value.
+
+    By their bits: as whole numbers, negative ones turned over, floats have the same order, and whole numbers' largest is found in
+    vectors while a float's is not.
+    """
+    bits = answer.view(np.int32)
+    above, largest = 0, -0x80000000
+    for s in range(bits.shape[0]):
+        own = bits[s]
+        above += own > 0
+        largest = max(largest, own ^ ((own >> 31) & 0x7FFFFFFF))
+    return np.float32(above / answer.shape[0]), np.int32(largest ^ ((largest >> 31) & 0x7FFFFFFF))
 
 
 def fit_regression(
@@ -137,4 +264,5 @@ def fit_regression(
 def regression_logit(regression: Mapping[str, NDArray[np.float64]], features: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the logit (beat,) float64 of each row of features; summed row by row, so neighbours leave no trace."""
     coefficient = regression["coefficient"].astype(np.float64)
-    return np.array([np.sum(row * coefficient) for row in features.astype(np.float64)]) + float(regression["intercept"][0])
+    rows = np.split(features, range(_ROWS, len(features), _ROWS))
+    return np.concatenate([(some * coefficient).sum(axis=1) for some in rows]) + float(regression["intercept"][0])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
+from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,9 @@ import xarray as xr
 from ecgbatch.beats import current_beats
 from ecgbatch.earlier_scores import find_earlier, known_rows, with_known
 from ecgbatch.evidence import EVIDENCE_RULE, SEGMENTS, evidence
+from ecgbatch.inference import ENGINE
 from ecgbatch.novelty import novelty
+from ecgbatch.precision import DECISION_MARGIN, choose_precision
 from ecgbatch.splits import record_digest
 from ecgbatch.terms import DECISION, LABEL, SCORE_FLAGS, SEX, STATUS, UNSCORABLE_BEAT, UNUSABLE_LEAD
 from storage import TEXT, Plan, Shard, build, make_plan, open_once
@@ -225,6 +227,7 @@ def plan_scores(records: xr.Dataset, model: Model, *, settings: Mapping[str, Any
         "interval": INTERVAL_RULE,
         "decision": DECISION_RULE,
         "evidence": EVIDENCE_RULE,
+        "inference": {"engine": ENGINE, **choose_precision(model)._asdict()},
         "segments_s": {name: list(bounds) for name, bounds in SEGMENTS.items()},
         **dict(settings or {}),
     }
@@ -234,7 +237,7 @@ def plan_scores(records: xr.Dataset, model: Model, *, settings: Mapping[str, Any
         sizes=sizes,
         inputs=inputs,
         settings=stated,
-        versions={"torch": _torch_version()},
+        versions={"numba": version("numba"), "numpy": version("numpy")},
         shard_rows=max(1, round(BEATS_A_SHARD / mean)),
     )
 
@@ -247,12 +250,6 @@ def _typed(values: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
 def _plain(value: Any) -> Any:
     """Return nested mappings as dicts: plans are JSON."""
     return {key: _plain(entry) for key, entry in value.items()} if isinstance(value, Mapping) else value
-
-
-def _torch_version() -> str:
-    from importlib.metadata import version
-
-    return version("torch").split("+")[0]
 
 
 def score_records(
@@ -280,12 +277,20 @@ def score_records(
     """
     plan = plan_scores(records, _model(str(model_folder)), settings=settings)
     earlier = find_earlier(str(work), plan)
-    produce = partial(produce_scores, work=str(work), model_folder=str(model_folder), n_beats=plan.sizes["beat"], earlier=earlier)
+    facts: dict[str, Any] = {"n_beats": plan.sizes["beat"], "precision": plan.settings["inference"]["name"]}
+    produce = partial(produce_scores, work=str(work), model_folder=str(model_folder), earlier=earlier, **facts)
     return build(str(work), plan, produce, map=map, on_progress=on_progress)
 
 
 def produce_scores(
-    _shard: Shard, rows: xr.Dataset, *, work: str, model_folder: str, n_beats: int, earlier: str = ""
+    _shard: Shard,
+    rows: xr.Dataset,
+    *,
+    work: str,
+    model_folder: str,
+    n_beats: int,
+    earlier: str = "",
+    precision: str = "float32",
 ) -> xr.Dataset:
     """Score the records of one shard; those that an earlier store of scores has are taken from there.
 
@@ -302,6 +307,8 @@ def produce_scores(
         Length of the store's dimension ``beat``.
     earlier
         Path of a store of scores by the same model, settings and versions (``earlier_scores.find_earlier``), or nothing.
+    precision
+        As in ``score_shard``; the plan states it.
 
     Returns
     -------
@@ -311,9 +318,8 @@ def produce_scores(
     """
     known = known_rows(earlier, rows)
     fresh = rows.isel(record=np.flatnonzero(known < 0))
-    with _one_torch_thread():
-        records = list(read_record_beats(fresh, Path(work), model_folder))
-        block = score_shard(fresh, _model(model_folder), records, n_beats=n_beats)
+    records = list(read_record_beats(fresh, Path(work), model_folder))
+    block = score_shard(fresh, _model(model_folder), records, n_beats=n_beats, precision=precision)
     return block if (known < 0).all() else with_known(block, earlier, known, n_beats)
 
 
@@ -322,18 +328,6 @@ def _model(folder: str) -> Model:
     from ecgbatch.model import load_model
 
     return load_model(folder)
-
-
-@contextmanager
-def _one_torch_thread() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def read_record_beats(rows: xr.Dataset, work: Path, model_folder: str) -> Iterator[RecordBeats | None]:
@@ -389,7 +383,12 @@ def _lead_flags(rows: xr.Dataset, work: Path, leads: Sequence[str]) -> npt.NDArr
 
 
 def score_shard(
-    rows: xr.Dataset, model: Model, records: Sequence[RecordBeats | None], *, n_beats: int | None = None
+    rows: xr.Dataset,
+    model: Model,
+    records: Sequence[RecordBeats | None],
+    *,
+    n_beats: int | None = None,
+    precision: str = "float32",
 ) -> xr.Dataset:
     """Score records held in memory: all of scoring but the reading.
 
@@ -401,6 +400,9 @@ def score_shard(
         Beats of each row; None where the record is set aside or has none.
     n_beats
         Length of ``beat_probability``'s second dimension; default: the most beats of these records.
+    precision
+        ``precision.choose_precision``'s name, for records that all members score; the others, and those whose decision is
+        as close as ``precision.DECISION_MARGIN``, are scored in float32.
 
     Returns
     -------
@@ -423,15 +425,29 @@ def score_shard(
             if rows["status"].values[row] != STATUS["set_aside"]:
                 block["reason"].values[row] = reason
     medians: dict[tuple[int, ...], dict[int, npt.NDArray[np.float32]]] = {}
-    for row, waveform, probability in _beat_probabilities(model, records, used):
+    for row, waveform, probability in _beat_probabilities(model, records, used, precision):
         beat = medians.setdefault(used[row], {})[row] = _median_beat(waveform)
-        name = str(rows["record_name"].values[row])
-        _fill_score(
-            block, row, records[row], score_record(model, used[row], probability, name, novelty=novelty(model.novelty, beat))
+        finish = partial(
+            score_record, model, used[row], record_name=str(rows["record_name"].values[row]), novelty=novelty(model.novelty, beat)
         )
+        score = finish(probability)
+        if precision != "float32" and _is_close(score):
+            score = finish(_in_float32(model, used[row], waveform))
+        _fill_score(block, row, records[row], score)
     for indices, beats in medians.items():
         block["evidence"].values[list(beats)] = evidence(model, indices, np.stack(list(beats.values())))
     return block
+
+
+def _is_close(score: RecordScore) -> bool:
+    """Return whether rounding of the networks could turn the decision."""
+    return min(abs(number - score.threshold) for number in (score.low, score.probability, score.high)) <= DECISION_MARGIN
+
+
+def _in_float32(model: Model, indices: Sequence[int], waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    from ecgbatch.model import member_probabilities
+
+    return member_probabilities(model, indices, waveform)
 
 
 def _members_for(model: Model, patient_id: str, record: RecordBeats | None) -> tuple[int, ...]:
@@ -512,7 +528,7 @@ def _fill_score(block: xr.Dataset, row: int, record: RecordBeats | None, score: 
 
 
 def _beat_probabilities(
-    model: Model, records: Sequence[RecordBeats | None], used: Sequence[tuple[int, ...]]
+    model: Model, records: Sequence[RecordBeats | None], used: Sequence[tuple[int, ...]], precision: str
 ) -> Iterator[tuple[int, npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
     """Yield row, prepared scored beats (beat, lead, sample) and their probabilities (member, beat) of every record to score.
 
@@ -524,7 +540,9 @@ def _beat_probabilities(
         mine = [row for row, other in enumerate(used) if other == indices]
         prepared = [prepared_beats(model, records[row]) for row in mine]
         ends = np.cumsum([len(beats) for beats in prepared])
-        probability = member_probabilities(model, indices, np.concatenate(prepared), [0, *ends[:-1].tolist()])
+        first = [0, *ends[:-1].tolist()]
+        own = precision if len(indices) == len(model.members) else "float32"
+        probability = member_probabilities(model, indices, np.concatenate(prepared), first, precision=own)
         yield from zip(mine, prepared, np.split(probability, ends[:-1], axis=1), strict=True)
 
 

@@ -19,7 +19,7 @@ DOORS = {
     "prefect": {"flows"},
     "dask": {"flows/cluster.py"},
     "distributed": {"flows/cluster.py"},
-    "torch": {f"ecgbatch/{room}.py" for room in ("network", "random_kernels", "model", "training", "scoring", "arrhythmia")},
+    "torch": {f"ecgbatch/{room}.py" for room in ("network", "random_kernels", "training", "arrhythmia")},
 }
 FRONT_DOOR = "ecgbatch/cli.py"
 """Stands outside the floors: it alone may call the flows (docs/adr/0003)."""

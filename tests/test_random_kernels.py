@@ -9,7 +9,15 @@ from sklearn.linear_model import LogisticRegression
 
 from ecgbatch.calibration import RULES, compare_calibrations
 from ecgbatch.novelty import fit_reference, novelty
-from ecgbatch.random_kernels import DILATIONS, LENGTH, draw_kernels, fit_regression, kernel_features, regression_logit
+from ecgbatch.random_kernels import (
+    DILATIONS,
+    LENGTH,
+    draw_kernels,
+    fit_regression,
+    kernel_features,
+    regression_logit,
+    replaced_features,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +65,16 @@ def test_features_are_those_of_a_plain_loop():
 def test_a_beats_features_do_not_depend_on_its_neighbours():
     kernels, some = draw_kernels(32, 3, 1), beats(70)
     np.testing.assert_array_equal(kernel_features(kernels, some)[5:9], kernel_features(kernels, some[5:9]))
+
+
+def test_features_of_beats_with_one_lead_replaced_are_the_same_numbers():
+    kernels, (beat, *others) = draw_kernels(64, 3, 4), beats(5)
+    replaced = np.stack([[other[lead] for other in others] for lead in range(3)])
+    found = replaced_features(kernels, beat, replaced)
+    for lead in range(3):
+        copies = np.repeat(beat[None], 4, axis=0)
+        copies[:, lead] = replaced[lead]
+        np.testing.assert_array_equal(found[lead], kernel_features(kernels, copies))
 
 
 def test_regression_equals_sklearns_on_hard_labels():

@@ -1,0 +1,341 @@
+"""Inference: the network's forward pass as one compiled kernel, one beat at a time, in float32 or with bfloat16 convolutions.
+
+A beat's activations stay in the first cache from its samples to its logit, and the innermost loop holds a tile of the output in
+registers: about nine tenths of what the processor can do. Every sum is made of fused multiply-adds in one order that neither
+threads, batches nor the width of the processor's vectors change, so a beat's logit is the same everywhere. docs/adr/0016 says
+what else was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import config, types
+from numba.core import cgutils
+from numba.core.codegen import get_host_cpu_features
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from ecgbatch.kernels import kernel
+
+Array = NDArray[Any]
+
+CHANNELS, KERNEL, BLOCKS, POOL, POOL_STRIDE = 32, 5, 5, 5, 2
+"""As ``network``'s, as literals that kernels can freeze; a test compares them."""
+EDGE = 64
+"""Two rows of zeros (KERNEL // 2 x CHANNELS) before and after the samples: every convolution keeps the length."""
+PAIRS, WEIGHTS = 80, 5120
+"""Of one convolution of 32 channels: pairs of products a sum (KERNEL x CHANNELS / 2), weights in all."""
+
+ENGINE = "compiled kernel 1"
+"""Named in every scores store; the number rises when a sum's order changes."""
+
+PRECISIONS = ("float32", "bfloat16")
+"""bfloat16: the ten convolutions of the blocks take inputs and weights rounded to 8 bits, and sum in float32. The first
+convolution, what skips a block and the fully connected layers stay float32: rounding those too makes four times the error."""
+
+_FEATURES = frozenset((config.CPU_FEATURES or get_host_cpu_features()).split(","))
+HAS_BFLOAT16 = "+avx512bf16" in _FEATURES
+"""Whether this processor multiplies bfloat16 itself. One that does not gets the same sums from float32, slower."""
+TILE = (14, 8, 4, 2, 1) if "+avx512f" in _FEATURES else (3, 2, 1)
+"""Samples whose sums are in registers at a time: 14 x 32 channels fill 28 of AVX-512's 32 registers, 3 x 32 12 of AVX2's 16."""
+
+_FLOAT, _WORD, _SIZE = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+_LANES = ir.VectorType(_FLOAT, 16)
+_BITS = ir.VectorType(_WORD, 16)
+
+
+class _BFloat(ir.Type):  # type: ignore[misc]
+    """LLVM's ``bfloat``, which llvmlite 0.50 has no class for."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat)
+
+    def __hash__(self) -> int:
+        return hash(_BFloat)
+
+
+def _multiply_add(builder: Any, value: Any, weight: Any, total: Any) -> Any:
+    """Total + value x weight, rounded once."""
+    fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_LANES, [_LANES] * 3), "llvm.fma.v16f32")
+    return builder.call(fma, [value, weight, total])
+
+
+def _dot_pairs(builder: Any, value: Any, weight: Any, total: Any) -> Any:
+    """Total + products of both bfloat16 in each lane, by the processor's own instruction."""
+    pair = ir.VectorType(_BFloat(), 32)
+    kind = ir.FunctionType(_LANES, [_LANES, pair, pair])
+    dot = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512bf16.dpbf16ps.512")
+    return builder.call(dot, [total, builder.bitcast(value, pair), builder.bitcast(weight, pair)])
+
+
+def _dot_pairs_in_float32(builder: Any, value: Any, weight: Any, total: Any) -> Any:
+    """Do the same by two multiply-adds of what the pairs stand for: first the upper halves, as the instruction does."""
+    shift, mask = (ir.Constant(_BITS, [number] * 16) for number in (16, 0xFFFF0000))
+    value, weight = builder.bitcast(value, _BITS), builder.bitcast(weight, _BITS)
+    for half, by in ((builder.and_, mask), (builder.shl, shift)):
+        own, its_weight = (builder.bitcast(half(bits, by), _LANES) for bits in (value, weight))
+        total = _multiply_add(builder, own, its_weight, total)
+    return total
+
+
+def convolution(step: Callable[..., Any]) -> Any:
+    """Return the intrinsic ``(x, row, n_products, w, w_at, bias, bias_at, low, skip, skip_row, out, out_at, n)``.
+
+    For each of ``n`` samples and 32 channels: bias + skip + sum over ``n_products`` of x x w, at least ``low``. All arrays are
+    flat float32; sample p's products begin at ``x[p * row]``, its skip at ``skip[out_at + p * skip_row]``. ``skip_row`` 0: none,
+    ``skip`` holds zeros. ``out`` may be ``skip``.
+    """
+
+    def typed(_: Any, x: Any, row: Any, n_products: Any, w: Any, w_at: Any, bias: Any, bias_at: Any, low: Any, skip: Any,  # noqa: ARG001 - numba counts them
+              skip_row: Any, out: Any, out_at: Any, n: Any) -> Any:  # noqa: ARG001  # fmt: skip
+        size = types.intp
+        return types.void(x, size, size, w, size, bias, size, types.float32, skip, size, out, size, size), code
+
+    def code(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        row, n_products, w_at, bias_at, low, skip_row, out_at, n = (arguments[at] for at in (1, 2, 4, 6, 7, 9, 11, 12))
+        x, w, bias, skip, out = (
+            context.make_array(signature.args[at])(context, b, arguments[at]).data for at in (0, 3, 5, 8, 10)
+        )
+        undefined, first = ir.Constant(_LANES, ir.Undefined), ir.Constant(_BITS, [0] * 16)
+
+        def everywhere(value: Any) -> Any:
+            return b.shuffle_vector(b.insert_element(undefined, value, _WORD(0)), undefined, first)
+
+        def lanes(pointer: Any, at: Any) -> Any:
+            return b.bitcast(b.gep(pointer, [at]), _LANES.as_pointer())
+
+        halves = (_SIZE(0), _SIZE(16))
+        start = [b.load(lanes(bias, b.add(bias_at, half)), align=4) for half in halves]
+        lowest = everywhere(low)
+        skip_at = b.select(b.icmp_signed(">", skip_row, _SIZE(0)), out_at, _SIZE(0))
+        weights = b.gep(w, [w_at])
+        done = cgutils.alloca_once_value(b, _SIZE(0))
+
+        def tile(n_rows: int) -> None:
+            """Do the next ``n_rows`` samples, as long as there are so many."""
+            again, body, inner, after, end = (b.append_basic_block() for _ in range(5))
+            b.branch(again)
+            b.position_at_end(again)
+            at = b.load(done)
+            b.cbranch(b.icmp_signed("<=", b.add(at, _SIZE(n_rows)), n), body, end)
+            b.position_at_end(body)
+            places = [b.add(at, _SIZE(own)) for own in range(n_rows)]
+            skips = [b.add(skip_at, b.mul(place, skip_row)) for place in places]
+            begun = [b.fadd(start[h], b.load(lanes(skip, b.add(own, halves[h])), align=4)) for own in skips for h in (0, 1)]
+            rows = [b.gep(x, [b.mul(place, row)]) for place in places]
+            b.branch(inner)
+            b.position_at_end(inner)
+            k = b.phi(_SIZE)
+            k.add_incoming(_SIZE(0), body)
+            totals = [b.phi(_LANES) for _ in begun]
+            for total, value in zip(totals, begun, strict=True):
+                total.add_incoming(value, body)
+            column = [b.load(lanes(weights, b.add(b.mul(k, _SIZE(CHANNELS)), half)), align=4) for half in halves]
+            sums = []
+            for own in range(n_rows):
+                value = everywhere(b.load(b.gep(rows[own], [k]), align=4))
+                sums += [step(b, value, column[h], totals[2 * own + h]) for h in (0, 1)]
+            following = b.add(k, _SIZE(1))
+            k.add_incoming(following, inner)
+            for total, value in zip(totals, sums, strict=True):
+                total.add_incoming(value, inner)
+            b.cbranch(b.icmp_signed("<", following, n_products), inner, after)
+            b.position_at_end(after)
+            for own, place in enumerate(places):
+                target = b.add(out_at, b.mul(place, _SIZE(CHANNELS)))
+                for h in (0, 1):
+                    value = sums[2 * own + h]
+                    kept = b.select(b.fcmp_unordered(">", value, lowest), value, lowest)  # NaN stays NaN
+                    b.store(kept, lanes(out, b.add(target, halves[h])), align=4)
+            b.store(b.add(at, _SIZE(n_rows)), done)
+            b.branch(again)
+            b.position_at_end(end)
+
+        for n_rows in TILE:
+            tile(n_rows)
+        return context.get_dummy_value()
+
+    return intrinsic(typed)
+
+
+_convolve = convolution(_multiply_add)
+_convolve_pairs = convolution(_dot_pairs if HAS_BFLOAT16 else _dot_pairs_in_float32)
+
+
+class Packed(NamedTuple):
+    """A network's weights as the kernel reads them: products by output channel, float32, flat; the blocks' in pairs too."""
+
+    first: Array
+    first_bias: Array
+    blocks: Array
+    block_biases: Array
+    pairs: Array
+    hidden: Array
+    hidden_biases: Array
+    output: Array
+    output_bias: Array
+
+
+def pack(weights: Mapping[str, Array]) -> Packed:
+    """Return the weights of a ``network.BeatNet`` of two classes, named as in its ``state_dict``, for the kernel.
+
+    Of the output only the difference of the classes is kept: the logit of the softmax.
+    """
+
+    def turned(name: str) -> Array:  # (out, in, tap) to (tap x in, out)
+        own = np.asarray(weights[f"{name}.weight"], np.float32)
+        return own.transpose(2, 1, 0).reshape(-1, own.shape[0])
+
+    names = [f"{part}.{block}" for block in range(BLOCKS) for part in ("inner", "outer")]
+    blocks = np.stack([turned(name) for name in names])
+    in_pairs = blocks.reshape(len(names), PAIRS, 2, CHANNELS).transpose(0, 1, 3, 2)
+    pairs = np.empty(in_pairs.size, np.uint16)
+    round_bfloat16(np.ascontiguousarray(in_pairs).ravel().view(np.uint32), pairs.size, pairs)
+    hidden1, hidden2, output = (np.asarray(weights[f"{name}.weight"], np.float32) for name in ("hidden1", "hidden2", "output"))
+    hidden1 = hidden1.reshape(CHANNELS, CHANNELS, -1).transpose(2, 1, 0)  # flattened (channel, sample), here (sample, channel)
+    biases = [np.asarray(weights[f"{name}.bias"], np.float32) for name in (*names, "hidden1", "hidden2", "output")]
+    return Packed(
+        turned("first").ravel(),
+        np.array(weights["first.bias"], np.float32),
+        blocks.ravel(),
+        np.concatenate(biases[: len(names)]),
+        pairs.view(np.float32),
+        np.concatenate([hidden1.ravel(), hidden2.T.ravel()]),
+        np.concatenate(biases[-3:-1]),
+        output[1] - output[0],
+        biases[-1][1:] - biases[-1][:1],
+    )
+
+
+def beat_logits(packed: Packed, waveform: Array, precision: str = "float32") -> Array:
+    """Return the logit of MI of each prepared beat, before any calibration.
+
+    Parameters
+    ----------
+    packed
+        From ``pack``, of a network of these leads and samples.
+    waveform : (beat, lead, sample) float32
+    precision
+        One of ``PRECISIONS``.
+
+    Returns
+    -------
+    (beat,) float32
+        A beat's logit depends on the weights and that beat only: not on its neighbours, threads or the kind of processor.
+
+    """
+    return np.asarray(forward(np.require(waveform, np.float32, ("C", "W")), precision == "bfloat16", *packed))
+
+
+def probabilities(logits: Array) -> Array:
+    """Return the probability of MI (beat,) float32 that these logits stand for."""
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits.astype(np.float64))), np.float32)
+
+
+@kernel
+def forward(
+    waveform: Array, in_pairs: bool, first: Array, first_bias: Array, blocks: Array, block_biases: Array, pairs: Array,
+    hidden: Array, hidden_biases: Array, output: Array, output_bias: Array,
+) -> Array:  # fmt: skip
+    """Do ``beat_logits``: each sample a row of channels, two rows of zeros before the first and after the last."""
+    n_beats, n_leads, n_samples = waveform.shape
+    none, zero = np.float32(-np.inf), np.float32(0)
+    beat = np.zeros((n_samples + 4) * n_leads, np.float32)
+    x = np.zeros(n_samples * CHANNELS + 2 * EDGE, np.float32)
+    y, no_skip = np.zeros_like(x), np.zeros(CHANNELS, np.float32)
+    short = np.zeros(x.size, np.uint16)
+    layers = np.zeros(2 * CHANNELS, np.float32)
+    logits = np.empty(n_beats, np.float32)
+    for i in range(n_beats):
+        for lead in range(n_leads):
+            for sample in range(n_samples):
+                beat[(sample + 2) * n_leads + lead] = waveform[i, lead, sample]
+        _convolve(beat, n_leads, KERNEL * n_leads, first, 0, first_bias, 0, none, no_skip, 0, x, EDGE, n_samples)
+        n = n_samples
+        for block in range(BLOCKS):
+            inner, outer, used = 2 * block, 2 * block + 1, n * CHANNELS + 2 * EDGE
+            x[used - EDGE : used] = 0
+            y[used - EDGE : used] = 0
+            if in_pairs:
+                at, row = WEIGHTS // 2, CHANNELS // 2
+                round_bfloat16(x.view(np.uint32), used, short)
+                _convolve_pairs(
+                    short.view(np.float32),
+                    row,
+                    PAIRS,
+                    pairs,
+                    inner * at,
+                    block_biases,
+                    inner * CHANNELS,
+                    zero,
+                    no_skip,
+                    0,
+                    y,
+                    EDGE,
+                    n,
+                )
+                round_bfloat16(y.view(np.uint32), used, short)
+                _convolve_pairs(
+                    short.view(np.float32),
+                    row,
+                    PAIRS,
+                    pairs,
+                    outer * at,
+                    block_biases,
+                    outer * CHANNELS,
+                    zero,
+                    x,
+                    CHANNELS,
+                    x,
+                    EDGE,
+                    n,
+                )
+            else:
+                _convolve(
+                    x, CHANNELS, 2 * PAIRS, blocks, inner * WEIGHTS, block_biases, inner * CHANNELS, zero, no_skip, 0, y, EDGE, n
+                )
+                _convolve(
+                    y, CHANNELS, 2 * PAIRS, blocks, outer * WEIGHTS, block_biases, outer * CHANNELS, zero, x, CHANNELS, x, EDGE, n
+                )
+            n = pool(x, n)
+        flat = n * CHANNELS
+        _convolve(x[EDGE:], flat, flat, hidden, 0, hidden_biases, 0, zero, no_skip, 0, layers, 0, 1)
+        _convolve(
+            layers, CHANNELS, CHANNELS, hidden, flat * CHANNELS, hidden_biases, CHANNELS, zero, no_skip, 0, layers, CHANNELS, 1
+        )
+        logit = output_bias[0]
+        for channel in range(CHANNELS):
+            logit += layers[CHANNELS + channel] * output[channel]
+        logits[i] = logit
+    return logits
+
+
+@kernel
+def pool(x: Array, n: int) -> int:
+    """Keep the largest of every POOL samples, every POOL_STRIDE, in place; return how many are left. Fewer than POOL stay."""
+    if n < POOL:
+        return n
+    left = (n - POOL) // POOL_STRIDE + 1
+    for sample in range(left):
+        for channel in range(CHANNELS):
+            at = EDGE + sample * POOL_STRIDE * CHANNELS + channel
+            largest = x[at]
+            for other in range(1, POOL):
+                largest = max(largest, x[at + other * CHANNELS])
+            x[EDGE + sample * CHANNELS + channel] = largest
+    return left
+
+
+@kernel
+def round_bfloat16(bits: Array, n: int, short: Array) -> None:
+    """Write the upper halves of ``n`` float32, given as bits, rounded to nearest and to even."""
+    for i in range(n):
+        odd = (bits[i] >> np.uint32(16)) & np.uint32(1)
+        short[i] = np.uint16((bits[i] + np.uint32(0x7FFF) + odd) >> np.uint32(16))

@@ -1,0 +1,148 @@
+"""Inference: the compiled kernel computes the network, the same bits everywhere; bfloat16 only where it decides nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from ecgbatch import inference, network, precision, scoring
+from ecgbatch.inference import beat_logits, pack
+from ecgbatch.model import BeatNet, Model, load_model, member_probabilities, shipped_model
+from ecgbatch.scoring import RecordBeats, score_shard
+from ecgbatch.terms import DECISION
+
+BFLOAT16 = pytest.mark.skipif(not inference.HAS_BFLOAT16, reason="this processor does not multiply bfloat16")
+
+
+def drawn(n_leads: int, n_samples: int, n_beats: int = 9, seed: int = 0) -> tuple[BeatNet, dict[str, np.ndarray], np.ndarray]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = BeatNet(n_leads, n_samples).eval()
+    weights = {name: tensor.numpy() for name, tensor in net.state_dict().items()}
+    return net, weights, np.random.default_rng(seed).standard_normal((n_beats, n_leads, n_samples)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Model:
+    return load_model(shipped_model())
+
+
+@pytest.mark.parametrize(("n_leads", "n_samples"), [(12, 88), (1, 187), (15, 187), (2, 88), (3, 4), (1, 1)])
+def test_the_kernel_computes_the_network_that_torch_computes(n_leads, n_samples):
+    net, weights, beats = drawn(n_leads, n_samples)
+    with torch.inference_mode():
+        control, mi = net(torch.from_numpy(beats)).numpy().T
+    np.testing.assert_allclose(beat_logits(pack(weights), beats), mi - control, atol=2e-6)
+    assert np.abs(beat_logits(pack(weights), beats, "bfloat16") - (mi - control)).max() < 0.01
+
+
+@pytest.mark.parametrize("kind", inference.PRECISIONS)
+def test_a_beats_logit_does_not_depend_on_its_neighbours(kind):
+    _, weights, beats = drawn(12, 88)
+    together = beat_logits(pack(weights), beats, kind)
+    np.testing.assert_array_equal([beat_logits(pack(weights), beats[i : i + 1], kind)[0] for i in range(9)], together)
+
+
+def test_weights_that_are_not_numbers_give_no_number():
+    _, weights, beats = drawn(2, 88)
+    weights["inner.1.bias"] = np.full(32, np.nan, np.float32)
+    assert np.isnan(beat_logits(pack(weights), beats)).all()
+
+
+def test_processors_without_avx512_get_the_same_bits(tmp_path, shipped):
+    """They have narrower vectors and no bfloat16: what they do instead is the same sums in the same order."""
+    script = (
+        "import sys, numpy as np\nfrom ecgbatch import inference\nfrom ecgbatch.model import load_model, shipped_model\n"
+        "beats = np.random.default_rng(0).standard_normal((3, 12, 88)).astype(np.float32)\n"
+        "packed = inference.pack(load_model(shipped_model()).members[0].weights)\n"
+        "found = [inference.beat_logits(packed, beats, kind).tobytes().hex() for kind in inference.PRECISIONS]\n"
+        "print(inference.HAS_BFLOAT16, *found)"
+    )
+    older = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma,+avx,+sse4.2", "NUMBA_CACHE_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", script]
+    found = subprocess.run(command, env=os.environ | older, capture_output=True, text=True, check=True).stdout.split()
+    beats = np.random.default_rng(0).standard_normal((3, 12, 88)).astype(np.float32)
+    packed = pack(shipped.members[0].weights)
+    assert found == ["False", *[beat_logits(packed, beats, kind).tobytes().hex() for kind in inference.PRECISIONS]]
+
+
+def test_the_kernels_constants_are_the_networks():
+    for name in ("CHANNELS", "KERNEL", "BLOCKS", "POOL", "POOL_STRIDE"):
+        assert getattr(inference, name) == getattr(network, name)
+    assert inference.CHANNELS * (inference.KERNEL // 2) == inference.EDGE
+    assert inference.KERNEL * inference.CHANNELS == 2 * inference.PAIRS
+    assert inference.KERNEL * inference.CHANNELS**2 == inference.WEIGHTS
+    assert network.HIDDEN == inference.CHANNELS
+
+
+@BFLOAT16
+def test_the_shipped_models_may_score_in_bfloat16():
+    for name in ("mi-12-leads", "mi-lead-ii"):
+        assert precision.choose_precision(load_model(shipped_model(name))).name == "bfloat16"
+
+
+def test_without_the_instruction_or_without_a_reference_it_is_float32(monkeypatch, shipped):
+    assert "holds no description" in precision.choose_precision(replace(shipped, novelty={})).why or not inference.HAS_BFLOAT16
+    monkeypatch.setattr(precision, "HAS_BFLOAT16", False)
+    assert precision.choose_precision(shipped) == ("float32", "this processor does not multiply bfloat16")
+
+
+@BFLOAT16
+def test_a_model_whose_records_move_too_far_is_refused_bfloat16(shipped):
+    """One member alone, and its logits made steeper: what ten members average out is then seen."""
+    steep = replace(shipped.calibration, slope=20.0)
+    found = precision.choose_precision(replace(shipped, members=shipped.members[:1], calibration=steep))
+    assert found.name == "float32"
+    assert "bfloat16 was refused: on 64 records" in found.why
+
+
+def records(model: Model, n: int) -> tuple[xr.Dataset, list[RecordBeats]]:
+    """Records of beats like those of training, in stored steps."""
+    beats = precision.reference_beats(model).reshape(precision.N_RECORDS, precision.N_BEATS, *model.novelty["mean"].shape)[:n]
+    found = [
+        RecordBeats(
+            np.clip(np.rint(1000 * own), -32000, 32000).astype(np.int16),
+            np.zeros(len(own), np.uint16),
+            np.full(len(own), 0.8, np.float32),
+            model.leads,
+            np.ones(len(model.leads), bool),
+        )
+        for own in beats
+    ]
+    names = np.array([f"r{number}" for number in range(n)], dtype=np.dtypes.StringDType())
+    text, number = np.full(n, "", dtype=np.dtypes.StringDType()), np.zeros(n, np.int64)
+    columns = dict.fromkeys(("signals_row", "beats_row", "status", "label", "mi", "sex"), ("record", number))
+    columns |= dict.fromkeys(("signals_store", "beats_store", "reason"), ("record", text))
+    columns |= {"record_name": ("record", names), "patient_id": ("record", names), "age_years": ("record", np.full(n, 60.0))}
+    return xr.Dataset(columns), found
+
+
+def test_scores_in_bfloat16_decide_as_float32_does(shipped):
+    rows, found = records(shipped, 40)
+    plain, rounded = (score_shard(rows, shipped, found, precision=kind) for kind in inference.PRECISIONS)
+    assert (plain["decision"].values == rounded["decision"].values).all()
+    assert (plain["decision"].values != DECISION["not_scorable"]).all()
+    assert np.abs(plain["mi_probability"].values - rounded["mi_probability"].values).max() < precision.RECORD_TOLERANCE
+    assert (plain["mi_probability"].values != rounded["mi_probability"].values).any()
+    np.testing.assert_array_equal(plain["evidence"].values, rounded["evidence"].values)
+
+
+def test_close_decisions_are_taken_in_float32(monkeypatch, shipped):
+    rows, found = records(shipped, 12)
+    monkeypatch.setattr(scoring, "DECISION_MARGIN", 1.0)  # every decision is close
+    plain, rounded = (score_shard(rows, shipped, found, precision=kind) for kind in inference.PRECISIONS)
+    xr.testing.assert_identical(plain, rounded)
+
+
+def test_records_that_some_members_score_are_scored_in_float32(shipped):
+    _, found = records(shipped, 3)
+    prepared = scoring.prepared_beats(shipped, found[0])
+    (_, _, probability), *_ = scoring._beat_probabilities(shipped, found[:1], [(0, 3)], "bfloat16")
+    np.testing.assert_array_equal(probability, member_probabilities(shipped, (0, 3), prepared))
