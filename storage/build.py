@@ -145,6 +145,8 @@ def _make_shard(root: str, plan: Plan, produce: Produce, task: tuple[Shard, xr.D
         values = np.ascontiguousarray(block[name].values)
         files |= _write_block(folder, plan, name, shard, values, where)
         content[name] = digest_array(values)
+    store = _store_key(folder, plan)
+    folder.sync((f"{store}/{key}" for key in files), below=store)
     receipt = Receipt(plan.digest, shard, files, content, columns_of(block, plan))
     folder.put(_receipt_key(plan, shard), receipt.to_bytes())
     return shard.index
@@ -161,7 +163,6 @@ def _write_block(
         folder.delete(f"{store}/{key}")
         return {}
     folder.replace(f"{store}/{key}", written)
-    folder.sync([f"{store}/{key}"], below=f"{store}/{name}")
     if folder.read(f"{store}/{key}") != written or not _reads_back(layout, written, shard, values):
         raise CorruptStore(f"{where}: {name} does not read back as it was written; check the disk, then run again")
     return {key: written_file(written)}
