@@ -616,8 +616,6 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: errors a user can cause become one message, never a traceback."""
     from typer.exceptions import TyperException
 
-    from storage import StoreError
-
     os.umask(0o077)  # recordings of patients: what is written here is its owner's alone
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stop_soon)
@@ -627,10 +625,10 @@ def main(arguments: list[str] | None = None) -> None:
     except TyperException as error:
         print(f"ecgbatch: {error.format_message()} Try 'ecgbatch --help'.", file=sys.stderr)
         code = error.exit_code
-    except (StoreError, ValueError, OSError) as error:
-        print(f"ecgbatch: {error}", file=sys.stderr)
-        code = FAILED
     except BaseException as error:
+        if _is_users(error):
+            print(f"ecgbatch: {error}", file=sys.stderr)
+            sys.exit(FAILED)
         # Prefect's own word for SIGTERM is a BaseException of its own, and Prefect is not imported for that.
         by_signal = isinstance(error, Terminated) or type(error).__name__ == "TerminationSignal"
         if not (by_signal or isinstance(error, KeyboardInterrupt | typer.Abort)):
@@ -638,6 +636,12 @@ def main(arguments: list[str] | None = None) -> None:
         print("ecgbatch: stopped; the same command goes on where this one was", file=sys.stderr)
         code = TERMINATED if by_signal else STOPPED
     sys.exit(code if isinstance(code, int) else OK)
+
+
+def _is_users(error: BaseException) -> bool:
+    """Tell whether an error is one that a user can cause. Storage, half a second of imports, is not imported to ask."""
+    of_stores = sys.modules.get("storage.errors")
+    return isinstance(error, ValueError | OSError) or (of_stores is not None and isinstance(error, of_stores.StoreError))
 
 
 def _text(path: Path | None) -> str | None:

@@ -140,6 +140,7 @@ def usable_processors() -> int:
 def _map_on_threads(n_threads: int, function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
     """Run tasks on Dask's threaded scheduler and yield each result when it is there."""
     import dask
+    from dask.threaded import get  # by name, "threads" would import all of distributed to ask for a client
 
     finished: SimpleQueue[tuple[str, Any]] = SimpleQueue()
 
@@ -148,7 +149,7 @@ def _map_on_threads(n_threads: int, function: Callable[[Any], Any], tasks: Itera
 
     def compute() -> None:
         try:
-            dask.compute(*lazy, scheduler="threads", num_workers=n_threads)
+            dask.compute(*lazy, scheduler=get, num_workers=n_threads)
             finished.put(("end", None))
         except BaseException as error:
             finished.put(("error", error))

@@ -5,10 +5,14 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
 
 import pytest
+
+from ecgbatch.signals import convert_archive
+from ecgbatch.synthetic import write_archive
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {"storage": set(), "ecgbatch": {"storage"}, "flows": {"ecgbatch", "storage"}}
@@ -69,6 +73,30 @@ def test_help_needs_neither_torch_nor_prefect_nor_zarr():
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_commands_that_need_neither_import_neither_torch_nor_prefect(tmp_path):
+    """Start in about a second: what a command does not need is not imported."""
+    write_archive(tmp_path / "archive", n_records=3, duration_s=2.0)
+    convert_archive(str(tmp_path / "archive"), str(tmp_path / "work"))
+    script = textwrap.dedent("""
+        import contextlib, io, sys
+        from ecgbatch.cli import main
+        heavy = {"torch", "prefect", "distributed", "bokeh", "sklearn", "wfdb", "zarr", "xarray", "numba"}
+        for line in sys.stdin.read().splitlines():
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+                main(line.split())
+            print(line.split()[0], *sorted(heavy & set(sys.modules)))
+    """)
+    names = ("config", "--help", "run --help", "convert --help", "train --help", "score --help", "report --help")
+    of_work = ("gc", "status", "verify", "convert --dry-run archive", "beats --dry-run")
+    commands = [*names, "inspect archive", *(f"{command} work" for command in of_work)]
+    found = subprocess.run(
+        [sys.executable, "-c", script], input="\n".join(commands), cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert [line.split()[1:] for line in found[: len(names)]] == [[]] * len(names)
+    assert len(found) == len(commands)
+    assert {word for line in found[len(names) :] for word in line.split()[1:]} == {"xarray", "zarr"}
 
 
 def test_every_package_is_listed_for_the_wheel():
