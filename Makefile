@@ -7,7 +7,7 @@ export ECGBATCH_TEST_DATA
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: install demo test test-all lint types bench model lock clean
+.PHONY: install demo test test-all lint types bench bench-full model lock clean
 
 install: $(VENV)/.installed
 
@@ -38,8 +38,12 @@ lint: install
 types: install
 	$(BIN)/mypy
 
+# Writes docs/PERFORMANCE.md; for figures worth keeping, on a machine that does nothing else.
 bench: install
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --write
+
+bench-full: install
+	$(BIN)/python -m benchmarks --full --write
 
 # Trains the models that ship with the package, from the real records beside it.
 model: install

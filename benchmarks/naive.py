@@ -1,24 +1,22 @@
-"""The naive way: what one writes first, a loop over records with the usual libraries, one record and one beat at a time.
+"""The naive ways: what one writes first, a loop over records with the usual libraries, one record and one beat at a time.
 
-wfdb reads physical float64 samples; each record becomes a float32 Zarr array; SciPy resamples; ``find_peaks`` finds R peaks on
-lead II; a Python loop cuts the beats; PyTorch scores them one by one. Same windows, leads, network and weights as ecgbatch's.
+wfdb reads physical float64 samples; each record becomes a float32 Zarr array; SciPy resamples; the paper's seven steps,
+``find_peaks``, NeuroKit2 or sleepecg find R peaks; a Python loop cuts the beats; PyTorch scores them one by one. Same beats,
+leads, network and weights as on ecgbatch's side.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import time
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 import zarr
-from safetensors.numpy import load_file
 from scipy.signal import butter, find_peaks, resample_poly, sosfiltfilt
-
-from ecgbatch.model import BeatNet
 
 with warnings.catch_warnings():  # wfdb 4.3.1 uses an argument that pandas 3.1 deprecates
     warnings.simplefilter("ignore")
@@ -26,86 +24,180 @@ with warnings.catch_warnings():  # wfdb 4.3.1 uses an argument that pandas 3.1 d
 
 RATE_HZ = 125
 BEFORE, AFTER = 31, 57  # samples before R, and from R on: 88 in all
-N_SCORED_LEADS = 12
+PAPER_WINDOW, PAPER_LENGTH = 1250, 187
+
+Array = np.ndarray
 
 
-def naive(archive: str, work: str, model: str) -> dict[str, float]:
-    """Convert, cut beats and score; return seconds by stage."""
-    torch.set_num_threads(1)  # batches of one beat are slower on two threads
-    seconds = {}
-    for stage, function in (("convert", _convert), ("beats", _cut_beats), ("score", _score)):
-        start = time.perf_counter()
-        function(Path(archive), Path(work), Path(model))
-        seconds[stage] = time.perf_counter() - start
-    return seconds
-
-
-def found(work: str) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Return what the run found: R peaks and MI probability of every record, by record name."""
-    beats = zarr.open_group(f"{work}/beats.zarr", mode="r")
-    scores = json.loads((Path(work) / "scores.json").read_text())
-    return {name: beats[f"{name}/r_sample"][:] for name in scores}, scores
-
-
-def _names(archive: Path) -> list[str]:
-    return (archive / "RECORDS").read_text().split()
-
-
-def _convert(archive: Path, work: Path, _model: Path) -> None:
+def convert(archive: Path, names: Sequence[str], work: Path) -> None:
+    """Write every record as one float32 Zarr array (sample, lead), mV."""
     signals = zarr.open_group(work / "signals.zarr", mode="w")
-    for name in _names(archive):
+    for name in names:
         record = wfdb.rdrecord(str(archive / name))
         array = signals.create_array(name, data=record.p_signal.astype(np.float32))
         array.attrs.update({"fs": record.fs, "leads": record.sig_name, "comments": record.comments})
 
 
-def _cut_beats(archive: Path, work: Path, _model: Path) -> None:
+def convert_int16(archive: Path, names: Sequence[str], work: Path) -> None:
+    """Write every record as one array of its own as bio2zarr or a careful user would: int16 as stored, chunks, blosc."""
+    signals = zarr.open_group(work / "int16.zarr", mode="w")
+    codec = zarr.codecs.BloscCodec(cname="lz4", shuffle="bitshuffle", typesize=2)
+    for name in names:
+        record = wfdb.rdrecord(str(archive / name), physical=False)
+        digital = record.d_signal.T.astype(np.int16)
+        chunks = (len(digital), min(16384, digital.shape[1]))
+        array = signals.create_array(name, shape=digital.shape, dtype=np.int16, chunks=chunks, compressors=codec)
+        array[:] = digital
+        array.attrs.update({"fs": record.fs, "leads": record.sig_name, "gain": record.adc_gain, "comments": record.comments})
+
+
+def paper_beats(names: Sequence[str], work: Path) -> None:
+    """Cut the beats of every record by the seven steps of Kachuee et al. 2018, lead by lead and beat by beat."""
     signals = zarr.open_group(work / "signals.zarr", mode="r")
-    beats = zarr.open_group(work / "beats.zarr", mode="w")
-    for name in _names(archive):
+    beats = zarr.open_group(work / "paper.zarr", mode="w")
+    for name in names:
         fs = int(signals[name].attrs["fs"])
         common = math.gcd(fs, RATE_HZ)
-        signal = resample_poly(signals[name][:], RATE_HZ // common, fs // common, axis=0)
-        r_sample, windows = [], []
-        for r in _detect_r_peaks(signal[:, 1]):
-            if r >= BEFORE and r + AFTER <= len(signal):
-                windows.append(signal[r - BEFORE : r + AFTER].T)
-                r_sample.append(r * fs // RATE_HZ)
-        beats.create_array(
-            f"{name}/waveform", data=np.array(windows, dtype=np.float32).reshape(-1, signal.shape[1], BEFORE + AFTER)
-        )
-        beats.create_array(f"{name}/r_sample", data=np.array(r_sample, dtype=np.int64))
+        signal = signals[name][:].astype(np.float64)
+        leads = [
+            resample_poly(signal[:, lead], RATE_HZ // common, fs // common, padtype="edge") for lead in range(signal.shape[1])
+        ]
+        r_sample, parts, is_whole = [], [], []
+        for start in range(0, len(leads[0]) - PAPER_WINDOW + 1, PAPER_WINDOW):
+            windows = [lead[start : start + PAPER_WINDOW] for lead in leads]
+            scaled = [(w - w.min()) / (w.max() - w.min()) if w.max() > w.min() else np.zeros_like(w) for w in windows]
+            peaks = _paper_peaks(scaled[1])
+            if len(peaks) < 2:
+                continue
+            length = int(1.2 * np.median(np.diff(peaks)) + 1e-9)
+            for peak in peaks:
+                part = np.zeros((len(leads), PAPER_LENGTH), np.float32)
+                for lead, values in enumerate(scaled):
+                    cut = values[peak : peak + min(length, PAPER_LENGTH)]
+                    part[lead, : len(cut)] = cut
+                parts.append(part)
+                r_sample.append(round((start + peak) * fs / RATE_HZ))
+                is_whole.append(peak + min(length, PAPER_LENGTH) <= PAPER_WINDOW)
+        beats.create_array(f"{name}/waveform", data=np.array(parts, np.float32).reshape(-1, len(leads), PAPER_LENGTH))
+        beats.create_array(f"{name}/r_sample", data=np.array(r_sample, np.int64))
+        beats.create_array(f"{name}/is_whole", data=np.array(is_whole, bool))
 
 
-def _detect_r_peaks(lead_two: np.ndarray) -> np.ndarray:
-    """Return R peaks at ``RATE_HZ``: local maxima of the rectified 5-20 Hz band, 0.3 s apart at least."""
-    band = np.abs(sosfiltfilt(butter(2, (5, 20), btype="bandpass", fs=RATE_HZ, output="sos"), lead_two))
-    peaks, _ = find_peaks(band, height=0.35 * np.quantile(band, 0.99), distance=round(0.3 * RATE_HZ))
+def _paper_peaks(scaled: Array) -> list[int]:
+    """Return local maxima above 0.9; of a flat top the first sample."""
+    peaks, rising, top = [], False, 0
+    for sample in range(1, len(scaled)):
+        if scaled[sample] > scaled[sample - 1]:
+            rising, top = True, sample
+        elif scaled[sample] < scaled[sample - 1]:
+            if rising and scaled[top] > 0.9:
+                peaks.append(top)
+            rising = False
     return peaks
 
 
-def _score(archive: Path, work: Path, model: Path) -> None:
-    beats = zarr.open_group(work / "beats.zarr", mode="r")
-    network = _network(model)
+def window_beats(names: Sequence[str], work: Path, detector: str, only_lead: int | None = None) -> None:
+    """Cut windows of 0.25 s before to 0.45 s after the R peaks of lead II; of all leads, or of one."""
+    signals = zarr.open_group(work / "signals.zarr", mode="r")
+    beats = zarr.open_group(work / f"{detector}.zarr", mode="w")
+    for name in names:
+        fs = int(signals[name].attrs["fs"])
+        common = math.gcd(fs, RATE_HZ)
+        signal = signals[name][:] if only_lead is None else signals[name][:, only_lead : only_lead + 1]
+        lead_two = signal[:, 1 if only_lead is None else 0]
+        at_125 = resample_poly(signal, RATE_HZ // common, fs // common, axis=0)
+        r_sample, windows = [], []
+        for peak in DETECTORS[detector](lead_two, fs):
+            r = round(peak * RATE_HZ / fs)
+            if r >= BEFORE and r + AFTER <= len(at_125):
+                windows.append(at_125[r - BEFORE : r + AFTER].T)
+                r_sample.append(peak)
+        data = np.array(windows, dtype=np.float32).reshape(-1, at_125.shape[1], BEFORE + AFTER)
+        beats.create_array(f"{name}/waveform", data=data)
+        beats.create_array(f"{name}/r_sample", data=np.array(r_sample, dtype=np.int64))
+        beats.create_array(f"{name}/is_whole", data=np.ones(len(data), bool))
+
+
+def by_scipy(lead: Array, fs: int) -> Array:
+    """Return local maxima of the rectified 5-20 Hz band, 0.3 s apart at least."""
+    band = np.abs(sosfiltfilt(butter(2, (5, 20), btype="bandpass", fs=fs, output="sos"), lead))
+    return find_peaks(band, height=0.35 * np.quantile(band, 0.99), distance=round(0.3 * fs))[0]
+
+
+def by_neurokit(lead: Array, fs: int) -> Array:
+    """Return R peaks as NeuroKit2 finds them by default."""
+    import neurokit2
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cleaned = neurokit2.ecg_clean(lead, sampling_rate=fs)
+        return np.asarray(neurokit2.ecg_peaks(cleaned, sampling_rate=fs)[1]["ECG_R_Peaks"])
+
+
+def by_sleepecg(lead: Array, fs: int) -> Array:
+    """Return heartbeats as sleepecg finds them."""
+    import sleepecg
+
+    return np.asarray(sleepecg.detect_heartbeats(lead.astype(np.float64), fs))
+
+
+DETECTORS: dict[str, Callable[[Array, int], Array]] = {"scipy": by_scipy, "neurokit2": by_neurokit, "sleepecg": by_sleepecg}
+
+
+def missing_peers() -> dict[str, str]:
+    """Return the peers that cannot be imported here, and why."""
+    import importlib
+
+    absent = {}
+    for name in ("neurokit2", "sleepecg"):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                importlib.import_module(name)
+        except ImportError as error:
+            absent[name] = f"not measured: {error} (pip install 'ecgbatch[peers]')"
+    return absent
+
+
+def score(names: Sequence[str], work: Path, beats_name: str, model: Path, *, scaled: bool, leads: Sequence[int]) -> None:
+    """Score beat by beat on one torch thread (batches of one beat are slower on two) and write each record's probability."""
+    import torch
+
+    torch.set_num_threads(1)
+    beats = zarr.open_group(work / f"{beats_name}.zarr", mode="r")
+    networks = _networks(model, len(leads))
     scores = {}
-    for name in _names(archive):
-        waveform = beats[f"{name}/waveform"][:, :N_SCORED_LEADS]
-        mean, sd = waveform.mean(axis=(0, 2), keepdims=True), waveform.std(axis=(0, 2), keepdims=True)
-        waveform = np.clip((waveform - mean) / np.maximum(sd, 0.001), -8, 8)
+    for name in names:
+        waveform = beats[f"{name}/waveform"][:][beats[f"{name}/is_whole"][:]][:, list(leads)]
+        if not scaled and len(waveform):
+            mean, sd = waveform.mean(axis=(0, 2), keepdims=True), waveform.std(axis=(0, 2), keepdims=True)
+            waveform = np.clip((waveform - mean) / np.maximum(sd, 0.001), -8, 8)
         logits = []
         with torch.no_grad():
             for beat in waveform:
-                control, mi = network(torch.from_numpy(beat[None]))[0].tolist()
-                logits.append(mi - control)
+                for network in networks:
+                    control, mi = network(torch.from_numpy(beat[None]))[0].tolist()
+                    logits.append(mi - control)
         scores[name] = 1 / (1 + math.exp(-float(np.mean(logits)))) if logits else math.nan
-    (work / "scores.json").write_text(json.dumps(scores))
+    (work / f"{beats_name}.json").write_text(json.dumps(scores))
 
 
-def _network(model: Path) -> BeatNet:
-    """Return the first member's network; its tensors are named ``<member>.<tensor>`` or ``<member>/<tensor>``."""
-    tensors = load_file(model / "model.safetensors")
-    network = BeatNet(N_SCORED_LEADS, BEFORE + AFTER)
-    wanted = network.state_dict()
-    weights = {name: next(values for key, values in tensors.items() if key.endswith(name)) for name in wanted}
-    network.load_state_dict({name: torch.from_numpy(values) for name, values in weights.items()})
-    return network.eval()
+def _networks(folder: Path, n_leads: int) -> list[Any]:
+    import torch
+
+    from ecgbatch.model import load_model
+    from ecgbatch.network import BeatNet
+
+    model, found = load_model(folder), []
+    for member in model.members:
+        network = BeatNet(n_leads, model.n_samples)
+        network.load_state_dict({name: torch.from_numpy(np.array(values)) for name, values in member.weights.items()})
+        found.append(network.eval())
+    return found
+
+
+def found(names: Sequence[str], work: Path, beats_name: str) -> tuple[dict[str, Array], dict[str, float]]:
+    """Return R peaks and MI probability of every record, by name."""
+    beats = zarr.open_group(work / f"{beats_name}.zarr", mode="r")
+    scores = json.loads((work / f"{beats_name}.json").read_text())
+    return {name: beats[f"{name}/r_sample"][:] for name in names}, scores

@@ -1,75 +1,88 @@
-"""The side of ecgbatch: the three stages as its commands run them, on threads of one machine."""
+"""The side of ecgbatch: the stages as its commands run them, on threads of one machine."""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ecgbatch.beats import BeatSettings, current_beats, extract_beats
-from ecgbatch.model import BeatNet, Calibration, Member, Model, OperatingPoint, Preprocessing, save_model
+from ecgbatch.model import Calibration, Member, Model, OperatingPoint, Preprocessing, load_model, save_model
 from ecgbatch.scoring import score_workspace, scores_path
 from ecgbatch.signals import convert_archive
 from ecgbatch.terms import LEADS
 from flows.cluster import engine
 from storage import open_store
 
-STANDARD_LEADS = LEADS[:12]
-SETTINGS = BeatSettings()
-N_SAMPLES = 88
+ROBUST, PAPER = BeatSettings(), BeatSettings("kachuee")
+TWELVE, FIFTEEN, LEAD_TWO = LEADS[:12], LEADS[:15], ("II",)
 
 
-def ours(archive: str, work: str, model: str) -> dict[str, float]:
-    """Convert, cut beats and score; return seconds by stage."""
-    seconds = {}
+def convert(archive: Path, work: Path) -> None:
+    """Convert an archive."""
     with engine() as on_threads:
-        start = time.perf_counter()
-        convert_archive(archive, work, map=on_threads)
-        seconds["convert"] = time.perf_counter() - start
-        start = time.perf_counter()
-        extract_beats(work, SETTINGS, map=on_threads)
-        seconds["beats"] = time.perf_counter() - start
-        start = time.perf_counter()
-        score_workspace(work, model, map=on_threads)
-        seconds["score"] = time.perf_counter() - start
-    return seconds
+        convert_archive(str(archive), str(work), map=on_threads)
 
 
-def found(work: str) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Return what the run found: R peaks and MI probability of every record, by record name."""
-    records = current_beats(work, SETTINGS.document())
+def beats(work: Path, settings: BeatSettings) -> None:
+    """Find R peaks and cut beats."""
+    with engine() as on_threads:
+        extract_beats(str(work), settings, map=on_threads)
+
+
+def score(work: Path, model: Path) -> str:
+    """Score; return the run."""
+    with engine() as on_threads:
+        return score_workspace(str(work), str(model), map=on_threads)
+
+
+def found(work: Path, settings: BeatSettings, run: str) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Return R peaks and MI probability of every record, by name."""
+    records = current_beats(str(work), settings.document())
     peaks: dict[str, np.ndarray] = {}
     for digest in set(records["beats_store"].values.tolist()):
-        beats = open_store(str(Path(work) / "beats" / f"{digest}.zarr"))
-        r_sample, names = beats["r_sample"].values, beats["record_name"].values
-        first, count = beats["first_beat"].values, beats["n_beats"].values
+        store = open_store(str(work / "beats" / f"{digest}.zarr"))
+        r_sample, names = store["r_sample"].values, store["record_name"].values
+        first, count = store["first_beat"].values, store["n_beats"].values
         peaks |= {str(name): r_sample[a : a + n] for name, a, n in zip(names, first, count, strict=True)}
-    run = next(path.stem for path in (Path(work) / "scores").glob("*.zarr"))
-    scores = open_store(scores_path(work, run))
+    scores = open_store(scores_path(str(work), run))
     names, probability = scores["record_name"].values, scores["mi_probability"].values
     return peaks, {str(name): float(value) for name, value in zip(names, probability, strict=True)}
 
 
-def write_untrained_model(folder: str, seed: int = 0) -> str:
+def write_untrained_model(folder: Path, settings: BeatSettings, leads: Sequence[str], seed: int = 0) -> Path:
     """Write a model of one member with random weights: it costs what a trained one costs, and its scores mean nothing."""
     import torch
 
+    from ecgbatch.network import BeatNet
+
     torch.manual_seed(seed)
-    network = BeatNet(len(STANDARD_LEADS), N_SAMPLES)
+    network = BeatNet(len(leads), settings.n_samples)
     weights = {name: values.numpy() for name, values in network.state_dict().items()}
     unknown = {"value": 0.5, "low": 0.0, "high": 1.0, "n_patients": 0}
+    kind = "scaled" if settings.method == "kachuee" else "z_score"
+    facts: dict[str, Any] = {"figures": {}, "training": {"recipe": "untrained benchmark"}, "versions": {}}
     model = Model(
         members=(Member("benchmark", 0, weights, (), 0.5, Calibration()),),
         patient_key="benchmark",
-        beats=SETTINGS.document(),
-        leads=STANDARD_LEADS,
-        n_samples=N_SAMPLES,
-        preprocessing=Preprocessing(),
+        beats=settings.document(),
+        leads=tuple(leads),
+        n_samples=settings.n_samples,
+        preprocessing=Preprocessing(kind),
         operating_point=OperatingPoint(0.5, unknown, unknown, "nothing: random weights, for timing"),
         calibration=Calibration(),
-        figures={},
-        training={"recipe": "untrained benchmark"},
-        versions={},
+        **facts,
     )
-    return str(save_model(model, folder))
+    return save_model(model, folder)
+
+
+def network_flops(model: Path) -> float:
+    """Return the multiplications and additions of one beat through one member's network."""
+    own = load_model(model)
+    total, length = 2.0 * len(own.leads) * 5 * 32 * own.n_samples, own.n_samples
+    for _ in range(5):
+        total += 2 * 2 * 5 * 32 * 32 * length
+        length = (length - 5) // 2 + 1 if length >= 5 else length
+    return total + 2 * (32 * length * 32 + 32 * 32 + 32 * 2)
