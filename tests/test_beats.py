@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.signal
 import xarray as xr
 from scipy.signal import butter, freqz, resample_poly, sosfiltfilt
 
@@ -276,6 +277,14 @@ def test_kachuee_beats_equal_a_plain_reading_of_the_seven_steps(fs: float, rr_s:
     signal = heart(fs, np.arange(0.5, 33.0, rr_s), 34.0, n_leads=3)
     n_beats = assert_equals_seven_steps(signal, np.full(3, GAIN), np.zeros(3), fs, ["I", "II", "III"])
     assert n_beats > 10
+
+
+@pytest.mark.parametrize("fs", [1000, 500, 250])
+@pytest.mark.parametrize("n_samples", [1, 79, 80, 5001, 12_345])
+def test_the_papers_rate_is_reached_by_scipys_sums_to_the_last_bit(fs: int, n_samples: int) -> None:
+    steps = np.random.default_rng(n_samples).integers(-30, 31, n_samples).cumsum().astype(np.int16)
+    expected = scipy.signal.resample_poly((steps.astype(np.float64) - 13.0) / 983.7, 1, fs // 125, padtype="edge")
+    np.testing.assert_array_equal(beats.resample_lead(steps, 983.7, 13, fs), expected)
 
 
 def test_kachuee_flags_what_it_cuts_and_what_leaves_the_window() -> None:
