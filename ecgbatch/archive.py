@@ -37,6 +37,7 @@ _LABEL_WORD = {value: word for word, value in LABEL.items()}
 _Known = tuple[str, int] | None
 """Of a record: patient identifier and label of the label table."""
 _Task = tuple[int, list[str], list[_Known]]
+_Columns = dict[str, np.ndarray[Any, Any]]
 
 
 class _Row(NamedTuple):
@@ -245,41 +246,46 @@ def list_archive(
         (first, names[first : first + CHUNK_RECORDS], [table.get(name) for name in names[first : first + CHUNK_RECORDS]])
         for first in range(0, len(names), CHUNK_RECORDS)
     ]
-    chunks = dict(
-        map(partial(_list_chunk, archive=str(archive), rule=rule, read_data=read_data, keep_comments=keep_comments), tasks)
-    )
-    rows = [row for first, _, _ in tasks for row in chunks[first]]
-    rows = _compared(rows)
-    fields = [name for name in _Row._fields if name != "content_key" and (keep_comments or name != "comments")]
-    columns = {name: [getattr(row, name) for row in rows] for name in fields}
-    variables = {name: ("record", np.array(values, dtype=_NUMBERS.get(name, TEXT))) for name, values in columns.items()}
+    list_chunk = partial(_list_chunk, archive=str(archive), rule=rule, read_data=read_data, keep_comments=keep_comments)
+    chunks = dict(map(list_chunk, tasks))
+    parts = [chunks.pop(first) for first, _, _ in tasks] or [_as_columns([], keep_comments)]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    del parts
+    _compare(columns)
+    variables = {name: ("record", values) for name, values in columns.items() if name != "content_key"}
     return xr.Dataset(variables, attrs={"labels_unmatched": len(table.keys() - set(names))})
 
 
-def _compared(rows: list[_Row]) -> list[_Row]:
-    """Return the rows with the warnings that only all of them together give: equal samples, a patient's labels that differ."""
-    keys = Counter(row.content_key for row in rows)
+def _as_columns(rows: list[_Row], keep_comments: bool) -> _Columns:
+    """Return rows as arrays: a tenth of the memory that they take one by one."""
+    fields = [name for name in _Row._fields if keep_comments or name != "comments"]
+    return {name: np.array([getattr(row, name) for row in rows], dtype=_NUMBERS.get(name, TEXT)) for name in fields}
+
+
+def _compare(columns: _Columns) -> None:
+    """Add the warnings that only all records together give: equal samples, a patient's labels that differ."""
+    keys = Counter(columns["content_key"].tolist())
     labels: dict[str, set[int]] = {}
-    for row in rows:
-        if row.label != LABEL["unknown"]:
-            labels.setdefault(row.patient_id, set()).add(row.label)
-    compared = []
-    for row in rows:
-        told = {"SAME_CONTENT"} if row.content_key and keys[row.content_key] > 1 else set()
-        told |= {"LABELS_CONFLICT"} if len(labels.get(row.patient_id, ())) > 1 else set()
-        compared.append(row._replace(warnings=" ".join(sorted({*row.warnings.split(), *told}))) if told else row)
-    return compared
+    for patient, label in zip(columns["patient_id"].tolist(), columns["label"].tolist(), strict=True):
+        if label != LABEL["unknown"]:
+            labels.setdefault(patient, set()).add(label)
+    known = zip(columns["content_key"].tolist(), columns["patient_id"].tolist(), strict=True)
+    for row, (key, patient) in enumerate(known):
+        told = {"SAME_CONTENT"} if key and keys[key] > 1 else set()
+        told |= {"LABELS_CONFLICT"} if len(labels.get(patient, ())) > 1 else set()
+        if told:
+            columns["warnings"][row] = " ".join(sorted({*columns["warnings"][row].split(), *told}))
 
 
-def _list_chunk(task: _Task, *, archive: str, rule: str, read_data: bool, keep_comments: bool) -> tuple[int, list[_Row]]:
-    """Return a task's first record number and its records' rows."""
+def _list_chunk(task: _Task, *, archive: str, rule: str, read_data: bool, keep_comments: bool) -> tuple[int, _Columns]:
+    """Return a task's first record number and its records' columns."""
     first, names, known = task
     found = inspect_records(archive, names)
     root = os.path.realpath(archive)
     rows = [_row(inspection, entry, rule, root) for inspection, entry in zip(found, known, strict=True)]
     if keep_comments:
         rows = [row._replace(fingerprint=hashlib.sha256(f"{row.fingerprint} comments".encode()).hexdigest()) for row in rows]
-    return first, [_read(archive, row) for row in rows] if read_data else rows
+    return first, _as_columns([_read(archive, row) for row in rows] if read_data else rows, keep_comments)
 
 
 def _row(inspection: Inspection, known: _Known, rule: str, root: str) -> _Row:

@@ -667,7 +667,7 @@ def _exit_code(work: Path) -> int:
     from ecgbatch.signals import current_records
     from ecgbatch.terms import STATUS
 
-    return SET_ASIDE if (current_records(str(work))["status"].values == STATUS["set_aside"]).any() else OK
+    return SET_ASIDE if (current_records(str(work), ["status"])["status"].values == STATUS["set_aside"]).any() else OK
 
 
 def _quiet_prefect() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -137,9 +137,13 @@ def plan_signals(listing: xr.Dataset) -> list[Plan]:
     batch_of = [key if is_usable else largest for key, is_usable in zip(keys, usable.tolist(), strict=True)]
     plans = []
     for batch in sorted(set(batch_of)):
-        rows = listing.isel(record=[row for row, key in enumerate(batch_of) if key == batch])
-        plans.append(_plan_batch(rows))
+        plans.append(_plan_batch(_rows(listing, [row for row, key in enumerate(batch_of) if key == batch])))
     return plans
+
+
+def _rows(listing: xr.Dataset, rows: list[int]) -> xr.Dataset:
+    """Return rows, in order; the listing itself where it is all of them, for a copy takes half a kilobyte a record."""
+    return listing if len(rows) == listing.sizes["record"] else listing.isel(record=rows)
 
 
 def _plan_batch(rows: xr.Dataset) -> Plan:
@@ -276,7 +280,7 @@ def convert_archive(
     known = _known_rows(work) if len(places) < look.listing.sizes["record"] else {}
     listing = settle_changes(archive, look, {key: row.source_digest for key, row in known.items()}, map=map)
     pairs = list(zip(listing["record_name"].values.tolist(), listing["fingerprint"].values.tolist(), strict=True))
-    new = listing.isel(record=[row for row, (name, key) in enumerate(pairs) if name not in places and key not in known])
+    new = _rows(listing, [row for row, (name, key) in enumerate(pairs) if name not in places and key not in known])
     plans = plan_signals(new)
     if plans:
         warm_up(partial(on_progress, "compiling, once") if on_progress else None)
@@ -312,7 +316,7 @@ def _published(
     }
     if document != earlier:
         Folder(work).put(ARCHIVE_FILE, sealed(document))
-    records = current_records(work)
+    records = current_records(work, ("record_name", "reason", "status"))
     reasons = dict(zip(records["record_name"].values.tolist(), records["reason"].values.tolist(), strict=True))
     remember(work, listing, places, forget={name for name, reason in reasons.items() if reason in MAY_PASS})
     bad = records["reason"].values[records["status"].values == STATUS["set_aside"]].tolist()
@@ -370,13 +374,18 @@ def _known_rows(work: str) -> dict[str, _KnownRow]:
     return known
 
 
-def current_records(work: str) -> xr.Dataset:
-    """Return the table of the records now in the archive: all columns of their signals rows, and where these are.
+def current_records(work: str, columns: Sequence[str] | None = None) -> xr.Dataset:
+    """Return the table of the records now in the archive: columns of their signals rows, and where these are.
+
+    Parameters
+    ----------
+    columns
+        Per-record variables of ``SIGNALS``; default all of them.
 
     Returns
     -------
     xarray.Dataset
-        Dimension ``record``, in the archive's order: every per-record variable of ``SIGNALS``, ``signals_store`` (digest)
+        Dimension ``record``, in the archive's order: the variables asked for, ``signals_store`` (digest)
         and ``signals_row``.
 
     Raises
@@ -387,15 +396,15 @@ def current_records(work: str) -> xr.Dataset:
     """
     document = archive_facts(work)
     digests, rows = np.array(document["stores"], dtype=TEXT), np.array(document["rows"], dtype=np.int64)
-    names = [name for name, variable in SIGNALS.columns().items() if variable.dims == ("record",)]
+    names = columns or [name for name, variable in SIGNALS.columns().items() if variable.dims == ("record",)]
     table = {name: np.full(rows.size, SIGNALS.variables[name].fill_value, SIGNALS.variables[name].numpy_dtype) for name in names}
     for digest in set(document["stores"]):
         signals = open_store(signals_path(work, digest))
         here = np.flatnonzero(digests == digest)
         for name in names:
             table[name][here] = signals[name].values[rows[here]]
-    columns = {name: ("record", values) for name, values in table.items()}
-    return xr.Dataset(columns | {"signals_store": ("record", digests), "signals_row": ("record", rows)})
+    variables = {name: ("record", values) for name, values in table.items()}
+    return xr.Dataset(variables | {"signals_store": ("record", digests), "signals_row": ("record", rows)})
 
 
 def archive_facts(work: str) -> dict[str, Any]:
@@ -418,23 +427,18 @@ def signals_path(work: str, digest: str) -> str:
     return str(Folder(work).path(f"signals/{digest}.zarr"))
 
 
-def verify_checksums(path: str, *, rows_at_once: int = 16) -> list[str]:
+def verify_checksums(path: str, *, bytes_at_once: int = 8_000_000) -> list[str]:
     """Compare the sum of every lead's stored samples with the header checksum kept beside them; return what differs."""
     signals = open_store(path)
+    known = {name: signals[name].values for name in ("n_samples", "checksum", "lead_flags", "record_name", "status")}
+    expected = ((known["lead_flags"] & LEAD_FLAGS["missing"]) == 0) & (known["status"] != STATUS["set_aside"])[:, None]
+    n_records, n_leads, n_samples = signals["signal"].shape
+    rows_at_once = max(1, bytes_at_once // (2 * n_leads * n_samples))
     problems = []
-    for start in range(0, signals.sizes["record"], rows_at_once):
-        part = (
-            signals[["signal", "n_samples", "checksum", "lead_flags", "record_name", "status"]]
-            .isel(record=slice(start, start + rows_at_once))
-            .load()
-        )
-        for row in range(part.sizes["record"]):
-            n = int(part["n_samples"].values[row])
-            sums = part["signal"].values[row, :, :n].sum(axis=1, dtype=np.int64) % 65536
-            present = (part["lead_flags"].values[row] & LEAD_FLAGS["missing"]) == 0
-            wrong = present & (sums != part["checksum"].values[row])
-            if wrong.any() and part["status"].values[row] != STATUS["set_aside"]:
-                problems.append(
-                    f"{path}: {part['record_name'].values[row]}: checksums of {int(wrong.sum())} leads differ from the header's"
-                )
+    for start in range(0, n_records, rows_at_once):
+        for row, signal in enumerate(signals["signal"][start : start + rows_at_once].values, start):
+            sums = signal[:, : known["n_samples"][row]].sum(axis=1, dtype=np.int64) % 65536
+            n_wrong = int((expected[row] & (sums != known["checksum"][row])).sum())
+            if n_wrong:
+                problems.append(f"{path}: {known['record_name'][row]}: checksums of {n_wrong} leads differ from the header's")
     return problems

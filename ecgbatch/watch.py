@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -86,24 +86,68 @@ def look_at(
     names = find_records(archive)
     cached = {} if rehash else _read_cache(work)
     key = _key(labels, keep_comments)
-    rows: dict[str, dict[str, Any]] = {}
+    cached_row = {name: row for row, name in enumerate(_texts(cached, "record_name"))}
+    unmoved = _unmoved(archive, names, cached, cached_row, key)
+    is_unmoved = set(unmoved)
+    again = [name for name in names if name not in is_unmoved]
+    listed = list_archive(archive, labels=labels, keep_comments=keep_comments, names=again, map=map)
+    fresh = {str(name): values.values for name, values in listed.data_vars.items()}
+    _look_back(archive, fresh, cached, cached_row, key)
+    waiting = _growing(archive, fresh, started, settle_s)
+    kept = [cached_row[name] for name in unmoved]
+    table = {name: np.concatenate([_taken(cached, name, kept, values.dtype), values]) for name, values in fresh.items()}
+    del cached, fresh
+    row_of = {name: row for row, name in enumerate([*unmoved, *again]) if name not in waiting}
+    rows = np.array([row_of[name] for name in names if name in row_of], dtype=np.int64)
+    table = {name: values[rows] for name, values in table.items()}
+    stored = zip(table["record_name"].tolist(), table.pop("store").tolist(), table.pop("row").tolist(), strict=True)
+    places = {name: (sys.intern(store), row) for name, store, row in stored if store}
+    unsure = frozenset(name for name in table["record_name"].tolist() if name not in places)
+    listing = xr.Dataset({name: ("record", values) for name, values in table.items()})
+    return Look(tuple(names), listing, tuple(name for name in names if name in waiting), places, unsure)
+
+
+_Columns = dict[str, np.ndarray[Any, Any]]
+"""A listing's columns with those of a look. Rows one by one, as dictionaries, would take ten times the memory."""
+
+
+def _texts(columns: _Columns, name: str) -> list[str]:
+    return list(columns[name].tolist()) if columns else []
+
+
+def _taken(columns: _Columns, name: str, rows: list[int], dtype: Any) -> np.ndarray[Any, Any]:
+    return columns[name][rows].astype(dtype, copy=False) if rows else np.empty(0, dtype)
+
+
+def _unmoved(archive: str, names: list[str], cached: _Columns, cached_row: dict[str, int], key: str) -> list[str]:
+    """Return the records whose files have the sizes and times of the last look, and whose row depends on nothing else."""
+    if not cached:
+        return []
+    told = {name: cached[name].tolist() for name in ("key", "signature", "files", "status")}
+    unmoved = []
     for name in names:
-        row = cached.get(name)
-        if row is not None and row["key"] == key and row["signature"] and row["signature"] == _signature(archive, row):
-            rows[name] = row
-    again = [name for name in names if name not in rows]
-    fresh = list_archive(archive, labels=labels, keep_comments=keep_comments, names=again, map=map) if again else None
-    for row in _rows_of(fresh):
-        before = cached.get(row["record_name"])
-        row |= {"key": key, "base": row["fingerprint"], "signature": _signature(archive, row), "store": "", "row": -1}
-        if before and before["signature"] == row["signature"] != "" and before["base"] == row["base"]:
-            row |= {name: before[name] for name in ("fingerprint", "store", "row")}
-        rows[row["record_name"]] = row
-    waiting = _growing(archive, [rows[name] for name in again], started, settle_s)
-    kept = [rows[name] for name in names if name not in waiting]
-    places = {row["record_name"]: (row["store"], row["row"]) for row in kept if row["store"]}
-    unsure = frozenset(row["record_name"] for row in kept if not row["store"])
-    return Look(tuple(names), _table(kept, keep_comments), tuple(name for name in names if name in waiting), places, unsure)
+        row = cached_row.get(name, -1)
+        if row < 0 or told["key"][row] != key or not told["signature"][row]:
+            continue
+        if told["signature"][row] == _signature(archive, name, told["files"][row], told["status"][row]):
+            unmoved.append(name)
+    return unmoved
+
+
+def _look_back(archive: str, fresh: _Columns, cached: _Columns, cached_row: dict[str, int], key: str) -> None:
+    """Add a look's columns to those of a listing; what has moved and is yet the same keeps its fingerprint and place."""
+    names, files, status = (fresh[name].tolist() for name in ("record_name", "files", "status"))
+    fresh["key"], fresh["base"] = np.full(len(names), key, dtype=TEXT), fresh["fingerprint"].copy()
+    signatures = [_signature(archive, *row) for row in zip(names, files, status, strict=True)]
+    fresh["signature"] = np.array(signatures, dtype=TEXT)
+    fresh["store"], fresh["row"] = np.full(len(names), "", dtype=TEXT), np.full(len(names), -1, dtype=np.int64)
+    for row, name in enumerate(names):
+        before = cached_row.get(name, -1)
+        if before < 0 or not cached["signature"][before] == signatures[row] != "":
+            continue
+        if cached["base"][before] == fresh["base"][row]:
+            for column in ("fingerprint", "store", "row"):
+                fresh[column][row] = cached[column][before]
 
 
 def settle_changes(archive: str, look: Look, stored: dict[str, str], *, map: Map = map) -> xr.Dataset:
@@ -145,17 +189,18 @@ def remember(work: str, listing: xr.Dataset, places: dict[str, Place], *, forget
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns: dict[str, list[Any]] = {str(name): values.values.tolist() for name, values in listing.data_vars.items()}
-    names = columns["record_name"]
-    columns |= {"store": [places[name][0] for name in names], "row": [places[name][1] for name in names]}
-    columns["signature"] = ["" if name in forget else kept for name, kept in zip(names, columns["signature"], strict=True)]
+    columns = {str(name): pa.array(values.values.tolist()) for name, values in listing.data_vars.items()}
+    names = listing["record_name"].values.tolist()
+    columns |= {"store": pa.array([places[name][0] for name in names]), "row": pa.array([places[name][1] for name in names])}
+    signatures = zip(names, listing["signature"].values.tolist(), strict=True)
+    columns["signature"] = pa.array(["" if name in forget else signature for name, signature in signatures])
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns), buffer)
     Folder(work).put(CACHE_FILE, buffer.getvalue())
 
 
-def _read_cache(work: str) -> dict[str, dict[str, Any]]:
-    """Return the rows of the last look by record name; none where there was none, or where it cannot be read."""
+def _read_cache(work: str) -> _Columns:
+    """Return the table of the last look; none where there was none, or where it cannot be read."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -163,7 +208,8 @@ def _read_cache(work: str) -> dict[str, dict[str, Any]]:
         table = pq.read_table(io.BytesIO(Folder(work).read(CACHE_FILE)))
     except (FileNotFoundError, pa.ArrowInvalid):
         return {}
-    return {row["record_name"]: row for row in table.to_pylist()}
+    kinds = {name: TEXT if pa.types.is_string(table.schema.field(name).type) else None for name in table.column_names}
+    return {name: np.array(table[name].to_pylist(), dtype=kind) for name, kind in kinds.items()} if table.num_rows else {}
 
 
 def _key(labels: str | None, keep_comments: bool) -> str:
@@ -172,36 +218,19 @@ def _key(labels: str | None, keep_comments: bool) -> str:
     return f"{CACHE_FORMAT} {__version__} {table}{' comments' if keep_comments else ''}"
 
 
-def _rows_of(listing: xr.Dataset | None) -> Iterator[dict[str, Any]]:
-    if listing is None:
-        return
-    columns = {str(name): values.values.tolist() for name, values in listing.data_vars.items()}
-    for values in zip(*columns.values(), strict=True):
-        yield dict(zip(columns, values, strict=True))
-
-
-def _table(rows: list[dict[str, Any]], keep_comments: bool) -> xr.Dataset:
-    """Return rows as a table like ``list_archive``'s, with the columns of a look beside it."""
-    empty = list_archive("", names=[], keep_comments=keep_comments)
-    own = {"key": TEXT, "base": TEXT, "signature": TEXT}
-    kinds = {str(name): values.dtype for name, values in empty.data_vars.items()} | own
-    columns = {name: ("record", np.array([row[name] for row in rows], dtype=kind)) for name, kind in kinds.items()}
-    return xr.Dataset(columns)
-
-
-def _signature(archive: str, row: dict[str, Any]) -> str:
+def _signature(archive: str, record_name: str, files: str, status: int) -> str:
     """Return sizes and times of a record's files; empty where they cannot be told (it is looked at again each time).
 
     Of a record that lacks something, the time of its folder counts too: what is missing appears there.
     """
-    parts = [_size_and_time(found) for found in _stats(archive, row)]
-    if parts and (row["status"] != STATUS["ok"] or "-" in parts):
-        parts.append(_size_and_time(_stat(os.path.dirname(f"{archive}/{row['record_name']}"))))  # noqa: PTH120
+    parts = [_size_and_time(found) for found in _stats(archive, files)]
+    if parts and (status != STATUS["ok"] or "-" in parts):
+        parts.append(_size_and_time(_stat(os.path.dirname(f"{archive}/{record_name}"))))  # noqa: PTH120
     return ";".join(parts)
 
 
-def _stats(archive: str, row: dict[str, Any]) -> list[os.stat_result | None]:
-    return [_stat(f"{archive}/{path}") for path in row["files"].split("\n")] if row["files"] else []
+def _stats(archive: str, files: str) -> list[os.stat_result | None]:
+    return [_stat(f"{archive}/{path}") for path in files.split("\n")] if files else []
 
 
 def _stat(path: str) -> os.stat_result | None:
@@ -215,26 +244,27 @@ def _size_and_time(found: os.stat_result | None) -> str:
     return "-" if found is None else f"{found.st_size}:{found.st_mtime_ns}"
 
 
-def _growing(archive: str, rows: list[dict[str, Any]], started: float, settle_s: float) -> set[str]:
+def _growing(archive: str, fresh: _Columns, started: float, settle_s: float) -> set[str]:
     """Return the records that are still being written; forget the signatures of those that may be."""
     waiting, young = set(), []
-    for row in rows:
-        stats = [found for found in _stats(archive, row) if found is not None]
+    names, all_files, status = (fresh[name].tolist() for name in ("record_name", "files", "status"))
+    for row, (name, files) in enumerate(zip(names, all_files, strict=True)):
+        stats = [found for found in _stats(archive, files) if found is not None]
         # The disk's own clock: a copy may carry an older time of modification along.
         changed_at = max((found.st_ctime for found in stats), default=0.0)
         tick_s = COARSE_TICK_S if all(found.st_mtime_ns % 10**9 == 0 for found in stats) else TICK_S
         if changed_at > started - tick_s:
-            row["signature"] = ""
+            fresh["signature"][row] = ""
         if changed_at > started - settle_s and settle_s > 0:
-            waiting.add(row["record_name"])
-        elif row["status"] != STATUS["ok"] and changed_at > started - YOUNG_S:
-            young.append((row, stats))
+            waiting.add(name)
+        elif status[row] != STATUS["ok"] and changed_at > started - YOUNG_S:
+            young.append((name, files, stats))
     if young:
         time.sleep(PAUSE_S)
-    for row, stats in young:
-        now = [found for found in _stats(archive, row) if found is not None]
+    for name, files, stats in young:
+        now = [found for found in _stats(archive, files) if found is not None]
         if [*map(_size_and_time, now)] != [*map(_size_and_time, stats)]:
-            waiting.add(row["record_name"])
+            waiting.add(name)
     return waiting
 
 

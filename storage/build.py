@@ -216,9 +216,9 @@ def _publish(folder: Folder, plan: Plan) -> None:
         folder.link(f"{_store_key(folder, plan)}/{name}/zarr.json", f"{store}/{name}/zarr.json")
     for key in shards:
         folder.link(f"{_store_key(folder, plan)}/{key}", f"{store}/{key}")
-    columns = {name: _joined(plan, receipts, name) for name in plan.schema.columns()}
-    columns |= {name: np.asarray(plan.inputs[name].values) for name in plan.schema.fixed()}
-    content = {name: _write_column(folder, plan, store, name, values) for name, values in columns.items()}
+    content = {name: _write_column(folder, plan, store, name, _joined(plan, receipts, name)) for name in plan.schema.columns()}
+    for name in plan.schema.fixed():
+        content[name] = _write_column(folder, plan, store, name, np.asarray(plan.inputs[name].values))
     for name, values in proof_of(plan, receipts).items():
         content[f"{RECEIPTS}/{name}"] = _write_plain(folder, f"{store}/{RECEIPTS}", name, values)
     small = _clean(folder, store, {f"{store}/{key}": n_bytes for key, n_bytes in shards.items()}, build_key(plan))
