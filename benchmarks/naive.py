@@ -182,6 +182,25 @@ def score(names: Sequence[str], work: Path, beats_name: str, model: Path, *, sca
     (work / f"{beats_name}.json").write_text(json.dumps(scores))
 
 
+def score_leads(names: Sequence[str], work: Path, beats_name: str, model: Path) -> None:
+    """Score every lead's part of every beat by a network of one lead, one after another; a record's logit is the mean."""
+    import torch
+
+    torch.set_num_threads(1)
+    beats = zarr.open_group(work / f"{beats_name}.zarr", mode="r")
+    (network,) = _networks(model, 1)
+    scores = {}
+    for name in names:
+        waveform, logits = beats[f"{name}/waveform"][:][beats[f"{name}/is_whole"][:]], []
+        with torch.no_grad():
+            for beat in waveform:
+                for lead in beat:
+                    control, mi = network(torch.from_numpy(lead[None, None]))[0].tolist()
+                    logits.append(mi - control)
+        scores[name] = 1 / (1 + math.exp(-float(np.mean(logits)))) if logits else math.nan
+    (work / f"{beats_name}-leads.json").write_text(json.dumps(scores))
+
+
 def _networks(folder: Path, n_leads: int) -> list[Any]:
     import torch
 
@@ -196,8 +215,8 @@ def _networks(folder: Path, n_leads: int) -> list[Any]:
     return found
 
 
-def found(names: Sequence[str], work: Path, beats_name: str) -> tuple[dict[str, Array], dict[str, float]]:
+def found(names: Sequence[str], work: Path, beats_name: str, kind: str = "") -> tuple[dict[str, Array], dict[str, float]]:
     """Return R peaks and MI probability of every record, by name."""
     beats = zarr.open_group(work / f"{beats_name}.zarr", mode="r")
-    scores = json.loads((work / f"{beats_name}.json").read_text())
+    scores = json.loads((work / f"{beats_name}{kind}.json").read_text())
     return {name: beats[f"{name}/r_sample"][:] for name in names}, scores

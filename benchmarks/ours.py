@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ecgbatch.beats import BeatSettings, current_beats, extract_beats
+from ecgbatch.inference import beat_logits, pack
 from ecgbatch.model import Calibration, Member, Model, OperatingPoint, Preprocessing, load_model, save_model
 from ecgbatch.scoring import score_workspace, scores_path
 from ecgbatch.signals import convert_archive
-from ecgbatch.terms import LEADS
-from flows.cluster import engine
+from ecgbatch.terms import LEADS, UNSCORABLE_BEAT
+from flows.cluster import engine, usable_processors
 from storage import open_store
 
 ROBUST, PAPER = BeatSettings(), BeatSettings("kachuee")
@@ -36,6 +38,30 @@ def score(work: Path, model: Path) -> str:
     """Score; return the run."""
     with engine() as on_threads:
         return score_workspace(str(work), str(model), map=on_threads)
+
+
+def score_leads(work: Path, model_folder: Path) -> dict[str, float]:
+    """Score every lead's part of every beat of ``PAPER`` by a network of one lead, as the paper does.
+
+    Returns each record's probability. No command does this (a model takes all leads of a beat at once): the kernel that scores, on the stored beats.
+    """
+    model = load_model(model_folder)
+    packed = pack(model.members[0].weights)
+    records = current_beats(str(work), PAPER.document())
+    probability: dict[str, float] = {}
+    for digest in sorted(set(records["beats_store"].values.tolist())):
+        store = open_store(str(work / "beats" / f"{digest}.zarr"))
+        names, first, count = (store[name].values for name in ("record_name", "first_beat", "n_beats"))
+
+        def score_record(row: int, store: Any = store, first: Any = first, count: Any = count) -> float:
+            own = store[["waveform", "beat_flags"]].isel(beat=slice(int(first[row]), int(first[row] + count[row])))
+            kept = own["waveform"].values[(own["beat_flags"].values & UNSCORABLE_BEAT) == 0]
+            parts = kept.reshape(-1, 1, kept.shape[2]) * np.float32(model.preprocessing.scale)
+            return float(1 / (1 + np.exp(-beat_logits(packed, parts).mean(dtype=np.float64)))) if len(parts) else float("nan")
+
+        with ThreadPoolExecutor(usable_processors()) as pool:
+            probability |= dict(zip(map(str, names), pool.map(score_record, range(len(names))), strict=True))
+    return probability
 
 
 def found(work: Path, settings: BeatSettings, run: str) -> tuple[dict[str, np.ndarray], dict[str, float]]:

@@ -1,0 +1,147 @@
+"""Training one member: ecgbatch beside the loop that one first writes in torch, same batches, steps and recipe."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from benchmarks import ours
+from benchmarks.section import Claim, Section, Times
+from ecgbatch.network import network_probabilities
+from ecgbatch.signals import convert_archive
+from ecgbatch.synthetic import write_archive
+from ecgbatch.training import RECIPES, Task, TrainSettings, train_member
+from ecgbatch.training_data import Prepared, open_prepared, prepare_training
+from flows.cluster import engine, usable_processors
+
+_PLAIN = {"amplitude_sd": 0.0, "shift_samples": 0, "noise_sd": 0.0, "lead_dropout": 0.0, "n_kernels": 0}
+SETTINGS = replace(RECIPES["ecgbatch"][0], n_folds=5, epochs=4, **_PLAIN)
+"""The shipped models' recipe for a third of its epochs; of what is done to beats only mixup, and no random kernels."""
+
+EAGER = "torch eager"
+
+
+def measure(folder: Path, *, rounds: int, data: Path | None) -> Section:
+    """Train the network on four folds of five by patient, in turn by both ways, and score the fifth."""
+    prepared_at, title = prepare(folder, data)
+    prepared = open_prepared(prepared_at, SETTINGS)
+    times, auroc = Times(), {}
+    n_steps = steps(prepared)
+    for number in range(rounds):
+        for way in sorted((EAGER, "ecgbatch"), reverse=bool(number % 2)):
+            for left in prepared_at.glob("fold*.safetensors"):
+                left.unlink()
+            train = (lambda: eager(prepared)) if way == EAGER else (lambda: by_ecgbatch(prepared_at))
+            logit = times.take("train", way, train)
+            known = np.isfinite(logit)
+            auroc[way] = float(roc_auc_score(prepared.mi[known], logit[known]))
+    out = Section("Training one member")
+    n_beats = n_steps * SETTINGS.batch_size
+    out.lines = [
+        f"{title}; {n_steps} steps of {SETTINGS.batch_size} beats, {prepared.waveform.shape[1]} leads, mixup, Adam, a half "
+        f"cosine; AUROC by record of the fold left out. torch eager has all {usable_processors()} processors; "
+        f"ecgbatch trains a member on one thread, so that as many members train at a time as there are processors. "
+        f"{rounds} rounds.",
+        "",
+        "| way | seconds (lowest-highest) | beats a second, one member | on all processors | AUROC |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for way, at_once in ((EAGER, 1), ("ecgbatch", usable_processors())):
+        seconds = times.wall["train", way]
+        speed = n_beats / statistics.median(seconds)
+        spread = f"{statistics.median(seconds):.1f} ({min(seconds):.1f}-{max(seconds):.1f})"
+        out.lines.append(f"| {way} | {spread} | {speed:,.0f} | {at_once * speed:,.0f} | {auroc[way]:.3f} |")
+    ratios = [usable_processors() * ratio for ratio in times.ratios(["train"], EAGER, "ecgbatch")]
+    out.claims = [Claim("train: beats a second on all processors, over torch eager's", ratios, 1.8)]
+    out.figures = {"wall": {way: times.wall["train", way] for way in auroc}, "auroc": auroc}
+    return out
+
+
+def prepare(folder: Path, data: Path | None) -> tuple[Path, str]:
+    """Cut beats of PTB-XL records, or of synthetic ones where there are none, and prepare them for training."""
+    work, real = folder / "work", data is not None and (data / "ptbxl" / "RECORDS").exists()
+    with engine() as on_threads:
+        if real:
+            archive, labels = data / "ptbxl", str(data / "ptbxl" / "labels.csv")
+        else:
+            archive, labels = folder / "archive", None
+            write_archive(archive, n_records=300, seed=3, duration_s=12, n_leads=12, sampling_frequency_hz=250, map=on_threads)
+        convert_archive(str(archive), str(work), labels=labels, map=on_threads)
+    ours.beats(work, ours.ROBUST)
+    stores = [str(path) for path in sorted((work / "beats").glob("*.zarr"))]
+    prepared_at, _ = prepare_training(stores, SETTINGS, folder / "prepared")
+    shutil.rmtree(work)
+    return prepared_at, "492 ten-second PTB-XL records" if real else "300 synthetic records of twelve seconds"
+
+
+def steps(prepared: Prepared) -> int:
+    """Return how many steps ``SETTINGS`` take on all folds but the first."""
+    n_beats = sum(int(prepared.first_beat[r + 1] - prepared.first_beat[r]) for r in np.flatnonzero(prepared.fold != 0))
+    return SETTINGS.epochs * max(n_beats // SETTINGS.batch_size + 1, -(-SETTINGS.min_steps // SETTINGS.epochs))
+
+
+def by_ecgbatch(prepared_at: Path) -> np.ndarray:
+    """Return the logits (record,) of the first fold by a member that ecgbatch trained on the others."""
+    import torch
+
+    before = torch.get_num_threads()
+    outcome = train_member(str(prepared_at), SETTINGS, Task(0, 0, 0))
+    torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(before)
+    return np.asarray(outcome.test_logit)
+
+
+def eager(prepared: Prepared, settings: TrainSettings = SETTINGS) -> np.ndarray:
+    """Return the logits (record,) of the first fold by a plain loop in torch on all processors."""
+    import torch
+
+    from ecgbatch.network import BeatNet
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.manual_seed(0)
+    random, n_steps = np.random.default_rng(0), steps(prepared)
+    pools = [
+        [
+            np.concatenate([np.arange(prepared.first_beat[r], prepared.first_beat[r + 1]) for r in records])
+            for records in _by_patient(prepared, mi)
+        ]
+        for mi in (0, 1)
+    ]
+    network = BeatNet(*prepared.waveform.shape[1:])
+    optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, betas=settings.betas)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 0.5 * (1 + math.cos(math.pi * step / n_steps)))
+    network.train()
+    for _ in range(n_steps):
+        mi = np.arange(settings.batch_size) % 2
+        rows = [random.choice(pools[label][random.integers(len(pools[label]))]) for label in mi]
+        waveform, target = torch.from_numpy(prepared.waveform[rows]), torch.nn.functional.one_hot(torch.from_numpy(mi), 2).float()
+        share = torch.from_numpy(0.5 * random.random(len(mi), np.float32))[:, None]
+        other = torch.from_numpy(random.permutation(len(mi)))
+        waveform = waveform + share[:, :, None] * (waveform[other] - waveform)
+        target = target + share * (target[other] - target)
+        optimiser.zero_grad()
+        torch.nn.functional.cross_entropy(network(waveform), target).backward()
+        optimiser.step()
+        schedule.step()
+    logit = np.full(len(prepared.mi), np.nan)
+    for record in np.flatnonzero(prepared.fold == 0):
+        probability = network_probabilities(
+            network, prepared.waveform[prepared.first_beat[record] : prepared.first_beat[record + 1]]
+        )
+        inside = np.clip(probability.astype(np.float64), 1e-6, 1 - 1e-6)
+        logit[record] = np.mean(np.log(inside / (1 - inside)))
+    return logit
+
+
+def _by_patient(prepared: Prepared, mi: int) -> list[list[int]]:
+    found: dict[str, list[int]] = {}
+    for record in np.flatnonzero((prepared.fold != 0) & (prepared.mi == mi)):
+        found.setdefault(prepared.patient_id[record], []).append(int(record))
+    return list(found.values())
