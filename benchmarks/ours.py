@@ -43,7 +43,8 @@ def score(work: Path, model: Path) -> str:
 def score_leads(work: Path, model_folder: Path) -> dict[str, float]:
     """Score every lead's part of every beat of ``PAPER`` by a network of one lead, as the paper does.
 
-    Returns each record's probability. No command does this (a model takes all leads of a beat at once): the kernel that scores, on the stored beats.
+    Returns each record's probability. No command does this (a model takes all leads of a beat at once): it is the kernel that
+    scores, on the stored beats.
     """
     model = load_model(model_folder)
     packed = pack(model.members[0].weights)

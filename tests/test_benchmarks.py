@@ -60,4 +60,4 @@ def test_both_sides_find_the_same_beats_and_probabilities(tmp_path):
     numbers = [int(word) for word in line.replace(",", " ").split() if word.isdigit()]
     assert numbers[0] == numbers[1] == numbers[3] > 0
     assert float(line.rsplit(" ", 1)[1].rstrip(".")) < 1e-5
-    assert "convert + beats + score" in page
+    assert "a network on each of 15 leads: times faster" in page
