@@ -114,7 +114,8 @@ def evidence(model: Model, indices: Sequence[int], beats: Float) -> Float:
     changed = np.stack([occluded(beat, segments, usual) for beat in beats])  # (record, lead, segment, lead, sample)
     copies = np.concatenate([beats[:, None], changed.reshape(len(beats), -1, *beats.shape[1:])], axis=1)
     features = _features(model, beats, changed) if model.kernels else None
-    logits = median_beat_logits(model, explain, copies.reshape(-1, *beats.shape[1:]), features).reshape(copies.shape[:2])
+    spans = np.array([(segment.start, segment.stop) for _ in model.leads for segment in segments])
+    logits = median_beat_logits(model, explain, copies.reshape(-1, *beats.shape[1:]), features, spans).reshape(copies.shape[:2])
     fall = (logits[:, :1] - logits[:, 1:]).reshape(*beats.shape[:2], len(segments)) * rule_for(model, indices)[0].slope
     fall[~beats.any(axis=2)] = np.nan
     fall[:, :, [segment.stop <= segment.start for segment in segments]] = np.nan

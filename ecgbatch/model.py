@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from ecgbatch.inference import beat_logits, pack, probabilities
+from ecgbatch.inference import beat_logits, changed_logits, pack, probabilities
 from ecgbatch.model_card import model_card
 from ecgbatch.network import SCORING_BATCH, BeatNet, network_probabilities
 from ecgbatch.novelty import Reference
@@ -331,6 +331,7 @@ def member_probabilities(
     *,
     precision: str = "float32",
     features: np.ndarray | None = None,
+    spans: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return each member's MI probability of each beat, before any calibration.
 
@@ -353,6 +354,8 @@ def member_probabilities(
         Of the networks, one of ``inference.PRECISIONS``.
     features : (record, feature) float32
         Those of the records' median beats by the model's random kernels, where they are known. Default: they are computed.
+    spans
+        As in ``median_beat_logits``.
 
     Returns
     -------
@@ -372,7 +375,12 @@ def member_probabilities(
         )
     result = np.empty((len(indices), len(waveform)), np.float32)
     for row, index in enumerate(indices):
-        result[row] = probabilities(beat_logits(pack(model.members[index].weights), waveform, precision))
+        packed = pack(model.members[index].weights)
+        if spans is None:
+            result[row] = probabilities(beat_logits(packed, waveform, precision))
+        else:
+            groups = waveform.reshape(-1, 1 + len(spans), *expected)
+            result[row] = np.concatenate([probabilities(changed_logits(packed, own[0], own[1:], spans)) for own in groups])
     if model.kernels and len(waveform):
         if features is None:
             medians = np.stack([median_beat(beats) for beats in np.split(waveform, first_beat[1:])])
@@ -411,7 +419,13 @@ def median_beat(waveform: np.ndarray) -> np.ndarray:
     return np.asarray(np.median(waveform, axis=0), np.float32)
 
 
-def median_beat_logits(model: Model, indices: Sequence[int], beats: np.ndarray, features: np.ndarray | None = None) -> np.ndarray:
+def median_beat_logits(
+    model: Model,
+    indices: Sequence[int],
+    beats: np.ndarray,
+    features: np.ndarray | None = None,
+    spans: np.ndarray | None = None,
+) -> np.ndarray:
     """Return the logit, before calibration, that each of these would have as the median beat of a record; mean over members.
 
     Parameters
@@ -420,13 +434,15 @@ def median_beat_logits(model: Model, indices: Sequence[int], beats: np.ndarray, 
         As in ``member_probabilities``.
     beats : (record, lead, sample) float32
         Prepared.
+    spans : (copy, 2) int
+        Where ``beats`` are a beat and its copies, again and again: the samples that differ, as in ``inference.changed_logits``.
 
     Returns
     -------
     (record,) float64
 
     """
-    probability = member_probabilities(model, indices, beats, range(len(beats)), features=features)
+    probability = member_probabilities(model, indices, beats, range(len(beats)), features=features, spans=spans)
     return np.asarray(beat_logit(probability).mean(axis=0))
 
 

@@ -13,7 +13,7 @@ import torch
 import xarray as xr
 
 from ecgbatch import inference, network, precision, scoring
-from ecgbatch.inference import beat_logits, pack
+from ecgbatch.inference import beat_logits, changed_logits, pack
 from ecgbatch.model import BeatNet, Model, load_model, member_probabilities, shipped_model
 from ecgbatch.scoring import RecordBeats, score_shard
 from ecgbatch.terms import DECISION
@@ -48,6 +48,19 @@ def test_a_beats_logit_does_not_depend_on_its_neighbours(kind):
     _, weights, beats = drawn(12, 88)
     together = beat_logits(pack(weights), beats, kind)
     np.testing.assert_array_equal([beat_logits(pack(weights), beats[i : i + 1], kind)[0] for i in range(9)], together)
+
+
+@pytest.mark.parametrize(("n_leads", "n_samples"), [(12, 88), (1, 187), (2, 7), (3, 4)])
+def test_what_has_not_changed_need_not_be_computed_again(n_leads, n_samples):
+    """Every span of a few lengths, the ends above all: the bits are those of whole passes."""
+    _, weights, (beat, other) = drawn(n_leads, n_samples, n_beats=2)
+    lengths = (0, 1, 2, n_samples // 3, n_samples)
+    spans = [(low, low + length) for length in lengths for low in range(0, n_samples - length + 1, max(1, n_samples // 23))]
+    copies = np.repeat(beat[None], len(spans), axis=0)
+    for copy, (low, high) in zip(copies, spans, strict=True):
+        copy[:, low:high] = other[:, low:high]
+    found = changed_logits(pack(weights), beat, copies, np.array(spans))
+    np.testing.assert_array_equal(found, beat_logits(pack(weights), np.concatenate([beat[None], copies])))
 
 
 def test_weights_that_are_not_numbers_give_no_number():
