@@ -113,10 +113,11 @@ class Bucket(Folder):
             return self.read(key) == content
         return True
 
-    def link(self, key: str, other: str) -> None:
-        """Let the bytes under ``key`` appear under ``other`` too: as a copy, made by the object store."""
+    def link(self, key: str, other: str) -> bool:
+        """Let the bytes under ``key`` appear under ``other`` too: as a copy, made by the object store and durable."""
         if key != other:
             self._ask(lambda store, path: obstore.copy(store, path, self._key(other)), self._key(key))
+        return True
 
     def point(self, key: str, name: str) -> None:
         """Let ``key`` name its neighbour ``name``: an object that holds the name."""
@@ -129,7 +130,10 @@ class Bucket(Folder):
         except FileNotFoundError:
             return ""
 
-    def sync(self, keys: Iterable[str], below: str) -> None:
+    def make_folder(self, key: str) -> None:
+        """Do nothing: there are no folders."""
+
+    def sync(self, keys: Iterable[str], below: str, *, linked: Iterable[str] = ()) -> None:
         """Do nothing: an acknowledged put is durable."""
 
     settle = sync

@@ -117,6 +117,7 @@ def _prepare(folder: Folder, plan: Plan) -> None:
             )
     for name, variable in plan.schema.bulk().items():
         folder.put_if_absent(f"{_store_key(folder, plan)}/{name}/zarr.json", array_document(plan, variable))
+        folder.make_folder(f"{_store_key(folder, plan)}/{name}/c")
 
 
 def _receipt(folder: Folder, plan: Plan, shard: Shard) -> Receipt | None:
@@ -145,8 +146,6 @@ def _make_shard(root: str, plan: Plan, produce: Produce, task: tuple[Shard, xr.D
         values = np.ascontiguousarray(block[name].values)
         files |= _write_block(folder, plan, name, shard, values, where)
         content[name] = digest_array(values)
-    store = _store_key(folder, plan)
-    folder.sync((f"{store}/{key}" for key in files), below=store)
     receipt = Receipt(plan.digest, shard, files, content, columns_of(block, plan))
     folder.put(_receipt_key(plan, shard), receipt.to_bytes())
     return shard.index
@@ -163,6 +162,7 @@ def _write_block(
         folder.delete(f"{store}/{key}")
         return {}
     folder.replace(f"{store}/{key}", written)
+    folder.sync([f"{store}/{key}"], below=f"{store}/{name}/c")
     if folder.read(f"{store}/{key}") != written or not _reads_back(layout, written, shard, values):
         raise CorruptStore(f"{where}: {name} does not read back as it was written; check the disk, then run again")
     return {key: written_file(written)}
@@ -214,15 +214,14 @@ def _publish(folder: Folder, plan: Plan) -> None:
     store = folder.own_place(_store_key(folder, plan))
     for name in plan.schema.bulk():
         folder.link(f"{_store_key(folder, plan)}/{name}/zarr.json", f"{store}/{name}/zarr.json")
-    for key in shards:
-        folder.link(f"{_store_key(folder, plan)}/{key}", f"{store}/{key}")
+    is_linked = {f"{store}/{key}": folder.link(f"{_store_key(folder, plan)}/{key}", f"{store}/{key}") for key in shards}
     content = {name: _write_column(folder, plan, store, name, _joined(plan, receipts, name)) for name in plan.schema.columns()}
     for name in plan.schema.fixed():
         content[name] = _write_column(folder, plan, store, name, np.asarray(plan.inputs[name].values))
     for name, values in proof_of(plan, receipts).items():
         content[f"{RECEIPTS}/{name}"] = _write_plain(folder, f"{store}/{RECEIPTS}", name, values)
     small = _clean(folder, store, {f"{store}/{key}": n_bytes for key, n_bytes in shards.items()}, build_key(plan))
-    folder.sync([*small, *(f"{store}/{key}" for key in shards)], below=store)
+    folder.sync([*small, *(key for key, linked in is_linked.items() if not linked)], below=store, linked=is_linked)
     files = {key.removeprefix(f"{store}/"): written_file(folder.read(key)) for key in small}
     root = root_document(plan, content, files)
     if not folder.put_if_absent(f"{store}/zarr.json", root) and folder.read(f"{store}/zarr.json") != root:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -324,6 +325,26 @@ def test_foreign_zarr_group_is_refused(tmp_path):
     xr.Dataset({"x": ("y", [1])}).to_zarr(tmp_path / "x.zarr", zarr_format=3, consolidated=False)
     with pytest.raises(ForeignStore, match="not one that"):
         open_store(tmp_path / "x.zarr")
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_every_file_and_folder_of_a_store_was_brought_onto_the_disk(tmp_path, monkeypatch, has_links):
+    synced, fsync, link = set(), os.fsync, os.link
+
+    def noted(descriptor):
+        synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def refusing(source, target):
+        if not has_links and str(target).endswith(".partial"):
+            raise OSError(errno.EPERM, "no hard links here")
+        link(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(os, "link", refusing)
+    path = Path(build(str(tmp_path), plan_of(), produce))
+    assert len([*path.rglob("*")]) > 20
+    assert [found for found in [path, path.parent, *path.rglob("*")] if found.stat().st_ino not in synced] == []
 
 
 def test_disk_that_lies_is_caught_by_reading_back(tmp_path, monkeypatch):
