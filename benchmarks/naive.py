@@ -160,26 +160,73 @@ def missing_peers() -> dict[str, str]:
 
 
 def score(names: Sequence[str], work: Path, beats_name: str, model: Path, *, scaled: bool, leads: Sequence[int]) -> None:
-    """Score beat by beat on one torch thread (batches of one beat are slower on two) and write each record's probability."""
+    """Score beat by beat, and write what ecgbatch writes of each record: probability, 95 % interval, evidence.
+
+    One torch thread: batches of one beat are slower on two.
+    """
     import torch
 
     torch.set_num_threads(1)
     beats = zarr.open_group(work / f"{beats_name}.zarr", mode="r")
-    networks = _networks(model, len(leads))
+    (network,), segments = _networks(model, len(leads)), _segments(model)
+    random = np.random.default_rng(0)
     scores = {}
+
+    def logit(beat: Array) -> float:
+        with torch.no_grad():
+            control, mi = network(torch.from_numpy(beat[None]))[0].tolist()
+        return float(mi - control)
+
     for name in names:
         waveform = beats[f"{name}/waveform"][:][beats[f"{name}/is_whole"][:]][:, list(leads)]
-        if not scaled and len(waveform):
+        if len(waveform) < 3:
+            scores[name] = {"probability": math.nan}
+            continue
+        if not scaled:
             mean, sd = waveform.mean(axis=(0, 2), keepdims=True), waveform.std(axis=(0, 2), keepdims=True)
             waveform = np.clip((waveform - mean) / np.maximum(sd, 0.001), -8, 8)
-        logits = []
-        with torch.no_grad():
-            for beat in waveform:
-                for network in networks:
-                    control, mi = network(torch.from_numpy(beat[None]))[0].tolist()
-                    logits.append(mi - control)
-        scores[name] = 1 / (1 + math.exp(-float(np.mean(logits)))) if logits else math.nan
+        logits = np.array([logit(beat) for beat in waveform])
+        median = np.median(waveform, axis=0)
+        scores[name] = {
+            "probability": _sigmoid(float(logits.mean())),
+            "interval": _interval(logits, random),
+            "evidence": [
+                [logit(median) - logit(_without(median, lead, part)) for part in segments] for lead in range(len(leads))
+            ],
+        }
     (work / f"{beats_name}.json").write_text(json.dumps(scores))
+
+
+def _sigmoid(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))
+
+
+def _interval(logits: Array, random: np.random.Generator) -> list[float]:
+    """Return the 95 % interval of 1000 draws of runs of five beats."""
+    n, length = len(logits), max(1, min(5, len(logits) // 3))
+    means = []
+    for _ in range(1000):
+        starts = random.integers(0, n, n // length)
+        drawn = [logits[(start + step) % n] for start in starts for step in range(length)]
+        means.append(_sigmoid(float(np.mean(drawn))))
+    return [float(limit) for limit in np.quantile(means, (0.025, 0.975))]
+
+
+def _without(beat: Array, lead: int, part: slice) -> Array:
+    """Return the beat with a straight line in place of a part of a lead."""
+    copy = beat.copy()
+    left, right = max(part.start - 1, 0), min(part.stop, beat.shape[1] - 1)
+    line = np.linspace(beat[lead, left], beat[lead, right], right - left + 1, dtype=np.float32)
+    copy[lead, part] = line[part.start - left :][: part.stop - part.start]
+    return copy
+
+
+def _segments(folder: Path) -> list[slice]:
+    from ecgbatch.evidence import segment_samples
+    from ecgbatch.model import load_model
+
+    model = load_model(folder)
+    return [part for part in segment_samples(model.beats, model.n_samples).values() if part.stop > part.start]
 
 
 def score_leads(names: Sequence[str], work: Path, beats_name: str, model: Path) -> None:
@@ -197,7 +244,7 @@ def score_leads(names: Sequence[str], work: Path, beats_name: str, model: Path) 
                 for lead in beat:
                     control, mi = network(torch.from_numpy(lead[None, None]))[0].tolist()
                     logits.append(mi - control)
-        scores[name] = 1 / (1 + math.exp(-float(np.mean(logits)))) if logits else math.nan
+        scores[name] = {"probability": _sigmoid(float(np.mean(logits))) if logits else math.nan}
     (work / f"{beats_name}-leads.json").write_text(json.dumps(scores))
 
 
@@ -215,8 +262,13 @@ def _networks(folder: Path, n_leads: int) -> list[Any]:
     return found
 
 
-def found(names: Sequence[str], work: Path, beats_name: str, kind: str = "") -> tuple[dict[str, Array], dict[str, float]]:
-    """Return R peaks and MI probability of every record, by name."""
+def peaks_found(names: Sequence[str], work: Path, beats_name: str) -> dict[str, Array]:
+    """Return the R peaks of every record, by name."""
     beats = zarr.open_group(work / f"{beats_name}.zarr", mode="r")
-    scores = json.loads((work / f"{beats_name}{kind}.json").read_text())
-    return {name: beats[f"{name}/r_sample"][:] for name in names}, scores
+    return {name: beats[f"{name}/r_sample"][:] for name in names}
+
+
+def scores_found(work: Path, beats_name: str) -> dict[str, dict[str, Any]]:
+    """Return what was found of every record, by name: ``probability``, and ``interval`` and ``evidence`` (lead, segment)."""
+    found: dict[str, dict[str, Any]] = json.loads((work / f"{beats_name}.json").read_text())
+    return found

@@ -19,7 +19,7 @@ from flows.cluster import engine, usable_processors
 from storage import open_store
 
 ROBUST, PAPER = BeatSettings(), BeatSettings("kachuee")
-TWELVE, FIFTEEN, LEAD_TWO = LEADS[:12], LEADS[:15], ("II",)
+FIFTEEN, LEAD_TWO = LEADS[:15], ("II",)
 
 
 def convert(archive: Path, work: Path) -> None:
@@ -65,8 +65,8 @@ def score_leads(work: Path, model_folder: Path) -> dict[str, float]:
     return probability
 
 
-def found(work: Path, settings: BeatSettings, run: str) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Return R peaks and MI probability of every record, by name."""
+def peaks_found(work: Path, settings: BeatSettings) -> dict[str, np.ndarray]:
+    """Return the R peaks of every record, by name."""
     records = current_beats(str(work), settings.document())
     peaks: dict[str, np.ndarray] = {}
     for digest in set(records["beats_store"].values.tolist()):
@@ -74,9 +74,14 @@ def found(work: Path, settings: BeatSettings, run: str) -> tuple[dict[str, np.nd
         r_sample, names = store["r_sample"].values, store["record_name"].values
         first, count = store["first_beat"].values, store["n_beats"].values
         peaks |= {str(name): r_sample[a : a + n] for name, a, n in zip(names, first, count, strict=True)}
+    return peaks
+
+
+def scores_found(work: Path, run: str) -> dict[str, tuple[float, np.ndarray]]:
+    """Return the MI probability and the evidence (lead, segment) of every record, by name."""
     scores = open_store(scores_path(str(work), run))
-    names, probability = scores["record_name"].values, scores["mi_probability"].values
-    return peaks, {str(name): float(value) for name, value in zip(names, probability, strict=True)}
+    names, probability, evidence = (scores[name].values for name in ("record_name", "mi_probability", "evidence"))
+    return {str(name): (float(p), parts) for name, p, parts in zip(names, probability, evidence, strict=True)}
 
 
 def write_untrained_model(folder: Path, settings: BeatSettings, leads: Sequence[str], seed: int = 0) -> Path:
