@@ -19,7 +19,6 @@ from safetensors.numpy import save as save_tensors
 
 from ecgbatch.inference import beat_logits, changed_logits, pack, probabilities
 from ecgbatch.model_card import model_card
-from ecgbatch.network import SCORING_BATCH, BeatNet, network_probabilities
 from ecgbatch.novelty import Reference
 from ecgbatch.random_kernels import Kernels, kernel_features, regression_logit
 from ecgbatch.splits import patient_digest
@@ -31,7 +30,7 @@ SCHEMA_VERSION = 2
 READABLE_VERSIONS = (1, 2)
 """Version 1 had neither random kernels nor a novelty reference."""
 
-__all__ = [
+__all__ = [  # noqa: F822 - the network's come by __getattr__
     "DEFAULT_LEADS",
     "SCORING_BATCH",
     "SHIPPED",
@@ -68,6 +67,15 @@ DEFAULT_LEADS = LEADS[:12]
 
 PROBABILITY_FLOOR = 1e-6
 """Beat probabilities are kept this far from 0 and 1 before the logit: beyond it float32 softmax has no digits left."""
+
+
+def __getattr__(name: str) -> Any:
+    """Return the names of ``network`` when they are asked for: torch costs a second and 200 MB, and scoring needs none of it."""
+    if name in ("SCORING_BATCH", "BeatNet", "network_probabilities"):
+        from ecgbatch import network
+
+        return getattr(network, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class ModelError(ValueError):

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ecgbatch.kernels import kernel
@@ -232,6 +231,8 @@ def fit_regression(
         ``coefficient`` (feature,), ``intercept`` (1,), float64; the same bits on one processor type and torch version.
 
     """
+    import torch  # who only scores needs none of it
+
     share = np.asarray(weight, np.float64) / np.sum(weight)
     mean = share @ features.astype(np.float64)
     sd = np.sqrt(share @ (features.astype(np.float64) - mean) ** 2)

@@ -86,6 +86,20 @@ def test_processors_without_avx512_get_the_same_bits(tmp_path, shipped):
     assert found == ["False", *[beat_logits(packed, beats, kind).tobytes().hex() for kind in inference.PRECISIONS]]
 
 
+def test_scoring_and_explaining_need_no_torch():
+    """A second of every start, and some 200 MB of every worker."""
+    script = (
+        "import sys, numpy as np\nimport ecgbatch.scoring, flows.cluster\nfrom ecgbatch.evidence import evidence\n"
+        "from ecgbatch.model import load_model, member_probabilities, shipped_model\n"
+        "from ecgbatch.precision import choose_precision\n"
+        "model = load_model(shipped_model('mi-lead-ii'))\nchoose_precision(model)\n"
+        "beats = np.ones((3, 1, 88), np.float32)\nmember_probabilities(model, (0,), beats)\n"
+        "evidence(model, (0,), beats[:1])\n"
+        "print('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == "False"
+
+
 def test_the_kernels_constants_are_the_networks():
     for name in ("CHANNELS", "KERNEL", "BLOCKS", "POOL", "POOL_STRIDE"):
         assert getattr(inference, name) == getattr(network, name)
