@@ -29,17 +29,15 @@ def main() -> None:
     """Parse arguments, measure, print, write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("--only", action="append", choices=sorted(PARTS), help="only this part; may be repeated")
-    parser.add_argument("--full", action="store_true", help="20,000 ten-second and 50,000 tiny records, five rounds: 40 minutes")
-    parser.add_argument("--records", type=int, help="PTB-shaped records (default 549)")
+    parser.add_argument("--full", action="store_true", help="20,000 ten-second and 50,000 tiny records: 40 minutes")
+    parser.add_argument("--records", type=int, default=549, help="PTB-shaped records (default 549)")
     parser.add_argument("--sample", type=int, default=16, help="of them for the peers, whose time is given for all (default 16)")
-    parser.add_argument("--rounds", type=int, help="interleaved rounds whose medians are shown (default 3; --full: 5)")
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds whose medians are shown (default 3)")
     parser.add_argument("--folder", help="where to work (default: a temporary folder, removed at the end; 6 GB)")
     parser.add_argument("--data", default=os.environ.get("ECGBATCH_TEST_DATA"), help="real records, to compare precisions on")
     parser.add_argument("--write", action="store_true", help="write docs/PERFORMANCE.md and its plot")
     parser.add_argument("--json", help="also write every measurement to this file")
     options = parser.parse_args()
-    options.rounds = options.rounds or (5 if options.full else 3)
-    options.records = options.records or 549
     began, sections = load(), []
     for name in options.only or PARTS:
         begun = time.perf_counter()

@@ -187,7 +187,14 @@ def pack(weights: Mapping[str, Array]) -> Packed:
     """Return the weights of a ``network.BeatNet`` of two classes, named as in its ``state_dict``, for the kernel.
 
     Of the output only the difference of the classes is kept: the logit of the softmax.
+
+    Raises
+    ------
+    ValueError
+        If a weight is missing or has another shape than ``BeatNet``'s: the kernel trusts what it is given.
+
     """
+    _check_weights(weights)
 
     def turned(name: str) -> Array:  # (out, in, tap) to (tap x in, out)
         own = np.asarray(weights[f"{name}.weight"], np.float32)
@@ -230,7 +237,13 @@ def beat_logits(packed: Packed, waveform: Array, precision: str = "float32") -> 
     (beat,) float32
         A beat's logit depends on the weights and that beat only: not on its neighbours, threads or the kind of processor.
 
+    Raises
+    ------
+    ValueError
+        If the network is one of other leads or samples.
+
     """
+    _check_fits(packed, waveform)
     return np.asarray(forward(np.require(waveform, np.float32, ("C", "W")), precision == "bfloat16", *packed))
 
 
@@ -242,7 +255,7 @@ def probabilities(logits: Array) -> Array:
 def changed_logits(packed: Packed, beat: Array, copies: Array, spans: Array) -> Array:
     """Return the logits of a beat and of copies that differ from it in a span of samples: ``beat_logits``' very bits.
 
-    Half the work and less: a sample of a layer is computed anew only where what it looks at has changed.
+    Two thirds of the work: a sample of a layer is computed anew only where what it looks at has changed.
 
     Parameters
     ----------
@@ -258,8 +271,38 @@ def changed_logits(packed: Packed, beat: Array, copies: Array, spans: Array) -> 
     (1 + copy,) float32
 
     """
+    _check_fits(packed, copies)
+    if beat.shape != copies.shape[1:] or len(spans) != len(copies):
+        raise ValueError(f"expected copies of a beat {beat.shape} and a span for each, found {copies.shape} and {spans.shape}")
     own, others = (np.require(array, np.float32, ("C", "W")) for array in (beat, copies))
     return np.asarray(forward_changed(own, others, np.require(spans, np.int64, ("C", "W")), *packed))
+
+
+def _check_weights(weights: Mapping[str, Array]) -> None:
+    shapes: dict[str, tuple[int, ...]] = {"output.weight": (2, CHANNELS), "output.bias": (2,)}
+    shapes |= {f"{part}.{block}.weight": (CHANNELS, CHANNELS, KERNEL) for part in ("inner", "outer") for block in range(BLOCKS)}
+    shapes |= {"hidden2.weight": (CHANNELS, CHANNELS)}
+    shapes |= {f"{part}.{block}.bias": (CHANNELS,) for part in ("inner", "outer") for block in range(BLOCKS)}
+    shapes |= {f"{name}.bias": (CHANNELS,) for name in ("first", "hidden1", "hidden2")}
+    found = {name: np.shape(weights[name]) for name in (*shapes, "first.weight", "hidden1.weight") if name in weights}
+    first, hidden = found.get("first.weight", ()), found.get("hidden1.weight", ())
+    shapes |= {"first.weight": (CHANNELS, first[1] if len(first) == 3 else 1, KERNEL)}
+    shapes |= {"hidden1.weight": (CHANNELS, hidden[1] // CHANNELS * CHANNELS if len(hidden) == 2 else CHANNELS)}
+    wrong = [f"{name} {found.get(name)} instead of {shape}" for name, shape in shapes.items() if found.get(name) != shape]
+    if wrong:
+        raise ValueError(f"these are not the weights of a network of two classes: {', '.join(wrong)}; train the model again")
+
+
+def _check_fits(packed: Packed, waveform: Array) -> None:
+    left = waveform.shape[2]
+    for _ in range(BLOCKS):
+        left = (left - POOL) // POOL_STRIDE + 1 if left >= POOL else left
+    expected = (KERNEL * waveform.shape[1] * CHANNELS, left * CHANNELS**2 + CHANNELS**2)
+    if (packed.first.size, packed.hidden.size) != expected:
+        raise ValueError(
+            f"a network of {packed.first.size // (KERNEL * CHANNELS)} leads cannot take beats {waveform.shape}: it was made for "
+            "other leads or samples; score with the model's own"
+        )
 
 
 @kernel

@@ -63,6 +63,24 @@ def test_what_has_not_changed_need_not_be_computed_again(n_leads, n_samples):
     np.testing.assert_array_equal(found, beat_logits(pack(weights), np.concatenate([beat[None], copies])))
 
 
+def test_weights_and_beats_that_do_not_fit_are_refused():
+    """The kernel would read what lies behind them."""
+    _, weights, beats = drawn(2, 88)
+    for name, wrong in (
+        ("first.weight", weights["first.weight"][:, :, :4]),
+        ("inner.3.bias", np.zeros(31)),
+        ("output.bias", None),
+    ):
+        broken = {key: values for key, values in weights.items() if key != name} | ({} if wrong is None else {name: wrong})
+        with pytest.raises(ValueError, match=rf"{name}.*instead of"):
+            pack(broken)
+    for other in (beats[:, :1], beats[:, :, :60], np.tile(beats, (1, 2, 1))):
+        with pytest.raises(ValueError, match="made for other leads or samples"):
+            beat_logits(pack(weights), other)
+    with pytest.raises(ValueError, match="a span for each"):
+        changed_logits(pack(weights), beats[0], beats, np.zeros((2, 2), int))
+
+
 def test_weights_that_are_not_numbers_give_no_number():
     _, weights, beats = drawn(2, 88)
     weights["inner.1.bias"] = np.full(32, np.nan, np.float32)
