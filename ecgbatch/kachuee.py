@@ -136,7 +136,7 @@ def resample_lead(lead: Array, adc_gain: float, baseline: int, sampling_frequenc
 
     ratio = Fraction(125) / Fraction(sampling_frequency_hz).limit_denominator(1000)
     filled = fill_gaps(np.ascontiguousarray(lead))
-    if ratio.numerator == 1 and ratio.denominator > 1 and filled.dtype == np.int16:
+    if ratio.numerator == 1 and ratio.denominator > 1 and filled.dtype == np.int16 and filled.size:
         return np.asarray(decimate(filled, float(adc_gain), float(baseline), low_pass(ratio.denominator), ratio.denominator))
     from scipy.signal import resample_poly
 

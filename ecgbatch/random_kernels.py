@@ -63,7 +63,7 @@ def kernel_features(kernels: Kernels, beats: NDArray[np.float32]) -> NDArray[np.
 
     A beat's features depend on that beat only, to the last bit and on every processor.
     """
-    found = [features_at(_plain(beats), *_at(kernels, step), step) for step in DILATIONS]
+    found = [features_at(_plain(beats), *_at(kernels, step, beats.shape[1]), step) for step in DILATIONS]
     return np.concatenate(found, axis=1)
 
 
@@ -83,12 +83,16 @@ def replaced_features(kernels: Kernels, beat: NDArray[np.float32], replaced: NDA
     (lead, copy, 2 x kernels) float32
 
     """
-    found = [replaced_at(_plain(beat), _plain(replaced), *_at(kernels, step), step) for step in DILATIONS]
+    found = [replaced_at(_plain(beat), _plain(replaced), *_at(kernels, step, len(beat)), step) for step in DILATIONS]
     return np.concatenate(found, axis=2)
 
 
-def _at(kernels: Kernels, dilation: int) -> tuple[Array, Array]:
-    return _plain(kernels[f"weight{dilation}"]), _plain(kernels[f"bias{dilation}"])
+def _at(kernels: Kernels, dilation: int, n_leads: int) -> tuple[Array, Array]:
+    """Return weights and biases of one dilation; ValueError where they are not for so many leads: machine code does not ask."""
+    weight, bias = _plain(kernels[f"weight{dilation}"]), _plain(kernels[f"bias{dilation}"])
+    if weight.shape != (len(bias), n_leads, LENGTH):
+        raise ValueError(f"kernels of {n_leads} leads and {LENGTH} samples are needed for these beats, found {weight.shape}")
+    return weight, bias
 
 
 def _plain(array: Array) -> Array:

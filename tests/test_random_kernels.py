@@ -77,6 +77,11 @@ def test_features_of_beats_with_one_lead_replaced_are_the_same_numbers():
         np.testing.assert_array_equal(found[lead], kernel_features(kernels, copies))
 
 
+def test_kernels_of_other_leads_are_refused():
+    with pytest.raises(ValueError, match="kernels of 2 leads and 9 samples are needed"):
+        kernel_features(draw_kernels(8, 3, 1), beats(1, 2))
+
+
 def test_regression_equals_sklearns_on_hard_labels():
     random = np.random.default_rng(2)
     x = random.normal(3, 2, (200, 5)).astype(np.float32)
