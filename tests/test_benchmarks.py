@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks import naive
+from benchmarks.__main__ import PARTS
 from benchmarks.page import drawing
 from benchmarks.section import Claim, Times, spread
 
@@ -50,6 +51,10 @@ def test_the_drawing_is_an_svg_whose_bars_have_the_order_of_the_seconds():
 def test_peers_that_cannot_be_imported_are_said_to_be_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "sleepecg", None)
     assert naive.missing_peers()["sleepecg"].startswith("not measured: ")
+
+
+def test_every_part_can_be_imported():
+    assert {"ptb", "score", "train", "ten-seconds", "growth"} <= set(PARTS)
 
 
 @pytest.mark.slow
