@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -249,8 +249,7 @@ def list_archive(
     list_chunk = partial(_list_chunk, archive=str(archive), rule=rule, read_data=read_data, keep_comments=keep_comments)
     chunks = dict(map(list_chunk, tasks))
     parts = [chunks.pop(first) for first, _, _ in tasks] or [_as_columns([], keep_comments)]
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    del parts
+    columns = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
     _compare(columns)
     variables = {name: ("record", values) for name, values in columns.items() if name != "content_key"}
     return xr.Dataset(variables, attrs={"labels_unmatched": len(table.keys() - set(names))})
@@ -405,38 +404,45 @@ def summarise(listing: xr.Dataset) -> dict[str, Any]:
         and ``problems``: the first ``N_PROBLEMS`` of {record, reason, detail}, records set aside before partial ones.
 
     """
-    column = {name: values.values.tolist() for name, values in listing.data_vars.items()}
     status = listing["status"].values
     usable = np.flatnonzero(status != STATUS["set_aside"])
-    bad = [*np.flatnonzero(status == STATUS["set_aside"]).tolist(), *np.flatnonzero(status == STATUS["partial"]).tolist()]
+    is_aside, is_partial = status == STATUS["set_aside"], status == STATUS["partial"]
     rates = listing["sampling_frequency_hz"].values[usable]
     seconds = float((listing["n_samples"].values[usable] / rates).sum())
+    bad = [*np.flatnonzero(is_aside).tolist(), *np.flatnonzero(is_partial).tolist()][:N_PROBLEMS]
+    problems = [[listing[name].values[row] for name in ("record_name", "reason", "status_detail")] for row in bad]
     return {
         "n_records": listing.sizes["record"],
-        "n_patients": len(set(column["patient_id"])),
-        "n_patients_unknown": sum(column["patient_unknown"]),
+        "n_patients": len(set(listing["patient_id"].values.tolist())),
+        "n_patients_unknown": int(listing["patient_unknown"].values.sum()),
         "n_ok": int((status == STATUS["ok"]).sum()),
-        "n_partial": int((status == STATUS["partial"]).sum()),
-        "n_set_aside": _counted(column["reason"][row] for row in bad if status[row] == STATUS["set_aside"]),
-        "warnings": _counted(code for codes in column["warnings"] for code in codes.split()),
-        "leads": dict(Counter(lead for row in usable for lead in column["leads"][row].split())),
+        "n_partial": int(is_partial.sum()),
+        "n_set_aside": _counted(Counter(listing["reason"].values[is_aside].tolist())),
+        "warnings": _counted(_words(listing["warnings"].values)),
+        "leads": dict(_words(listing["leads"].values[usable])),
         "sampling_frequencies_hz": {f"{rate:.10g}": n for rate, n in sorted(Counter(rates.tolist()).items())},
         "duration_hours": round(seconds / 3600, 3),
-        "labels": _counted(_LABEL_WORD[label] for label in column["label"]),
-        "patients_in_conflict": _in_conflict(column)[:N_PROBLEMS],
+        "labels": _counted(Counter(_LABEL_WORD[label] for label in listing["label"].values.tolist())),
+        "patients_in_conflict": _in_conflict(listing)[:N_PROBLEMS],
         "labels_unmatched": int(listing.attrs.get("labels_unmatched", 0)),
-        "problems": [
-            {"record": column["record_name"][row], "reason": column["reason"][row], "detail": column["status_detail"][row]}
-            for row in bad[:N_PROBLEMS]
-        ],
+        "problems": [dict(zip(("record", "reason", "detail"), problem, strict=True)) for problem in problems],
     }
 
 
-def _in_conflict(column: Mapping[Any, list[Any]]) -> list[str]:
-    patients = zip(column["patient_id"], column["warnings"], strict=True)
+def _words(texts: np.ndarray[Any, Any]) -> Counter[str]:
+    """Count the words of texts, few of which differ."""
+    words: Counter[str] = Counter()
+    for text, n in Counter(texts.tolist()).items():
+        for word in text.split():
+            words[word] += n
+    return words
+
+
+def _in_conflict(listing: xr.Dataset) -> list[str]:
+    patients = zip(listing["patient_id"].values.tolist(), listing["warnings"].values.tolist(), strict=True)
     return list(dict.fromkeys(patient for patient, codes in patients if "LABELS_CONFLICT" in codes.split()))
 
 
-def _counted(words: Iterable[str]) -> dict[str, int]:
-    """Count words, the most frequent first."""
-    return dict(sorted(Counter(words).items(), key=lambda word: (-word[1], word[0])))
+def _counted(words: Counter[str]) -> dict[str, int]:
+    """Return counts, the most frequent first."""
+    return dict(sorted(words.items(), key=lambda word: (-word[1], word[0])))

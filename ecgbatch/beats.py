@@ -132,7 +132,7 @@ def extract_beats(
         Called with the stage's name, shards done and shards in all.
 
     """
-    digests = sorted(set(current_records(work)["signals_store"].values.tolist()))
+    digests = sorted(set(current_records(work, ["status"])["signals_store"].values.tolist()))
     stores, n_records, n_beats, n_without = [], 0, 0, 0
     without_reference: dict[str, str] = {}
     is_compiled = settings.method == "kachuee"

@@ -121,7 +121,7 @@ def status(work: str) -> dict[str, Any]:
     ended = last_run(work)
     stores = {kind: len(list_stores(work, kind)) for kind in KINDS.values()}
     try:
-        facts, records = archive_facts(work), current_records(work)
+        facts, records = archive_facts(work), current_records(work, ["status", "reason"])
     except UnfinishedStore:
         if not ended:
             raise
