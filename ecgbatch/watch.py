@@ -24,6 +24,9 @@ from storage import TEXT, Folder, Map
 CACHE_FILE = "archive.parquet"
 """Below the workspace: the listing of the last run, with sizes and times of every file. Without it all records are read again."""
 
+CACHED_AT_ONCE = 8192
+"""Rows that are written at a time: all of them would be held twice."""
+
 CACHE_FORMAT = 1
 """Raise it when the columns of a listing, or what they say of a header, change: headers are then read again, samples are not."""
 
@@ -94,12 +97,15 @@ def look_at(
     fresh = {str(name): values.values for name, values in listed.data_vars.items()}
     _look_back(archive, fresh, cached, cached_row, key)
     waiting = _growing(archive, fresh, started, settle_s)
-    kept = [cached_row[name] for name in unmoved]
-    table = {name: np.concatenate([_taken(cached, name, kept, values.dtype), values]) for name, values in fresh.items()}
-    del cached, fresh
     row_of = {name: row for row, name in enumerate([*unmoved, *again]) if name not in waiting}
     rows = np.array([row_of[name] for name in names if name in row_of], dtype=np.int64)
-    table = {name: values[rows] for name, values in table.items()}
+    kept = [cached_row[name] for name in unmoved]
+    table = {}
+    for name in list(fresh):  # a column at a time is held twice
+        values = fresh.pop(name)
+        before = cached.pop(name)[kept].astype(values.dtype, copy=False) if kept else np.empty(0, values.dtype)
+        table[name] = np.concatenate([before, values])[rows]
+    del cached_row, row_of, cached
     stored = zip(table["record_name"].tolist(), table.pop("store").tolist(), table.pop("row").tolist(), strict=True)
     places = {name: (sys.intern(store), row) for name, store, row in stored if store}
     unsure = frozenset(name for name in table["record_name"].tolist() if name not in places)
@@ -113,10 +119,6 @@ _Columns = dict[str, np.ndarray[Any, Any]]
 
 def _texts(columns: _Columns, name: str) -> list[str]:
     return list(columns[name].tolist()) if columns else []
-
-
-def _taken(columns: _Columns, name: str, rows: list[int], dtype: Any) -> np.ndarray[Any, Any]:
-    return columns[name][rows].astype(dtype, copy=False) if rows else np.empty(0, dtype)
 
 
 def _unmoved(archive: str, names: list[str], cached: _Columns, cached_row: dict[str, int], key: str) -> list[str]:
@@ -189,13 +191,20 @@ def remember(work: str, listing: xr.Dataset, places: dict[str, Place], *, forget
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = {str(name): pa.array(values.values.tolist()) for name, values in listing.data_vars.items()}
-    names = listing["record_name"].values.tolist()
-    columns |= {"store": pa.array([places[name][0] for name in names]), "row": pa.array([places[name][1] for name in names])}
-    signatures = zip(names, listing["signature"].values.tolist(), strict=True)
-    columns["signature"] = pa.array(["" if name in forget else signature for name, signature in signatures])
     buffer = io.BytesIO()
-    pq.write_table(pa.table(columns), buffer)
+    writer = None
+    for first in range(0, max(1, listing.sizes["record"]), CACHED_AT_ONCE):
+        part = listing.isel(record=slice(first, first + CACHED_AT_ONCE))
+        columns = {str(name): pa.array(values.values.tolist()) for name, values in part.data_vars.items()}
+        names = part["record_name"].values.tolist()
+        columns |= {"store": pa.array([places[name][0] for name in names]), "row": pa.array([places[name][1] for name in names])}
+        signatures = zip(names, part["signature"].values.tolist(), strict=True)
+        columns["signature"] = pa.array(["" if name in forget else signature for name, signature in signatures])
+        table = pa.table(columns)
+        writer = writer or pq.ParquetWriter(buffer, table.schema)
+        writer.write_table(table)
+    assert writer is not None
+    writer.close()
     Folder(work).put(CACHE_FILE, buffer.getvalue())
 
 
@@ -205,11 +214,14 @@ def _read_cache(work: str) -> _Columns:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(io.BytesIO(Folder(work).read(CACHE_FILE)))
-    except (FileNotFoundError, pa.ArrowInvalid):
+        file = pq.ParquetFile(io.BytesIO(Folder(work).read(CACHE_FILE)))
+        columns = {}
+        for field in file.schema_arrow if file.metadata.num_rows else ():  # one after the other: a column at a time is held twice
+            values = file.read(columns=[field.name]).column(0).to_pylist()
+            columns[field.name] = np.array(values, dtype=TEXT if pa.types.is_string(field.type) else None)
+    except (OSError, pa.ArrowException):
         return {}
-    kinds = {name: TEXT if pa.types.is_string(table.schema.field(name).type) else None for name in table.column_names}
-    return {name: np.array(table[name].to_pylist(), dtype=kind) for name, kind in kinds.items()} if table.num_rows else {}
+    return columns
 
 
 def _key(labels: str | None, keep_comments: bool) -> str:
