@@ -30,7 +30,7 @@ def ten_seconds(folder: Path, *, n_records: int, rounds: int) -> Section:
         f"{stage} {n_records / sorted(times.wall[stage, 'ecgbatch'])[rounds // 2]:,.0f}," for stage in whole.STAGES
     ).rstrip(",")
     out.lines = [
-        f"A process of its own with the shipped model of ten members, none of which knows these patients; {rounds} rounds.",
+        f"A process of its own with the shipped model of ten members, none of which knows these patients; {rounds} times.",
         "",
         *times.table(whole.STAGES, ["ecgbatch"], "together"),
         "",
