@@ -67,7 +67,9 @@ NeededModel = Annotated[Path, typer.Option(help="Folder of a model.", exists=Tru
 Prevalence = Annotated[
     float | None, typer.Option(help="Share of the patients here who have MI, where it is not that of the model's training.")
 ]
-Dask = Annotated[str | None, typer.Option(help="Address of a Dask scheduler, tcp://host:port. Default: threads here.")]
+Dask = Annotated[
+    str | None, typer.Option(help="Address of a Dask scheduler: tls://host:port, or tcp:// here. Default: threads here.")
+]
 Workers = Annotated[int | None, typer.Option(help="Threads (training: processes) here. Default: the processors.", min=1)]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print shards, bytes, memory and minutes; do nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output.")]

@@ -20,8 +20,12 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", env_ignore_empty=True)
 
-    dask: str | None = Field(None, description="Dask scheduler, tcp://host:port or tls://host:port; empty: threads here")
+    dask: str | None = Field(None, description="Dask scheduler, tls://host:port, or tcp:// on this machine; empty: threads here")
     workers: int | None = Field(None, ge=1, description="threads (training: processes) here; empty: the processors")
+    dask_without_tls: bool = Field(
+        False,
+        description="accept tcp:// to another host: whoever reaches that scheduler runs any code there and reads the records",
+    )
     tls_ca_file: Path | None = Field(None, description="certificate authority of a tls:// cluster (PEM)")
     tls_cert: Path | None = Field(None, description="this client's certificate (PEM)")
     tls_key: Path | None = Field(None, description="this client's private key (PEM)")

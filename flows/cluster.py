@@ -8,12 +8,14 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import ip_address
 from itertools import islice
 from multiprocessing import active_children, get_context
 from queue import SimpleQueue
 from threading import Thread
 from time import monotonic
 from typing import Any
+from urllib.parse import urlsplit
 
 from ecgbatch.settings import Settings, load_settings
 from storage.build import Map
@@ -49,7 +51,7 @@ def engine(address: str | None = None, workers: int | None = None) -> Iterator[E
     Parameters
     ----------
     address
-        Of a Dask scheduler (``tcp://host:port``; ``tls://host:port`` with the certificates that the settings name). It may
+        Of a Dask scheduler (``tls://host:port`` with the certificates that the settings name; ``tcp://`` on this machine). It may
         have no workers yet: an adaptive cluster starts them when it sees tasks. ``None``: threads of this process.
     workers
         Threads of this process; default the processors that it may use. Ignored with an address.
@@ -59,7 +61,7 @@ def engine(address: str | None = None, workers: int | None = None) -> Iterator[E
     OSError
         If there is no scheduler, or while tasks wait it has no worker for as long as ``wait_for_workers_s`` says.
     ValueError
-        If ``tls://`` lacks its certificates.
+        If ``tls://`` lacks its certificates, or if the address is another machine's without TLS.
 
     """
     settings = load_settings(dask=address, workers=workers)
@@ -71,12 +73,28 @@ def engine(address: str | None = None, workers: int | None = None) -> Iterator[E
     from distributed import Client
 
     security = _security(settings) if address.startswith("tls://") else None
+    if security is None and not settings.dask_without_tls:
+        _refuse_remote(address)
     with Client(address, timeout=min(CONNECT_S, settings.wait_for_workers_s), security=security) as client:
         yield Engine(partial(_map_on_cluster, client, settings.wait_for_workers_s), partial(_memory_of, client))
 
 
 CONNECT_S = 60
 """Seconds to reach a scheduler."""
+
+
+def _refuse_remote(address: str) -> None:
+    """Refuse a scheduler elsewhere without TLS: Dask's messages are pickles, so whoever can speak to it can run any code."""
+    host = urlsplit(address if "://" in address else f"tcp://{address}").hostname or ""
+    try:
+        is_here = ip_address(host).is_loopback
+    except ValueError:
+        is_here = host == "localhost"
+    if not is_here:
+        raise ValueError(
+            f"Dask scheduler {address}: expected tls:// for a scheduler on another machine, found no encryption. Start it with "
+            "certificates (deploy/make_secrets.sh makes them), or set ECGBATCH_DASK_WITHOUT_TLS=true on a network you trust"
+        )
 
 
 def _security(settings: Settings) -> Any:

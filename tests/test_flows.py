@@ -94,6 +94,19 @@ def test_cluster_that_is_not_there_is_an_error_not_a_hang(monkeypatch):
         pass
 
 
+@pytest.mark.parametrize("address", ["tcp://192.0.2.1:8786", "192.0.2.1:8786", "tcp://scheduler:8786", "ws://[2001:db8::1]:80"])
+def test_scheduler_elsewhere_without_tls_is_refused_unless_allowed(address, monkeypatch):
+    import flows.cluster
+
+    with pytest.raises(ValueError, match="expected tls://"), engine(address):
+        pass
+    monkeypatch.setattr(flows.cluster, "_refuse_remote", lambda _: pytest.fail("asked although it is allowed"))
+    monkeypatch.setattr(flows.cluster, "CONNECT_S", 0.2)
+    monkeypatch.setenv("ECGBATCH_DASK_WITHOUT_TLS", "true")
+    with pytest.raises(OSError, match=r"Timed out|connect"), engine("tcp://192.0.2.1:8786"):
+        pass
+
+
 @pytest.mark.parametrize(("error", "is_retried"), [(OSError("gone"), True), (ValueError("bug"), False), (None, False)])
 def test_only_infrastructure_errors_are_retried(error, is_retried):
     from flows.prepare import is_infrastructure
