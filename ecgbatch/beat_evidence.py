@@ -87,21 +87,27 @@ def trees_digest() -> str:
 @kernel
 def evidence(
     fused: Array, even: Array, weight: Array, typical: Array, mean_level: Array, block: int, usual: Array, other: Array,
-    position: Array, amplitude: Array, chosen: Array, local_s: Array, level: Array,
+    position: Array, amplitude: Array, chosen: Array, local_s: Array, level: Array, gains: Array,
 ) -> Array:  # fmt: skip
     """Return the figures of every candidate, (candidate, figure) float32, in the order of ``FIGURES``.
 
     ``usual`` and ``other`` (lead, sample) are the mean shapes of beats, ``chosen`` (beat) the candidates that the rules chose,
-    ``level`` (candidate) the activity between beats around each.
+    ``level`` (candidate) the activity between beats around each, ``gains`` (candidate, lead, shift) ``sequence.shape_gains``.
     """
     figures = np.zeros((position.shape[0], N_FIGURES), np.float32)
     is_beat = np.zeros(position.shape[0], np.bool_)
     for i in range(chosen.shape[0]):
         is_beat[chosen[i]] = True
+    norm, has_other = np.full(even.shape[0], 1e-9), np.any(other != 0)
+    for lead in range(even.shape[0]):
+        for k in range(2 * REACH + 1):
+            norm[lead] += usual[lead, k] * usual[lead, k]
+        norm[lead] = math.sqrt(norm[lead])
     for j in range(position.shape[0]):
         own = figures[j]
         own[0], own[3], own[11], own[12] = min(amplitude[j], 4.0), level[j], local_s[j] if local_s[j] > 0 else 0.8, is_beat[j]
-        shape(even, weight, typical, block, usual, other, position[j], own)
+        at = min(position[j] // block, weight.shape[1] - 1)
+        shape(even, weight, typical, gains[j], at, usual, other, norm, has_other, position[j], own)
         peak(fused, weight, mean_level, block, position[j], own)
     neighbours(position, amplitude, chosen, figures)
     surroundings(position, chosen, local_s, figures)
@@ -110,29 +116,31 @@ def evidence(
 
 
 @kernel
-def shape(even: Array, weight: Array, typical: Array, block: int, usual: Array, other: Array, centre: int, own: Array) -> None:
+def shape(
+    even: Array, weight: Array, typical: Array, gains: Array, at: int, usual: Array, other: Array, norm: Array, has_other: bool,
+    centre: int, own: Array,
+) -> None:  # fmt: skip
     """Write how a candidate resembles the usual beats (each lead of norm 1, by its vote), and how fast it moves."""
-    at, first = min(centre // block, weight.shape[1] - 1), centre - REACH
+    first = centre - REACH
     own[1] = 0.4
     if first < 2 or first + 2 * REACH + 2 >= even.shape[1]:
         return
+    to_usual, to_other, size, product = np.zeros(5), np.zeros(5), np.zeros(5), np.zeros(5)
+    for lead in range(even.shape[0]):
+        part = even[lead, first - 2 : first + 2 * REACH + 3]
+        products(part, usual[lead], product)
+        amplitude = max(np.float32(0.01), typical[lead, at])
+        for shift in range(5):
+            to_usual[shift] += gains[lead, shift] * product[shift]
+            size[shift] += weight[lead, at] * product[shift] / amplitude / norm[lead]
+        if has_other:
+            products(part, other[lead], product)
+            for shift in range(5):
+                to_other[shift] += gains[lead, shift] * product[shift]
     best_usual = best_other = best_size = -1.0
-    for shift in range(-2, 3):
-        to_usual = to_other = size = 0.0
-        for lead in range(even.shape[0]):
-            power = product_usual = product_other = 0.0
-            norm = 1e-9
-            for k in range(2 * REACH + 1):
-                value = even[lead, first + shift + k]
-                power += value * value
-                product_usual += value * usual[lead, k]
-                product_other += value * other[lead, k]
-                norm += usual[lead, k] * usual[lead, k]
-            gain = math.sqrt(weight[lead, at] / max(1e-12, power))
-            to_usual += gain * product_usual
-            to_other += gain * product_other
-            size += weight[lead, at] * product_usual / max(0.01, typical[lead, at]) / math.sqrt(norm)
-        best_usual, best_other, best_size = max(best_usual, to_usual), max(best_other, to_other), max(best_size, size)
+    for shift in range(5):
+        best_usual, best_other = max(best_usual, to_usual[shift]), max(best_other, to_other[shift])
+        best_size = max(best_size, size[shift])
     frequency = 0.0
     for lead in range(even.shape[0]):
         slope, power = 0.0, 1e-12
@@ -142,6 +150,20 @@ def shape(even: Array, weight: Array, typical: Array, block: int, usual: Array, 
             power += even[lead, k] * even[lead, k]
         frequency += weight[lead, at] * math.sqrt(slope / power)
     own[1], own[2], own[14], own[15] = best_usual, best_other, best_size, frequency * RATE_HZ / (2 * math.pi)
+
+
+@kernel
+def products(part: Array, other: Array, product: Array) -> None:
+    """Write the sums of products of a lead's part with a shape at five shifts, side by side: each alone waits for itself."""
+    a = b = c = d = e = 0.0
+    for k in range(2 * REACH + 1):
+        value = other[k]
+        a += part[k] * value
+        b += part[k + 1] * value
+        c += part[k + 2] * value
+        d += part[k + 3] * value
+        e += part[k + 4] * value
+    product[0], product[1], product[2], product[3], product[4] = a, b, c, d, e
 
 
 @kernel

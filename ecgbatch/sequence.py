@@ -194,7 +194,8 @@ class Choice(NamedTuple):
 
     Per candidate: ``position`` (samples at ``RATE_HZ``), ``amplitude``, ``worth`` to the last round, ``local_s`` (the local
     interval) and ``level`` (activity between beats around it). ``chosen`` (beat): numbers of candidates. ``usual``, ``other``
-    (lead, sample): mean shapes of beats. ``total``: running sum of the fused envelope.
+    (lead, sample): mean shapes of beats. ``total``: running sum of the fused envelope. ``gains``
+    (candidate, lead, shift): see ``shape_gains``.
     """
 
     position: Array
@@ -206,6 +207,7 @@ class Choice(NamedTuple):
     usual: Array
     other: Array
     total: Array
+    gains: Array
 
 
 @kernel
@@ -221,7 +223,7 @@ def choose(fused: Array, even: Array, weight: Array, block: int, rules: Rules) -
     local_s, chosen = np.full(n, rules.first_s), np.empty(n, np.int64)
     likeness, worth = np.full(n, rules.likeness_zero), np.empty(n)
     usual = other = np.zeros((even.shape[0], 2 * REACH + 1))
-    m = 0
+    gains, m = shape_gains(even, weight, block, position), 0
     for turn in range(3):
         for j in range(n):
             worth[j] = min(amplitude[j], rules.cap) - rules.theta - rules.theta_noise * level[j]
@@ -231,10 +233,10 @@ def choose(fused: Array, even: Array, weight: Array, block: int, rules: Rules) -
             break
         local_intervals(position, chosen[:m], local_s)
         level = level_between(total, position, position[chosen[:m]])
-        usual, other = usual_shapes(even, weight, block, position[chosen[:m]])
+        usual, other = usual_shapes(even, gains, position, chosen[:m])
         if turn < 2:
-            resemble(even, weight, block, position, usual, other, likeness)
-    return Choice(position, amplitude, worth, local_s, level, chosen[:m], usual, other, total)
+            resemble(even, gains, position, usual, other, likeness)
+    return Choice(position, amplitude, worth, local_s, level, chosen[:m], usual, other, total, gains)
 
 
 @kernel
@@ -258,42 +260,77 @@ def settle(choice: Choice, log_odds: Array, rules: Rules) -> tuple[Array, Array]
 
 REACH = 11
 """Samples to either side of a candidate that its shape is compared over: 88 ms, a wide QRS."""
+SHIFTS = 5
+"""Places that a shape is compared at: two samples to either side of the candidate's summit, and there."""
 
 
 @kernel
-def shape_at(even: Array, weight: Array, block: int, centre: int, shape: Array) -> bool:
-    """Write the leads' shapes around ``centre``, each of norm 1 times the root of its vote; False at the record's ends."""
-    if centre < REACH or centre + REACH >= even.shape[1]:
-        return False
-    at = min(centre // block, weight.shape[1] - 1)
-    width = 2 * REACH + 1
+def shape_gains(even: Array, weight: Array, block: int, position: Array) -> Array:
+    """Return what brings a lead's shape around each candidate to norm 1 times the root of its vote.
+
+    (candidate, lead, shift) float64, ``SHIFTS`` of them, the middle one in place; 0 where a shape leaves the record. Every
+    round compares the same shapes, so their norms are taken once.
+    """
+    gains = np.zeros((position.shape[0], even.shape[0], SHIFTS))
+    for j in range(position.shape[0]):
+        first, at = position[j] - REACH - 2, min(position[j] // block, weight.shape[1] - 1)
+        if first < 0 or first + 2 * REACH + SHIFTS > even.shape[1]:
+            edge_gains(even, weight, at, first, gains[j])
+            continue
+        for lead in range(even.shape[0]):
+            part = even[lead, first : first + 2 * REACH + SHIFTS]
+            a = b = c = d = e = 0.0
+            for k in range(2 * REACH + 1):
+                a += part[k] * part[k]
+                b += part[k + 1] * part[k + 1]
+                c += part[k + 2] * part[k + 2]
+                d += part[k + 3] * part[k + 3]
+                e += part[k + 4] * part[k + 4]
+            own, vote = gains[j, lead], weight[lead, at]
+            own[0], own[1], own[2], own[3], own[4] = a, b, c, d, e
+            for shift in range(SHIFTS):
+                own[shift] = math.sqrt(vote / max(1e-12, own[shift]))
+    return gains
+
+
+@kernel
+def edge_gains(even: Array, weight: Array, at: int, first: int, gains: Array) -> None:
+    """Write one candidate's gains (lead, shift) where some of its shapes leave the record."""
     for lead in range(even.shape[0]):
-        power = 0.0
-        for k in range(width):
-            value = even[lead, centre - REACH + k]
-            power += value * value
-        gain = math.sqrt(weight[lead, at] / max(1e-12, power))
-        for k in range(width):
-            shape[lead, k] = gain * even[lead, centre - REACH + k]
-    return True
+        for shift in range(SHIFTS):
+            start, power = first + shift, 0.0
+            if start >= 0 and start + 2 * REACH < even.shape[1]:
+                for k in range(2 * REACH + 1):
+                    power += even[lead, start + k] * even[lead, start + k]
+                gains[lead, shift] = math.sqrt(weight[lead, at] / max(1e-12, power))
 
 
 @kernel
 def product(first: Array, second: Array) -> float:
     """Return the sum of products of two sets of shapes."""
-    total = 0.0
+    column, total = np.zeros(first.shape[1]), 0.0
     for lead in range(first.shape[0]):
         for k in range(first.shape[1]):
-            total += first[lead, k] * second[lead, k]
+            column[k] += first[lead, k] * second[lead, k]
+    for k in range(first.shape[1]):
+        total += column[k]
     return total
 
 
 @kernel
-def mean_shape(even: Array, weight: Array, block: int, centres: Array, other: Array, use_other: bool) -> tuple[Array, int]:
+def mean_shape(even: Array, gains: Array, position: Array, chosen: Array, other: Array, use_other: bool) -> tuple[Array, int]:
     """Return the mean shape of beats, norm 1, and their number; of those unlike ``other`` only, if asked."""
-    mean, own, n = np.zeros((even.shape[0], 2 * REACH + 1)), np.zeros((even.shape[0], 2 * REACH + 1)), 0
-    for i in range(centres.shape[0]):
-        if shape_at(even, weight, block, centres[i], own) and (not use_other or product(own, other) < 0.5):
+    width = 2 * REACH + 1
+    mean, own, n = np.zeros((even.shape[0], width)), np.zeros((even.shape[0], width)), 0
+    for i in range(chosen.shape[0]):
+        first = position[chosen[i]] - REACH
+        if first < 0 or first + width > even.shape[1]:
+            continue
+        for lead in range(even.shape[0]):
+            gain, part = gains[chosen[i], lead, SHIFTS // 2], even[lead, first : first + width]
+            for k in range(width):
+                own[lead, k] = gain * part[k]
+        if not use_other or product(own, other) < 0.5:
             mean += own
             n += 1
     power = product(mean, mean)
@@ -303,37 +340,52 @@ def mean_shape(even: Array, weight: Array, block: int, centres: Array, other: Ar
 
 
 @kernel
-def usual_shapes(even: Array, weight: Array, block: int, centres: Array) -> tuple[Array, Array]:
+def usual_shapes(even: Array, gains: Array, position: Array, chosen: Array) -> tuple[Array, Array]:
     """Return the mean shape of beats, and of those unlike it; zeros for the latter where they are too few."""
-    usual, _ = mean_shape(even, weight, block, centres, np.zeros((1, 1)), False)
-    other, n = mean_shape(even, weight, block, centres, usual, True)
-    if n < max(5, 0.02 * centres.shape[0]):
+    usual, _ = mean_shape(even, gains, position, chosen, np.zeros((1, 1)), False)
+    other, n = mean_shape(even, gains, position, chosen, usual, True)
+    if n < max(5, 0.02 * chosen.shape[0]):
         other[:] = 0.0
     return usual, other
 
 
 @kernel
-def resemble(even: Array, weight: Array, block: int, position: Array, usual: Array, other: Array, likeness: Array) -> None:
+def add_likeness(part: Array, shape: Array, gain: Array, likeness: Array) -> None:
+    """Add a lead's correlation with a shape, at every shift: five sums side by side, since each alone waits for itself."""
+    a = b = c = d = e = 0.0
+    for k in range(2 * REACH + 1):
+        value = shape[k]
+        a += part[k] * value
+        b += part[k + 1] * value
+        c += part[k + 2] * value
+        d += part[k + 3] * value
+        e += part[k + 4] * value
+    likeness[0] += gain[0] * a
+    likeness[1] += gain[1] * b
+    likeness[2] += gain[2] * c
+    likeness[3] += gain[3] * d
+    likeness[4] += gain[4] * e
+
+
+@kernel
+def resemble(even: Array, gains: Array, position: Array, usual: Array, other: Array, likeness: Array) -> None:
     """Write each candidate's correlation with the usual beat, or with the mean of those unlike it where that is closer."""
-    n_leads = even.shape[0]
+    to_usual, to_other = np.zeros(SHIFTS), np.zeros(SHIFTS)
+    has_other = np.any(other != 0)
     for j in range(position.shape[0]):
-        first, at = position[j] - REACH, min(position[j] // block, weight.shape[1] - 1)
+        first = position[j] - REACH
         if first < 2 or first + 2 * REACH + 2 >= even.shape[1]:
             continue
+        to_usual[:] = 0.0
+        to_other[:] = 0.0
+        for lead in range(even.shape[0]):
+            part = even[lead, first - 2 : first + 2 * REACH + 3]
+            add_likeness(part, usual[lead], gains[j, lead], to_usual)
+            if has_other:
+                add_likeness(part, other[lead], gains[j, lead], to_other)
         best = -1.0
-        for shift in range(-2, 3):
-            like_usual = like_second = 0.0
-            for lead in range(n_leads):
-                power = to_usual = to_second = 0.0
-                for k in range(2 * REACH + 1):
-                    value = even[lead, first + shift + k]
-                    power += value * value
-                    to_usual += value * usual[lead, k]
-                    to_second += value * other[lead, k]
-                gain = math.sqrt(weight[lead, at] / max(1e-12, power))
-                like_usual += gain * to_usual
-                like_second += gain * to_second
-            best = max(best, like_usual, like_second)
+        for shift in range(SHIFTS):
+            best = max(best, to_usual[shift], to_other[shift])
         likeness[j] = best
 
 

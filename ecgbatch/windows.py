@@ -22,6 +22,9 @@ TAP_ONE = 32768
 BASELINE_RATE_HZ = 25.0
 """The baseline is followed on means of blocks of about 1/25 s; what they alias below 0.5 Hz lies 34 dB down."""
 
+TOGETHER = 8
+"""Leads whose baselines are filtered side by side: what a vector of float64 holds."""
+
 
 class HighPass(NamedTuple):
     """Baseline removal: block length in samples, and a second-order low-pass run forth and back over block means.
@@ -52,33 +55,52 @@ def high_pass(sampling_frequency_hz: float, cutoff_hz: float) -> HighPass:
 @kernel
 def baseline(lead: Array, design: HighPass) -> Array:
     """Return a lead's baseline in ADC units at the centres of its blocks; its ends mirrored about their end points."""
-    n = max(1, lead.shape[0] // design.block)
-    size = min(design.block, lead.shape[0])
+    return baselines(lead.reshape(1, -1), np.zeros(1, np.int64), design)[:, 0].copy()
+
+
+@kernel
+def baselines(signal: Array, leads: Array, design: HighPass) -> Array:
+    """Return the baselines of at most ``TOGETHER`` leads, (block, ``TOGETHER``) float64; columns without a lead are 0.
+
+    A recursive filter waits for its own last value; side by side, leads wait together.
+    """
+    n = max(1, signal.shape[1] // design.block)
+    size = min(design.block, signal.shape[1])
     pad = min(design.pad, n - 1)
-    curve = np.empty(n + 2 * pad)
-    for i in range(n):
-        total = np.int32(0)
-        part = lead[i * size : (i + 1) * size]
-        for j in range(part.shape[0]):
-            total = np.int32(total + np.int32(part[j]))
-        curve[pad + i] = total / size
+    curve = np.zeros((n + 2 * pad, TOGETHER))
+    for column in range(leads.shape[0]):
+        lead = signal[leads[column]]
+        for i in range(n):
+            curve[pad + i, column] = block_sum(lead[i * size : (i + 1) * size]) / size
     for i in range(pad):
-        curve[pad - 1 - i] = 2 * curve[pad] - curve[pad + 1 + i]
-        curve[pad + n + i] = 2 * curve[pad + n - 1] - curve[pad + n - 2 - i]
+        for column in range(TOGETHER):
+            curve[pad - 1 - i, column] = 2 * curve[pad, column] - curve[pad + 1 + i, column]
+            curve[pad + n + i, column] = 2 * curve[pad + n - 1, column] - curve[pad + n - 2 - i, column]
     one_way(curve, design)
     one_way(curve[::-1], design)
-    return curve[pad : pad + n].copy()
+    return curve[pad : pad + n]
+
+
+@kernel
+def block_sum(part: Array) -> Any:
+    """Return the sum of some samples."""
+    total = np.int32(0)
+    for j in range(np.uint64(part.shape[0])):
+        total = np.int32(total + np.int32(part[j]))
+    return total
 
 
 @kernel
 def one_way(values: Array, design: HighPass) -> None:
-    """Run the low-pass once over ``values``, in place, from the steady state of the first."""
-    x1 = x2 = y1 = y2 = values[0]
+    """Run the low-pass once over ``values`` (block, ``TOGETHER``), in place, each column from the steady state of its first."""
+    x1, x2, y1, y2 = values[0].copy(), values[0].copy(), values[0].copy(), values[0].copy()
     for i in range(values.shape[0]):
-        x = values[i]
-        y = design.b0 * x + design.b1 * x1 + design.b2 * x2 - design.a1 * y1 - design.a2 * y2
-        x2, x1, y2, y1 = x1, x, y1, y
-        values[i] = y
+        row = values[i]
+        for k in range(TOGETHER):
+            x = row[k]
+            y = design.b0 * x + design.b1 * x1[k] + design.b2 * x2[k] - design.a1 * y1[k] - design.a2 * y2[k]
+            x2[k], x1[k], y2[k], y1[k] = x1[k], x, y1[k], y
+            row[k] = y
 
 
 @kernel
@@ -98,28 +120,44 @@ def cut_windows(
 
     """
     leaves = np.zeros(r_sample.shape[0], np.bool_)
-    total, at = np.empty(out.shape[2], np.int32), np.empty(out.shape[2])
-    start, stop = -down * before, down * (out.shape[2] - 1 - before)
+    width = out.shape[2]
+    total, left, share = np.empty(width, np.int32), np.empty(width, np.int64), np.empty(width)
+    start, stop = -down * before, down * (width - 1 - before)
+    leads = np.flatnonzero(use)
     for lead in range(signal.shape[0]):
         if not use[lead]:
             out[:, lead] = fill
-            continue
-        whole = filled[lead, :n]
-        curve = baseline(whole, design)
+    for first in range(0, leads.shape[0], TOGETHER):
+        group = leads[first : first + TOGETHER]
+        curve = baselines(filled[:, :n], group, design)
         for beat in range(r_sample.shape[0]):
             r = up * r_sample[beat]
-            filter_window(whole, taps, up, down, reach, r + start, total, at)
-            for k in range(at.shape[0]):
-                at[k] = (at[k] - 0.5 * (design.block - 1)) / design.block
-            write_window(total, at, curve, step_uv[lead], out[beat, lead])
-            if has_gaps or r + start < 0 or r + stop > up * (n - 1):
-                leaves[beat] |= fill_outside(signal[lead, :n], up, down, r + start, out[beat, lead], fill)
+            places_between(r + start, up, down, design.block, curve.shape[0], left, share)
+            for column in range(group.shape[0]):
+                lead = group[column]
+                filter_window(filled[lead, :n], taps, up, down, reach, r + start, total)
+                write_window(total, left, share, curve[:, column], step_uv[lead], out[beat, lead])
+                if has_gaps or r + start < 0 or r + stop > up * (n - 1):
+                    leaves[beat] |= fill_outside(signal[lead, :n], up, down, r + start, out[beat, lead], fill)
     return leaves
 
 
 @kernel
-def filter_window(lead: Array, taps: Array, up: int, down: int, reach: int, position: int, total: Array, at: Array) -> None:
-    """Write a window's filtered samples, in ``1 / TAP_ONE`` steps, and the times that they lie at, in samples.
+def places_between(position: int, up: int, down: int, block: int, n: int, left: Array, share: Array) -> None:
+    """Write between which points of a curve of ``n`` a window's samples lie, and how far; its end points beyond them.
+
+    The same on every lead.
+    """
+    for k in range(left.shape[0]):
+        at = (position // up + position % up / up - 0.5 * (block - 1)) / block
+        left[k] = min(max(int(np.floor(at)), 0), max(0, n - 2))
+        share[k] = min(1.0, max(0.0, at - left[k]))
+        position += down
+
+
+@kernel
+def filter_window(lead: Array, taps: Array, up: int, down: int, reach: int, position: int, total: Array) -> None:
+    """Write a window's filtered samples, in ``1 / TAP_ONE`` steps.
 
     ``position`` is the first one's, in ``1 / up`` samples.
     """
@@ -128,7 +166,6 @@ def filter_window(lead: Array, taps: Array, up: int, down: int, reach: int, posi
     i, phase = position // up, position % up
     for k in range(total.shape[0]):
         first = i - reach
-        at[k] = i + phase / up
         if first >= 0 and first + n_taps <= n:
             # As in detection.resample: exact, and unsigned so that the loop is not kept scalar.
             start, row = np.uint64(first), np.uint64(phase)
@@ -149,12 +186,12 @@ def filter_window(lead: Array, taps: Array, up: int, down: int, reach: int, posi
 
 
 @kernel
-def write_window(total: Array, at: Array, curve: Array, step_uv: float, out: Array) -> None:
-    """Write a window in microvolts, less the baseline at ``at`` (in points of its curve; then the baseline itself)."""
+def write_window(total: Array, left: Array, share: Array, curve: Array, step_uv: float, out: Array) -> None:
+    """Write a window in microvolts, less the baseline curve ``share`` of the way from its point ``left`` to the next."""
+    last = curve.shape[0] - 1
     for k in range(total.shape[0]):
-        at[k] = between(curve, at[k])
-    for k in range(total.shape[0]):
-        value = (total[k] / TAP_ONE - at[k]) * step_uv
+        here = curve[left[k]]
+        value = (total[k] / TAP_ONE - (here + share[k] * (curve[min(left[k] + 1, last)] - here))) * step_uv
         out[k] = np.int16(min(32767.0, max(-32767.0, np.rint(value))))
 
 
@@ -168,14 +205,6 @@ def fill_outside(raw: Array, up: int, down: int, position: int, out: Array, fill
             leaves = True
         position += down
     return leaves
-
-
-@kernel
-def between(curve: Array, at: float) -> Any:
-    """Return a curve's value between two of its points; its end points beyond them."""
-    left = min(max(int(np.floor(at)), 0), max(0, curve.shape[0] - 2))
-    share = min(1.0, max(0.0, at - left))
-    return curve[left] + share * (curve[min(left + 1, curve.shape[0] - 1)] - curve[left])
 
 
 @kernel
@@ -251,23 +280,36 @@ def sort_columns(rows: Array) -> None:
 @kernel
 def resemblance(waveform: Array, usual: Array, fill: int) -> tuple[Array, Array]:
     """Return each beat's correlation with the usual beat over all leads, and its size relative to it (by regression)."""
-    n = waveform.shape[0]
+    n, width = waveform.shape[0], waveform.shape[2]
     correlation, size = np.zeros(n), np.zeros(n)
+    # Sums grow by columns, many at once, and columns are added in order: one order on every processor.
+    sums = np.zeros((3, width))
     for beat in range(n):
-        cross = own = other = 0.0
+        sums[:] = 0.0
         for lead in range(waveform.shape[1]):
-            total, count = 0.0, 0
-            for k in range(waveform.shape[2]):
-                if waveform[beat, lead, k] != fill:
-                    total += waveform[beat, lead, k]
-                    count += 1
-            mean = total / max(1, count)
-            for k in range(waveform.shape[2]):
-                if waveform[beat, lead, k] != fill:
-                    value = waveform[beat, lead, k] - mean
-                    cross += value * usual[lead, k]
-                    own += value * value
-                    other += usual[lead, k] * usual[lead, k]
+            add_resemblance(waveform[beat, lead], usual[lead], fill, sums[0], sums[1], sums[2])
+        cross = own = other = 0.0
+        for k in range(width):
+            cross += sums[0, k]
+            own += sums[1, k]
+            other += sums[2, k]
         correlation[beat] = cross / max(1e-9, np.sqrt(own * other))
         size[beat] = np.sqrt(own / max(1e-9, other))
     return correlation, size
+
+
+@kernel
+def add_resemblance(window: Array, usual: Array, fill: int, cross: Array, own: Array, other: Array) -> None:
+    """Add a lead's products, its mean removed, to the sums of each sample; none where it is ``fill``."""
+    total, count = np.int32(0), np.int32(0)
+    for k in range(window.shape[0]):
+        there = window[k] != fill
+        total = np.int32(total + (np.int32(window[k]) if there else np.int32(0)))
+        count = np.int32(count + (np.int32(1) if there else np.int32(0)))
+    mean = total / max(1, count)
+    for k in range(window.shape[0]):
+        there = 1.0 if window[k] != fill else 0.0
+        value = (window[k] - mean) * there
+        cross[k] += value * usual[k]
+        own[k] += value * value
+        other[k] += usual[k] * usual[k] * there
