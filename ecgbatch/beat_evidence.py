@@ -98,7 +98,7 @@ def evidence(
     is_beat = np.zeros(position.shape[0], np.bool_)
     for i in range(chosen.shape[0]):
         is_beat[chosen[i]] = True
-    norm, has_other = np.full(even.shape[0], 1e-9), np.any(other != 0)
+    norm, has_other = np.full(even.shape[0], 1e-9), bool(np.any(other != 0))
     for lead in range(even.shape[0]):
         for k in range(2 * REACH + 1):
             norm[lead] += usual[lead, k] * usual[lead, k]

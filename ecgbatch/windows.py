@@ -306,7 +306,7 @@ def add_resemblance(window: Array, usual: Array, fill: int, cross: Array, own: A
         there = window[k] != fill
         total = np.int32(total + (np.int32(window[k]) if there else np.int32(0)))
         count = np.int32(count + (np.int32(1) if there else np.int32(0)))
-    mean = total / max(1, count)
+    mean = total / max(np.int32(1), count)
     for k in range(window.shape[0]):
         there = 1.0 if window[k] != fill else 0.0
         value = (window[k] - mean) * there
