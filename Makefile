@@ -7,7 +7,7 @@ export ECGBATCH_TEST_DATA
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: install demo test test-all lint types bench bench-full model lock clean
+.PHONY: install demo test test-all lint types bench bench-full reliability model lock clean
 
 install: $(VENV)/.installed
 
@@ -45,9 +45,13 @@ bench: install
 bench-full: install
 	$(BIN)/python -m benchmarks --full --write
 
+# Kills, injected errors and full disks, hours in full; `--only F1 --count 10` and so on by hand.
+reliability: install
+	$(BIN)/python -m benchmarks.reliability
+
 # Trains the models that ship with the package, from the real records beside it.
 model: install
-	$(BIN)/python -m benchmarks.shipped_model --data $(ECGBATCH_TEST_DATA)
+	$(BIN)/python -m benchmarks.shipped_model --data $(ECGBATCH_TEST_DATA) --check
 
 # For developers: writes the lock anew from pyproject.toml (needs uv: pip install uv).
 lock:

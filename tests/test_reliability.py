@@ -1,0 +1,30 @@
+"""The campaign of faults itself: it must see a byte that differs, and a short form of it must find nothing."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from benchmarks.reliability import STAGES, Bench, kills, undisturbed
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory) -> Bench:
+    return undisturbed(tmp_path_factory.mktemp("reliability"), n_records=2)
+
+
+def test_each_stage_killed_once_and_run_again_ends_as_if_undisturbed(bench, tmp_path):
+    cases = list(kills(bench, 1, seed=5, folder=tmp_path))
+    assert len(cases) == len(STAGES)
+    assert any(hit for _, hit, _ in cases)
+    assert [wrong for _, _, wrong in cases] == [[]] * len(STAGES)
+
+
+def test_campaign_sees_a_byte_that_differs_and_a_file_that_is_lost(bench, tmp_path):
+    work = shutil.copytree(bench.before("score"), tmp_path / "w", symlinks=True)
+    shard = next(path for path in sorted(work.glob("signals/*.zarr/signal/c/**/*")) if path.is_file())
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    assert any("differs" in one for one in bench.problems("beats", work))
+    shard.unlink()
+    assert any("is lost" in one for one in bench.problems("beats", work))
