@@ -1,10 +1,10 @@
 """Faults put into the real command line, counted: ``python -m benchmarks.reliability`` (``make reliability``).
 
 F1 kills the process group of convert, beats, score and report at random instants. F2 kills convert and beats at the N-th call of
-fsync, rename and mkdir of a thread, F3 lets that call fail (strace injects both). F4 fills the disk (a tmpfs of growing size).
-After each fault the same command is run again, undisturbed: every byte of the stores must be that of a run which nothing
-disturbed, the same reports must be there, nothing may be left over, and ``verify`` must find nothing. A fault that does not kill
-must end without a traceback.
+fsync, rename, mkdir, link and unlink of a thread (so not at every call of the main one), F3 lets it fail; strace does both.
+F4 fills the disk (a tmpfs of growing size). After each fault the same command is run again, undisturbed: every byte of the stores
+must be that of a run which nothing disturbed, the same reports must be there, nothing may be left beside them (what lies below
+.build is not looked at), and ``verify`` must find nothing. A fault that does not kill must end without a traceback.
 """
 
 from __future__ import annotations
@@ -30,7 +30,13 @@ from ecgbatch.synthetic import write_archive
 PROGRAM = str(Path(sys.executable).parent / "ecgbatch")
 
 STAGES = ("convert", "beats", "score", "report")
-CALLS = {"fsync": "fsync,fdatasync", "rename": "rename,renameat,renameat2", "mkdir": "mkdir,mkdirat"}
+CALLS = {
+    "fsync": "fsync,fdatasync",
+    "rename": "rename,renameat,renameat2",
+    "mkdir": "mkdir,mkdirat",
+    "link": "link,linkat",
+    "unlink": "unlink,unlinkat",
+}
 """What strace is told to count; a kernel has several calls of each kind."""
 
 MOST_CALLS = 400
