@@ -57,7 +57,22 @@ def _archive_place(text: str) -> Path:
         raise typer.BadParameter(str(error)) from None
 
 
+def _watched_place(text: str) -> Path:
+    """Return an archive's place for a schedule: each night looks there anew, so an address stays one. It must answer now."""
+    if not text.startswith("s3:"):
+        return _archive_place(text)
+    from storage import Folder
+
+    try:
+        if Folder(text).children():
+            return Path(text)
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from None
+    raise typer.BadParameter(f"{text}: expected an archive, found nothing there.")
+
+
 Archive = Annotated[Path, typer.Argument(help="Folder of WFDB records, or s3://bucket/prefix.", parser=_archive_place)]
+WatchedArchive = Annotated[Path, typer.Argument(help="Folder of WFDB records, or s3://bucket/prefix.", parser=_watched_place)]
 Work = Annotated[
     Path, typer.Argument(help="Workspace: where stores, models and reports lie; or s3://bucket/prefix.", parser=_work_place)
 ]
@@ -549,7 +564,7 @@ def config(as_json: AsJson = False) -> int:
 
 @app.command()
 def schedule(
-    archive: Archive,
+    archive: WatchedArchive,
     work: Work,
     cron: Annotated[str, typer.Option(help="When, in five fields: minute, hour, day of month, month, day of week.")],
     timezone: Annotated[str, typer.Option(help="The clock that --cron means.")] = "UTC",

@@ -19,7 +19,7 @@ from ecgbatch import __version__
 from ecgbatch.archive import CHUNK_RECORDS, find_records, list_archive
 from ecgbatch.records import source_digest
 from ecgbatch.terms import STATUS
-from storage import TEXT, Folder, Map
+from storage import TEXT, Folder, Map, is_mirror
 
 CACHE_FILE = "archive.parquet"
 """Below the workspace: the listing of the last run, with sizes and times of every file. Without it all records are read again."""
@@ -257,19 +257,25 @@ def _size_and_time(found: os.stat_result | None) -> str:
 
 
 def _growing(archive: str, fresh: _Columns, started: float, settle_s: float) -> set[str]:
-    """Return the records that are still being written; forget the signatures of those that may be."""
+    """Return the records that are still being written; forget the signatures of those that may be.
+
+    An object of a bucket is there whole or not at all, and its copy here bears its time and tag: no change of it goes unseen, and
+    an incomplete record whose last object is young waits for the others.
+    """
     waiting, young = set(), []
+    mirrored = is_mirror(archive)
     names, all_files, status = (fresh[name].tolist() for name in ("record_name", "files", "status"))
     for row, (name, files) in enumerate(zip(names, all_files, strict=True)):
         stats = [found for found in _stats(archive, files) if found is not None]
-        # The disk's own clock: a copy may carry an older time of modification along.
-        changed_at = max((found.st_ctime for found in stats), default=0.0)
+        # The disk's own clock: a copy may carry an older time of modification along. Of a bucket's copy, the bucket's.
+        changed_at = max((found.st_mtime if mirrored else found.st_ctime for found in stats), default=0.0)
         tick_s = COARSE_TICK_S if all(found.st_mtime_ns % 10**9 == 0 for found in stats) else TICK_S
-        if changed_at > started - tick_s:
+        if changed_at > started - tick_s and not mirrored:
             fresh["signature"][row] = ""
-        if changed_at > started - settle_s and settle_s > 0:
+        is_young = status[row] != STATUS["ok"] and changed_at > started - YOUNG_S
+        if (changed_at > started - settle_s and settle_s > 0) or (is_young and mirrored):
             waiting.add(name)
-        elif status[row] != STATUS["ok"] and changed_at > started - YOUNG_S:
+        elif is_young:
             young.append((name, files, stats))
     if young:
         time.sleep(PAUSE_S)

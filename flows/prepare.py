@@ -14,6 +14,7 @@ from ecgbatch.beats import BeatSettings, extract_beats
 from ecgbatch.runs import Timing
 from ecgbatch.signals import convert_archive
 from flows.cluster import engine
+from storage import cached_mirror, is_address
 
 OnProgress = Callable[[str, int, int], None]
 
@@ -67,9 +68,10 @@ def convert(
     workers: int | None,
     on_progress: OnProgress | None,
 ) -> Any:
-    """Convert what is new or has changed."""
+    """Convert what is new or has changed; of an archive in an object store, by way of its copy here, brought up to date first."""
+    place = str(cached_mirror(archive)) if is_address(archive) else archive
     with engine(dask, workers) as on_engine:
-        return convert_archive(archive, work, map=on_engine, on_progress=shown(on_progress, "convert"), **options)
+        return convert_archive(place, work, map=on_engine, on_progress=shown(on_progress, "convert"), **options)
 
 
 @task(**RETRIED)

@@ -16,7 +16,7 @@ from ecgbatch.status import recorded
 from flows.cluster import engine
 from flows.prepare import RETRIED, OnProgress, prepare_archive, shown
 from flows.train import train_model
-from storage import only_writer
+from storage import Folder, is_address, only_writer
 
 
 @task(**RETRIED)
@@ -69,7 +69,8 @@ def score_archive(
     reported = {**summary, "by": _report_code(pseudonymise)}
     write_run(work, run, {"counts": summary["counts"], "seconds": timing.seconds, "reported": reported})
     create_table_artifact([summary["counts"]], key="scored", description=f"Run {run}")
-    create_link_artifact(Path(summary["cohort"]).absolute().as_uri(), key="cohort", link_text="Cohort report")
+    cohort = str(summary["cohort"]) if is_address(work) else Path(summary["cohort"]).absolute().as_uri()
+    create_link_artifact(cohort, key="cohort", link_text="Cohort report")
     return {"run": run, **summary, "seconds": timing.seconds}
 
 
@@ -78,9 +79,11 @@ def finished_reports(work: str, run: str, pseudonymise: bool = False) -> dict[st
 
     A night without anything new is the same run: it has nothing to report again (``ecgbatch report`` looks at every page).
     """
-    said = read_run(work, run).get("reported", {})
-    latest = Path(work) / "reports" / "latest"
-    if said.get("by") != _report_code(pseudonymise) or latest.resolve().name != run or not Path(said["cohort"]).is_file():
+    said, folder = read_run(work, run).get("reported", {}), Folder(work)
+    shown = f"{run}-pseudonymous" if pseudonymise else run
+    if said.get("by") != _report_code(pseudonymise) or folder.pointed("reports/latest") != shown:
+        return None
+    if not folder.exists(f"reports/{shown}/cohort.html"):
         return None
     return {name: value for name, value in said.items() if name != "by"}
 

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import httpx
 
+from storage.location import is_address, split_address
+
 log = logging.getLogger("ecgbatch")
 
 START_S = 180
@@ -27,7 +29,7 @@ START_S = 180
 
 def workspace_name(work: str) -> str:
     """Return the name of a workspace in Prefect: of its deployment, and of its limit of one run at a time."""
-    place = work if "://" in work else str(Path(work).resolve())
+    place = f"s3://{'/'.join(split_address(work))}" if is_address(work) else str(Path(work).resolve())
     return f"ecgbatch-{hashlib.sha256(place.encode()).hexdigest()[:12]}"
 
 

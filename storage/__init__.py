@@ -1,6 +1,6 @@
 """Stores that are complete or absent: plans, shards, receipts, Zarr."""
 
-from storage.bucket import cached_mirror
+from storage.bucket import cached_mirror, is_mirror
 from storage.build import Map, Progress, build
 from storage.errors import CorruptStore, ForeignStore, LockedWorkspace, SchemaError, StoreError, UnfinishedStore
 from storage.location import PARTIAL, Folder, is_address
@@ -32,6 +32,7 @@ __all__ = [
     "document_problems",
     "folder_problems",
     "is_address",
+    "is_mirror",
     "list_stores",
     "make_plan",
     "only_writer",

@@ -7,6 +7,7 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -84,6 +85,16 @@ class Bucket(Folder):
         whole: bytes = self._ask(lambda store, path: obstore.get(store, path).bytes().to_bytes(), self._key(key))
         return whole
 
+    def read_with_facts(self, key: str) -> tuple[bytes, Any]:
+        """Return the bytes under ``key`` and what ``listed`` would say of them; ``FileNotFoundError`` if there are none."""
+
+        def get(store: Any, path: str) -> tuple[bytes, Any]:
+            answer = obstore.get(store, path)
+            return answer.bytes().to_bytes(), answer.meta
+
+        content, facts = self._ask(get, self._key(key))
+        return content, facts
+
     def exists(self, key: str) -> bool:
         """Tell whether an object lies under ``key``."""
         return self.version(key) != ""
@@ -140,13 +151,17 @@ class Bucket(Folder):
 
     def files(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Yield key and size of every object below ``prefix``, in order of keys."""
+        start = len(f"{self.prefix}/") if self.prefix else 0
+        for one in sorted(self.listed(prefix), key=lambda entry: str(entry["path"])):
+            yield str(one["path"])[start:], int(one["size"])
+
+    def listed(self, prefix: str = "") -> list[Any]:
+        """Return ``path`` (in the bucket), ``size``, ``last_modified`` and ``e_tag`` of every object below ``prefix``."""
         below = self._key(prefix)
-        listed = self._ask(
+        found: list[Any] = self._ask(
             lambda store, path: [one for chunk in obstore.list(store, prefix=path or None) for one in chunk], below
         )
-        start = len(f"{self.prefix}/") if self.prefix else 0
-        for one in sorted(listed, key=lambda entry: str(entry["path"])):
-            yield str(one["path"])[start:], int(one["size"])
+        return found
 
     def children(self, prefix: str = "") -> list[str]:
         """Return the names directly below ``prefix``, sorted."""
@@ -252,27 +267,66 @@ def _store(bucket: str, prefix: str = "") -> Any:
 def mirror(address: str, target: str | Path) -> Path:
     """Bring a copy of all below an address up to date in a local folder, for libraries that read files; return the folder.
 
-    Only what is new or changed (size, time) is fetched, each file whole or not at all; what is gone there goes here too.
+    One listing tells what is new or changed (size, time, entity tag); only that is fetched, each file whole or not at all, and
+    what is gone there goes here too. A file's time is its object's second, its fraction drawn from the entity tag: an object
+    replaced within a second by one of the same size is seen as changed, here and by whoever looks at the file's time.
     """
     source, folder = Bucket(address), Path(target)
-    there = {
-        str(one["path"]): one for chunk in obstore.list(_store(source.bucket), prefix=source.prefix or None) for one in chunk
-    }
+    for _ in range(MOST_LISTINGS):
+        if _brought_up_to_date(source, folder):
+            break
+    return folder
+
+
+MOST_LISTINGS = 3
+"""An object that changes between the listing and its own fetch may stand beside older ones: all are listed again, so often."""
+
+MIRROR_CONNECTIONS = 8
+"""Objects fetched at a time."""
+
+
+def _brought_up_to_date(source: Bucket, folder: Path) -> bool:
+    """Fetch what a listing says is new, remove what it lacks; tell whether what came is what was listed."""
     start = len(f"{source.prefix}/") if source.prefix else 0
-    wanted = set()
-    for path, one in there.items():
-        local = folder / path[start:]
-        if not local.resolve().is_relative_to(folder.resolve()):
-            raise ValueError(f"s3://{source.bucket}/{path}: a name that leads outside the archive")
+    wanted, changed, root = set(), [], folder.resolve()
+    for one in source.listed():
+        local = folder / str(one["path"])[start:]
+        if not local.resolve().is_relative_to(root):
+            raise ValueError(f"s3://{source.bucket}/{one['path']}: a name that leads outside the archive")
         wanted.add(local)
-        modified = one["last_modified"].timestamp()
-        if local.is_file() and (local.stat().st_size, local.stat().st_mtime) == (one["size"], modified):
-            continue
-        Folder(folder).put(path[start:], source.read(path[start:]))
-        os.utime(local, (modified, modified))
+        found = local.stat() if local.is_file() else None
+        if found is None or (found.st_size, found.st_mtime_ns) != (one["size"], _time_ns(one)):
+            changed.append((local, one))
     for local in [local for local in folder.rglob("*") if local.is_file() and local not in wanted]:
         local.unlink()
-    return folder
+
+    def fetch(entry: tuple[Path, Any]) -> bool:
+        local, listed = entry
+        try:
+            content, came = source.read_with_facts(str(listed["path"])[start:])
+        except FileNotFoundError:
+            return False
+        Folder(folder).put(local.relative_to(folder).as_posix(), content)
+        os.utime(local, ns=(_time_ns(came), _time_ns(came)))
+        return _time_ns(came) == _time_ns(listed)
+
+    with ThreadPoolExecutor(MIRROR_CONNECTIONS) as pool:
+        return all(list(pool.map(fetch, changed)))
+
+
+def _time_ns(one: Any) -> int:
+    """Return the time that an object's copy bears: the second of its last change, and a fraction that its entity tag gives."""
+    fraction = int.from_bytes(hashlib.sha256(str(one["e_tag"]).encode()).digest()[:8]) % 10**9
+    return int(one["last_modified"].timestamp()) * 10**9 + fraction
+
+
+ADDRESS_FILE = "s3-address"
+"""Beside a mirror: what it is the copy of."""
+
+
+def is_mirror(folder: str | Path) -> bool:
+    """Tell whether a folder is a mirror of ``cached_mirror``'s: its files' times are those of their objects."""
+    return (Path(folder).parent / ADDRESS_FILE).is_file()
 
 
 def cached_mirror(address: str) -> Path:
@@ -282,4 +336,7 @@ def cached_mirror(address: str) -> Path:
     name = hashlib.sha256(f"{bucket}/{prefix}".encode()).hexdigest()[:12]
     folder = cache / f"archive-{name}" / (prefix.rpartition("/")[2] or bucket)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    place = folder.parent / ADDRESS_FILE
+    if not place.is_file():
+        Folder(folder.parent).put(ADDRESS_FILE, f"s3://{bucket}/{prefix}\n".encode())
     return mirror(address, folder)
