@@ -1,12 +1,15 @@
-"""What a cluster costs and gains: the scheduler's memory over many shards, and the beats stage on one and two worker processes.
+"""What a cluster costs and gains, and what a night costs that finds nothing new.
 
-python -m benchmarks.scale memory [--shards 20000]
-python -m benchmarks.scale beats ARCHIVE [--records 500] [--rounds 3]
+python -m benchmarks.scale memory [--shards 20000]                     the scheduler's memory over many shards
+python -m benchmarks.scale beats ARCHIVE [--records 500] [--rounds 3]  beats on one and two worker processes of one thread
+python -m benchmarks.scale nights [--records 10000]                    three nights on an unchanged archive
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import shutil
 import socket
 import statistics
@@ -20,9 +23,16 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.stages import link_records
 from ecgbatch.beats import BeatSettings, extract_beats
 from ecgbatch.signals import convert_archive
+from ecgbatch.status import last_run
 from flows.cluster import engine
+
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "BLOSC_NTHREADS"), "1"
+)
+"""A worker of one thread has one thread: else a library's own pool gives the second processor to a single worker."""
 
 
 @contextmanager
@@ -38,7 +48,7 @@ def cluster(n_workers: int) -> Iterator[tuple[str, psutil.Process]]:
     with ExitStack() as stack:
         started = []
         for command in [scheduler, *[worker] * n_workers]:
-            process = stack.enter_context(subprocess.Popen(command, **quiet))
+            process = stack.enter_context(subprocess.Popen(command, env=os.environ | ONE_THREAD, **quiet))
             stack.callback(process.kill)
             started.append(process)
         wait_for_workers(address, n_workers)
@@ -115,8 +125,44 @@ def warm(_: int) -> None:
     time.sleep(0.2)
 
 
+NIGHT = """
+import atexit, json, os, pathlib, sys
+root, out, opened = os.path.realpath(sys.argv[1]) + "/", pathlib.Path(sys.argv[2]), set()
+def note(event, arguments):
+    if event == "open" and isinstance(arguments[0], (str, bytes)) and os.fsdecode(arguments[0]).startswith(root):
+        opened.add(os.fsdecode(arguments[0])[len(root):])
+sys.addaudithook(note)
+atexit.register(lambda: out.write_text(json.dumps(sorted(opened))))
+from ecgbatch.cli import main
+main(sys.argv[3:])
+"""
+"""A command that tells which files below its archive it opened."""
+
+
+def night(archive: Path, work: Path) -> tuple[float, float, list[str]]:
+    """Run everything; return the command's seconds, those of the run in it (Prefect had started), and the files opened."""
+    start, opened = time.perf_counter(), work.with_suffix(".opened")
+    command = [sys.executable, "-c", NIGHT, str(archive), str(opened), "run", str(archive), str(work), "--json"]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+    if done.returncode not in (0, 3):
+        raise RuntimeError(f"{' '.join(command[3:])}: exit {done.returncode}")
+    return time.perf_counter() - start, last_run(str(work))["seconds_in_all"], json.loads(opened.read_text())
+
+
+def measure_nights(n_records: int) -> None:
+    """Print what a first night costs, and three more on the same archive."""
+    with tempfile.TemporaryDirectory() as place:
+        archive, work = Path(place, "archive"), Path(place, "work")
+        link_records(Path(place, "unique"), archive, n_records)
+        for number in range(4):
+            whole, own, opened = night(archive, work)
+            told = f"{len(opened)} files opened" if len(opened) > 5 else f"opened: {', '.join(opened)}"
+            load = psutil.getloadavg()[0]
+            print(f"night {number}: {own:.2f} s of {whole:.1f} s with Prefect's start; {told} (load {load:.1f})", flush=True)
+
+
 def main() -> None:
-    """Run one of the two measurements."""
+    """Run one of the measurements."""
     parser = argparse.ArgumentParser(description=__doc__)
     kinds = parser.add_subparsers(dest="kind", required=True)
     memory = kinds.add_parser("memory")
@@ -125,9 +171,13 @@ def main() -> None:
     beats.add_argument("archive", type=Path)
     beats.add_argument("--records", type=int, default=500)
     beats.add_argument("--rounds", type=int, default=3)
+    nights = kinds.add_parser("nights")
+    nights.add_argument("--records", type=int, default=10_000)
     options = parser.parse_args()
     if options.kind == "memory":
         measure_memory(options.shards)
+    elif options.kind == "nights":
+        measure_nights(options.records)
     else:
         measure_beats(options.archive, options.records, options.rounds)
 

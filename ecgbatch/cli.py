@@ -616,6 +616,8 @@ def fetch(
 STOPPED, TERMINATED = 130, 143
 """Exit codes of a command that was stopped, by Ctrl-C and by SIGTERM."""
 
+STOPPED_MESSAGE = "ecgbatch: stopped; the same command goes on where this one was"
+
 
 class Terminated(BaseException):
     """SIGTERM came: what is under way ends as at Ctrl-C (whose exception the command line library would take for its own)."""
@@ -639,6 +641,8 @@ def main(arguments: list[str] | None = None) -> None:
     command = typer.main.get_command(app)
     try:
         code = command.main(arguments, prog_name="ecgbatch", standalone_mode=False)
+        if code == STOPPED:  # at Ctrl-C the command line library says nothing
+            print(STOPPED_MESSAGE, file=sys.stderr)
     except TyperException as error:
         print(f"ecgbatch: {error.format_message()} Try 'ecgbatch --help'.", file=sys.stderr)
         code = error.exit_code
@@ -650,7 +654,7 @@ def main(arguments: list[str] | None = None) -> None:
         by_signal = isinstance(error, Terminated) or type(error).__name__ == "TerminationSignal"
         if not (by_signal or isinstance(error, KeyboardInterrupt | typer.Abort)):
             raise
-        print("ecgbatch: stopped; the same command goes on where this one was", file=sys.stderr)
+        print(STOPPED_MESSAGE, file=sys.stderr)
         code = TERMINATED if by_signal else STOPPED
     sys.exit(code if isinstance(code, int) else OK)
 

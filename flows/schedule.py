@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from datetime import datetime
 from typing import Any
 
-from prefect import flow, serve
+from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
@@ -25,6 +25,7 @@ from ecgbatch.status import last_run
 from flows.notify import notify
 from flows.score import run_archive
 from flows.server import workspace_name
+from flows.serving import serve_until_stopped
 from storage import StoreError, open_once
 
 log = logging.getLogger("ecgbatch")
@@ -174,7 +175,7 @@ def make_limit(work: str, active_slots: int | None = None) -> str:
 
 
 def serve_nightly(archive: str, work: str, *, cron: str, timezone: str = "UTC", **parameters: Any) -> None:
-    """Make the deployment and serve it until the process is stopped; every run is a process of its own.
+    """Make the deployment and serve it until the process is told to stop; every run is a process of its own.
 
     Parameters
     ----------
@@ -187,6 +188,8 @@ def serve_nightly(archive: str, work: str, *, cron: str, timezone: str = "UTC", 
     ------
     ValueError
         If ``cron`` is no schedule.
+    KeyboardInterrupt, TerminationSignal
+        What stopped it (``serve_until_stopped``).
 
     """
     from prefect.schedules import Cron
@@ -201,4 +204,4 @@ def serve_nightly(archive: str, work: str, *, cron: str, timezone: str = "UTC", 
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
     log.info("serving nightly/%s, %s %s", name, cron, timezone)
-    serve(deployment, print_starting_message=False)
+    serve_until_stopped(deployment)

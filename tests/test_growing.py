@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from test_watch import names_of, rewrite
+from test_watch import names_of, opened_below, rewrite, settle
 
 from ecgbatch import scoring
 from ecgbatch.beats import BeatSettings, current_beats, extract_beats
@@ -18,6 +19,7 @@ from ecgbatch.signals import convert_archive
 from ecgbatch.synthetic import write_archive
 from ecgbatch.training import current_rows
 from ecgbatch.training_data import _read_stores
+from ecgbatch.watch import TICK_S
 from storage import open_store
 
 MODEL = str(shipped_model())
@@ -75,6 +77,18 @@ def test_grown_archive_scores_exactly_the_new_records_and_the_numbers_are_those_
     assert found.attrs == again.attrs
     for name in found.variables:
         np.testing.assert_array_equal(found[name].values, again[name].values)
+
+
+def test_three_nights_on_an_unchanged_archive_open_no_record_and_write_no_store(whole, tmp_path):
+    work = str(tmp_path / "w")
+    settle(whole)
+    time.sleep(2 * TICK_S)
+    first = night(whole, work)
+    stores = {path: path.stat().st_mtime_ns for path in Path(work).glob("*/*.zarr")}
+    for _ in range(3):
+        assert opened_below(whole, lambda: night(whole, work)) <= {"RECORDS"}
+    assert night(whole, work) == first
+    assert {path: path.stat().st_mtime_ns for path in Path(work).glob("*/*.zarr")} == stores
 
 
 def test_another_model_scores_every_record_and_reads_no_recording(whole, tmp_path):
