@@ -4,7 +4,7 @@
 set -eu
 folder=$1
 shift
-umask 027
+umask 077
 mkdir -p "$folder"
 cd "$folder"
 
@@ -14,6 +14,9 @@ password() {
 password postgres_password ""
 password prefect_auth "ecgbatch:"
 password s3_secret ""
+# The one that PostgreSQL, another user of the same group in compose.yaml, reads.
+chmod 710 .
+chmod 640 postgres_password
 
 if [ ! -s cert.pem ]; then
     openssl req -x509 -newkey rsa:3072 -nodes -days 3650 -subj /CN=ecgbatch-authority -keyout ca-key.pem -out ca.pem 2>/dev/null

@@ -183,6 +183,12 @@ def _map_on_threads(n_threads: int, function: Callable[[Any], Any], tasks: Itera
         raise answer[1]
 
 
+def _privately(function: Callable[[Any], Any], task: Any) -> Any:
+    """Run a task on a worker whose files, recordings of patients, are its owner's alone, whatever it was started with."""
+    os.umask(0o077)
+    return function(task)
+
+
 def _map_on_cluster(
     client: Any, wait_for_workers_s: float, function: Callable[[Any], Any], tasks: Iterable[Any]
 ) -> Iterator[Any]:
@@ -190,7 +196,7 @@ def _map_on_cluster(
     from distributed import wait
 
     queue = iter(tasks)
-    submit = partial(client.submit, function, pure=False)
+    submit = partial(client.submit, partial(_privately, function), pure=False)
     running: set[Any] = set()
     n_threads, asked, last_seen = sum(client.nthreads().values()), monotonic(), monotonic()
     while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import ExitStack
 from datetime import datetime
 from typing import Any
@@ -69,6 +70,7 @@ def nightly(
         The counts of the run.
 
     """
+    os.umask(0o077)  # recordings of patients: what a night writes is its owner's alone, whoever started its process
     due = flow_run.scheduled_start_time
     if is_covered(work, due):
         return Completed(name="Skipped", message=f"due {due:%Y-%m-%d %H:%M}, and a run that began later has ended well")

@@ -31,8 +31,9 @@ def dask_address() -> Iterator[str]:
     address = f"tcp://127.0.0.1:{port}"
     dask = [sys.executable, "-m", "dask"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    scheduler = [*dask, "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard", "--no-show"]
-    worker = [*dask, "worker", address, "--host", "127.0.0.1", "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+    page = "--dashboard-address=127.0.0.1:0"  # with --no-dashboard they would answer by HTTP on every address
+    scheduler = [*dask, "scheduler", "--host", "127.0.0.1", "--port", str(port), page, "--no-show"]
+    worker = [*dask, "worker", address, "--host", "127.0.0.1", "--nthreads", "1", "--no-nanny", page]
     processes = [subprocess.Popen(command, **quiet) for command in (scheduler, worker, worker)]
     try:
         _wait_for_port(port)

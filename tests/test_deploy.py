@@ -160,6 +160,34 @@ def test_dask_is_encrypted_wherever_it_has_a_network():
     assert "require_encryption=True" in (DEPLOY / "slurm" / "cluster.py").read_text()
 
 
+def dask_commands(what: str) -> list[list[str]]:
+    """Every command line of a Dask scheduler or worker in compose.yaml and kubernetes/."""
+    found = [service["entrypoint"] for service in SERVICES.values() if service.get("entrypoint")]
+    found += [[*c["command"], *c["args"]] for _, pod in PODS for c in pod["containers"] if "command" in c]
+    return [words for words in found if words[:2] == ["dask", what]]
+
+
+def test_dask_worker_answers_nobody_but_its_own_machine_by_http():
+    # A worker serves HTTP even with --no-dashboard, on every address; a scheduler's page is published or named by a policy.
+    workers, schedulers = dask_commands("worker"), dask_commands("scheduler")
+    assert (len(workers), len(schedulers)) == (2, 2)
+    assert all("--dashboard-address=127.0.0.1:0" in words for words in workers)
+    assert all("--dashboard-address=:8787" in words for words in schedulers)
+    slurm = (DEPLOY / "slurm" / "cluster.py").read_text()
+    assert '"--dashboard-address", "127.0.0.1:0"' in slurm
+    assert '"dashboard_address": "127.0.0.1:8787"' in slurm
+
+
+def test_prefect_is_asked_for_a_password_and_sends_nothing_home():
+    (command,) = SERVICES["prefect"]["command"]
+    assert 'PREFECT_SERVER_API_AUTH_STRING="$$(cat /secrets/prefect_auth)"' in command
+    assert 'PREFECT_API_AUTH_STRING="$$(cat /secrets/prefect_auth)"' in SERVICES["worker"]["command"][0]
+    image = (DEPLOY / "Dockerfile").read_text()
+    assert "DO_NOT_TRACK=1" in image
+    assert "PREFECT_SERVER_ANALYTICS_ENABLED=false" in image
+    assert "USER 10001" in image
+
+
 def test_secrets_are_made_once_random_and_for_their_owner(tmp_path):
     folder, other = tmp_path / "one", tmp_path / "two"
     for target in (folder, other, folder):
@@ -168,7 +196,9 @@ def test_secrets_are_made_once_random_and_for_their_owner(tmp_path):
     assert {path.name: path.read_bytes() for path in folder.glob("*")} == before
     names = {"postgres_password", "prefect_auth", "s3_secret", "ca.pem", "cert.pem", "key.pem"}
     assert {path.name for path in folder.iterdir()} == names
-    assert all(path.stat().st_mode & 0o027 == 0 for path in folder.iterdir())
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+    assert modes == dict.fromkeys(names, 0o600) | {"postgres_password": 0o640}
+    assert folder.stat().st_mode & 0o777 == 0o710
     assert all((folder / name).read_bytes() != (other / name).read_bytes() for name in names)
     verified = ["openssl", "verify", "-CAfile", str(folder / "ca.pem"), str(folder / "cert.pem")]
     assert subprocess.run(verified, capture_output=True, check=False).returncode == 0

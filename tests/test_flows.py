@@ -6,6 +6,7 @@ import os
 import threading
 import time
 
+import psutil
 import pytest
 
 from flows.cluster import engine, processes, usable_processors
@@ -79,6 +80,16 @@ def test_cluster_bounds_what_is_in_flight_and_returns_everything(dask_address):
         first = [next(results) for _ in range(3)]
         assert len(taken) < 40
         assert sorted(first + list(results)) == list(range(40))
+
+
+def test_cluster_answers_on_loopback_only_and_its_files_are_their_owners_alone(dask_address, tmp_path):
+    family = psutil.Process().children(recursive=True)
+    dask = [one for one in family if "dask" in one.cmdline() and one.is_running()]
+    assert len(dask) >= 3
+    assert {c.laddr.ip for one in dask for c in one.net_connections("inet") if c.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
+    with engine(dask_address) as on_engine:
+        list(on_engine(os.mkdir, [str(tmp_path / "made")]))
+    assert (tmp_path / "made").stat().st_mode & 0o777 == 0o700
 
 
 def test_error_of_a_task_on_a_cluster_reaches_the_caller(dask_address):

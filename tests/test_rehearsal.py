@@ -64,7 +64,7 @@ def answers(port: int) -> bool:
 def process(command: list[Any], log: Path, cwd: str = "", **environment: str) -> Iterator[subprocess.Popen]:
     with log.open("ab") as output:
         started = subprocess.Popen(
-            [*map(str, command)], env=os.environ | environment, stdout=output, stderr=output, cwd=cwd or log.parent, umask=0o077
+            [*map(str, command)], env=os.environ | environment, stdout=output, stderr=output, cwd=cwd or log.parent, umask=0o022
         )
     try:
         yield started

@@ -48,8 +48,8 @@ def main() -> None:
         interface=options.interface,
         security=security,
         shared_temp_directory=str(options.tls),
-        # A worker leaves before its job's time is up, and another comes for it.
-        worker_extra_args=["--lifetime", "110m", "--lifetime-stagger", "5m"],
+        # A worker leaves before its job's time is up, and another comes for it. Its page is for its own node.
+        worker_extra_args=["--lifetime", "110m", "--lifetime-stagger", "5m", "--dashboard-address", "127.0.0.1:0"],
         job_script_prologue=["umask 077"],
         scheduler_options={"dashboard_address": "127.0.0.1:8787"},
     ) as cluster:
