@@ -43,9 +43,9 @@ def cluster(n_workers: int) -> Iterator[tuple[str, psutil.Process]]:
         port = free.getsockname()[1]
     address = f"tcp://127.0.0.1:{port}"
     dask, quiet = [sys.executable, "-m", "dask"], {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    page = "--dashboard-address=127.0.0.1:0"  # with --no-dashboard they would answer by HTTP on every address
-    scheduler = [*dask, "scheduler", "--host", "127.0.0.1", "--port", str(port), page, "--no-show"]
-    worker = [*dask, "worker", address, "--host", "127.0.0.1", "--nthreads", "1", "--no-nanny", page]
+    page = ["--no-dashboard", "--dashboard-address=127.0.0.1:0"]  # the first alone would answer by HTTP on every address
+    scheduler = [*dask, "scheduler", "--host", "127.0.0.1", "--port", str(port), *page, "--no-show"]
+    worker = [*dask, "worker", address, "--host", "127.0.0.1", "--nthreads", "1", "--no-nanny", *page]
     with ExitStack() as stack:
         started = []
         for command in [scheduler, *[worker] * n_workers]:
