@@ -24,8 +24,8 @@ SHARDS_PER_THREAD = 3
 """Shards in flight per thread of a cluster: enough to hide the way there, few enough to bound its memory."""
 
 TOGETHER_S = 0.03
-"""After one shard is done others are waited for so long: asking for results and sending tasks one by one costs client and scheduler
-as much as a tenth of the work, and each worker has two more shards to go on with meanwhile."""
+"""After one shard is done others are waited for so long: asking for results and sending tasks one by one costs client and
+scheduler as much as a tenth of the work, and each worker has two more shards to go on with meanwhile."""
 
 ASK_FOR_WORKERS_S = 5
 """How often a cluster is asked how many workers it has: they come and go, and a silent cluster may have none left."""
