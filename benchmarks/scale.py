@@ -34,6 +34,9 @@ ONE_THREAD = dict.fromkeys(
 )
 """A worker of one thread has one thread: else a library's own pool gives the second processor to a single worker."""
 
+LEAN = {"DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False", "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "500ms"}
+"""As in deploy/: without Dask's profiler, which looks at every worker a hundred times a second."""
+
 
 @contextmanager
 def cluster(n_workers: int) -> Iterator[tuple[str, psutil.Process]]:
@@ -49,7 +52,7 @@ def cluster(n_workers: int) -> Iterator[tuple[str, psutil.Process]]:
     with ExitStack() as stack:
         started = []
         for command in [scheduler, *[worker] * n_workers]:
-            process = stack.enter_context(subprocess.Popen(command, env=os.environ | ONE_THREAD, **quiet))
+            process = stack.enter_context(subprocess.Popen(command, env=os.environ | ONE_THREAD | LEAN, **quiet))
             stack.callback(process.kill)
             started.append(process)
         wait_for_workers(address, n_workers)
@@ -104,10 +107,13 @@ def measure_beats(source: Path, n_records: int, rounds: int) -> None:
         archive, work = Path(place, "archive"), Path(place, "work")
         copies(source, archive, n_records)
         convert_archive(str(archive), str(work))
+        shutil.rmtree(archive)
+        warm(0)  # the client's kernels: once a process, whatever the number of workers
         for _ in range(rounds):
             for n_workers in (1, 2):
                 for kind in ("peaks", "beats"):
                     shutil.rmtree(work / kind, ignore_errors=True)
+                os.sync()  # what the round before wrote is not this one's to bring to the disk
                 with cluster(n_workers) as (address, _), engine(address) as on_engine:
                     list(on_engine(warm, range(2 * n_workers)))
                     start = time.perf_counter()

@@ -13,7 +13,7 @@ from itertools import islice
 from multiprocessing import active_children, get_context
 from queue import SimpleQueue
 from threading import Thread
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,10 +22,6 @@ from storage.build import Map
 
 SHARDS_PER_THREAD = 3
 """Shards in flight per thread of a cluster: enough to hide the way there, few enough to bound its memory."""
-
-TOGETHER_S = 0.03
-"""After one shard is done others are waited for so long: asking for results and sending tasks one by one costs client and
-scheduler as much as a tenth of the work, and each worker has two more shards to go on with meanwhile."""
 
 ASK_FOR_WORKERS_S = 5
 """How often a cluster is asked how many workers it has: they come and go, and a silent cluster may have none left."""
@@ -74,12 +70,14 @@ def engine(address: str | None = None, workers: int | None = None) -> Iterator[E
         n_threads = settings.workers or usable_processors()
         yield Engine(partial(_map_on_threads, n_threads), lambda: _memory_here() // n_threads)
         return
+    import dask
     from distributed import Client
 
     security = _security(settings) if address.startswith("tls://") else None
     if security is None and not settings.dask_without_tls:
         _refuse_remote(address)
-    with Client(address, timeout=min(CONNECT_S, settings.wait_for_workers_s), security=security) as client:
+    seldom = dask.config.set({"distributed.admin.tick.interval": "500ms"})  # fifty times a second by default, for a plot
+    with seldom, Client(address, timeout=min(CONNECT_S, settings.wait_for_workers_s), security=security) as client:
         yield Engine(partial(_map_on_cluster, client, settings.wait_for_workers_s), partial(_memory_of, client))
 
 
@@ -210,9 +208,6 @@ def _map_on_cluster(
         done: set[Any] = set()
         with suppress(TimeoutError), client.as_current():  # ``wait`` asks whatever client is current
             done, running = wait(running, timeout=ASK_FOR_WORKERS_S, return_when="FIRST_COMPLETED")
-            sleep(TOGETHER_S)
-            done |= {future for future in running if future.done()}
-            running -= done
         if not done or monotonic() - asked > ASK_FOR_WORKERS_S:
             n_threads, asked = sum(client.nthreads().values()), monotonic()
         last_seen = monotonic() if done or n_threads else last_seen
@@ -221,4 +216,5 @@ def _map_on_cluster(
                 f"the Dask cluster has had no worker for {wait_for_workers_s:g} s; start some, then run again "
                 "(a queue that is slower: setting wait_for_workers_s)"
             )
-        yield from client.gather(list(done)) if done else ()
+        for future in done:
+            yield future.result()

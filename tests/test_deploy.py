@@ -174,6 +174,8 @@ def test_dask_worker_answers_nobody_but_its_own_machine_by_http():
     assert all("--dashboard-address=127.0.0.1:0" in words for words in workers)
     assert all("--dashboard-address=:8787" in words for words in schedulers)
     slurm = (DEPLOY / "slurm" / "cluster.py").read_text()
+    for text in [slurm, *((DEPLOY / name).read_text() for name in ("compose.yaml", "kubernetes/dask-cluster.yaml"))]:
+        assert "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED" in text
     assert '"--dashboard-address", "127.0.0.1:0"' in slurm
     assert '"dashboard_address": "127.0.0.1:8787"' in slurm
 

@@ -50,7 +50,8 @@ def main() -> None:
         shared_temp_directory=str(options.tls),
         # A worker leaves before its job's time is up, and another comes for it. Its page is for its own node.
         worker_extra_args=["--lifetime", "110m", "--lifetime-stagger", "5m", "--dashboard-address", "127.0.0.1:0"],
-        job_script_prologue=["umask 077"],
+        # Without Dask's profiler, which looks at every worker a hundred times a second.
+        job_script_prologue=["umask 077", "export DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False"],
         scheduler_options={"dashboard_address": "127.0.0.1:8787"},
     ) as cluster:
         cluster.adapt(minimum_jobs=0, maximum_jobs=options.at_most, wait_count=6)
