@@ -157,6 +157,9 @@ def run(
         return _print_estimate(_estimate_archive(archive, work, labels, train=train), as_json)
     model = _at_prevalence(work, model, prevalence)
     _quiet_prefect()
+    from flows.server import guard_own_server
+
+    guard_own_server()
     from flows.score import run_archive
 
     with _progress(as_json) as on_progress:

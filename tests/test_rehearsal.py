@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -348,6 +349,10 @@ def test_schedule_that_is_stopped_in_the_middle_of_a_night_ends_quietly_and_leav
         assert {c.laddr.ip for one in family for c in one.net_connections("inet") if c.status == psutil.CONN_LISTEN} == {
             "127.0.0.1"
         }
+        url = re.search(r"Prefect: (\S+);", log.read_text()).group(1)
+        assert httpx.post(f"{url}/flow_runs/filter", json={}).status_code == 401
+        state = [path for path in (tmp_path / "state").rglob("*") if not path.is_dir()]
+        assert {path.stat().st_mode & 0o777 for path in state} == {0o600}
         began = time.monotonic()
         os.killpg(schedule.pid, number)  # as a terminal does: the night too is told
         assert schedule.wait(timeout=40) == 128 + number
