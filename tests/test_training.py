@@ -180,6 +180,29 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bits(
         assert steps == before  # finished: nothing is trained again
 
 
+def test_lead_ii_resumes_and_repeats_bit_for_bit(beats: TrainingBeats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lead_ii = replace(TINY, leads=("II",), augmentation=True, lead_dropout=0.0, holds_out_validation=False)
+    whole = train(beats, lead_ii, checkpoints=tmp_path / "whole")
+    assert train(beats, lead_ii, checkpoints=tmp_path / "again").digest == whole.digest
+    save, saved = training._State.save, 0
+
+    def save_then_die(self: Any, path: Path, epochs_done: int) -> None:
+        nonlocal saved
+        save(self, path, epochs_done)
+        saved += 1
+        if saved == 3:  # the second member, after its first epoch
+            raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training._State, "save", save_then_die)
+        with pytest.raises(KilledError):
+            train(beats, lead_ii, checkpoints=tmp_path / "killed")
+    resumed = train(beats, lead_ii, checkpoints=tmp_path / "killed")
+    assert resumed.digest == whole.digest
+    for one, other in zip(resumed.members, whole.members, strict=True):
+        assert_same_weights(one.weights, other.weights)
+
+
 def steps_of_a_whole_training(beats: TrainingBeats) -> int:
     return 3 * TINY.epochs * (int(beats.is_scorable.sum()) // TINY.batch_size + 1)
 
