@@ -367,7 +367,8 @@ def evaluate(
     with_audit: Annotated[bool, typer.Option("--audit", help="What shortcuts and a leaking split would reach.")] = False,
     recipe: Annotated[str | None, typer.Option(help="Instead of --model: train anew by this recipe and test.")] = None,
     train_on: Annotated[
-        list[Path] | None, typer.Option(help="With --recipe: workspaces to train on (repeatable). Default: WORK, by folds.")
+        list[Path] | None,
+        typer.Option(help="With --recipe: workspaces to train on (repeatable). Default: WORK, by folds.", parser=_work_place),
     ] = None,
     split_beats: Annotated[
         bool,
@@ -402,7 +403,7 @@ def evaluate(
                 on_progress=on_progress,
             )
         else:
-            sources = [str(path.resolve()) for path in train_on or [work]]
+            sources = [str(path) for path in train_on or [work]]
             with processes(dask, workers) as on_processes:
                 engines = {"map": on_engine, "map_training": on_processes, "on_progress": on_progress}
                 found = repeated(

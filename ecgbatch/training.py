@@ -46,6 +46,7 @@ from ecgbatch.novelty import fit_reference
 from ecgbatch.random_kernels import Kernels, draw_kernels, fit_regression, kernel_features, regression_logit
 from ecgbatch.splits import patient_digest
 from ecgbatch.training_data import Prepared, TrainingBeats, open_prepared, prepare_training, single_beats
+from storage import Folder, cache_folder, is_address
 
 
 @dataclass(frozen=True)
@@ -668,7 +669,8 @@ def train_workspaces(
     Parameters
     ----------
     works
-        Workspaces with beats cut as the recipe wants them, at least one; checkpoints lie in the first.
+        Workspaces with beats cut as the recipe wants them, at least one. Checkpoints lie in the first; of one in an object
+        store, in the user's cache (``$XDG_CACHE_HOME/ecgbatch``), since members map the prepared beats into memory.
     recipe
         A name of ``RECIPES``.
     changes
@@ -712,7 +714,7 @@ def train_workspaces(
     home = works[0]
     if out is None and (found := _find_model(home, source)):
         return found
-    checkpoints = Path(home) / ".build" / f"train-{source[:20]}"
+    checkpoints = (cache_folder() if is_address(home) else Path(home) / ".build") / f"train-{source[:20]}"
     progress = partial(on_progress, "train") if on_progress else None
     data = single_beats(stores) if by_beat else stores
     model = train(data, settings, start=first, trunk=trunk, checkpoints=checkpoints, map=map, progress=progress)
@@ -754,9 +756,12 @@ def settings_from(start: Model) -> TrainSettings:
 
 def _find_model(work: str, source: str) -> str | None:
     """Return the workspace's model that was trained on this very source."""
-    for document in sorted((Path(work) / "models").glob("*/model.json")):
-        if json.loads(document.read_bytes()).get("training", {}).get("source") == source:
-            return str(document.parent)
+    folder = Folder(work)
+    for name in sorted(folder.children("models")):
+        if not folder.exists(f"models/{name}/model.json"):
+            continue
+        if json.loads(folder.read(f"models/{name}/model.json")).get("training", {}).get("source") == source:
+            return str(Path(work) / "models" / name)
     return None
 
 

@@ -1,6 +1,6 @@
 """Stores that are complete or absent: plans, shards, receipts, Zarr."""
 
-from storage.bucket import cached_mirror, is_mirror
+from storage.bucket import cache_folder, cached_mirror, is_mirror
 from storage.build import Map, Progress, build
 from storage.errors import CorruptStore, ForeignStore, LockedWorkspace, SchemaError, StoreError, UnfinishedStore
 from storage.location import PARTIAL, Folder, is_address
@@ -28,6 +28,7 @@ __all__ = [
     "UnfinishedStore",
     "Variable",
     "build",
+    "cache_folder",
     "cached_mirror",
     "document_problems",
     "folder_problems",

@@ -332,11 +332,15 @@ def is_mirror(folder: str | Path) -> bool:
 def cached_mirror(address: str) -> Path:
     """Return the up-to-date mirror of an address in the user's cache (``$XDG_CACHE_HOME/ecgbatch``), readable by its owner."""
     bucket, prefix = split_address(address)
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ecgbatch"
     name = hashlib.sha256(f"{bucket}/{prefix}".encode()).hexdigest()[:12]
-    folder = cache / f"archive-{name}" / (prefix.rpartition("/")[2] or bucket)
+    folder = cache_folder() / f"archive-{name}" / (prefix.rpartition("/")[2] or bucket)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     place = folder.parent / ADDRESS_FILE
     if not place.is_file():
         Folder(folder.parent).put(ADDRESS_FILE, f"s3://{bucket}/{prefix}\n".encode())
     return mirror(address, folder)
+
+
+def cache_folder() -> Path:
+    """Return the user's cache for what lies in an object store and libraries want as files; it may not exist yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ecgbatch"

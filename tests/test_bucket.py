@@ -162,3 +162,37 @@ def local_digest(tmp_path: Path) -> str:
 
     convert_archive(str(tmp_path / "a"), str(tmp_path / "w"))
     return Path(list_stores(tmp_path / "w", "signals")[0]).name
+
+
+def test_training_and_evaluation_in_a_bucket_give_the_model_of_a_disk(s3, tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    from ecgbatch import audit, training
+    from ecgbatch.beats import BeatSettings, extract_beats
+    from ecgbatch.model import load_model
+    from ecgbatch.signals import convert_archive
+
+    settings, beats = training.RECIPES["ecgbatch-lead-ii"]
+    monkeypatch.setattr(training, "RECIPES", {"quick": (replace(settings, epochs=1, min_steps=4, n_kernels=8), beats)})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    write_archive(tmp_path / "a", n_records=12, duration_s=8.0, seed=5)
+    found = {}
+    for work in ("s3://ecg/work", str(tmp_path / "w")):
+        convert_archive(str(tmp_path / "a"), work)
+        extract_beats(work, BeatSettings())
+        found[work] = audit.repeated(work, [work], recipe="quick", n_folds=2, n_repeats=1, map_training=map)
+        folder = found[work]["repeats"][0]["model"]
+        found[work]["digest"] = load_model(folder).digest
+        assert audit.repeated(work, [work], recipe="quick", n_folds=2, n_repeats=1, map_training=no_training)["mean"]
+        judged = audit.evaluate_workspace(work, folder)
+        assert judged["auroc"]["value"] == found[work]["repeats"][0]["auroc"]["value"]
+    there, here = found.values()
+    assert there["digest"] == here["digest"]
+    assert there["mean"] == here["mean"]
+    assert there["is_out_of_fold"]
+    assert not (tmp_path / "s3:").exists()  # nothing of a bucket is written to a disk folder of that name
+
+
+def no_training(*_):
+    raise AssertionError("a model of these beats and settings is there already: it must not be trained again")
