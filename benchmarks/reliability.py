@@ -2,9 +2,14 @@
 
 F1 kills the process group of convert, beats, score and report at random instants. F2 kills convert and beats at the N-th call of
 fsync, rename, mkdir, link and unlink of a thread (so not at every call of the main one), F3 lets it fail; strace does both.
-F4 fills the disk (a tmpfs of growing size). After each fault the same command is run again, undisturbed: every byte of the stores
-must be that of a run which nothing disturbed, the same reports must be there, nothing may be left beside them (what lies below
-.build is not looked at), and ``verify`` must find nothing. A fault that does not kill must end without a traceback.
+F2P and F3P do the same to the calls that touch the places which every run uses (the folder a store is published in, archive.json,
+archive.parquet, the lock), whatever thread makes them. F4 fills the disk (a tmpfs of growing size). F9 and F10 let two and eight
+writers run one stage at once; in every second contest one of them is frozen at a random instant and woken only when the others
+have ended.
+
+After each fault the same command is run again, undisturbed: every byte of the stores must be that of a run which nothing
+disturbed, the same reports must be there, nothing may be left beside them (what lies below .build is not looked at), and
+``verify`` must find nothing. A fault that does not kill must end without a traceback; a failed sync must not end with exit 0.
 """
 
 from __future__ import annotations
@@ -19,8 +24,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -30,6 +36,22 @@ from ecgbatch.synthetic import write_archive
 PROGRAM = str(Path(sys.executable).parent / "ecgbatch")
 
 STAGES = ("convert", "beats", "score", "report")
+PLACES = (
+    ("fsync", "fsync", ""),
+    ("fsync", "fsync", "{kind}"),
+    ("fsync", "fsync", "runs"),
+    ("open", "open,openat", "archive.json"),
+    ("open", "open,openat", "archive.parquet"),
+    ("open", "open,openat", ".build/lock"),
+    ("open", "open,openat", ".build"),
+    ("mkdir", "mkdir,mkdirat", "{kind}"),
+    ("unlink", "unlink,unlinkat", ".build/lock"),
+)
+"""A word, calls and a place that every run touches: the folders that a publishing is acknowledged in, documents, the lock.
+
+strace matches a call's first path only, so a rename onto a place cannot be asked for; the sync of its folder follows it.
+"""
+
 CALLS = {
     "fsync": "fsync,fdatasync",
     "rename": "rename,renameat,renameat2",
@@ -154,6 +176,57 @@ def injected(bench: Bench, stride: int, what: str, folder: Path) -> Iterator[tup
                     break
 
 
+def injected_at_places(
+    bench: Bench, what: str, folder: Path, places: Sequence[tuple[str, str, str]] = PLACES
+) -> Iterator[tuple[str, bool, list[str]]]:
+    """Let the first and the second call that touches a fixed place be met by ``what``; the old state must be intact then."""
+    for stage, kind in (("convert", "signals"), ("beats", "beats"), ("score", "scores")):
+        for (word, calls, place), number in product(places, (1, 2)):
+            work = Path(shutil.copytree(bench.before(stage), folder / "work", symlinks=True))
+            before, names = contents(work), ",".join(f"?{call}" for call in calls.split(","))
+            strace = ["strace", "-f", "-qq", "-o", str(folder / "trace"), "-P", str(work / place.format(kind=kind))]
+            strace += ["-e", f"trace={names}", "-e", f"inject={names}:{what}:when={number}"]
+            ended = subprocess.run([*strace, *bench.command(stage, work)], capture_output=True, text=True, check=False)
+            trace, after = (folder / "trace").read_text(), contents(work)
+            hit = "INJECTED" in trace or "killed by SIGKILL" in trace
+            wrong = ["a traceback"] if "Traceback" in ended.stderr else []
+            wrong += ["exit 0 though a sync failed"] if hit and word == "fsync" and not ended.returncode else []
+            wrong += [f"{name} was lost before the rerun" for name in before if after.get(name) != before[name]]
+            yield f"{stage}: {word} {number} of {place.format(kind=kind)}, {what}", hit, wrong + bench.problems(stage, work)
+            shutil.rmtree(work)
+
+
+def contests(bench: Bench, count: int, n_writers: int, seed: int, folder: Path) -> Iterator[tuple[str, bool, list[str]]]:
+    """Let ``n_writers`` run the same stage at once; in every second contest freeze one, and wake it when the others have ended.
+
+    All must end with 0: who comes second waits, follows a frozen holder, and finds the work done.
+    """
+    draw = random.Random(seed)
+    for number in range(count):
+        stage = STAGES[number // 2 % 3]
+        work = Path(shutil.copytree(bench.before(stage), folder / "work", symlinks=True))
+        with (folder / "said").open("w+") as said:
+            writers = [
+                subprocess.Popen(bench.command(stage, work), stdout=subprocess.DEVNULL, stderr=said, start_new_session=True)
+                for _ in range(n_writers)
+            ]
+            is_frozen = number % 2 == 1
+            frozen = writers.pop(0) if is_frozen else None
+            if frozen:
+                time.sleep(draw.uniform(0.3, 1.0) * bench.seconds[stage])
+                os.killpg(frozen.pid, signal.SIGSTOP)
+            codes = [writer.wait() for writer in writers]
+            if frozen:
+                os.killpg(frozen.pid, signal.SIGCONT)
+                codes.append(frozen.wait())
+            said.seek(0)
+            words = said.read()
+        wrong = [f"exits {codes}: {words.strip()[-200:]}"] if any(codes) else []
+        wrong += ["a traceback"] if "Traceback" in words else []
+        yield f"{stage} {number}{', one frozen' if is_frozen else ''}", is_frozen, wrong + bench.problems(stage, work)
+        shutil.rmtree(work)
+
+
 def full_disks(bench: Bench, count: int, folder: Path) -> Iterator[tuple[str, bool, list[str]]]:
     """Convert onto ``count`` disks from almost nothing to almost enough, then make room."""
     work = folder / "disk"
@@ -176,8 +249,10 @@ def full_disks(bench: Bench, count: int, folder: Path) -> Iterator[tuple[str, bo
 def main() -> None:
     """Run the campaigns asked for and print a line each."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability", description=__doc__)
-    parser.add_argument("--only", action="append", choices=["F1", "F2", "F3", "F4"], help="this campaign (repeatable)")
-    parser.add_argument("--count", type=int, default=50, help="F1: kills a stage; F4: sizes")
+    parser.add_argument(
+        "--only", action="append", choices=["F1", "F2", "F3", "F2P", "F3P", "F4", "F9", "F10"], help="this campaign (repeatable)"
+    )
+    parser.add_argument("--count", type=int, default=50, help="F1: kills a stage; F4: sizes; F9, F10: contests")
     parser.add_argument("--stride", type=int, default=1, help="F2, F3: each N-th call")
     parser.add_argument("--records", type=int, default=4)
     parser.add_argument("--seed", type=int, default=1)
@@ -192,6 +267,12 @@ def main() -> None:
             "F3": lambda: (
                 case for error in ("EIO", "ENOSPC") for case in injected(bench, options.stride, f"error={error}", folder)
             ),
+            "F2P": lambda: injected_at_places(bench, "signal=KILL", folder),
+            "F3P": lambda: (
+                case for error in ("EIO", "ENOSPC", "EMFILE") for case in injected_at_places(bench, f"error={error}", folder)
+            ),
+            "F9": lambda: contests(bench, options.count, 2, options.seed, folder),
+            "F10": lambda: contests(bench, options.count, 8, options.seed, folder),
             "F4": lambda: full_disks(bench, options.count, folder),
         }
         for name in options.only or campaigns:

@@ -54,12 +54,14 @@ def build(work: str, plan: Plan, produce: Produce, *, map: Map = map, on_progres
     folder = Folder(work)
     published = published_key(plan)
     if folder.exists(f"{published}/zarr.json"):
+        folder.sync((), below=plan.schema.name)  # whoever published it may not have lived to bring its name to the disk
         return str(folder.path(published))
     _refuse_too_large(plan, map)
     try:
         _build(folder, plan, produce, map, on_progress)
-    except (StoreError, OSError):
-        # A second writer of the same plan may have published, and cleared away what this one was working in.
+    except (StoreError, FileNotFoundError):
+        # A second writer of the same plan may have published, and cleared away what this one was working in. A disk that fails
+        # is never taken for that: the store may be in its place, and its name not on the disk.
         if not folder.exists(f"{published}/zarr.json"):
             raise
     folder.delete(build_key(plan))

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from benchmarks.reliability import STAGES, Bench, kills, undisturbed
+from benchmarks.reliability import STAGES, Bench, contests, injected_at_places, kills, undisturbed
 
 
 @pytest.fixture(scope="module")
@@ -28,3 +28,17 @@ def test_campaign_sees_a_byte_that_differs_and_a_file_that_is_lost(bench, tmp_pa
     assert any("differs" in one for one in bench.problems("beats", work))
     shard.unlink()
     assert any("is lost" in one for one in bench.problems("beats", work))
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+def test_sync_that_fails_in_the_folder_of_a_published_store_is_not_acknowledged(bench, tmp_path):
+    places = [("fsync", "fsync", "{kind}")]
+    name, hit, wrong = next(injected_at_places(bench, "error=EIO", tmp_path, places))
+    assert hit
+    assert wrong == [], name
+
+
+def test_two_writers_of_one_stage_end_as_if_one_had_run(bench, tmp_path):
+    (name, is_frozen, wrong), *_ = contests(bench, 1, 2, seed=1, folder=tmp_path)
+    assert not is_frozen
+    assert wrong == [], name
