@@ -52,8 +52,8 @@ _MOST_BYTES = 1 << 26
 class ArrhythmiaSettings:
     """Of a training: Adam as the paper's, every class as likely in a batch.
 
-    In place of the paper's schedule a half cosine, and every beat blended with another of the batch (mixup): with them 2,000
-    steps reach what 6,000 did without (docs/model.md).
+    In place of the paper's schedule a half cosine, and every beat blended with another of the batch (mixup). What these steps
+    reached: docs/model.md.
     """
 
     n_folds: int = 5

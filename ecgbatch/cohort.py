@@ -115,7 +115,7 @@ def write_cohort(
     }
     for name, content in files.values():
         reports.put_if_changed(folder, f"{below}/{name}", content)
-    return {key: str(folder.path(f"{below}/{name}")) for key, (name, _) in files.items()}
+    return {key: f"{folder}/{below}/{name}" for key, (name, _) in files.items()}
 
 
 def cohort_report(scores: xr.Dataset, rows: Rows, options: Mapping[str, Any]) -> dict[str, Any]:

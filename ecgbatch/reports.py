@@ -163,7 +163,7 @@ def write_reports(
     seal_folder(folder, f"reports/{shown}")
     folder.point("reports/latest", shown)
     counts = {f"n_{word}": made[word] for word in ("written", "linked", "kept")}
-    return {"run": shown, "folder": str(folder.path(f"reports/{shown}")), **paths, "n_records": len(names), **counts}
+    return {"run": shown, "folder": f"{folder}/reports/{shown}", **paths, "n_records": len(names), **counts}
 
 
 def _check_extras(extras: Sequence[str]) -> None:

@@ -114,9 +114,7 @@ def _prepare(folder: Folder, plan: Plan) -> None:
     if not folder.put_if_absent(f"{build_key(plan)}/plan.json", canonical_json(plan.document)):
         found = hashlib.sha256(folder.read(f"{build_key(plan)}/plan.json")).hexdigest()[:20]
         if found != plan.digest:
-            raise CorruptStore(
-                f"{folder.path(build_key(plan))}: plan.json has digest {found}, not {plan.digest}; remove that folder"
-            )
+            raise CorruptStore(f"{folder}/{build_key(plan)}: plan.json has digest {found}, not {plan.digest}; remove that folder")
     for name, variable in plan.schema.bulk().items():
         folder.put_if_absent(f"{_store_key(folder, plan)}/{name}/zarr.json", array_document(plan, variable))
         folder.make_folder(f"{_store_key(folder, plan)}/{name}/c")
@@ -309,9 +307,7 @@ def _write_whole(folder: Folder, prefix: str, name: str, values: np.ndarray[Any,
         array = open_array(folder, prefix, name)
         array[...] = values
         if not same_values(np.asarray(array[...]), values):
-            raise CorruptStore(
-                f"{folder.path(prefix)}/{name} does not read back as it was written; check the disk, then run again"
-            )
+            raise CorruptStore(f"{folder}/{prefix}/{name} does not read back as it was written; check the disk, then run again")
     return digest_array(values)
 
 
@@ -325,6 +321,6 @@ def _clean(folder: Folder, store: str, bulk: dict[str, int], building: str) -> l
     wrong = [key for key, n_bytes in bulk.items() if found.get(key) != n_bytes]
     if wrong:
         raise CorruptStore(
-            f"{len(wrong)} shards are not as their receipts say, first {wrong[0]}: remove {folder.path(building)} and run again"
+            f"{len(wrong)} shards are not as their receipts say, first {wrong[0]}: remove {folder}/{building} and run again"
         )
     return [key for key in found if key not in bulk]

@@ -196,3 +196,26 @@ def test_training_and_evaluation_in_a_bucket_give_the_model_of_a_disk(s3, tmp_pa
 
 def no_training(*_):
     raise AssertionError("a model of these beats and settings is there already: it must not be trained again")
+
+
+def test_reports_in_a_bucket_are_found_by_their_address(s3, tmp_path):
+    from ecgbatch.beats import BeatSettings, extract_beats
+    from ecgbatch.model import shipped_model
+    from ecgbatch.reports import report_workspace
+    from ecgbatch.runs import write_run
+    from ecgbatch.scoring import score_workspace
+    from ecgbatch.signals import convert_archive
+    from ecgbatch.upkeep import collect_garbage
+
+    work, model = "s3://ecg/work", str(shipped_model())
+    write_archive(tmp_path / "a", n_records=2, duration_s=10.0, seed=5)
+    convert_archive(str(tmp_path / "a"), work)
+    extract_beats(work, BeatSettings())
+    run = score_workspace(work, model)
+    write_run(work, run, {"archive": str(tmp_path / "a"), "model": model})
+    made = report_workspace(work, run)
+    assert made["cohort"] == f"s3://ecg/work/reports/{run}/cohort.html"
+    assert b"<html" in Folder(work).read(f"reports/{run}/cohort.html")[:500].lower()
+    assert Folder(work).pointed("reports/latest") == run
+    assert collect_garbage(work)["removed"] == []
+    assert list(Folder(work).files(f"reports/{run}/records"))
