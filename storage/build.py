@@ -59,9 +59,10 @@ def build(work: str, plan: Plan, produce: Produce, *, map: Map = map, on_progres
     _refuse_too_large(plan, map)
     try:
         _build(folder, plan, produce, map, on_progress)
-    except (StoreError, FileNotFoundError):
-        # A second writer of the same plan may have published, and cleared away what this one was working in. A disk that fails
-        # is never taken for that: the store may be in its place, and its name not on the disk.
+    except (StoreError, FileNotFoundError, FileExistsError):
+        # A second writer of the same plan may have published, and cleared away what this one was working in (a folder that goes
+        # while it is made anew is the last of the three). A disk that fails is never taken for that: the store may be in its
+        # place, and its name not on the disk.
         if not folder.exists(f"{published}/zarr.json"):
             raise
     folder.delete(build_key(plan))

@@ -375,6 +375,20 @@ def test_two_writers_of_one_plan_end_in_one_store(tmp_path):
     assert not list(Path(work, ".build").iterdir())
 
 
+@pytest.mark.parametrize("error", [FileNotFoundError, FileExistsError, PermissionError])
+def test_only_what_a_second_writer_can_cause_is_taken_for_one(tmp_path, error):
+    work = str(tmp_path / "w")
+
+    def overtaken(shard, rows):
+        build(work, plan_of(), produce)
+        raise error(str(shard.index))
+
+    if error is PermissionError:
+        with pytest.raises(PermissionError):
+            build(work, plan_of(), overtaken)
+    assert tree_digest(build(work, plan_of(), overtaken)) == tree_digest(build(str(tmp_path / "whole"), plan_of(), produce))
+
+
 @pytest.mark.parametrize("frozen_at", ["link", "write", "sync", "put_if_absent", "publish"])
 def test_writer_that_froze_while_publishing_reaches_no_byte_of_what_another_published(tmp_path, monkeypatch, frozen_at):
     work = str(tmp_path / "w")
