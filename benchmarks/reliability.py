@@ -36,30 +36,34 @@ from ecgbatch.synthetic import write_archive
 PROGRAM = str(Path(sys.executable).parent / "ecgbatch")
 
 STAGES = ("convert", "beats", "score", "report")
-PLACES = (
-    ("fsync", "fsync", ""),
-    ("fsync", "fsync", "{kind}"),
-    ("fsync", "fsync", "runs"),
-    ("open", "open,openat", "archive.json"),
-    ("open", "open,openat", "archive.parquet"),
-    ("open", "open,openat", ".build/lock"),
-    ("open", "open,openat", ".build"),
-    ("mkdir", "mkdir,mkdirat", "{kind}"),
-    ("unlink", "unlink,unlinkat", ".build/lock"),
-)
-"""A word, calls and a place that every run touches: the folders that a publishing is acknowledged in, documents, the lock.
-
-strace matches a call's first path only, so a rename onto a place cannot be asked for; the sync of its folder follows it.
-"""
-
 CALLS = {
     "fsync": "fsync,fdatasync",
     "rename": "rename,renameat,renameat2",
     "mkdir": "mkdir,mkdirat",
     "link": "link,linkat",
     "unlink": "unlink,unlinkat",
+    "open": "open,openat",
 }
 """What strace is told to count; a kernel has several calls of each kind."""
+
+SWEPT = ("fsync", "rename", "mkdir", "link", "unlink")
+"""Of which F2 and F3 take the N-th."""
+
+PLACES = (
+    ("fsync", ""),
+    ("fsync", "{kind}"),
+    ("fsync", "runs"),
+    ("open", "archive.json"),
+    ("open", "archive.parquet"),
+    ("open", ".build/lock"),
+    ("open", ".build"),
+    ("mkdir", "{kind}"),
+    ("unlink", ".build/lock"),
+)
+"""Calls at a place that every run touches: the folders that a publishing is acknowledged in, documents, the lock.
+
+strace matches a call's first path only, so a rename onto a place cannot be asked for; the sync of its folder follows it.
+"""
 
 MOST_CALLS = 400
 """A sweep ends where a run was not reached by its fault any more, or here."""
@@ -161,39 +165,39 @@ def kills(bench: Bench, count: int, seed: int, folder: Path) -> Iterator[tuple[s
 def injected(bench: Bench, stride: int, what: str, folder: Path) -> Iterator[tuple[str, bool, list[str]]]:
     """Let each ``stride``-th call of a kind be met by ``what`` (``signal=KILL`` or ``error=EIO``), one a run."""
     for stage in STAGES[:2]:
-        for kind, calls in CALLS.items():
+        for call in SWEPT:
             for number in range(1, MOST_CALLS, stride):
                 work = Path(shutil.copytree(bench.before(stage), folder / "work", symlinks=True))
-                trace, names = folder / "trace", ",".join(f"?{call}" for call in calls.split(","))
-                strace = ["strace", "-f", "-qq", "-o", str(trace), "-e", f"trace={names}"]
-                strace += ["-e", f"inject={names}:{what}:when={number}"]
-                ended = subprocess.run([*strace, *bench.command(stage, work)], capture_output=True, text=True, check=False)
-                hit = "INJECTED" in trace.read_text() or "killed by SIGKILL" in trace.read_text()
-                wrong = ["a traceback"] if "Traceback" in ended.stderr else []
-                yield f"{stage}: {kind} {number}, {what}", hit, wrong + bench.problems(stage, work)
+                _, hit, wrong = _met(bench.command(stage, work), call, f"{what}:when={number}", folder)
+                yield f"{stage}: {call} {number}, {what}", hit, wrong + bench.problems(stage, work)
                 shutil.rmtree(work)
                 if not hit:
                     break
 
 
 def injected_at_places(
-    bench: Bench, what: str, folder: Path, places: Sequence[tuple[str, str, str]] = PLACES
+    bench: Bench, what: str, folder: Path, places: Sequence[tuple[str, str]] = PLACES
 ) -> Iterator[tuple[str, bool, list[str]]]:
     """Let the first and the second call that touches a fixed place be met by ``what``; the old state must be intact then."""
     for stage, kind in (("convert", "signals"), ("beats", "beats"), ("score", "scores")):
-        for (word, calls, place), number in product(places, (1, 2)):
-            work = Path(shutil.copytree(bench.before(stage), folder / "work", symlinks=True))
-            before, names = contents(work), ",".join(f"?{call}" for call in calls.split(","))
-            strace = ["strace", "-f", "-qq", "-o", str(folder / "trace"), "-P", str(work / place.format(kind=kind))]
-            strace += ["-e", f"trace={names}", "-e", f"inject={names}:{what}:when={number}"]
-            ended = subprocess.run([*strace, *bench.command(stage, work)], capture_output=True, text=True, check=False)
-            trace, after = (folder / "trace").read_text(), contents(work)
-            hit = "INJECTED" in trace or "killed by SIGKILL" in trace
-            wrong = ["a traceback"] if "Traceback" in ended.stderr else []
-            wrong += ["exit 0 though a sync failed"] if hit and word == "fsync" and not ended.returncode else []
+        for (call, pattern), number in product(places, (1, 2)):
+            work, place = Path(shutil.copytree(bench.before(stage), folder / "work", symlinks=True)), pattern.format(kind=kind)
+            before = contents(work)
+            code, hit, wrong = _met(bench.command(stage, work), call, f"{what}:when={number}", folder, "-P", str(work / place))
+            after = contents(work)
+            wrong += ["exit 0 though a sync failed"] if hit and call == "fsync" and not code else []
             wrong += [f"{name} was lost before the rerun" for name in before if after.get(name) != before[name]]
-            yield f"{stage}: {word} {number} of {place.format(kind=kind)}, {what}", hit, wrong + bench.problems(stage, work)
+            yield f"{stage}: {call} {number} of {place}, {what}", hit, wrong + bench.problems(stage, work)
             shutil.rmtree(work)
+
+
+def _met(command: list[str], call: str, what: str, folder: Path, *options: str) -> tuple[int, bool, list[str]]:
+    """Run a command in which strace meets calls of a kind by ``what``; return its exit, whether one was met, what is wrong."""
+    trace, names = folder / "trace", ",".join(f"?{name}" for name in CALLS[call].split(","))
+    strace = ["strace", "-f", "-qq", "-o", str(trace), *options, "-e", f"trace={names}", "-e", f"inject={names}:{what}"]
+    ended = subprocess.run([*strace, *command], capture_output=True, text=True, check=False)
+    hit = "INJECTED" in trace.read_text() or "killed by SIGKILL" in trace.read_text()
+    return ended.returncode, hit, ["a traceback"] if "Traceback" in ended.stderr else []
 
 
 def contests(bench: Bench, count: int, n_writers: int, seed: int, folder: Path) -> Iterator[tuple[str, bool, list[str]]]:

@@ -22,6 +22,9 @@ KEY_FILE = "pseudonyms.key"
 TABLE_FILE = "pseudonyms.csv"
 """Below the workspace: record name, patient and their pseudonyms, so that whoever holds the workspace finds a record again."""
 
+PSEUDONYMOUS = "-pseudonymous"
+"""What the name of a run's reports ends with where pseudonyms stand for names; the others have the run's own name."""
+
 _KEY_BYTES = 32
 _DIGITS = 16
 """Of a pseudonym: 64 bits; two of a million names meet with a chance of 3e-8."""

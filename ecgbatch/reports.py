@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from ecgbatch import record_report as record
-from ecgbatch.privacy import Pseudonyms, workspace_pseudonyms, write_pseudonyms
+from ecgbatch.privacy import PSEUDONYMOUS, Pseudonyms, workspace_pseudonyms, write_pseudonyms
 from ecgbatch.runs import earlier_run, read_run
 from ecgbatch.signals import archive_facts
 from storage import Folder, open_once, seal_folder
@@ -132,7 +132,7 @@ def write_reports(
     folder = Folder(work)
     store = open_once(_store_path(folder, "scores", run))
     scores = store.drop_vars(["beat_probability", "evidence"], errors="ignore").load()
-    shown = f"{run}-pseudonymous" if pseudonyms else run
+    shown = f"{run}{PSEUDONYMOUS}" if pseudonyms else run
     if pseudonyms:
         write_pseudonyms(work, pseudonyms, scores)
         scores = pseudonyms.scores(scores)

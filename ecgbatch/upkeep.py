@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ecgbatch.privacy import PSEUDONYMOUS
 from storage import (
     PARTIAL,
     Folder,
@@ -48,7 +49,7 @@ def items_of(work: str) -> list[Item]:
             stated = unsealed(folder.read(f"runs/{run}.json"), work)
             stores.add(f"scores/{run}.zarr")
             reports |= {run} if "counts" in stated else set()
-    runs |= {run.removesuffix("-pseudonymous") for run in reports}
+    runs |= {run.removesuffix(PSEUDONYMOUS) for run in reports}
     stores |= {f"scores/{run}.zarr" for run in runs}
     stores |= set(_inputs_named(folder, stores))
     stores |= set(_inputs_named(folder, {key for key in stores if key.startswith("beats/")}))

@@ -10,6 +10,7 @@ from prefect.artifacts import create_link_artifact, create_table_artifact
 
 from ecgbatch import __version__
 from ecgbatch.pages import shape_digest
+from ecgbatch.privacy import PSEUDONYMOUS
 from ecgbatch.runs import Timing, log_file, name_log, read_run, write_run
 from ecgbatch.scoring import score_workspace
 from ecgbatch.status import recorded
@@ -80,7 +81,7 @@ def finished_reports(work: str, run: str, pseudonymise: bool = False) -> dict[st
     A night without anything new is the same run: it has nothing to report again (``ecgbatch report`` looks at every page).
     """
     said, folder = read_run(work, run).get("reported", {}), Folder(work)
-    shown = f"{run}-pseudonymous" if pseudonymise else run
+    shown = f"{run}{PSEUDONYMOUS}" if pseudonymise else run
     if said.get("by") != _report_code(pseudonymise) or folder.pointed("reports/latest") != shown:
         return None
     if not folder.exists(f"reports/{shown}/cohort.html"):

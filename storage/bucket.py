@@ -151,9 +151,8 @@ class Bucket(Folder):
 
     def files(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Yield key and size of every object below ``prefix``, in order of keys."""
-        start = len(f"{self.prefix}/") if self.prefix else 0
         for one in sorted(self.listed(prefix), key=lambda entry: str(entry["path"])):
-            yield str(one["path"])[start:], int(one["size"])
+            yield self.key_of(one), int(one["size"])
 
     def listed(self, prefix: str = "") -> list[Any]:
         """Return ``path`` (in the bucket), ``size``, ``last_modified`` and ``e_tag`` of every object below ``prefix``."""
@@ -162,6 +161,10 @@ class Bucket(Folder):
             lambda store, path: [one for chunk in obstore.list(store, prefix=path or None) for one in chunk], below
         )
         return found
+
+    def key_of(self, one: Any) -> str:
+        """Return the key of an object that ``listed`` told of."""
+        return str(one["path"])[len(f"{self.prefix}/") if self.prefix else 0 :]
 
     def children(self, prefix: str = "") -> list[str]:
         """Return the names directly below ``prefix``, sorted."""
@@ -287,10 +290,9 @@ MIRROR_CONNECTIONS = 8
 
 def _brought_up_to_date(source: Bucket, folder: Path) -> bool:
     """Fetch what a listing says is new, remove what it lacks; tell whether what came is what was listed."""
-    start = len(f"{source.prefix}/") if source.prefix else 0
     wanted, changed, root = set(), [], folder.resolve()
     for one in source.listed():
-        local = folder / str(one["path"])[start:]
+        local = folder / source.key_of(one)
         if not local.resolve().is_relative_to(root):
             raise ValueError(f"s3://{source.bucket}/{one['path']}: a name that leads outside the archive")
         wanted.add(local)
@@ -303,10 +305,10 @@ def _brought_up_to_date(source: Bucket, folder: Path) -> bool:
     def fetch(entry: tuple[Path, Any]) -> bool:
         local, listed = entry
         try:
-            content, came = source.read_with_facts(str(listed["path"])[start:])
+            content, came = source.read_with_facts(source.key_of(listed))
         except FileNotFoundError:
             return False
-        Folder(folder).put(local.relative_to(folder).as_posix(), content)
+        Folder(folder).put(source.key_of(listed), content)
         os.utime(local, ns=(_time_ns(came), _time_ns(came)))
         return _time_ns(came) == _time_ns(listed)
 
