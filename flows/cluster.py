@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
@@ -20,8 +21,17 @@ from urllib.parse import urlsplit
 from ecgbatch.settings import Settings, load_settings
 from storage.build import Map
 
-SHARDS_PER_THREAD = 3
-"""Shards in flight per thread of a cluster: enough to hide the way there, few enough to bound its memory."""
+PARCELS_PER_THREAD = 3
+"""Parcels of tasks in flight per thread of a cluster: enough to hide the way there, few enough to bound its memory."""
+
+PARCEL_S = 0.25
+"""Short tasks travel together until they last this long: the way there and back costs 10 ms of client and scheduler each time."""
+
+LARGEST_PARCEL = 8
+"""Tasks: what a worker that dies takes with it at most, times what is in flight."""
+
+LOOK_AHEAD = 16
+"""Tasks per thread that are taken before they are sent, so that parcels grow smaller towards the end and no worker waits."""
 
 ASK_FOR_WORKERS_S = 5
 """How often a cluster is asked how many workers it has: they come and go, and a silent cluster may have none left."""
@@ -185,10 +195,15 @@ def _map_on_threads(n_threads: int, function: Callable[[Any], Any], tasks: Itera
         raise answer[1]
 
 
-def _privately(function: Callable[[Any], Any], task: Any) -> Any:
-    """Run a task on a worker whose files, recordings of patients, are its owner's alone, whatever it was started with."""
+def _privately(function: Callable[[Any], Any], parcel: list[Any]) -> tuple[list[Any], float]:
+    """Run tasks on a worker whose files, recordings of patients, are its owner's alone, whatever it was started with.
+
+    Return their results and the seconds that each took on average.
+    """
     os.umask(0o077)
-    return function(task)
+    start = monotonic()
+    results = [function(task) for task in parcel]
+    return results, (monotonic() - start) / len(parcel)
 
 
 def _map_on_cluster(
@@ -197,12 +212,18 @@ def _map_on_cluster(
     """Keep a bounded number of tasks in flight on a cluster, however many workers it has, and yield results as they arrive."""
     from distributed import wait
 
-    queue = iter(tasks)
+    queue, ready, most = iter(tasks), deque[Any](), 1
     submit = partial(client.submit, partial(_privately, function), pure=False)
     running: set[Any] = set()
     n_threads, asked, last_seen = sum(client.nthreads().values()), monotonic(), monotonic()
     while True:
-        running |= {submit(task) for task in islice(queue, max(0, SHARDS_PER_THREAD * max(1, n_threads) - len(running)))}
+        places = max(1, n_threads)
+        while len(running) < PARCELS_PER_THREAD * places:
+            ready.extend(islice(queue, LOOK_AHEAD * places - len(ready)))
+            if not ready:
+                break
+            n_together = max(1, min(most, len(ready) // (2 * places)))
+            running.add(submit([ready.popleft() for _ in range(n_together)]))
         if not running:
             return
         done: set[Any] = set()
@@ -217,4 +238,6 @@ def _map_on_cluster(
                 "(a queue that is slower: setting wait_for_workers_s)"
             )
         for future in done:
-            yield future.result()
+            results, seconds = future.result()
+            most = min(LARGEST_PARCEL, max(1, int(PARCEL_S / max(seconds, 1e-6))))
+            yield from results

@@ -184,8 +184,14 @@ class Folder:
         """
         top = self.path(below)
         folders: set[Path] = {top}
+
+        def remember(folder: Path) -> None:
+            while folder not in folders:
+                folders.add(folder)
+                folder = folder.parent
+
         for key in linked:
-            folders.update(parent for parent in self.path(key).parents if top in parent.parents)
+            remember(self.path(key).parent)
         for key in keys:
             path = self.path(key)
             descriptor = os.open(path, os.O_RDONLY)
@@ -193,7 +199,7 @@ class Folder:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            folders.update(parent for parent in path.parents if top in parent.parents)
+            remember(path.parent)
         for folder in sorted(folders, reverse=True):
             _sync_folder(folder)
 

@@ -8,8 +8,9 @@ import time
 
 import psutil
 import pytest
+from distributed import Client
 
-from flows.cluster import engine, processes, usable_processors
+from flows.cluster import LARGEST_PARCEL, LOOK_AHEAD, PARCEL_S, PARCELS_PER_THREAD, engine, processes, usable_processors
 
 
 def square(number: int) -> int:
@@ -71,15 +72,32 @@ def test_cluster_bounds_what_is_in_flight_and_returns_everything(dask_address):
     taken = []
 
     def tasks():
-        for number in range(40):
+        for number in range(400):
             taken.append(number)
             yield number
 
     with engine(dask_address) as on_engine:
         results = iter(on_engine(abs, tasks()))
         first = [next(results) for _ in range(3)]
-        assert len(taken) < 40
-        assert sorted(first + list(results)) == list(range(40))
+        assert len(taken) <= 2 * (LOOK_AHEAD + PARCELS_PER_THREAD * LARGEST_PARCEL)
+        assert sorted(first + list(results)) == list(range(400))
+
+
+def test_short_tasks_travel_to_a_cluster_together_and_long_ones_alone(dask_address, monkeypatch):
+    sent, submit = [], Client.submit
+
+    def noted(self, run, parcel, **options):
+        sent.append(len(parcel))
+        return submit(self, run, parcel, **options)
+
+    monkeypatch.setattr(Client, "submit", noted)
+    with engine(dask_address) as on_engine:
+        assert sorted(on_engine(abs, range(200))) == list(range(200))
+        assert max(sent) == LARGEST_PARCEL
+        assert sent[-1] == 1
+        sent.clear()
+        assert list(on_engine(time.sleep, [PARCEL_S] * 12)) == [None] * 12
+        assert set(sent) == {1}
 
 
 def test_cluster_answers_on_loopback_only_and_its_files_are_their_owners_alone(dask_address, tmp_path):
