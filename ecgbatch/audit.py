@@ -254,6 +254,7 @@ def repeated(
     n_folds: int,
     n_repeats: int,
     by_beat: bool = False,
+    start: str | None = None,
     map_training: Map,
     map: Map = map,
     on_progress: OnProgress | None = None,
@@ -274,6 +275,8 @@ def repeated(
         Trainings, each with another seed: other folds, weights and draws.
     by_beat
         Deal beats instead of patients, and return the figures of beats out of fold: the published protocol, which leaks.
+    start
+        As in ``training.train_workspaces``: a model to fine-tune, or a network of arrhythmia whose convolutions are taken over.
     map_training, map
         Engines for training (processes) and scoring.
 
@@ -292,6 +295,7 @@ def repeated(
             recipe=recipe,
             changes={"n_folds": n_folds, "seed": 2018 + number},
             by_beat=by_beat,
+            start=start,
             map=map_training,
             on_progress=on_progress,
         )
@@ -305,6 +309,7 @@ def repeated(
         repeats.append({"seed": 2018 + number, "model": folder, **figures})
     return {
         "recipe": recipe,
+        "goes_on_from": start or "random weights",
         "trained_on": [str(one) for one in train_on],
         "tested_on": work,
         "is_out_of_fold": str(Path(work)) in [str(Path(one)) for one in train_on],

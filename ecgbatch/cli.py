@@ -376,6 +376,10 @@ def evaluate(
             "--split-beats", help="With --recipe: deal beats, not patients, as published. LEAKS: shows what it is worth."
         ),
     ] = False,
+    from_model: Annotated[
+        str | None,
+        typer.Option("--from", help="With --recipe: go on from a model, or from a trunk of arrhythmia, as train --from does."),
+    ] = None,
     folds: Annotated[int, typer.Option(help="With --recipe: folds by patient.", min=2)] = 10,
     repeats: Annotated[int, typer.Option(help="With --recipe: trainings, each with other folds.", min=1)] = 1,
     dask: Dask = None,
@@ -386,6 +390,8 @@ def evaluate(
     """Figures by patient with intervals, subgroups, baselines, comparisons and an audit, of a model or of a recipe."""
     if (model is None) == (recipe is None):
         raise typer.BadParameter("give --model FOLDER (judge a model) or --recipe NAME (train anew by folds and judge)")
+    if from_model is not None and recipe is None:
+        raise typer.BadParameter("--from goes with --recipe: a model that is there already is judged as it is")
     if dry_run:
         return _print_estimate(_estimate_work(work, "score" if model else "train"), as_json)
     from ecgbatch.audit import evaluate_workspace, repeated
@@ -404,11 +410,10 @@ def evaluate(
             )
         else:
             sources = [str(path) for path in train_on or [work]]
+            how: dict[str, Any] = {"n_folds": folds, "n_repeats": repeats, "by_beat": split_beats, "start": _start(from_model)}
             with processes(dask, workers) as on_processes:
                 engines = {"map": on_engine, "map_training": on_processes, "on_progress": on_progress}
-                found = repeated(
-                    str(work), sources, recipe=str(recipe), n_folds=folds, n_repeats=repeats, by_beat=split_beats, **engines
-                )
+                found = repeated(str(work), sources, recipe=str(recipe), **how, **engines)
     _print(found, as_json)
     return OK
 

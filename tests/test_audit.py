@@ -138,4 +138,5 @@ def test_training_anew_tests_patients_out_of_fold(work: str, tmp_path: Path, mon
     assert done["mean"]["auroc"]["lowest"] <= done["mean"]["auroc"]["mean"] <= done["mean"]["auroc"]["highest"]
     leaking = audit.repeated(work, [work], recipe="quick", n_folds=2, n_repeats=1, by_beat=True, map_training=map)
     assert leaking["unit"].startswith("beats: LEAKS")
+    assert leaking["goes_on_from"] == "random weights"
     assert leaking["repeats"][0]["auroc"]["n_patients"] > 5 * done["repeats"][0]["auroc"]["n_patients"]
