@@ -279,8 +279,9 @@ def convert_archive(
     places = {name: place for name, place in look.places.items() if place[0] in published}
     known = _known_rows(work) if len(places) < look.listing.sizes["record"] else {}
     listing = settle_changes(archive, look, {key: row.source_digest for key, row in known.items()}, map=map)
-    pairs = list(zip(listing["record_name"].values.tolist(), listing["fingerprint"].values.tolist(), strict=True))
-    new = _rows(listing, [row for row, (name, key) in enumerate(pairs) if name not in places and key not in known])
+    names, fingerprints = listing["record_name"].values, listing["fingerprint"].values
+    unplaced = {name: (row, fingerprints[row]) for row, name in enumerate(names.tolist()) if name not in places}
+    new = _rows(listing, [row for row, key in unplaced.values() if key not in known])
     plans = plan_signals(new)
     if plans:
         warm_up(partial(on_progress, "compiling, once") if on_progress else None)
@@ -292,7 +293,7 @@ def convert_archive(
         n_bytes += plan.row_bytes * plan.n_rows
     if plans:
         known = _known_rows(work)
-    places |= {name: known[key].place for name, key in pairs if name not in places}
+    places |= {name: known[key].place for name, (_, key) in unplaced.items()}
     return _published(archive, work, look, listing, places, n_new=new.sizes["record"], n_bytes=n_bytes)
 
 
@@ -301,7 +302,7 @@ def _published(
 ) -> Conversion:
     """Put the archive's current view, and what the next look needs; say what has changed since the last one."""
     earlier = _earlier_view(work)
-    before = dict(zip(earlier["records"], zip(earlier["stores"], earlier["rows"], strict=True), strict=True))
+    before = {} if look.is_remembered else _places_of(earlier)
     # A stored record that is being written anew stays what it was until it is whole.
     current = {name: places.get(name) or before[name] for name in look.names if name in places or name in before}
     gone = sorted(set(earlier["records"]).union(earlier.get("gone", [])) - set(look.names))
@@ -314,11 +315,17 @@ def _published(
         "waiting": list(look.waiting),
         "gone": gone,
     }
+    superseded = []
     if document != earlier:
+        before = before or _places_of(earlier)
+        superseded = [name for name in current if name in before and current[name] != before[name]]
         Folder(work).put(ARCHIVE_FILE, sealed(document))
-    records = current_records(work, ("record_name", "reason", "status"))
-    reasons = dict(zip(records["record_name"].values.tolist(), records["reason"].values.tolist(), strict=True))
-    remember(work, listing, places, forget={name for name, reason in reasons.items() if reason in MAY_PASS})
+    del earlier, before
+    records = _records_of(work, document, ("record_name", "reason", "status"))
+    reasons = records["reason"].values.tolist()
+    forget = {str(records["record_name"].values[row]) for row, reason in enumerate(reasons) if reason in MAY_PASS}
+    if forget or not look.is_remembered or places != look.places:
+        remember(work, listing, places, forget=forget)
     bad = records["reason"].values[records["status"].values == STATUS["set_aside"]].tolist()
     return Conversion(
         stores=tuple(sorted({digest for digest, _ in current.values()})),
@@ -326,10 +333,14 @@ def _published(
         n_new=n_new,
         n_bytes=n_bytes,
         set_aside=dict(Counter(bad)),
-        superseded=tuple(name for name in current if name in before and current[name] != before[name]),
+        superseded=tuple(superseded),
         gone=tuple(gone),
         waiting=look.waiting,
     )
+
+
+def _places_of(view: dict[str, Any]) -> dict[str, Place]:
+    return dict(zip(view["records"], zip(view["stores"], view["rows"], strict=True), strict=True))
 
 
 def _earlier_view(work: str) -> dict[str, Any]:
@@ -394,7 +405,10 @@ def current_records(work: str, columns: Sequence[str] | None = None) -> xr.Datas
         If nothing has been converted yet.
 
     """
-    document = archive_facts(work)
+    return _records_of(work, archive_facts(work), columns)
+
+
+def _records_of(work: str, document: dict[str, Any], columns: Sequence[str] | None) -> xr.Dataset:
     digests, rows = np.array(document["stores"], dtype=TEXT), np.array(document["rows"], dtype=np.int64)
     names = columns or [name for name, variable in SIGNALS.columns().items() if variable.dims == ("record",)]
     table = {name: np.full(rows.size, SIGNALS.variables[name].fill_value, SIGNALS.variables[name].numpy_dtype) for name in names}

@@ -58,6 +58,8 @@ class Look:
     """Where the records that have not moved are stored already."""
     unsure: frozenset[str] = frozenset()
     """Records whose files are not those of the last look, by size or time: their content decides."""
+    is_remembered: bool = False
+    """Whether all of it is what the last look left behind: the same records in the same order, all stored, none moved."""
 
 
 def look_at(
@@ -100,17 +102,19 @@ def look_at(
     row_of = {name: row for row, name in enumerate([*unmoved, *again]) if name not in waiting}
     rows = np.array([row_of[name] for name in names if name in row_of], dtype=np.int64)
     kept = [cached_row[name] for name in unmoved]
+    is_remembered = bool(kept) and len(names) == len(cached_row) and kept == list(range(len(names)))
     table = {}
     for name in list(fresh):  # a column at a time is held twice
         values = fresh.pop(name)
-        before = cached.pop(name)[kept].astype(values.dtype, copy=False) if kept else np.empty(0, values.dtype)
-        table[name] = np.concatenate([before, values])[rows]
-    del cached_row, row_of, cached
+        before = cached.pop(name, np.empty(0, values.dtype)).astype(values.dtype, copy=False)
+        table[name] = before if is_remembered else np.concatenate([before[kept], values])[rows]
+    del cached_row, row_of, cached, kept, is_unmoved
     stored = zip(table["record_name"].tolist(), table.pop("store").tolist(), table.pop("row").tolist(), strict=True)
     places = {name: (sys.intern(store), row) for name, store, row in stored if store}
     unsure = frozenset(name for name in table["record_name"].tolist() if name not in places)
     listing = xr.Dataset({name: ("record", values) for name, values in table.items()})
-    return Look(tuple(names), listing, tuple(name for name in names if name in waiting), places, unsure)
+    waits = tuple(name for name in names if name in waiting)
+    return Look(tuple(names), listing, waits, places, unsure, is_remembered and not unsure)
 
 
 _Columns = dict[str, np.ndarray[Any, Any]]
