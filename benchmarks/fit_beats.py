@@ -1,13 +1,13 @@
 """Fits the trees of beat detection, and says by folds over records what they are worth on records not seen.
 
-    python -m benchmarks.fit_beats ../shared/data [--write] [--keep-rules]
+    python -m benchmarks.fit_beats ../shared/data [--write] [--only-write]
 
-For each of six folds of MIT-BIH DS1's records, rules are searched for from a neutral guess and trees are fitted on the other
-records, then both are counted on the fold. Every record is learned from as it is; with stretches where the heart stands still;
-and, but for 118, with electrode motion added in every other two minutes at -6, 0 or 6 dB. That motion is what ``nstdb/118e_6``
-holds beyond 118, cut into two halves: the noise stress is counted on each half by trees that saw neither 118 nor that half.
-``--keep-rules`` keeps the shipped rules, which were chosen on all records. ``--write`` then fits trees on everything and writes
-``ecgbatch/weights/beats/trees.json``.
+For each of six folds of MIT-BIH DS1's records, trees are fitted on the other records, the one fitted rule (``odds_shift``) is
+chosen by five folds of those again, and both are counted on the fold. Every record is learned from as it is; as if recorded at
+0.85 and 1.18 times its rate; with its two leads turned into two others; with stretches where the heart stands still; and, but for
+118, with electrode motion added in every other two minutes at -6, 0 or 6 dB. That motion is what ``nstdb/118e_6`` holds beyond
+118, cut into two halves: the noise stress is counted on each half by trees that saw neither 118 nor that half. ``--write`` then
+fits trees on everything, writes ``ecgbatch/weights/beats/trees.json``, and says which shift folds of all records choose.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,66 +27,88 @@ from ecgbatch import beat_evidence, detection, sequence
 from ecgbatch.record_beats import DETECTION_CUTOFF_HZ, DETECTION_HALF_WIDTH_S, REFERENCE_LEADS
 from ecgbatch.resampling import RATE_HZ, resampler
 
-N_FOLDS = 6
-N_TREES, N_LEAVES, LEARNING_RATE, LEAST_IN_A_LEAF, L2 = 120, 16, 0.12, 80, 5.0
+N_FOLDS, N_INNER_FOLDS = 6, 5
+N_TREES, N_LEAVES, LEARNING_RATE, LEAST_IN_A_LEAF, L2 = 120, 32, 0.12, 200, 5.0
+RISING = (
+    "amplitude", "likeness to the usual beat", "likeness to the usual other beat", "chosen by the rules",
+    "agreement of the leads",
+)  # fmt: skip
+FALLING = ("activity between beats around it",)
+"""Figures that can speak one way only: without this a tree learns that some tall, alike candidate of one record is none."""
+SHIFTS = (0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6)
+"""Of which ``odds_shift`` is chosen."""
 LEADS: dict[tuple[int, ...], float] = {(0,): 1.0, (0, 1): 1.0, (1,): 0.4}
 """Leads that each record is learned with, and what each candidate then counts; channel 1 alone is often poor."""
-CLEAN, SILENT = -1, 2
-TAKEN = {CLEAN: (1, 1.0), 0: (3, 0.2), 1: (3, 0.2), SILENT: (2, 1.0)}
-"""Clean records, those with either half of the motion, those with silences: every how manyth candidate, and what it counts."""
+CLEAN, TURNED, SILENT, STRESS = "clean", "turned", "silent", "stress"
+HALVES = ("first half of the motion", "second half of the motion")
+TAKEN = {CLEAN: (1, 1.0), "slower": (1, 1.0), "faster": (1, 1.0), TURNED: (1, 0.5), SILENT: (1, 1.0)}
+TAKEN |= dict.fromkeys(HALVES, (3, 0.2))
+"""Every how manyth candidate of a kind of recording is learned from, and what it counts."""
+RATES = {"slower": 0.85, "faster": 1.18}
+TURNS_DEG = (35, -25)
 MOTION_S, FIRST_MOTION_S = 120, 300
-NEUTRAL = sequence.RULES._replace(
-    threshold=0.25, cap=1.5, theta=0.5, early_s=0.36, early_cost=0.5, unequal=0.5, late=1.25, late_slope=0.5, late_cost=2.5,
-    noise=0.6, noise_power=2.0, likeness=0.5, likeness_zero=0.5, theta_noise=1.0,
-)  # fmt: skip
-SEARCHED = tuple(name for name in NEUTRAL._fields if getattr(NEUTRAL, name) != getattr(sequence.RULES, name))
 
 
 @dataclass
 class Heard:
-    """A recording on some leads after the front end: all that rules and trees see of it."""
+    """A recording on some leads, as rules and trees see it; ``truth`` and ``known`` (candidate) bool: ``labelled``."""
 
     name: str
     leads: tuple[int, ...]
-    half: int  # which half of the motion was added; or CLEAN, or SILENT
+    kind: str
     recording: Recording
-    bands: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+    choice: sequence.Choice
+    figures: np.ndarray
+    truth: np.ndarray
+    known: np.ndarray
 
 
 def main() -> None:
     """Cross-fit, print, and fit on everything where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="folder that holds mitdb-ds1/ and nstdb/")
-    parser.add_argument("--write", action="store_true", help="fit on everything and write the trees that ship")
-    parser.add_argument("--keep-rules", action="store_true", help="do not search rules in each fold (faster, and optimistic)")
-    parser.add_argument("--draws", type=int, default=120, help="rules tried in each fold; 0 with --write: fit only")
+    parser.add_argument("--write", action="store_true", help="fit on everything too and write the trees that ship")
+    parser.add_argument("--only-write", action="store_true", help="write, without the folds first")
     options = parser.parse_args()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    everything, stress = hear_all(options.data)
-    if options.draws or not options.write:
-        cross_fit(everything, stress, 0 if options.keep_rules else options.draws)
-    if options.write:
-        trees = fit(everything, sequence.RULES)
+    os.environ.setdefault("OMP_NUM_THREADS", "2")
+    everything = list(hear_all(options.data))
+    if not options.only_write:
+        cross_fit(everything)
+    if options.write or options.only_write:
+        learned = [one for one in everything if one.kind != STRESS]
+        trees = fit(learned)
         beat_evidence.TREES_FILE.parent.mkdir(exist_ok=True)
         beat_evidence.TREES_FILE.write_text(document(trees))
         print(f"wrote {beat_evidence.TREES_FILE.name}: {len(trees.root)} trees, {len(trees.figure)} nodes")
+        print(f"odds_shift by folds of all records: {best_shift(learned)} (sequence.RULES has {sequence.RULES.odds_shift})")
 
 
-def hear_all(data: Path) -> tuple[list[Heard], list[Heard]]:
-    """Return every record on every choice of leads, clean and with motion; and the noise stress record."""
+def hear_all(data: Path) -> Iterator[Heard]:
+    """Yield every record on every choice of leads, in all the ways it is learned from; then the noise stress record."""
     recordings = {name: read_recording(data / "mitdb-ds1" / name, data / "mitdb-ds1" / name) for name in record_names(data)}
     stressed = read_recording(data / "nstdb" / "118e_6", data / "mitdb-ds1" / "118")
     halves = motion(recordings["118"], stressed)
     random = np.random.default_rng(1)
-    everything = []
     for name, recording in recordings.items():
-        everything += [hear(name, recording, leads) for leads in LEADS]
-        silent = with_silences(recording, random)
-        everything += [hear(name, silent, leads, SILENT) for leads in LEADS]
-        for half, noise in enumerate(halves) if name != "118" else ():
-            noisy = with_motion(recording, noise, recordings["118"], random)
-            everything += [hear(name, noisy, leads, half) for leads in LEADS]
-    return everything, [hear("118e_6", stressed, leads) for leads in LEADS]
+        kinds = [(CLEAN, recording), (SILENT, with_silences(recording, random))]
+        kinds += [(kind, replace(recording, fs=recording.fs * rate)) for kind, rate in RATES.items()]
+        kinds += [(TURNED, turned(recording, degrees)) for degrees in TURNS_DEG]
+        for kind, noise in zip(HALVES, halves, strict=True) if name != "118" else ():
+            kinds.append((kind, with_motion(recording, noise, recordings["118"], random)))
+        for kind, own in kinds:
+            for leads in LEADS:
+                yield hear(name, own, leads, kind)
+    for leads in LEADS:
+        yield hear("118e_6", stressed, leads, STRESS)
+
+
+def turned(recording: Recording, degrees: float) -> Recording:
+    """Return the recording with its two leads turned in their plane, at 200 units a millivolt: two leads from elsewhere."""
+    mv = (recording.signal - recording.baseline[:, None]) / recording.adc_gain[:, None]
+    cosine, sine = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    signal = np.rint(200 * np.array([[cosine, sine], [-sine, cosine]]) @ mv)
+    same = {"baseline": np.zeros_like(recording.baseline), "adc_gain": np.full_like(recording.adc_gain, 200)}
+    return replace(recording, signal=np.clip(signal, -32767, 32767).astype(np.int16), **same)
 
 
 def motion(clean: Recording, stressed: Recording) -> tuple[np.ndarray, np.ndarray]:
@@ -113,13 +135,13 @@ def with_motion(recording: Recording, noise: np.ndarray, source: Recording, rand
 
 
 def with_silences(recording: Recording, random: np.random.Generator) -> Recording:
-    """Return the recording with 5-25 s in every 100 without beats: white or drifting noise, 0.3-15 % of a usual QRS in size."""
+    """Return the recording with 5-40 s in every 100 without beats: white or drifting noise, 1-20 % of a usual QRS in size."""
     signal, reference, fs = recording.signal.astype(np.float64), recording.reference, recording.fs
     size, edges, margin = usual_qrs(recording) * recording.adc_gain, list(recording.excluded), round(0.3 * fs)
     for begin_s in range(40, int(signal.shape[1] / fs) - 100, 100):
-        start = round((begin_s + random.uniform(0, 60)) * fs)
-        stop = start + round(random.uniform(5, 25) * fs)
-        level, drifts = np.exp(random.uniform(np.log(0.003), np.log(0.15))), random.random() < 0.5
+        start = round((begin_s + random.uniform(0, 55)) * fs)
+        stop = start + round(random.uniform(5, 40) * fs)
+        level, drifts = np.exp(random.uniform(np.log(0.01), np.log(0.2))), random.random() < 0.5
         for lead in range(len(signal)):
             noise = random.standard_normal(stop - start)
             if drifts:
@@ -133,49 +155,51 @@ def with_silences(recording: Recording, random: np.random.Generator) -> Recordin
 
 def usual_qrs(recording: Recording) -> np.ndarray:
     """Return each lead's median typical QRS, mV in the band."""
-    return np.array([np.median(hear("", recording, (lead,)).bands[2]) for lead in range(len(recording.signal))])
+    return np.array([np.median(bands(recording, (lead,))[2]) for lead in range(len(recording.signal))])
 
 
-def hear(name: str, recording: Recording, leads: Sequence[int], half: int = CLEAN) -> Heard:
+def bands(recording: Recording, leads: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Run the front end of detection."""
     use = np.isin(np.arange(len(recording.signal)), leads)
     design = resampler(recording.fs, DETECTION_CUTOFF_HZ, DETECTION_HALF_WIDTH_S)
     rules = sequence.RULES
-    bands = detection.listen(
+    return detection.listen(
         recording.signal, 0, recording.signal.shape[1], use, recording.baseline.astype(np.float64), 1.0 / recording.adc_gain,
         design.taps, design.up, design.down, design.reach, *detection.band_taps(), int(rules.block_s * RATE_HZ), rules.n_blocks,
     )  # fmt: skip
-    return Heard(name, tuple(leads), half, recording, bands)
 
 
-def candidates(heard: Heard, rules: sequence.Rules) -> tuple[sequence.Choice, np.ndarray]:
-    """Return what the rules choose, and every candidate's figures."""
-    even, envelope, typical, level = heard.bands
-    block = int(rules.block_s * RATE_HZ)
+def hear(name: str, recording: Recording, leads: tuple[int, ...], kind: str) -> Heard:
+    """Find a recording's candidates and say which are beats."""
+    even, envelope, typical, level = bands(recording, leads)
+    rules, block = sequence.RULES, int(sequence.RULES.block_s * RATE_HZ)
     weight, fused = detection.fusion(envelope, typical, level, block, rules)
-    return detection.candidates(fused, even, weight, typical, level, block, rules)
+    choice, figures = detection.candidates(fused, even, envelope, weight, typical, level, block, rules)
+    truth, known = labelled(recording, choice.position, choice.amplitude)
+    recording = recording if kind in (CLEAN, STRESS) else replace(recording, signal=recording.signal[:, :0])
+    return Heard(name, leads, kind, recording, choice, figures, truth, known)
 
 
-def detect(heard: Heard, rules: sequence.Rules, trees: beat_evidence.Trees) -> np.ndarray:
-    """Return R samples as the detector would with these rules and trees."""
+def detect(heard: Heard, shift: float, trees: beat_evidence.Trees) -> np.ndarray:
+    """Return R samples as the detector would with this ``odds_shift`` and these trees."""
     recording = heard.recording
     use = np.isin(np.arange(len(recording.signal)), heard.leads)
     named = [i for i in heard.leads if recording.leads[i] in REFERENCE_LEADS]
     design = resampler(recording.fs, DETECTION_CUTOFF_HZ, DETECTION_HALF_WIDTH_S)
     found = detection.find_beats(
         recording.signal, recording.signal.shape[1], use, recording.baseline.astype(np.float64), 1.0 / recording.adc_gain,
-        design, reference=named[0] if named else heard.leads[0], rules=rules, trees=trees,
+        design, reference=named[0] if named else heard.leads[0], rules=sequence.RULES._replace(odds_shift=shift), trees=trees,
     )  # fmt: skip
     return np.unique(np.rint(found.place * (design.down / design.up)).astype(np.int64))
 
 
-def labelled(heard: Heard, position: np.ndarray, amplitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def labelled(recording: Recording, position: np.ndarray, amplitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return which candidates are beats (for each beat the tallest and nearest), and which may be learned from."""
-    scale = RATE_HZ / heard.recording.fs
+    scale = RATE_HZ / recording.fs
     is_beat, known = np.zeros(len(position), bool), np.ones(len(position), bool)
-    for low, high in heard.recording.excluded:
+    for low, high in recording.excluded:
         known &= (position < low * scale) | (position > high * scale)
-    for r in heard.recording.reference * scale:
+    for r in recording.reference * scale:
         first, last = np.searchsorted(position, [r - WINDOW_S * RATE_HZ, r + WINDOW_S * RATE_HZ])
         if first < last:
             likely = amplitude[first:last] * np.exp(-0.5 * ((position[first:last] - r) / 6.0) ** 2)
@@ -183,25 +207,46 @@ def labelled(heard: Heard, position: np.ndarray, amplitude: np.ndarray) -> tuple
     return is_beat, known
 
 
-def fit(heard: Sequence[Heard], rules: sequence.Rules) -> beat_evidence.Trees:
+def fit(heard: Sequence[Heard]) -> beat_evidence.Trees:
     """Fit trees to the candidates of some records; seeded."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     figures, truth, counts = [], [], []
     for one in heard:
-        choice, own = candidates(one, rules)
-        is_beat, known = labelled(one, choice.position, choice.amplitude)
-        every, share = TAKEN[one.half]
-        rows = np.flatnonzero(known)[::every]
-        figures.append(own[rows])
-        truth.append(is_beat[rows])
+        every, share = TAKEN[one.kind]
+        rows = np.flatnonzero(one.known)[::every]
+        figures.append(one.figures[rows])
+        truth.append(one.truth[rows])
         counts.append(np.full(len(rows), LEADS[one.leads] * share))
     model = HistGradientBoostingClassifier(
         max_iter=N_TREES, learning_rate=LEARNING_RATE, max_leaf_nodes=N_LEAVES, min_samples_leaf=LEAST_IN_A_LEAF,
         l2_regularization=L2, early_stopping=False, max_bins=128, random_state=0,
+        monotonic_cst=[(name in RISING) - (name in FALLING) for name in beat_evidence.FIGURES],
     )  # fmt: skip
     model.fit(np.concatenate(figures), np.concatenate(truth), sample_weight=np.concatenate(counts))
     return flattened(model)
+
+
+def best_shift(heard: Sequence[Heard]) -> float:
+    """Return the ``odds_shift`` with the fewest errors, records as they are and with silences, by trees of other records."""
+    errors = dict.fromkeys(SHIFTS, 0.0)
+    for held in folds(heard, N_INNER_FOLDS):
+        trees = fit([one for one in heard if one.name not in held])
+        for one in heard:
+            if one.name in held and one.kind in (CLEAN, SILENT):
+                odds = beat_evidence.log_odds(one.figures, *trees)
+                for shift in SHIFTS:
+                    position, _ = sequence.settle(one.choice, odds, sequence.RULES._replace(odds_shift=shift))
+                    r_sample = np.rint(position * (one.recording.fs / RATE_HZ)).astype(np.int64)
+                    row = count(one.recording, one.name, r_sample, 0.0)
+                    errors[shift] += LEADS[one.leads] * (row.n_missed + row.n_false)
+    return min(SHIFTS, key=lambda shift: errors[shift])
+
+
+def folds(heard: Sequence[Heard], n: int) -> list[set[str]]:
+    """Return the names of the records of each of ``n`` folds; seeded."""
+    order = np.random.default_rng(0).permutation(sorted({one.name for one in heard if one.kind != STRESS}))
+    return [set(order[fold::n].tolist()) for fold in range(n)]
 
 
 def flattened(model: Any) -> beat_evidence.Trees:
@@ -231,67 +276,36 @@ def document(trees: beat_evidence.Trees) -> str:
     return "{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(v, separators=(',', ':'))}" for k, v in lines.items()) + "\n}\n"
 
 
-def search_rules(heard: Sequence[Heard], n_draws: int) -> sequence.Rules:
-    """Return the best of rules drawn around the best so far, from a neutral guess: fewest errors, weighted by leads."""
-    clean = [one for one in heard if one.half == CLEAN]
-    random = np.random.default_rng(0)
-    best, fewest = NEUTRAL, errors(clean, NEUTRAL)
-    for _ in range(n_draws):
-        step = {name: getattr(best, name) * random.lognormal(0, 0.12) for name in random.choice(SEARCHED, 4, replace=False)}
-        tried = best._replace(**{name: float(value) for name, value in step.items()})
-        n = errors(clean, tried)
-        if n <= fewest:
-            best, fewest = tried, n
-    return best
-
-
-def errors(heard: Sequence[Heard], rules: sequence.Rules) -> float:
-    """Return missed and false beats of the rules alone."""
-    n = 0.0
-    for one in heard:
-        even, envelope, typical, level = one.bands
-        block = int(rules.block_s * RATE_HZ)
-        weight, fused = detection.fusion(envelope, typical, level, block, rules)
-        choice = sequence.choose(fused, even, weight, block, rules)
-        r_sample = np.rint(choice.position[choice.chosen] * (one.recording.fs / RATE_HZ)).astype(np.int64)
-        row = count(one.recording, one.name, r_sample, 0.0)
-        n += LEADS[one.leads] * (row.n_missed + row.n_false)
-    return n
-
-
-def cross_fit(everything: Sequence[Heard], stress: Sequence[Heard], n_draws: int) -> None:
+def cross_fit(everything: Sequence[Heard]) -> None:
     """Print what rules and trees reach on records that they were not fitted on."""
-    names = sorted({one.name for one in everything})
-    order = np.random.default_rng(0).permutation(names)
-    rows: dict[tuple[int, ...], list[Any]] = {leads: [] for leads in LEADS}
-    for fold in range(N_FOLDS):
-        held = set(order[fold::N_FOLDS].tolist())
-        others = [one for one in everything if one.name not in held]
-        rules = search_rules(others, n_draws) if n_draws else sequence.RULES
-        trees = fit(others, rules)
-        for one in everything:
-            if one.name in held and one.half == CLEAN:
-                rows[one.leads].append(count(one.recording, one.name, detect(one, rules, trees), 0.0, len(one.leads)))
-        print(f"fold {fold + 1}/{N_FOLDS}: {' '.join(sorted(held))}", flush=True)
+    learned, rows = [one for one in everything if one.kind != STRESS], {leads: [] for leads in LEADS}
+    for held in folds(learned, N_FOLDS):
+        others = [one for one in learned if one.name not in held]
+        shift, trees = best_shift(others), fit(others)
+        for one in learned:
+            if one.name in held and one.kind == CLEAN:
+                rows[one.leads].append(count(one.recording, one.name, detect(one, shift, trees), 0.0, len(one.leads)))
+        print(f"{' '.join(sorted(held))}: shift {shift}", flush=True)
     for leads, own in rows.items():
         print_row(f"channels {leads}, unseen", total(own))
         for figure in ("sensitivity", "positive_predictivity"):
             low, high = interval(own, figure)
             worst = min(own, key=lambda row: getattr(row, figure))
             print(f"  {figure}: 95 % over records {low:.2f}-{high:.2f}; worst {worst.name} {getattr(worst, figure):.2f}")
-    without = [one for one in everything if one.name != "118"]
-    rules = search_rules(without, n_draws) if n_draws else sequence.RULES
-    halves = [fit([one for one in without if one.half != half], rules) for half in (0, 1)]
-    for one in stress:
-        print_row(f"118e_6, channels {one.leads}, unseen", total(list(stressed_halves(one, rules, halves))))
+    without = [one for one in learned if one.name != "118"]
+    shift = best_shift(without)
+    halves = [fit([one for one in without if one.kind != half]) for half in HALVES]
+    for one in everything:
+        if one.kind == STRESS:
+            print_row(f"118e_6, channels {one.leads}, unseen", total(list(stressed_halves(one, shift, halves))))
 
 
-def stressed_halves(one: Heard, rules: sequence.Rules, halves: Sequence[beat_evidence.Trees]) -> Any:
+def stressed_halves(one: Heard, shift: float, halves: Sequence[beat_evidence.Trees]) -> Iterator[Any]:
     """Yield the counts of each half of the noise stress record, the first five minutes left out."""
     fs, n = one.recording.fs, one.recording.signal.shape[1]
     middle = round((FIRST_MOTION_S + 6 * MOTION_S) * fs)
     for trees, (start, stop) in zip(halves, ((round(FIRST_MOTION_S * fs), middle), (middle, n)), strict=True):
-        reference, found = one.recording.reference, detect(one, rules, trees)
+        reference, found = one.recording.reference, detect(one, shift, trees)
         part = replace(one.recording, reference=reference[(reference >= start) & (reference < stop)])
         yield count(part, one.name, found[(found >= start) & (found < stop)], 0.0, len(one.leads))
 

@@ -1,7 +1,7 @@
 """What speaks for and against a candidate, and the fitted trees that turn it into log-odds of being a beat (numba kernels).
 
 ``sequence`` decides most candidates by rules. Here the others, about a quarter, are looked at again, each in its context: trees
-fitted on annotated records (``benchmarks/fit_beats.py``) weigh 28 figures. docs/beat-detection.md says what they gain.
+fitted on annotated records (``benchmarks/fit_beats.py``) weigh 29 figures. docs/beat-detection.md says what they gain.
 """
 
 from __future__ import annotations
@@ -31,13 +31,15 @@ FIGURES = (
     "root mean square frequency, Hz", "s since the candidate before", "log amplitude over it",
     "s to the candidate after", "log amplitude over it", "likeness of the beat before", "likeness of the beat after",
     "mean level of its block", "mean around it over its height", "activity, mean of 32 beats", "likeness, mean of 32 beats",
-    "irregularity, mean of 16 beats", "log of the local typical QRS over the record's",
+    "irregularity, mean of 16 beats", "log of the local typical QRS over the record's", "agreement of the leads",
 )  # fmt: skip
 """What the trees know of a candidate, in order. "Beat" is one that the rules chose."""
 
-N_FIGURES = 28
+N_FIGURES = 29
 REACH = 11
 """``sequence.REACH``: samples to either side that shapes are compared over."""
+AGREEMENT_REACH = 5
+"""Samples to either side of a candidate in which each lead has its own summit: 40 ms."""
 NEAR_BEATS, NEAR_INTERVALS = 16, 8
 """Beats to either side that the means of activity and likeness, and of irregularity, run over."""
 
@@ -86,8 +88,8 @@ def trees_digest() -> str:
 
 @kernel
 def evidence(
-    fused: Array, even: Array, weight: Array, typical: Array, mean_level: Array, block: int, usual: Array, other: Array,
-    position: Array, amplitude: Array, chosen: Array, local_s: Array, level: Array, gains: Array,
+    fused: Array, even: Array, envelope: Array, weight: Array, typical: Array, mean_level: Array, block: int, usual: Array,
+    other: Array, position: Array, amplitude: Array, chosen: Array, local_s: Array, level: Array, gains: Array,
 ) -> Array:  # fmt: skip
     """Return the figures of every candidate, (candidate, figure) float32, in the order of ``FIGURES``.
 
@@ -109,6 +111,7 @@ def evidence(
         at = min(position[j] // block, weight.shape[1] - 1)
         shape(even, weight, typical, gains[j], at, usual, other, norm, has_other, position[j], own)
         peak(fused, weight, mean_level, block, position[j], own)
+        own[28] = agreement(envelope, weight, typical, at, position[j])
     neighbours(position, amplitude, chosen, figures)
     surroundings(position, chosen, local_s, figures)
     scale(weight, typical, block, position, figures)
@@ -183,6 +186,25 @@ def peak(fused: Array, weight: Array, mean_level: Array, block: int, centre: int
     for lead in range(weight.shape[0]):
         level += weight[lead, at] * mean_level[lead, at]
     own[13], own[22], own[23] = last - first, level, around / max(1, n) / max(1e-6, fused[centre])
+
+
+@kernel
+def agreement(envelope: Array, weight: Array, typical: Array, at: int, centre: int) -> float:
+    """Return how alike the leads see a candidate: the log of a mean by root over a mean, both by votes; 0 for one lead.
+
+    An artefact of one lead, however tall, stands out in that lead alone; a beat does in most.
+    """
+    votes, root, mean = 0.0, 0.0, 0.0
+    low, high = max(0, centre - AGREEMENT_REACH), min(envelope.shape[1], centre + AGREEMENT_REACH + 1)
+    for lead in range(envelope.shape[0]):
+        top = np.float32(0)
+        for k in range(low, high):
+            top = max(top, envelope[lead, k])
+        height, vote = top / max(np.float32(0.01), typical[lead, at]), weight[lead, at]
+        votes += vote
+        root += vote * math.sqrt(height)
+        mean += vote * height
+    return math.log(max(0.05, root * root / max(1e-9, votes * mean)))
 
 
 @kernel

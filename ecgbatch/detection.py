@@ -385,7 +385,7 @@ def find_beats(
         rules.n_blocks,
     )
     weight, fused = fusion(envelope, typical, level, block, rules)
-    choice, figures = candidates(fused, even, weight, typical, level, block, rules)
+    choice, figures = candidates(fused, even, envelope, weight, typical, level, block, rules)
     position, noise = settle(choice, log_odds(figures, *(trees or fitted_trees())), rules)
     gain = (weight / np.maximum(typical, np.float32(rules.floor_mv))).sum(axis=1, dtype=np.float64)
     if use[reference]:
@@ -403,11 +403,11 @@ def fusion(envelope: Array, typical: Array, level: Array, block: int, rules: Rul
 
 
 def candidates(
-    fused: Array, even: Array, weight: Array, typical: Array, level: Array, block: int, rules: Rules
+    fused: Array, even: Array, envelope: Array, weight: Array, typical: Array, level: Array, block: int, rules: Rules
 ) -> tuple[Choice, Array]:
     """Return the rules' choice, and every candidate's figures (candidate, figure) for the trees."""
     choice = choose(fused, even, weight, block, rules)
     return choice, evidence(
-        fused, even, weight, typical, level, block, choice.usual, choice.other,
+        fused, even, envelope, weight, typical, level, block, choice.usual, choice.other,
         choice.position, choice.amplitude, choice.chosen, choice.local_s, choice.level, choice.gains,
     )  # fmt: skip

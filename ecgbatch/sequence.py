@@ -20,7 +20,9 @@ RATE_HZ = 125.0
 
 
 class Rules(NamedTuple):
-    """What a beat looks like. Tuned on MIT-BIH DS1 (see docs/beat-detection.md); amplitudes are relative to a typical QRS.
+    """What a beat looks like: round figures, of which ``odds_shift`` alone is fitted (docs/beat-detection.md).
+
+    Amplitudes are relative to a typical QRS.
 
     ``block_s``, ``n_blocks``: a lead's typical QRS is what two thirds of the maxima of blocks lie below, over that many
     neighbours on either side. ``threshold``, ``separation_s``: smallest and closest maxima that become candidates. ``cap``,
@@ -37,27 +39,27 @@ class Rules(NamedTuple):
 
     block_s: float = 1.1
     n_blocks: int = 4
-    threshold: float = 0.21
+    threshold: float = 0.18
     separation_s: float = 0.17
-    cap: float = 1.38
-    theta: float = 0.44
+    cap: float = 1.5
+    theta: float = 0.5
     refractory_s: float = 0.2
-    early_s: float = 0.34
-    early_cost: float = 0.48
-    unequal: float = 0.43
-    late: float = 1.14
-    late_slope: float = 0.79
-    late_cost: float = 3.3
-    noise: float = 0.62
-    noise_power: float = 2.3
+    early_s: float = 0.36
+    early_cost: float = 0.5
+    unequal: float = 0.5
+    late: float = 1.25
+    late_slope: float = 0.5
+    late_cost: float = 2.5
+    noise: float = 0.6
+    noise_power: float = 2.0
     floor_mv: float = 0.01
-    likeness: float = 0.59
-    likeness_zero: float = 0.4
-    theta_noise: float = 1.6
+    likeness: float = 0.5
+    likeness_zero: float = 0.5
+    theta_noise: float = 1.0
     first_s: float = 1.3
     rule_share: float = 0.3
     odds_share: float = 0.2
-    odds_shift: float = 0.6
+    odds_shift: float = 1.0
     odds_cap: float = 6.0
 
 
