@@ -219,3 +219,25 @@ def test_reports_in_a_bucket_are_found_by_their_address(s3, tmp_path):
     assert Folder(work).pointed("reports/latest") == run
     assert collect_garbage(work)["removed"] == []
     assert list(Folder(work).files(f"reports/{run}/records"))
+
+
+@pytest.mark.slow
+def test_train_on_a_bucket_from_the_command_line_writes_the_model_of_a_disk(s3, tmp_path):
+    from ecgbatch.beats import BeatSettings, extract_beats
+    from ecgbatch.signals import convert_archive
+
+    write_archive(tmp_path / "a", n_records=12, duration_s=22.0, seed=5)
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    models = []
+    for number, work in enumerate(("s3://ecg/work", str(tmp_path / "w"))):
+        convert_archive(str(tmp_path / "a"), work)
+        extract_beats(work, BeatSettings(method="kachuee"))
+        line = ["train", work, "--recipe", "kachuee", "--out", str(tmp_path / f"model{number}"), "--workers", "1", "--json"]
+        done = subprocess.run(
+            [*COMMAND, *line], capture_output=True, text=True, check=False, env=environment, cwd=tmp_path, timeout=300
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        models.append({path.name: path.read_bytes() for path in (tmp_path / f"model{number}").iterdir()})
+    assert models[0] == models[1]
+    assert "model.safetensors" in models[0]
+    assert not (tmp_path / "s3:").exists()
