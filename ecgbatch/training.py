@@ -45,7 +45,7 @@ from ecgbatch.model import (
 from ecgbatch.novelty import fit_reference
 from ecgbatch.random_kernels import Kernels, draw_kernels, fit_regression, kernel_features, regression_logit
 from ecgbatch.splits import patient_digest
-from ecgbatch.training_data import Prepared, TrainingBeats, open_prepared, prepare_training, single_beats
+from ecgbatch.training_data import Prepared, Source, open_prepared, prepare_training, single_beats
 from storage import Folder, cache_folder, is_address
 
 
@@ -144,7 +144,7 @@ class Outcome:
 
 
 def train(
-    source: Sequence[str] | Mapping[str, Sequence[int]] | TrainingBeats,
+    source: Source,
     settings: TrainSettings | None = None,
     *,
     start: Model | None = None,
@@ -162,7 +162,8 @@ def train(
     Parameters
     ----------
     source
-        Paths of beats stores cut with one setting (as a mapping: to the rows, records, that may train), or beats in memory.
+        Paths of beats stores cut with one setting (as a mapping: to the rows, records, that may train),
+        beats in memory, or blocks of them.
     settings
         Default ``TrainSettings()``.
     start

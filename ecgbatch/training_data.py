@@ -53,6 +53,10 @@ class TrainingBeats:
     beats: Mapping[str, Any]
 
 
+Source = Sequence[str] | Mapping[str, Sequence[int]] | TrainingBeats | Iterator[TrainingBeats]
+"""Paths of beats stores (as a mapping: to the rows, records, that may train), beats in memory, or blocks of them, read once."""
+
+
 @dataclass(frozen=True)
 class Prepared:
     """The network's input on disk (memory-mapped, so members share it) and the labelled records it belongs to."""
@@ -66,9 +70,7 @@ class Prepared:
     content: tuple[str, ...]  # (record,) digests of the recordings
 
 
-def prepare_training(
-    source: Sequence[str] | Mapping[str, Sequence[int]] | TrainingBeats, settings: TrainSettings, checkpoints: Path
-) -> tuple[Path, dict[str, Any]]:
+def prepare_training(source: Source, settings: TrainSettings, checkpoints: Path) -> tuple[Path, dict[str, Any]]:
     """Write the network's input of all labelled records once, for all members to map into memory.
 
     Memory stays within a few times ``BLOCK_BYTES``.
@@ -90,7 +92,7 @@ def prepare_training(
         digest = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode())
         table: dict[str, Any] = {"patient_id": [], "mi": [], "n_beats": [], "content": [], "shape": None, "beats": None}
         with (aside / "waveform.f32").open("wb") as file, (aside / "median.f32").open("wb") as medians:
-            for block in [source] if isinstance(source, TrainingBeats) else _read_stores(source):
+            for block in _blocks(source):
                 for rows, median in _prepare_block(block, settings, table):
                     digest.update(rows.data)
                     file.write(rows.data)
@@ -113,6 +115,12 @@ def _publish(aside: Path, folder: Path) -> None:
     except OSError:  # another process prepared the same bytes first
         if not folder.exists():
             raise
+
+
+def _blocks(source: Source) -> Iterator[TrainingBeats]:
+    if isinstance(source, Iterator):
+        return source
+    return iter([source]) if isinstance(source, TrainingBeats) else _read_stores(source)
 
 
 def _read_stores(stores: Sequence[str] | Mapping[str, Sequence[int]]) -> Iterator[TrainingBeats]:
@@ -143,18 +151,19 @@ def _read_stores(stores: Sequence[str] | Mapping[str, Sequence[int]]) -> Iterato
             )
 
 
-def single_beats(stores: Sequence[str] | Mapping[str, Sequence[int]]) -> TrainingBeats:
-    """Return the labelled, scorable beats of stores, each as a patient of its own: what a split by beats takes them for."""
-    blocks = list(_read_stores(stores))
-    parts = []
-    for block in blocks:
+def single_beats(stores: Sequence[str] | Mapping[str, Sequence[int]]) -> Iterator[TrainingBeats]:
+    """Yield the labelled, scorable beats of stores, each as a patient of its own: what a split by beats takes them for.
+
+    In the stores' order, a block at a time; what grows with the archive is a name and a digest for each beat, some 300 bytes.
+    """
+    n_before = 0
+    for block in _read_stores(stores):
         record = np.repeat(np.arange(len(block.mi)), block.n_beats)
-        parts.append((block, record, np.flatnonzero(block.is_scorable & np.isin(block.mi[record], (0, 1)))))
-    mi = np.concatenate([block.mi[record[rows]] for block, record, rows in parts])
-    names = [f"beat {number}" for number in range(len(mi))]
-    waveform = np.concatenate([block.waveform[rows] for block, _, rows in parts])
-    ones = np.ones(len(mi), np.int64)
-    return TrainingBeats(waveform, ones.astype(bool), blocks[0].lead, names, mi, ones, blocks[0].beats)
+        rows = np.flatnonzero(block.is_scorable & np.isin(block.mi[record], (0, 1)))
+        ones = np.ones(len(rows), np.int64)
+        names = [f"beat {n_before + number}" for number in range(len(rows))]
+        n_before += len(rows)
+        yield TrainingBeats(block.waveform[rows], ones.astype(bool), block.lead, names, block.mi[record[rows]], ones, block.beats)
 
 
 def _prepare_block(

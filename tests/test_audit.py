@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecgbatch import audit
+from ecgbatch import audit, training, training_data
 from ecgbatch.baselines import Records, baselines, folds, out_of_fold
-from ecgbatch.beats import BeatSettings, extract_beats
+from ecgbatch.beats import BeatSettings, current_beats, extract_beats
 from ecgbatch.evaluation import paired_difference, patient_figures
 from ecgbatch.model import shipped_model
 from ecgbatch.signals import convert_archive
@@ -126,8 +126,6 @@ def test_predictive_values_and_calibration_error_of_a_known_table() -> None:
 def test_training_anew_tests_patients_out_of_fold(work: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    from ecgbatch import training
-
     settings, beats = training.RECIPES["ecgbatch-lead-ii"]
     quick = replace(settings, epochs=1, min_steps=4, n_kernels=16)
     monkeypatch.setattr(training, "RECIPES", {"quick": (quick, beats)})
@@ -140,3 +138,15 @@ def test_training_anew_tests_patients_out_of_fold(work: str, tmp_path: Path, mon
     assert leaking["unit"].startswith("beats: LEAKS")
     assert leaking["goes_on_from"] == "random weights"
     assert leaking["repeats"][0]["auroc"]["n_patients"] > 5 * done["repeats"][0]["auroc"]["n_patients"]
+
+
+def test_beats_dealt_at_random_are_read_in_blocks_of_any_size(work: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, beats = training.RECIPES["ecgbatch-lead-ii"]
+    rows = training.current_rows(current_beats(work, beats))
+    stores = {f"{work}/beats/{digest}.zarr": chosen for digest, chosen in rows.items()}
+    assert len(list(training_data.single_beats(stores))) == 1
+    at_once, _ = training_data.prepare_training(training_data.single_beats(stores), settings, tmp_path)
+    monkeypatch.setattr(training_data, "BLOCK_BYTES", 50_000)
+    assert len(list(training_data.single_beats(stores))) > 2
+    in_blocks, _ = training_data.prepare_training(training_data.single_beats(stores), settings, tmp_path)
+    assert in_blocks == at_once  # a folder is named by the digest of what it holds
