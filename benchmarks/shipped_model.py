@@ -22,9 +22,10 @@ from ecgbatch.audit import evaluate_workspace
 from ecgbatch.beats import BeatSettings, current_beats, extract_beats
 from ecgbatch.evaluation import ALL_FIGURES, choose_threshold, patient_figures
 from ecgbatch.model import Model, OperatingPoint, save_model
+from ecgbatch.recipes import RECIPES
 from ecgbatch.scoring import score_workspace, scores_path
 from ecgbatch.signals import convert_archive
-from ecgbatch.training import RECIPES, Task, TrainSettings, train, train_member
+from ecgbatch.training import Task, TrainSettings, train, train_member
 from ecgbatch.training_data import prepare_training
 from flows.cluster import engine, processes
 from storage import open_store

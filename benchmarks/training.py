@@ -15,9 +15,10 @@ from sklearn.metrics import roc_auc_score
 from benchmarks import ours
 from benchmarks.section import Claim, Section, Times
 from ecgbatch.network import network_probabilities
+from ecgbatch.recipes import RECIPES
 from ecgbatch.signals import convert_archive
 from ecgbatch.synthetic import write_archive
-from ecgbatch.training import RECIPES, Task, TrainSettings, train_member
+from ecgbatch.training import Task, TrainSettings, train_member
 from ecgbatch.training_data import Prepared, open_prepared, prepare_training
 from flows.cluster import engine, usable_processors
 

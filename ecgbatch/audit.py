@@ -268,7 +268,7 @@ def repeated(
     train_on
         Workspaces to train on, ``work`` itself or others; their labelled patients are dealt to folds together.
     recipe
-        A name of ``training.RECIPES``.
+        A name of ``recipes.RECIPES``.
     n_folds
         Members of each repeat.
     n_repeats
@@ -276,7 +276,7 @@ def repeated(
     by_beat
         Deal beats instead of patients, and return the figures of beats out of fold: the published protocol, which leaks.
     start
-        As in ``training.train_workspaces``: a model to fine-tune, or a network of arrhythmia whose convolutions are taken over.
+        As in ``recipes.train_workspaces``: a model to fine-tune, or a network of arrhythmia whose convolutions are taken over.
     map_training, map
         Engines for training (processes) and scoring.
 
@@ -286,7 +286,7 @@ def repeated(
         ``trained_on``, ``tested_on``, ``repeats`` (the figures of each) and ``mean`` (of the repeats' values, with their range).
 
     """
-    from ecgbatch.training import train_workspaces
+    from ecgbatch.recipes import train_workspaces
 
     repeats: list[dict[str, Any]] = []
     for number in range(n_repeats):

@@ -330,7 +330,7 @@ def train(
         return _print_estimate(_estimate_work(work, "train"), as_json)
     from ecgbatch.arrhythmia import train_arrhythmia
     from ecgbatch.model import load_model
-    from ecgbatch.training import train_workspace
+    from ecgbatch.recipes import train_workspace
     from flows.cluster import processes
     from storage import only_writer
 

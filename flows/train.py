@@ -7,8 +7,8 @@ from typing import Any
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 
+from ecgbatch.recipes import train_workspace
 from ecgbatch.runs import Timing
-from ecgbatch.training import train_workspace
 from flows.cluster import processes
 from flows.prepare import RETRIED, OnProgress, shown
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecgbatch import audit, training, training_data
+from ecgbatch import audit, recipes, training_data
 from ecgbatch.baselines import Records, baselines, folds, out_of_fold
 from ecgbatch.beats import BeatSettings, current_beats, extract_beats
 from ecgbatch.evaluation import paired_difference, patient_figures
@@ -126,9 +126,9 @@ def test_predictive_values_and_calibration_error_of_a_known_table() -> None:
 def test_training_anew_tests_patients_out_of_fold(work: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    settings, beats = training.RECIPES["ecgbatch-lead-ii"]
+    settings, beats = recipes.RECIPES["ecgbatch-lead-ii"]
     quick = replace(settings, epochs=1, min_steps=4, n_kernels=16)
-    monkeypatch.setattr(training, "RECIPES", {"quick": (quick, beats)})
+    monkeypatch.setattr(recipes, "RECIPES", {"quick": (quick, beats)})
     done = audit.repeated(work, [work], recipe="quick", n_folds=2, n_repeats=2, map_training=map)
     assert done["is_out_of_fold"]
     assert len(done["repeats"]) == 2
@@ -141,8 +141,8 @@ def test_training_anew_tests_patients_out_of_fold(work: str, tmp_path: Path, mon
 
 
 def test_beats_dealt_at_random_are_read_in_blocks_of_any_size(work: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings, beats = training.RECIPES["ecgbatch-lead-ii"]
-    rows = training.current_rows(current_beats(work, beats))
+    settings, beats = recipes.RECIPES["ecgbatch-lead-ii"]
+    rows = recipes.current_rows(current_beats(work, beats))
     stores = {f"{work}/beats/{digest}.zarr": chosen for digest, chosen in rows.items()}
     assert len(list(training_data.single_beats(stores))) == 1
     at_once, _ = training_data.prepare_training(training_data.single_beats(stores), settings, tmp_path)

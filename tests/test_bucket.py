@@ -167,13 +167,13 @@ def local_digest(tmp_path: Path) -> str:
 def test_training_and_evaluation_in_a_bucket_give_the_model_of_a_disk(s3, tmp_path, monkeypatch):
     from dataclasses import replace
 
-    from ecgbatch import audit, training
+    from ecgbatch import audit, recipes
     from ecgbatch.beats import BeatSettings, extract_beats
     from ecgbatch.model import load_model
     from ecgbatch.signals import convert_archive
 
-    settings, beats = training.RECIPES["ecgbatch-lead-ii"]
-    monkeypatch.setattr(training, "RECIPES", {"quick": (replace(settings, epochs=1, min_steps=4, n_kernels=8), beats)})
+    settings, beats = recipes.RECIPES["ecgbatch-lead-ii"]
+    monkeypatch.setattr(recipes, "RECIPES", {"quick": (replace(settings, epochs=1, min_steps=4, n_kernels=8), beats)})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     write_archive(tmp_path / "a", n_records=12, duration_s=8.0, seed=5)

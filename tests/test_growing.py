@@ -13,11 +13,11 @@ from test_watch import names_of, opened_below, rewrite, settle
 from ecgbatch import scoring
 from ecgbatch.beats import BeatSettings, current_beats, extract_beats
 from ecgbatch.model import shipped_model
+from ecgbatch.recipes import current_rows
 from ecgbatch.runs import write_run
 from ecgbatch.scoring import score_workspace, scores_path
 from ecgbatch.signals import convert_archive
 from ecgbatch.synthetic import write_archive
-from ecgbatch.training import current_rows
 from ecgbatch.training_data import _read_stores
 from ecgbatch.watch import TICK_S
 from storage import open_store

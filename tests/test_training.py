@@ -14,7 +14,7 @@ import pytest
 import torch
 import xarray as xr
 
-from ecgbatch import training, training_data
+from ecgbatch import recipes, training, training_data
 from ecgbatch.drift import of_training
 from ecgbatch.evaluation import patient_figures
 from ecgbatch.model import (
@@ -359,7 +359,7 @@ def _other(beats: TrainingBeats) -> TrainingBeats:
 
 
 def test_fine_tuning_goes_on_from_a_model_and_keeps_what_it_saw(beats: TrainingBeats, model: Model, tmp_path: Path) -> None:
-    settings = replace(training.settings_from(model), epochs=1, min_steps=0, n_folds=3, max_beats_per_record=4)
+    settings = replace(recipes.settings_from(model), epochs=1, min_steps=0, n_folds=3, max_beats_per_record=4)
     new = _other(synthetic_beats(seed=5))
     tuned = train(new, settings, start=model, checkpoints=tmp_path)
     assert tuned.patient_key == model.patient_key
@@ -375,7 +375,7 @@ def test_fine_tuning_goes_on_from_a_model_and_keeps_what_it_saw(beats: TrainingB
 def test_fine_tuning_gives_no_out_of_fold_score_to_patients_that_the_model_saw(
     beats: TrainingBeats, model: Model, tmp_path: Path
 ) -> None:
-    settings = replace(training.settings_from(model), epochs=1, min_steps=0, n_folds=3, max_beats_per_record=4)
+    settings = replace(recipes.settings_from(model), epochs=1, min_steps=0, n_folds=3, max_beats_per_record=4)
     other = _other(synthetic_beats(seed=5))
     both = replace(
         other,
@@ -397,7 +397,7 @@ def test_fine_tuning_on_its_own_training_patients_is_refused(beats: TrainingBeat
     all_seen = replace(
         model, members=tuple(replace(m, seen=tuple(set().union(*(n.seen for n in model.members)))) for m in model.members)
     )
-    settings = replace(training.settings_from(all_seen), epochs=1, min_steps=0, n_folds=3)
+    settings = replace(recipes.settings_from(all_seen), epochs=1, min_steps=0, n_folds=3)
     with pytest.raises(ValueError, match="are its own training data"):
         train(beats, settings, start=all_seen, checkpoints=tmp_path)
 
