@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 import xarray as xr
 
-from ecgbatch.clinical import Clinical, label_rule, read_clinical, read_labels
+from ecgbatch.clinical import YEARS, Clinical, label_rule, read_clinical, read_labels
 from ecgbatch.headers import NULL_FILE, Header, UnreadableRecord
 from ecgbatch.inspection import SUFFIXES, Inspection, check_record_name, has_checksums, inspect_records, read_small_file
 from ecgbatch.records import read_record
@@ -62,6 +62,7 @@ class _Row(NamedTuple):
     infarct_age: str
     age_years: float
     sex: int
+    recording_year: int
     n_bytes: int
     files: str
     comments: str
@@ -78,6 +79,7 @@ _NUMBERS = {
     "mi": "int8",
     "age_years": "float32",
     "sex": "int8",
+    "recording_year": "int16",
     "n_bytes": "int64",
 }
 """Variables that are not text, and their types."""
@@ -228,6 +230,7 @@ def list_archive(
           diagnosis, infarct_location, infarct_age  text
           age_years              float32  NaN where unknown
           sex                    int8     ``terms.SEX``
+          recording_year         int16    of the ECG's date in comments or record line; -1 where unknown
           n_bytes                int64    of header and signal files
           files                  text     their paths below the archive, one a line; empty where they cannot be told
           comments               text     of the header, one a line; only with ``keep_comments``
@@ -313,11 +316,19 @@ def _row(inspection: Inspection, known: _Known, rule: str, root: str) -> _Row:
         infarct_age=clinical.infarct_age,
         age_years=clinical.age_years,
         sex=clinical.sex,
+        recording_year=_year(clinical, header),
         n_bytes=inspection.n_bytes,
         files="\n".join(_files(inspection, root)),
         comments="\n".join(map(_storable, header.comments)) if header else "",
         content_key=_content_key(inspection),
     )
+
+
+def _year(clinical: Clinical, header: Header | None) -> int:
+    """Return the comments' year, else the record line's; -1 where they differ or tell none that can be."""
+    told = header.recording_year if header and YEARS[0] <= header.recording_year < YEARS[1] else -1
+    known = {clinical.recording_year, told} - {-1}
+    return known.pop() if len(known) == 1 else -1
 
 
 def _content_key(inspection: Inspection) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from ecgbatch.baselines import Records, baselines, folds, out_of_fold, patient_weight, read_records, shortcuts
 from ecgbatch.calibration import fit_platt
+from ecgbatch.curves import subgroups
 from ecgbatch.evaluation import ALL_FIGURES, Figure, evaluate_scores, paired_difference, patient_figures
 from ecgbatch.model import Calibration as Platt
 from ecgbatch.model import Model, beat_logit, calibrated, load_model
 from ecgbatch.scoring import score_workspace, scores_path
-from ecgbatch.signals import current_records
+from ecgbatch.signals import current_records, signals_path
 from ecgbatch.splits import assign_folds
-from ecgbatch.terms import DECISION, LABEL, SCORE_FLAGS, SEX, STATUS
+from ecgbatch.terms import DECISION, LABEL, LEAD_FLAGS, SCORE_FLAGS
 from storage import open_store
 
 Array = NDArray[Any]
@@ -30,11 +31,6 @@ N_FOLDS = 10
 
 NEIGHBOURS = 5
 """The leak is shown by nearest neighbours: the rule that profits most from having seen the same heart."""
-
-AGES = {"under 50": (0, 50), "50 to 64": (50, 65), "65 and older": (65, 200)}
-
-MIN_PATIENTS = 2
-"""Of either class, for a subgroup's figures to be worked out at all; below, only numbers of patients are given."""
 
 
 def evaluate_workspace(
@@ -79,7 +75,7 @@ def evaluate_workspace(
     found: dict[str, Any] = {"run": scored, **evaluate_scores(scores), **further}
     found["recalibrated"] = recalibrated(scores, model)
     found["indeterminate_band"] = indeterminate_band(scores)
-    found["subgroups"] = subgroups(scores, current_records(work))
+    found["subgroups"] = subgroups(scores, _stated(work, current_records(work)))
     found["other_diagnoses"] = other_diagnoses(scores)
     found["n_records_by_one_member"] = int((scores["score_flags"].values & SCORE_FLAGS["one_member"] > 0).sum())
     found["n_records_unlike_training"] = int((scores["score_flags"].values & SCORE_FLAGS["unlike_training"] > 0).sum())
@@ -137,41 +133,19 @@ def indeterminate_band(scores: xr.Dataset) -> dict[str, Any]:
     }
 
 
-def subgroups(scores: xr.Dataset, table: xr.Dataset) -> dict[str, dict[str, Any]]:
-    """Return figures by sex, age, infarct location and age, and quality; MI subgroups are judged against all controls.
-
-    The date of recording is not kept in the stores: no figure by period, and no model here can see it.
-    """
-    p, mi, patient, cut = (scores[name].values for name in ("mi_probability", "mi", "patient_id", "threshold"))
-    found = {}
-    for title, chosen in _groups(scores, table):
-        used = chosen & np.isfinite(p) & np.isin(mi, (0, 1))
-        n_patients = [len(set(patient[used & (mi == label)].tolist())) for label in (0, 1)]
-        if not sum(n_patients) or n_patients == [len(set(patient[np.isfinite(p) & (mi == label)].tolist())) for label in (0, 1)]:
-            continue
-        row: dict[str, Any] = {"n_controls": n_patients[0], "n_mi": n_patients[1]}
-        if min(n_patients) >= MIN_PATIENTS:
-            names = ("auroc", "sensitivity", "specificity", "brier")
-            row |= patient_figures(p[used], mi[used], patient[used], threshold=cut[used], names=names)
-        found[title] = row
-    return found
-
-
-def _groups(scores: xr.Dataset, table: xr.Dataset) -> Iterator[tuple[str, Array]]:
-    """Yield a title and which records (record,) bool belong to it."""
-    mi, age = scores["mi"].values, scores["age_years"].values
-    for word, code in SEX.items():
-        yield f"sex: {word}", scores["sex"].values == code
-    for word, (low, high) in AGES.items():
-        yield f"age: {word}", (age >= low) & (age < high)
-    for name, title in (("infarct_location", "location"), ("infarct_age", "infarction")):
-        values = table[name].values
-        for word in sorted(set(values[mi == 1].tolist()) - {""}):
-            yield f"{title}: {word}", (mi == 0) | (values == word)
-    yield "quality: all leads usable", scores["status"].values == STATUS["ok"]
-    yield "quality: partial", scores["status"].values == STATUS["partial"]
-    yield "quality: under ten beats scored", scores["n_beats_scored"].values < 10
-    yield "quality: unlike training", scores["score_flags"].values & SCORE_FLAGS["unlike_training"] > 0
+def _stated(work: str, table: xr.Dataset) -> list[dict[str, Any]]:
+    """Return what ``curves.subgroups`` wants to know of each record beside its scores."""
+    digests, places = table["signals_store"].values, table["signals_row"].values
+    flags: list[list[str]] = [[] for _ in digests]
+    for digest in sorted(set(digests.tolist())):
+        masks = open_store(signals_path(work, digest))["lead_flags"].values
+        for record in np.flatnonzero(digests == digest).tolist():
+            seen = int(np.bitwise_or.reduce(masks[places[record]]))
+            flags[record] = [name for name, bit in LEAD_FLAGS.items() if seen & bit]
+    names = ("infarct_location", "infarct_age", "recording_year")
+    columns = [table[name].values.tolist() for name in names]
+    told = (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
+    return [row | {"lead_flags": found} for row, found in zip(told, flags, strict=True)]
 
 
 def other_diagnoses(scores: xr.Dataset) -> dict[str, Any]:
@@ -206,7 +180,7 @@ def audit(records: Records, model: Model) -> dict[str, Any]:
     n_folds = _n_folds(records.mi, np.array(records.patient_id))
     if n_folds < 2:
         return {}
-    found: dict[str, Any] = {"shortcuts": {}, "date": "not kept in the stores: no model here can see it"}
+    found: dict[str, Any] = {"shortcuts": {}}
     for name, features in shortcuts(records).items():
         if np.isfinite(features).any():
             probability = out_of_fold(name, features, records, n_folds=n_folds, key=model.patient_key)

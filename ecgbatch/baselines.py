@@ -82,6 +82,7 @@ def read_records(work: str, model_folder: str, *, beats_a_record: int = 8, with_
         kept.append(place)
     rows = rows.isel(record=kept)
     columns = {"heart rate": np.array(rate)[:, None], "age and sex": _age_and_sex(rows), "record length": _length_s(rows)}
+    columns |= {"year of recording": _year(rows)}
     columns |= dict(zip(("noise", "DC offset"), _noise_and_offset(work, rows), strict=True)) if with_signals else {}
     shape = (len(model.leads), model.n_samples)
     return Records(
@@ -102,6 +103,11 @@ def _age_and_sex(rows: xr.Dataset) -> Array:
 
 def _length_s(rows: xr.Dataset) -> Array:
     return np.asarray((rows["n_samples"].values / rows["sampling_frequency_hz"].values)[:, None])
+
+
+def _year(rows: xr.Dataset) -> Array:
+    year = rows["recording_year"].values.astype(float)[:, None]
+    return np.where(year < 0, np.nan, year)
 
 
 def _noise_and_offset(work: str, rows: xr.Dataset) -> tuple[Array, Array]:
@@ -139,7 +145,7 @@ def baselines(records: Records) -> dict[str, Array]:
 
 def shortcuts(records: Records) -> dict[str, Array]:
     """Return the features that a model should not be able to live on: what is not the shape of the beat."""
-    names = ("record length", "age and sex", "heart rate", "noise", "DC offset")
+    names = ("record length", "year of recording", "age and sex", "heart rate", "noise", "DC offset")
     return {name: records.columns[name] for name in names if name in records.columns}
 
 

@@ -30,6 +30,9 @@ LEAST_LIKELIHOOD = 50.0
 OLDEST_AGE_YEARS = 90.0
 """Ages above 89 identify a person (45 CFR 164.514, safe harbour) and are stored as 90; PTB-XL writes them as 300."""
 
+YEARS = (1900, 2100)
+"""Years in which an ECG can have been recorded: first included, last not. Others are marks of an unknown date."""
+
 _LABEL_OF_REASON = MappingProxyType({"myocardial infarction": LABEL["mi"], "healthy control": LABEL["control"]})
 _LABEL_OF_WORD = MappingProxyType({word: LABEL[word] for word in ("mi", "control", "other")} | {"": LABEL["unknown"]})
 _NOT_KNOWN = frozenset({"", "no", "none", "n/a", "na", "unknown", "?", "-"})
@@ -62,6 +65,8 @@ _AGE = re.compile(
 )
 """Years only: a number that months, an exponent or anything unknown follows is no age in years."""
 _SEX = re.compile(r"(?:<?age>?\s*:\s*\S+\s+)?<?(?:sex|gender)>?\s*:\s*([a-z]+)", re.IGNORECASE | re.ASCII)
+_DATE = re.compile(r"(?:\d{1,2}[/.]\d{1,2}[/.]|\d{1,2}-[a-z]{3}-)?(\d{4})|(\d{4})-\d{1,2}-\d{1,2}", re.IGNORECASE | re.ASCII)
+"""Forms whose year is not in doubt: four digits."""
 _MITBIH = re.compile(r"(\d{1,3}|-\d+|\?+)\s+([MF?])\s+(?:\d+|N/A)(?:\s.*)?", re.IGNORECASE | re.ASCII)
 _SCP_CODES = re.compile(r"\{(?:\s*'\w{1,12}'\s*:\s*\d{1,3}(?:\.\d{1,6})?\s*(?:,|(?=\})))*\}", re.ASCII)
 _SCP_CODE = re.compile(r"'(\w+)'\s*:\s*([\d.]+)", re.ASCII)
@@ -86,6 +91,8 @@ class Clinical:
     """Walls in one spelling; several infarctions of one age are separated by a comma and a space."""
     infarct_age: str = ""
     """``acute`` or ``former``: of the infarction whose location is given; empty without one."""
+    recording_year: int = -1
+    """Of the ECG's date, if it lies in ``YEARS``; -1 where unknown. A day or month identifies a person and is never kept."""
 
 
 def read_clinical(comments: Sequence[str]) -> Clinical:
@@ -122,7 +129,14 @@ def read_clinical(comments: Sequence[str]) -> Clinical:
         label_rule=rule,
         infarct_location=location,
         infarct_age=infarct_age,
+        recording_year=_recording_year(fields),
     )
+
+
+def _recording_year(fields: list[tuple[str, str]]) -> int:
+    matches = [match for value in _values(fields, "ecg date") if (match := _DATE.fullmatch(value))]
+    years = {int(match[1] or match[2]) for match in matches}
+    return years.pop() if len(years) == 1 and YEARS[0] <= min(years) < YEARS[1] else -1
 
 
 def _snomed_codes(fields: list[tuple[str, str]]) -> frozenset[str]:

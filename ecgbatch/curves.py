@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ecgbatch.evaluation import BOOTSTRAP_SEED, Patients, by_patient, patient_figures
-from ecgbatch.terms import LABEL, SEX
+from ecgbatch.terms import LABEL, SCORE_FLAGS, SEX, STATUS
 
 Float = NDArray[np.float64]
 
@@ -26,6 +26,9 @@ FEWEST_PATIENTS = 20
 
 MOST_PLACES = 12
 """Localisations judged, the commonest first."""
+
+YEARS_A_PERIOD = 5
+"""Of recording: long enough to hold patients, short enough for a change of machine or habit to show."""
 
 AGE_BANDS = ((0, 40, "under 40"), (40, 60, "40 to 59"), (60, 80, "60 to 79"), (80, 200, "80 and over"))
 
@@ -168,21 +171,21 @@ def _plain(values: Float) -> list[float]:
 
 
 def subgroups(scores: xr.Dataset, rows: Sequence[Any]) -> list[dict[str, Any]]:
-    """Return figures of groups of patients: by sex, age, place and age of the infarction, and quality.
+    """Return figures of groups of patients: by sex, age, place and age of the infarction, period of recording, and quality.
 
     Parameters
     ----------
     scores
         Variables of ``scoring.SCORES`` on ``record``.
     rows
-        For each record: ``infarct_location``, ``infarct_age`` and ``lead_flags`` (of all its leads).
+        For each record: ``infarct_location``, ``infarct_age``, ``recording_year`` and ``lead_flags`` (of all its leads).
 
     Returns
     -------
     list of dict
         ``kind``, ``name``, ``n_records``, ``n_mi`` and ``n_control`` (patients), ``is_small``, and of ``patient_figures``
-        ``auroc``, ``sensitivity``, ``specificity``. Groups without a scored and labelled patient are left out; groups of
-        infarctions are judged against all controls.
+        ``auroc``, ``sensitivity``, ``specificity``, ``brier``. Groups without a scored and labelled patient are left
+        out; groups of infarctions are judged against all controls.
 
     """
     labelled = np.isin(scores["mi"].values, (0, 1)) & np.isfinite(scores["mi_probability"].values)
@@ -196,8 +199,17 @@ def subgroups(scores: xr.Dataset, rows: Sequence[Any]) -> list[dict[str, Any]]:
         stated = np.array([str(row[field]) for row in rows], dtype=object)
         names = [name for name, _ in Counter(name for name in stated[labelled & ~is_control] if name).most_common()]
         groups += [(kind, name, (stated == name) | is_control) for name in names[:MOST_PLACES]]
+    year = np.array([int(row["recording_year"]) for row in rows], dtype=int)
+    for first in sorted({int(value) // YEARS_A_PERIOD * YEARS_A_PERIOD for value in year[labelled] if value >= 0}):
+        is_then = (first <= year) & (year < first + YEARS_A_PERIOD)
+        groups.append(("period", f"{first} to {first + YEARS_A_PERIOD - 1}", is_then))
+    groups.append(("period", "unknown", year < 0))
     has_remark = np.array([bool(set(row["lead_flags"]) - {"unverified", "not_millivolts"}) for row in rows], dtype=bool)
     groups += [("quality", "no remark on any lead", ~has_remark), ("quality", "a remark on some lead", has_remark)]
+    flags = scores["score_flags"].values
+    groups += [("quality", "some leads missing or unusable", scores["status"].values == STATUS["partial"])]
+    groups += [("quality", "under ten beats scored", scores["n_beats_scored"].values < 10)]
+    groups += [("quality", "unlike training", flags & SCORE_FLAGS["unlike_training"] > 0)]
     return [_subgroup(scores, kind, name, chosen & labelled) for kind, name, chosen in groups if (chosen & labelled).any()]
 
 
@@ -213,5 +225,5 @@ def _subgroup(scores: xr.Dataset, kind: str, name: str, chosen: NDArray[np.bool_
         "n_mi": n_mi,
         "n_control": n_control,
         "is_small": min(n_mi, n_control) < FEWEST_PATIENTS,
-        **{figure: figures[figure] for figure in ("auroc", "sensitivity", "specificity")},
+        **{figure: figures[figure] for figure in ("auroc", "sensitivity", "specificity", "brier")},
     }

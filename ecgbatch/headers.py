@@ -157,6 +157,8 @@ class Header(NamedTuple):
     warnings: tuple[str, ...]
     patient: str = ""
     """A name for the patient, where the file itself identifies one (EDF+, DICOM): a digest."""
+    recording_year: int = -1
+    """Of the record line's date; -1 where it has none. Day and month are not kept."""
 
 
 _RECORD_NAME = re.compile(r"([-\w]{1,128})(?:/(\d{1,9}))?", re.ASCII)
@@ -260,7 +262,8 @@ def _parse(content: bytes, record_name: str) -> Header:
     signals = () if n_segments is not None else tuple(_signal_line(line, i, warnings) for i, line in enumerate(rest, 1))
     if signals:
         check_leads([signal.lead for signal in signals])
-    return Header(name, fs, n_samples, signals, n_signals, segments, comments, tuple(sorted(warnings)))
+    year = int(fields[3].rpartition("/")[2]) if len(fields) > 3 and _is_date(fields[3]) else -1
+    return Header(name, fs, n_samples, signals, n_signals, segments, comments, tuple(sorted(warnings)), recording_year=year)
 
 
 def _decoded(content: bytes, warnings: set[str]) -> str:

@@ -206,6 +206,7 @@ def _write_records(job: _Job, task: tuple[int, Sequence[str]]) -> dict[int, dict
             made = "written"
         flags = sorted({flag for lead in report["leads"].values() for flag in lead})
         facts = {name: report[name] for name in _IN_COHORT} | {"source_digest": report["provenance"]["source_digest"]}
+        facts["recording_year"] = (signals or {}).get("recording_year", -1)
         done[start + place] = {"slug": slug, "made": made, "lead_flags": flags, **facts}
     return done
 

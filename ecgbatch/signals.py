@@ -74,6 +74,9 @@ SIGNALS = Schema(
         "infarct_age": Variable(("record",), "string", "acute, former or empty", ""),
         "age_years": Variable(("record",), "float32", "age; 90 means 90 or older", "year", low=0, high=90),
         "sex": Variable(("record",), "int8", "sex", "1", flags=SEX),
+        "recording_year": Variable(
+            ("record",), "int16", "year of recording; -1 where unknown; no store holds a finer date", "1", -1
+        ),
         "adc_gain": Variable(("record", "lead"), "float64", "ADC units per millivolt", "adu mV-1"),
         "baseline": Variable(("record", "lead"), "int32", "ADC value of 0 mV", "adu"),
         "checksum": Variable(("record", "lead"), "int32", "sum of all samples modulo 65536", "1", low=0, high=65535),
@@ -416,7 +419,8 @@ def _records_of(work: str, document: dict[str, Any], columns: Sequence[str] | No
         signals = open_store(signals_path(work, digest))
         here = np.flatnonzero(digests == digest)
         for name in names:
-            table[name][here] = signals[name].values[rows[here]]
+            if name in signals:  # an earlier version's store lacks recording_year: unknown there
+                table[name][here] = signals[name].values[rows[here]]
     variables = {name: ("record", values) for name, values in table.items()}
     return xr.Dataset(variables | {"signals_store": ("record", digests), "signals_row": ("record", rows)})
 

@@ -38,7 +38,16 @@ def test_the_evaluation_is_json_and_states_its_parts(found: dict[str, Any]) -> N
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert {"ppv", "npv", "ece", "recalibrated", "subgroups", "other_diagnoses", "indeterminate_band"} < set(found)
     assert found["against"]["auroc"]["difference"]["value"] == 0.0
-    assert set(found["audit"]["shortcuts"]) == {"record length", "age and sex", "heart rate", "noise", "DC offset"}
+    assert {"sex", "age", "infarction", "period", "quality"} <= {group["kind"] for group in found["subgroups"]}
+    assert found["audit"]["shortcuts"]["year of recording"] == "not known here"
+    assert set(found["audit"]["shortcuts"]) == {
+        "record length",
+        "year of recording",
+        "age and sex",
+        "heart rate",
+        "noise",
+        "DC offset",
+    }
 
 
 def test_every_baseline_is_compared_on_the_same_patients(found: dict[str, Any]) -> None:

@@ -56,6 +56,28 @@ def test_reason_for_admission_alone_decides_the_label(reason: str, word: str) ->
     assert clinical.diagnosis.strip() == ("" if word == "unknown" else reason.strip())
 
 
+@pytest.mark.parametrize(
+    ("dates", "year"),
+    [
+        (["01/10/1990"], 1990),
+        (["1.10.1990"], 1990),
+        (["29-Sep-1990"], 1990),
+        (["1990-10-01"], 1990),
+        (["1990"], 1990),
+        (["01/10/1990", "05/12/1990"], 1990),
+        (["01/10/1990", "01/10/1991"], -1),
+        (["29-Sep-90"], -1),
+        (["01/10/1190"], -1),
+        (["01/10/1990 Dr. Canary"], -1),
+        (["n/a"], -1),
+        ([], -1),
+    ],
+)
+def test_of_a_date_the_year_alone_is_kept_and_none_in_doubt(dates: list[str], year: int) -> None:
+    clinical = read_clinical([f"ECG date: {date}" for date in dates] + ["Infarction date (acute): 29-Sep-1989"])
+    assert clinical == Clinical(recording_year=year)
+
+
 def test_nothing_said_is_unknown_and_no_rule_is_claimed() -> None:
     for comments in ([], ["Diapres"], ["Additional diagnoses: Myocardial infarction"]):
         clinical = read_clinical(comments)

@@ -74,6 +74,7 @@ def rows_of(scores: xr.Dataset) -> list[dict]:
             "diagnosis": "Myocardial infarction" if mi == 1 else "Healthy control",
             "infarct_location": places[k % 3] if mi == 1 else "",
             "infarct_age": "acute" if mi == 1 else "",
+            "recording_year": 1991 + 3 * (k % 4) if k % 5 else -1,
             "duration_s": 10.0,
             "sampling_frequency_hz": 500.0,
             "n_leads_usable": 12,
@@ -154,6 +155,9 @@ def test_subgroups_count_patients_and_say_which_are_small():
     anterior, quality = by_name["localisation", "anterior"], by_name["quality", "a remark on some lead"]
     assert anterior["n_control"] >= by_name["sex", "male"]["n_control"]
     assert quality["auroc"]["low"] <= quality["auroc"]["value"] <= quality["auroc"]["high"]
+    periods = [group["name"] for group in found if group["kind"] == "period"]
+    assert periods == ["1990 to 1994", "1995 to 1999", "2000 to 2004", "unknown"]
+    assert sum(by_name["period", name]["n_records"] for name in periods) == labelled.sum()
     assert all(group["is_small"] == (min(group["n_mi"], group["n_control"]) < 20) for group in found)
 
 

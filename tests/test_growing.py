@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from test_watch import names_of, opened_below, rewrite, settle
 
-from ecgbatch import scoring
+from ecgbatch import scoring, signals
 from ecgbatch.beats import BeatSettings, current_beats, extract_beats
 from ecgbatch.model import shipped_model
 from ecgbatch.recipes import current_rows
@@ -114,3 +115,21 @@ def test_superseded_and_gone_records_train_no_more(whole, tmp_path):
     assert len(labelled) == 7
     assert sum(mi >= 0 for mi in labelled) == 5
     assert sum(mi >= 0 for block in _read_stores(list(stores)) for mi in block.mi.tolist()) == 7
+
+
+def test_a_store_of_an_earlier_version_has_no_year_and_grows_on(whole, tmp_path, monkeypatch):
+    names, archive, work = names_of(whole), tmp_path / "archive", str(tmp_path / "w")
+    put(whole, archive, names[:3])
+    settle(archive)
+    without = {name: variable for name, variable in signals.SIGNALS.variables.items() if name != "recording_year"}
+    with monkeypatch.context() as earlier:
+        earlier.setattr(signals, "SIGNALS", replace(signals.SIGNALS, variables=without))
+        convert_archive(str(archive), work)
+    put(whole, archive, names[3:])
+    for name in names[3:]:
+        header = archive / f"{name}.hea"
+        first, _, rest = header.read_text().partition("\n")
+        header.write_text(f"{first} 10:11:12 05/12/1996\n{rest}")
+    settle(archive)
+    assert convert_archive(str(archive), work).n_new == 3
+    assert signals.current_records(work)["recording_year"].values.tolist() == [-1] * 3 + [1996] * 3

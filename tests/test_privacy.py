@@ -90,6 +90,11 @@ def test_no_canary_leaves_the_archive_and_names_only_unless_pseudonymised(archiv
         assert secret not in texts_of(work) + columns_of(work) + printed, secret
     assert "90+ years" in pages
     assert "97.0" not in columns_of(work)
+    (store,) = (open_store(path) for path in list_stores(work, "signals"))
+    known = [
+        year for name, year in zip(store["record_name"].values, store["recording_year"].values, strict=True) if ".dcm" not in name
+    ]
+    assert set(known) == {1990}  # of the planted date, the year alone
     names = {path.parent.name for path in archive.glob("*/*.*")}
     assert len(names) >= 3
     assert all(name in pages for name in names)

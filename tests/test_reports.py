@@ -85,7 +85,7 @@ def cohort_rows(ran: SimpleNamespace) -> list[dict[str, Any]]:
         flags = sorted({flag for lead in report["leads"].values() for flag in lead})
         known = {fact: report[fact] for fact in reports._IN_COHORT}
         digest = report["provenance"]["source_digest"]
-        rows.append({"slug": ran.slugs[name], "lead_flags": flags, "source_digest": digest} | known)
+        rows.append({"slug": ran.slugs[name], "lead_flags": flags, "source_digest": digest, "recording_year": -1} | known)
     return rows
 
 
