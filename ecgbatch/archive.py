@@ -70,6 +70,9 @@ class _Row(NamedTuple):
     """Equal where records hold the same samples, as far as headers tell; empty where they tell nothing. Not in the listing."""
 
 
+LISTING_COLUMNS = tuple(name for name in _Row._fields if name != "content_key")
+"""Of ``list_archive``'s table; ``comments`` only where they are kept."""
+
 _NUMBERS = {
     "patient_unknown": "int8",
     "n_samples": "int64",

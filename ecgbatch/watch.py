@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from ecgbatch import __version__
-from ecgbatch.archive import CHUNK_RECORDS, find_records, list_archive
+from ecgbatch.archive import CHUNK_RECORDS, LISTING_COLUMNS, find_records, list_archive
 from ecgbatch.records import source_digest
 from ecgbatch.terms import STATUS
 from storage import TEXT, Folder, Map, is_mirror
@@ -28,7 +28,8 @@ CACHED_AT_ONCE = 8192
 """Rows that are written at a time: all of them would be held twice."""
 
 CACHE_FORMAT = 1
-"""Raise it when the columns of a listing, or what they say of a header, change: headers are then read again, samples are not."""
+"""Raise it when what a listing's columns say of a header changes: headers are then read again, samples are not. Another set of
+columns does the same by itself."""
 
 YOUNG_S = 10.0
 """An incomplete record whose files changed this shortly before is looked at twice, ``PAUSE_S`` apart: does it still grow?"""
@@ -229,9 +230,10 @@ def _read_cache(work: str) -> _Columns:
 
 
 def _key(labels: str | None, keep_comments: bool) -> str:
-    """Return what a cached row depends on besides the record's files: this version, the label table, and what is kept."""
+    """Return what a cached row depends on besides the record's files: version, columns, label table, what is kept."""
+    columns = hashlib.sha256(" ".join(LISTING_COLUMNS).encode()).hexdigest()[:8]
     table = hashlib.sha256(Path(labels).read_bytes()).hexdigest() if labels is not None else ""
-    return f"{CACHE_FORMAT} {__version__} {table}{' comments' if keep_comments else ''}"
+    return f"{CACHE_FORMAT} {__version__} {columns} {table}{' comments' if keep_comments else ''}"
 
 
 def _signature(archive: str, record_name: str, files: str, status: int) -> str:

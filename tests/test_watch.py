@@ -10,8 +10,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
+from ecgbatch.archive import LISTING_COLUMNS
 from ecgbatch.signals import archive_facts, convert_archive, current_records
 from ecgbatch.synthetic import write_archive
 from ecgbatch.watch import CACHE_FILE, TICK_S
@@ -217,3 +219,17 @@ def test_other_labels_are_seen_and_make_new_rows_once(archive, work, tmp_path):
     convert_archive(str(archive), work, labels=str(labels))
     assert set(current_records(work)["mi"].values.tolist()) == {1}
     assert opened_below(archive, lambda: convert_archive(str(archive), work, labels=str(labels))) <= {"RECORDS"}
+
+
+def test_look_of_a_version_with_other_columns_is_taken_anew(tmp_path, monkeypatch):
+    write_archive(tmp_path / "a", n_records=3, duration_s=5, seed=1)
+    archive, work = str(tmp_path / "a"), str(tmp_path / "w")
+    with monkeypatch.context() as before:
+        before.setattr("ecgbatch.watch.LISTING_COLUMNS", tuple(c for c in LISTING_COLUMNS if c != "recording_year"))
+        stores = convert_archive(archive, work).stores
+    cache = Path(work, CACHE_FILE)
+    table = pq.read_table(cache).drop_columns(["recording_year"])
+    pq.write_table(table, cache)
+    again = convert_archive(archive, work)
+    assert (again.n_new, again.n_records, again.stores) == (0, 3, stores)
+    assert "recording_year" in pq.read_table(cache).column_names
