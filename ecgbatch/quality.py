@@ -366,10 +366,12 @@ def _mark_relations(
     present, row, rest = _limb_leads(leads, judged.tobytes())
     broken: list[str] = []
     if len(present) >= 3 and excess(covariance_mv2, row, rest, LEAD_SUM_TOLERANCE, LEAD_SUM_TOLERANCE_MV) > 1:
-        broken = _breakers(covariance_mv2[np.ix_(row, row)], list(present))
-        if broken and len(broken) != 1 and _is_scaled_apart(covariance_mv2[np.ix_(row, row)]):
+        broken = _breakers(covariance_mv2, present, row, 1)
+        # Before pairs are tried: all records of a normalised archive come here, and whatever pairs say, scales decide.
+        if not broken and _is_scaled_apart(covariance_mv2[np.ix_(row, row)]):
             _mark(flags, "not_millivolts", judged)
-            broken = []
+        else:
+            broken = broken or _breakers(covariance_mv2, present, row, 2) or list(present)
         _mark(flags, "lead_sum", np.isin(leads, broken))
     at = {lead: k for k, lead in enumerate(leads) if judged[k] and lead not in broken}
     if _is_swapped(covariance_mv2, at):
@@ -383,28 +385,31 @@ def _limb_leads(leads: tuple[str, ...], judged: bytes) -> tuple[tuple[str, ...],
     return present, np.array([leads.index(lead) for lead in present], dtype=np.int64), _off_plane(present)
 
 
-def _breakers(covariance_mv2: npt.NDArray[np.float64], present: list[str]) -> list[str]:
-    """Return the fewest limb leads, two at most, without which the others obey II = I + III and its like; all if none do."""
-    if len(present) < 3 or _excess(covariance_mv2, present) <= 1:
-        return []
-    for n_left_out in range(1, min(len(present) - 2, 3)):
-        fits = []
-        for left_out in combinations(range(len(present)), n_left_out):
-            kept = [k for k in range(len(present)) if k not in left_out]
-            excess = _excess(covariance_mv2[np.ix_(kept, kept)], [present[k] for k in kept])
-            fits.append((excess, [present[k] for k in left_out]))
-        excess, broken = min(fits)
-        if excess <= 1:
-            return broken
-    return present
+def _breakers(
+    covariance_mv2: npt.NDArray[np.float64], present: tuple[str, ...], row: npt.NDArray[np.int64], n_left_out: int
+) -> list[str]:
+    """Return the limb leads, so many, without which the others best obey II = I + III and its like; none if no others do."""
+    from ecgbatch.quality_kernels import excess
+
+    fits = [
+        (excess(covariance_mv2, row[kept], rest, LEAD_SUM_TOLERANCE, LEAD_SUM_TOLERANCE_MV), left_out)
+        for kept, rest, left_out in _left_out(present, n_left_out)
+    ]
+    least, broken = min(fits, default=(math.inf, []))
+    return broken if least <= 1 else []
 
 
-def _excess(covariance_mv2: npt.NDArray[np.float64], present: list[str]) -> float:
-    """Return the largest residual of the leads' fit by one I and one II, in tolerances."""
-    rest = _off_plane(tuple(present))
-    residual_mv = np.sqrt(np.maximum(np.diag(rest @ covariance_mv2 @ rest.T), 0))
-    tolerance_mv = np.maximum(LEAD_SUM_TOLERANCE * np.sqrt(np.diag(covariance_mv2)), LEAD_SUM_TOLERANCE_MV)
-    return float((residual_mv / tolerance_mv).max())
+@cache
+def _left_out(
+    present: tuple[str, ...], n_left_out: int
+) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], list[str]]]:
+    """Return each choice of leads to leave out: which of ``present`` stay, ``_off_plane`` of these, who goes."""
+    choices = []
+    for left_out in combinations(range(len(present)), n_left_out) if len(present) >= n_left_out + 3 else ():
+        kept = [k for k in range(len(present)) if k not in left_out]
+        rest = _off_plane(tuple(present[k] for k in kept))
+        choices.append((np.array(kept, dtype=np.int64), rest, [present[k] for k in left_out]))
+    return choices
 
 
 @cache

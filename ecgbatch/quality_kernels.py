@@ -236,7 +236,7 @@ def _quantile(values: Array, share: float) -> float:
 
 @kernel
 def excess(covariance_mv2: Array, row: Array, rest: Array, tolerance: float, tolerance_mv: float) -> float:
-    """Return the largest residual of the limb leads' fit by one I and one II, in tolerances: ``quality._excess``."""
+    """Return the largest residual of the limb leads' fit by one I and one II, in tolerances."""
     n = row.shape[0]
     largest = 0.0
     for k in range(n):
