@@ -305,7 +305,10 @@ def _published(
 ) -> Conversion:
     """Put the archive's current view, and what the next look needs; say what has changed since the last one."""
     earlier = _earlier_view(work)
-    before = {} if look.is_remembered else _places_of(earlier)
+    # Then nothing is superseded, no file of the last look is forgotten, and its listing is on the disk: all else costs memory.
+    is_same = look.is_remembered and places == look.places
+    places_before = zip(earlier["stores"], earlier["rows"], strict=True)
+    before: dict[str, Place] = {} if is_same else dict(zip(earlier["records"], places_before, strict=True))
     # A stored record that is being written anew stays what it was until it is whole.
     current = {name: places.get(name) or before[name] for name in look.names if name in places or name in before}
     gone = sorted(set(earlier["records"]).union(earlier.get("gone", [])) - set(look.names))
@@ -318,17 +321,12 @@ def _published(
         "waiting": list(look.waiting),
         "gone": gone,
     }
-    superseded = []
     if document != earlier:
-        before = before or _places_of(earlier)
-        superseded = [name for name in current if name in before and current[name] != before[name]]
         Folder(work).put(ARCHIVE_FILE, sealed(document))
-    del earlier, before
     records = _records_of(work, document, ("record_name", "reason", "status"))
-    reasons = records["reason"].values.tolist()
-    forget = {str(records["record_name"].values[row]) for row, reason in enumerate(reasons) if reason in MAY_PASS}
-    if forget or not look.is_remembered or places != look.places:
-        remember(work, listing, places, forget=forget)
+    if not is_same:
+        reasons = zip(records["record_name"].values.tolist(), records["reason"].values.tolist(), strict=True)
+        remember(work, listing, places, forget={name for name, reason in reasons if reason in MAY_PASS})
     bad = records["reason"].values[records["status"].values == STATUS["set_aside"]].tolist()
     return Conversion(
         stores=tuple(sorted({digest for digest, _ in current.values()})),
@@ -336,14 +334,10 @@ def _published(
         n_new=n_new,
         n_bytes=n_bytes,
         set_aside=dict(Counter(bad)),
-        superseded=tuple(superseded),
+        superseded=tuple(name for name in current if name in before and current[name] != before[name]),
         gone=tuple(gone),
         waiting=look.waiting,
     )
-
-
-def _places_of(view: dict[str, Any]) -> dict[str, Place]:
-    return dict(zip(view["records"], zip(view["stores"], view["rows"], strict=True), strict=True))
 
 
 def _earlier_view(work: str) -> dict[str, Any]:

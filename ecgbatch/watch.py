@@ -107,7 +107,7 @@ def look_at(
     table = {}
     for name in list(fresh):  # a column at a time is held twice
         values = fresh.pop(name)
-        before = cached.pop(name, np.empty(0, values.dtype)).astype(values.dtype, copy=False)
+        before = cached.pop(name).astype(values.dtype, copy=False) if kept else np.empty(0, values.dtype)
         table[name] = before if is_remembered else np.concatenate([before[kept], values])[rows]
     del cached_row, row_of, cached, kept, is_unmoved
     stored = zip(table["record_name"].tolist(), table.pop("store").tolist(), table.pop("row").tolist(), strict=True)
