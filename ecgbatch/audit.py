@@ -19,7 +19,7 @@ from ecgbatch.model import Model, beat_logit, calibrated, load_model
 from ecgbatch.scoring import score_workspace, scores_path
 from ecgbatch.signals import current_records, signals_path
 from ecgbatch.splits import assign_folds
-from ecgbatch.terms import DECISION, LABEL, LEAD_FLAGS, SCORE_FLAGS
+from ecgbatch.terms import DECISION, LABEL, LEAD_FLAGS, SCORE_FLAGS, words_of_mask
 from storage import open_store
 
 Array = NDArray[Any]
@@ -140,8 +140,7 @@ def _stated(work: str, table: xr.Dataset) -> list[dict[str, Any]]:
     for digest in sorted(set(digests.tolist())):
         masks = open_store(signals_path(work, digest))["lead_flags"].values
         for record in np.flatnonzero(digests == digest).tolist():
-            seen = int(np.bitwise_or.reduce(masks[places[record]]))
-            flags[record] = [name for name, bit in LEAD_FLAGS.items() if seen & bit]
+            flags[record] = words_of_mask(int(np.bitwise_or.reduce(masks[places[record]])), LEAD_FLAGS)
     names = ("infarct_location", "infarct_age", "recording_year")
     columns = [table[name].values.tolist() for name in names]
     told = (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))

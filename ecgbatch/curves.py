@@ -206,10 +206,12 @@ def subgroups(scores: xr.Dataset, rows: Sequence[Any]) -> list[dict[str, Any]]:
     groups.append(("period", "unknown", year < 0))
     has_remark = np.array([bool(set(row["lead_flags"]) - {"unverified", "not_millivolts"}) for row in rows], dtype=bool)
     groups += [("quality", "no remark on any lead", ~has_remark), ("quality", "a remark on some lead", has_remark)]
-    flags = scores["score_flags"].values
-    groups += [("quality", "some leads missing or unusable", scores["status"].values == STATUS["partial"])]
-    groups += [("quality", "under ten beats scored", scores["n_beats_scored"].values < 10)]
-    groups += [("quality", "unlike training", flags & SCORE_FLAGS["unlike_training"] > 0)]
+    is_unlike = scores["score_flags"].values & SCORE_FLAGS["unlike_training"] > 0
+    groups += [
+        ("quality", "some leads missing or unusable", scores["status"].values == STATUS["partial"]),
+        ("quality", "under ten beats scored", scores["n_beats_scored"].values < 10),
+        ("quality", "unlike training", is_unlike),
+    ]
     return [_subgroup(scores, kind, name, chosen & labelled) for kind, name, chosen in groups if (chosen & labelled).any()]
 
 
