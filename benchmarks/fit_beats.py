@@ -71,11 +71,10 @@ def main() -> None:
     parser.add_argument("--only-write", action="store_true", help="write, without the folds first")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "2")
-    everything = list(hear_all(options.data))
+    learned = list(hear_all(options.data))
     if not options.only_write:
-        cross_fit(everything)
+        cross_fit(learned, hear_stress(options.data))
     if options.write or options.only_write:
-        learned = [one for one in everything if one.kind != STRESS]
         trees = fit(learned)
         beat_evidence.TREES_FILE.parent.mkdir(exist_ok=True)
         beat_evidence.TREES_FILE.write_text(document(trees))
@@ -84,10 +83,9 @@ def main() -> None:
 
 
 def hear_all(data: Path) -> Iterator[Heard]:
-    """Yield every record on every choice of leads, in all the ways it is learned from; then the noise stress record."""
+    """Yield every record on every choice of leads, in all the ways it is learned from."""
     recordings = {name: read_recording(data / "mitdb-ds1" / name, data / "mitdb-ds1" / name) for name in record_names(data)}
-    stressed = read_recording(data / "nstdb" / "118e_6", data / "mitdb-ds1" / "118")
-    halves = motion(recordings["118"], stressed)
+    halves = motion(recordings["118"], read_stress(data))
     random = np.random.default_rng(1)
     for name, recording in recordings.items():
         kinds = [(CLEAN, recording), (SILENT, with_silences(recording, random))]
@@ -98,8 +96,16 @@ def hear_all(data: Path) -> Iterator[Heard]:
         for kind, own in kinds:
             for leads in LEADS:
                 yield hear(name, own, leads, kind)
-    for leads in LEADS:
-        yield hear("118e_6", stressed, leads, STRESS)
+
+
+def read_stress(data: Path) -> Recording:
+    """Return the noise stress record."""
+    return read_recording(data / "nstdb" / "118e_6", data / "mitdb-ds1" / "118")
+
+
+def hear_stress(data: Path) -> list[Heard]:
+    """Return the noise stress record on every choice of leads."""
+    return [hear("118e_6", read_stress(data), leads, STRESS) for leads in LEADS]
 
 
 def turned(recording: Recording, degrees: float) -> Recording:
@@ -245,7 +251,7 @@ def best_shift(heard: Sequence[Heard]) -> float:
 
 def folds(heard: Sequence[Heard], n: int) -> list[set[str]]:
     """Return the names of the records of each of ``n`` folds; seeded."""
-    order = np.random.default_rng(0).permutation(sorted({one.name for one in heard if one.kind != STRESS}))
+    order = np.random.default_rng(0).permutation(sorted({one.name for one in heard}))
     return [set(order[fold::n].tolist()) for fold in range(n)]
 
 
@@ -276,9 +282,9 @@ def document(trees: beat_evidence.Trees) -> str:
     return "{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(v, separators=(',', ':'))}" for k, v in lines.items()) + "\n}\n"
 
 
-def cross_fit(everything: Sequence[Heard]) -> None:
+def cross_fit(learned: Sequence[Heard], stress: Sequence[Heard]) -> None:
     """Print what rules and trees reach on records that they were not fitted on."""
-    learned, rows = [one for one in everything if one.kind != STRESS], {leads: [] for leads in LEADS}
+    rows: dict[tuple[int, ...], list[Any]] = {leads: [] for leads in LEADS}
     for held in folds(learned, N_FOLDS):
         others = [one for one in learned if one.name not in held]
         shift, trees = best_shift(others), fit(others)
@@ -295,9 +301,8 @@ def cross_fit(everything: Sequence[Heard]) -> None:
     without = [one for one in learned if one.name != "118"]
     shift = best_shift(without)
     halves = [fit([one for one in without if one.kind != half]) for half in HALVES]
-    for one in everything:
-        if one.kind == STRESS:
-            print_row(f"118e_6, channels {one.leads}, unseen", total(list(stressed_halves(one, shift, halves))))
+    for one in stress:
+        print_row(f"118e_6, channels {one.leads}, unseen", total(list(stressed_halves(one, shift, halves))))
 
 
 def stressed_halves(one: Heard, shift: float, halves: Sequence[beat_evidence.Trees]) -> Iterator[Any]:
