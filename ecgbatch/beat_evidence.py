@@ -190,9 +190,9 @@ def peak(fused: Array, weight: Array, mean_level: Array, block: int, centre: int
 
 @kernel
 def agreement(envelope: Array, weight: Array, typical: Array, at: int, centre: int) -> float:
-    """Return how alike the leads see a candidate: the log of a mean by root over a mean, both by votes; 0 for one lead.
+    """Return how alike the leads see a candidate: the log of a mean by root over a mean, both by votes.
 
-    An artefact of one lead, however tall, stands out in that lead alone; a beat does in most.
+    Of one lead, 0 to rounding (1e-7). An artefact, however tall, stands out in one lead alone; a beat does in most.
     """
     votes, root, mean = 0.0, 0.0, 0.0
     low, high = max(0, centre - AGREEMENT_REACH), min(envelope.shape[1], centre + AGREEMENT_REACH + 1)

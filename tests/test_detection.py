@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import resample_poly
 
-from ecgbatch import beats, detection, record_beats
+from ecgbatch import beat_evidence, beats, detection, record_beats
 from ecgbatch.terms import BEAT_FLAGS
 
 GAIN = 1000.0
@@ -371,3 +371,15 @@ def test_baseline_jumps_are_not_beats() -> None:
     far = np.abs(r_time_s[:, None] - jumps_s).min(axis=1) > 0.3
     assert all(np.abs(found - r).min() < 0.02 for r in r_time_s[far])
     assert abs(len(found) - len(r_time_s)) <= len(jumps_s)
+
+
+def test_leads_agree_on_a_beat_and_not_on_an_artefact_of_one() -> None:
+    weight, typical = np.full((2, 1), 0.5, np.float32), np.array([[1.0], [0.5]], np.float32)
+    beat, artefact = np.zeros((2, 50), np.float32), np.zeros((2, 50), np.float32)
+    beat[:, 25] = 0.8, 0.4
+    artefact[:, 25] = 5.0, 0.05
+    assert beat_evidence.agreement(beat, weight, typical, 0, 27) == pytest.approx(0, abs=1e-6)
+    mean, root = 0.5 * (5.0 + 0.1), 0.5 * (5.0**0.5 + 0.1**0.5)
+    assert beat_evidence.agreement(artefact, weight, typical, 0, 27) == pytest.approx(np.log(root**2 / mean), abs=1e-6)
+    assert beat_evidence.agreement(artefact[:1], weight[:1], typical[:1], 0, 27) == pytest.approx(0, abs=1e-6)
+    assert beat_evidence.agreement(artefact, weight, typical, 0, 40) == pytest.approx(np.log(0.05))  # nothing near
