@@ -6,7 +6,9 @@ import shutil
 
 import pytest
 
-from benchmarks.reliability import STAGES, Bench, contests, injected_at_places, kills, undisturbed
+from benchmarks.reliability.bench import STAGES, Bench, undisturbed
+from benchmarks.reliability.calls import injected_at_places
+from benchmarks.reliability.processes import contests, kills
 
 
 @pytest.fixture(scope="module")

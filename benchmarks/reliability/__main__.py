@@ -1,0 +1,116 @@
+"""``python -m benchmarks.reliability``: run the campaigns asked for and print a line each."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.reliability import __doc__ as told
+from benchmarks.reliability import page
+from benchmarks.reliability.bench import TRAINING, Bench, Cases, Tally, undisturbed
+from benchmarks.reliability.calls import injected, injected_at_places
+from benchmarks.reliability.disks import full_disks
+from benchmarks.reliability.processes import contests, kills
+
+
+class Campaigns:
+    """What there is to run, by name; the archives that it runs on are made when they are first needed."""
+
+    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
+        self.options, self.folder, self.seed = options, folder, options.seed
+
+    @cached_property
+    def bench(self) -> Bench:
+        """Of few records of 10 s, from convert to report."""
+        return undisturbed(self.folder / "bench", self.options.records)
+
+    @cached_property
+    def training(self) -> Bench:
+        """Of as many records as five folds by patient need."""
+        return undisturbed(self.folder / "training", 16, TRAINING)
+
+    def count(self, usual: int) -> int:
+        """Return how many cases to try."""
+        return self.options.count or usual
+
+    def swept(self, what: str) -> Cases:
+        """Meet every stride-th call by what strace can do."""
+        return injected(self.bench, self.options.stride, what, self.folder)
+
+    @property
+    def by_name(self) -> dict[str, Callable[[], Cases]]:
+        """Name to campaign: the table's order."""
+        return {
+            "F1": lambda: kills(self.bench, self.count(50), self.seed, self.folder),
+            "F1T": lambda: kills(self.training, self.count(40), self.seed, self.folder, ("train",)),
+            "F2": lambda: self.swept("signal=KILL"),
+            "F3": lambda: (case for error in ("EIO", "ENOSPC") for case in self.swept(f"error={error}")),
+            "F2P": lambda: injected_at_places(self.bench, "signal=KILL", self.folder),
+            "F3P": lambda: (
+                case
+                for error in ("EIO", "ENOSPC", "EMFILE")
+                for case in injected_at_places(self.bench, f"error={error}", self.folder)
+            ),
+            "F4": lambda: full_disks(self.bench, self.count(40), self.folder),
+            "F9": lambda: contests(self.bench, self.count(20), 2, self.seed, self.folder),
+            "F10": lambda: contests(self.bench, self.count(20), 8, self.seed, self.folder),
+        }
+
+
+def main() -> None:
+    """Run the campaigns asked for."""
+    names = list(Campaigns(argparse.Namespace(seed=0), Path()).by_name)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability", description=told)
+    parser.add_argument("--only", action="append", choices=names, help="this campaign (repeatable)")
+    parser.add_argument("--count", type=int, help="F1: kills a stage; others: cases (each has its usual number)")
+    parser.add_argument("--stride", type=int, default=1, help="F2, F3: each N-th call")
+    parser.add_argument("--records", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--ledger", type=Path, default=page.LEDGER, help="where figures are kept, a JSON line each")
+    parser.add_argument("--write", action="store_true", help="keep the figures and write docs/RELIABILITY.md")
+    parser.add_argument(
+        "--page", action="store_true", help="write docs/RELIABILITY.md from the figures that are kept; run nothing"
+    )
+    options = parser.parse_args()
+    failed = 0
+    if not options.page:
+        with TemporaryDirectory() as temporary:
+            by_name = Campaigns(options, Path(temporary)).by_name
+            for name in options.only or names:
+                began = time.time()
+                tally = watched(name, by_name[name]())
+                seconds = time.time() - began
+                failed += len(tally.failures)
+                settings = {key: getattr(options, key) for key in ("seed", "stride", "records")}
+                print(
+                    f"{name}: {tally.tried} tried, {tally.hit} hit by the fault, {len(tally.failures)} wrong; "
+                    f"{seconds:.0f} s, {settings}",
+                    flush=True,
+                )
+                if options.write:
+                    page.keep(options.ledger, name, tally, seconds, settings)
+    if options.write or options.page:
+        page.write(options.ledger)
+    raise SystemExit(failed > 0)
+
+
+def watched(name: str, cases: Cases) -> Tally:
+    """Count a campaign's cases and say what goes wrong when it does."""
+    tally = Tally()
+    for case, hit, wrong in cases:
+        tally.tried += 1
+        tally.hit += hit
+        tally.failures += [f"{case}: {one}" for one in wrong[:1]]
+        if wrong:
+            print(f"  {name} {case}: {'; '.join(wrong)}", flush=True)
+        elif tally.tried % 10 == 0:
+            print(f"  {name}: {tally.tried} tried, {tally.hit} hit, {len(tally.failures)} wrong", flush=True)
+    return tally
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""An archive and its workspace after each stage of an undisturbed run: what every disturbed one is compared with."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ecgbatch.model import shipped_model
+from ecgbatch.synthetic import write_archive
+
+PROGRAM = str(Path(sys.executable).parent / "ecgbatch")
+
+STAGES = ("convert", "beats", "score", "report")
+TRAINING = ("convert", "paper's beats", "train")
+"""Ends with the recipe that trains fastest: 5 members of 30 short epochs."""
+
+OPTIONS = {
+    "score": ("--model", str(shipped_model())),
+    "paper's beats": ("--method", "kachuee"),
+    "train": ("--recipe", "kachuee"),
+}
+
+TRAINED = "models/trained"
+
+Cases = Iterator[tuple[str, bool, list[str]]]
+"""Of each case: its name, whether the fault reached it, what was wrong."""
+
+
+@dataclass
+class Tally:
+    """Of one campaign: how often it was tried, and what went wrong."""
+
+    tried: int = 0
+    hit: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """An archive, its workspace after each stage of an undisturbed run, and how long each stage lasts."""
+
+    folder: Path
+    archive: Path
+    seconds: dict[str, float]
+    stages: Sequence[str] = STAGES
+
+    def before(self, stage: str) -> Path:
+        """Return the workspace as a stage finds it; of ``convert``: empty."""
+        return self.folder / f"before-{stage.replace(' ', '-')}"
+
+    def command(self, stage: str, work: Path) -> list[str]:
+        """Return the command line of a stage."""
+        line = [PROGRAM, stage.rsplit(maxsplit=1)[-1]]
+        line += [str(self.archive), str(work)] if stage == "convert" else [str(work)]
+        return [*line, *OPTIONS.get(stage, ()), *(("--out", str(work / TRAINED)) if stage == "train" else ())]
+
+    def copied(self, stage: str, folder: Path) -> Path:
+        """Return a new copy of the workspace that a stage finds, in ``folder``."""
+        return Path(shutil.copytree(self.before(stage), folder / "work", symlinks=True))
+
+    def wanted(self, stage: str) -> dict[str, str]:
+        """Return the digests of all that an undisturbed stage leaves."""
+        following = [*self.stages[1:], "end"][self.stages.index(stage)]
+        return contents(self.before(following))
+
+    def problems(self, stage: str, work: Path, environment: dict[str, str] | None = None) -> list[str]:
+        """Run the stage again and say what differs from an undisturbed run."""
+        again = run(self.command(stage, work), environment)
+        if again.returncode:
+            return [f"the same command again: exit {again.returncode}: {again.stderr.strip()[-200:]}"]
+        return different(contents(work), self.wanted(stage)) + unverified(work, environment)
+
+
+def run(command: list[str], environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command line to its end."""
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | (environment or {}))
+
+
+def different(found: dict[str, str], wanted: dict[str, str]) -> list[str]:
+    """Say what differs, the first three."""
+    wrong = [f"{name} {'differs' if name in wanted else 'is too many'}" for name in found if found[name] != wanted.get(name)]
+    return (wrong + [f"{name} is lost" for name in wanted.keys() - found.keys()])[:3]
+
+
+def unverified(work: Path, environment: dict[str, str] | None = None) -> list[str]:
+    """Say what ``verify`` finds in a workspace."""
+    checked = run([PROGRAM, "verify", str(work)], environment)
+    return [f"verify: {(checked.stdout + checked.stderr).strip()[-200:]}"] if checked.returncode else []
+
+
+def contents(work: Path) -> dict[str, str]:
+    """Return path to digest of every published byte; of reports, which hold the time they were made at, the names only."""
+    found = {}
+    for path in sorted(work.rglob("*")):
+        name = path.relative_to(work)
+        if path.is_symlink() or not path.is_file() or name.parts[0] == ".build":
+            continue
+        if name.parts[0] == "models" or any(part.endswith(".zarr") for part in name.parts):
+            found[str(name)] = hashlib.sha256(path.read_bytes()).hexdigest()
+        elif name.parts[0] == "reports" or ".partial" in name.name:
+            found[str(name)] = "there"
+    return found
+
+
+def undisturbed(folder: Path, n_records: int, stages: Sequence[str] = STAGES) -> Bench:
+    """Make the archive and run every stage once, in one workspace."""
+    bench = Bench(folder, folder / "archive", {}, stages)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_archive(bench.archive, n_records=n_records, duration_s=10.0, seed=1)
+    for stage, following in zip(stages, [*stages[1:], "end"], strict=True):
+        bench.before(stage).mkdir(exist_ok=True)
+        shutil.copytree(bench.before(stage), bench.before(following), symlinks=True)
+        began = time.perf_counter()
+        subprocess.run(bench.command(stage, bench.before(following)), capture_output=True, check=True)
+        bench.seconds[stage] = time.perf_counter() - began
+        if contents(bench.before(stage)) == contents(bench.before(following)):
+            raise SystemExit(f"{stage}: an undisturbed run left nothing, so nothing can be compared")
+    return bench
