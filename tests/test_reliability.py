@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from benchmarks.reliability.bench import STAGES, Bench, undisturbed
+from benchmarks.reliability import page
+from benchmarks.reliability.bench import STAGES, Bench, Tally, undisturbed
 from benchmarks.reliability.calls import injected_at_places
 from benchmarks.reliability.processes import contests, kills
 
@@ -44,3 +45,22 @@ def test_two_writers_of_one_stage_end_as_if_one_had_run(bench, tmp_path):
     (name, is_frozen, wrong), *_ = contests(bench, 1, 2, seed=1, folder=tmp_path)
     assert not is_frozen
     assert wrong == [], name
+
+
+def test_page_of_figures_is_the_one_that_the_program_writes():
+    assert page.PAGE.read_text() == page.page(page.LEDGER), "run python -m benchmarks.reliability --page"
+
+
+def test_page_counts_wrong_cases_and_says_what_was_not_run(tmp_path):
+    ledger = tmp_path / "figures.jsonl"
+    ledger.touch()
+    tally = Tally(tried=10, hit=7, failures=["convert 3: it differs"])
+    page.keep(ledger, "F1", tally, 12.3, {"seed": 4, "stride": 1, "records": 4})
+    page.keep(ledger, "F1", Tally(10, 6), 10.0, {"seed": 5, "stride": 1, "records": 4})
+    rows = {line.split(" | ")[0].strip("| "): line for line in page.page(ledger).splitlines() if line.startswith("|")}
+    assert "| 19 of 20 | 13 |" in rows["F1"]
+    assert "--seed 4" in rows["F1"]
+    assert "not run" in rows["F4"]
+    with ledger.open("a") as file:
+        file.write('{"campaign": "F4", "day": "2026-01-01", "mended": "a disk too full was taken for a disk too small"}\n')
+    assert "- F4 (2026-01-01): a disk too full" in page.page(ledger)

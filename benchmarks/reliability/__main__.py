@@ -72,9 +72,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--ledger", type=Path, default=page.LEDGER, help="where figures are kept, a JSON line each")
     parser.add_argument("--write", action="store_true", help="keep the figures and write docs/RELIABILITY.md")
-    parser.add_argument(
-        "--page", action="store_true", help="write docs/RELIABILITY.md from the figures that are kept; run nothing"
-    )
+    parser.add_argument("--page", action="store_true", help="run nothing, write the page from the figures kept")
     options = parser.parse_args()
     failed = 0
     if not options.page:
@@ -85,14 +83,14 @@ def main() -> None:
                 tally = watched(name, by_name[name]())
                 seconds = time.time() - began
                 failed += len(tally.failures)
-                settings = {key: getattr(options, key) for key in ("seed", "stride", "records")}
+                settings = {key: getattr(options, key) for key in ("seed", "stride", "records", "count")}
                 print(
                     f"{name}: {tally.tried} tried, {tally.hit} hit by the fault, {len(tally.failures)} wrong; "
                     f"{seconds:.0f} s, {settings}",
                     flush=True,
                 )
                 if options.write:
-                    page.keep(options.ledger, name, tally, seconds, settings)
+                    page.keep(options.ledger, name, tally, seconds, {key: one for key, one in settings.items() if one})
     if options.write or options.page:
         page.write(options.ledger)
     raise SystemExit(failed > 0)

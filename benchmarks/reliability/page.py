@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from benchmarks.reliability.bench import Tally
+from benchmarks.reliability.promises import BY_TESTS, CAMPAIGNS, NOT_TESTED
 from ecgbatch import __version__
 
 HERE = Path(__file__).parent
 LEDGER = HERE / "results.jsonl"
+PAGE = HERE.parents[1] / "docs" / "RELIABILITY.md"
+
+TOLD = """# Reliability: what is promised, how it is tested, what was not
+
+*Written by `python -m benchmarks.reliability --page` from benchmarks/reliability/results.jsonl; change those, not this.*
+
+After each fault of a campaign the same command is run again, undisturbed. A case is right if every byte of the stores and models
+is then that of a run which nothing disturbed, the same reports are there, nothing lies beside them, and `ecgbatch verify` finds
+nothing. "Hit" counts the cases that the fault reached (a kill can come when the run has ended).
+
+Any line again: `python -m benchmarks.reliability --only NAME` with the options of its last column (`make reliability` runs all of
+them, for hours); `--write` keeps the figures.
+"""
 
 
-def keep(ledger: Path, name: str, tally: Tally, seconds: float, settings: dict[str, Any]) -> None:
+def keep(ledger: Path, name: str, tally: Tally, seconds: float, settings: Mapping[str, Any]) -> None:
     """Add a campaign's figures to the ledger."""
     line = {
         "campaign": name,
@@ -29,18 +44,49 @@ def keep(ledger: Path, name: str, tally: Tally, seconds: float, settings: dict[s
         "version": __version__,
         "commit": _commit(),
     }
-    with ledger.open("a") as file:
+    with ledger.open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 
 
 def _commit() -> str:
     try:
-        return subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=True
-        ).stdout.strip()
+        done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=HERE, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return ""
+    return done.stdout.strip()
 
 
 def write(ledger: Path) -> None:
     """Write docs/RELIABILITY.md."""
+    PAGE.write_text(page(ledger), encoding="utf-8")
+
+
+def page(ledger: Path) -> str:
+    """Return the page: every campaign, run or not, what tests prove, what went wrong once, what is not tested."""
+    lines = [json.loads(line) for line in ledger.read_text(encoding="utf-8").splitlines() if line]
+    rows = ["| | promise | how it is tested | right | hit | when, and with what |", "|---|---|---|---|---|---|"]
+    for name, (promise, how) in CAMPAIGNS.items():
+        runs = [line for line in lines if line["campaign"] == name and not line.get("mended")]
+        rows.append(f"| {name} | {promise} | {how} | {_figure(runs)} |")
+    tests = ["| promise | how it is tested | figure |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in BY_TESTS)]
+    mended = [f"- {line['campaign']} ({line['day']}): {line['mended']}" for line in lines if line.get("mended")]
+    parts = [TOLD, "## Campaigns", "\n".join(rows), "## By tests", "\n".join(tests)]
+    parts += ["## What the campaigns found, and is mended", "\n".join(mended)] if mended else []
+    return "\n\n".join(part.strip() for part in [*parts, "## Not tested", NOT_TESTED]) + "\n"
+
+
+def _figure(runs: list[dict[str, Any]]) -> str:
+    if not runs:
+        return "not run for this page | | "
+    tried, hit, wrong = (sum(run[key] for run in runs) for key in ("tried", "hit", "wrong"))
+    notes = [run["note"] for run in runs if run.get("note")]
+    said = "; ".join(dict.fromkeys([*map(_when, runs), *notes]))
+    return f"{tried - wrong:,} of {tried:,} | {hit:,} | {said}"
+
+
+def _when(run: Mapping[str, Any]) -> str:
+    options = [
+        f"--{key} {run[key]}" for key, usual in (("count", None), ("stride", 1), ("records", 4)) if run.get(key, usual) != usual
+    ]
+    options = [*options, f"--seed {run['seed']}"]
+    return f"{run['day']}, {run['seconds']} s: {' '.join(options)}"
