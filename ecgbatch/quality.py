@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import combinations
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -44,14 +44,16 @@ from ecgbatch.terms import (
     WANDER_MV_PER_S,
 )
 
+if TYPE_CHECKING:
+    from ecgbatch.quality_kernels import Bits, Limits
+
 Floats = npt.NDArray[np.float32]
 _LIMB = ("I", "II", "III", "aVR", "aVL", "aVF")
 _LIMB_OF_I_II = np.array([[1, 0], [0, 1], [-1, 1], [-0.5, -0.5], [1, -0.5], [-0.5, 1]])
 _EXCHANGES = (((-1, 0), (-1, 1)), ((1, -1), (0, -1)), ((0, 1), (1, 0)))  # of (I, II): LA with RA, RA with LL, LA with LL
 
 
-@dataclass(frozen=True)
-class LeadMeasures:
+class LeadMeasures(NamedTuple):
     """What the flags are judged by; every array is (lead,), missing leads are NaN.
 
     ``range_mv``: median span of a second. ``flat_share``: share of flat seconds. ``noise_mv``: rms between beats above 30 Hz
@@ -109,29 +111,32 @@ def lead_flags(
 
     signal, gain = np.asarray(signal), np.asarray(adc_gain, dtype=np.float64)
     _check(signal, gain, np.asarray(baseline), leads)
-    flags = np.zeros(len(signal), dtype=np.uint16)
     n_samples = signal.shape[1] if n_samples is None else n_samples
     if n_samples == 0:
-        return flags | np.uint16(LEAD_FLAGS["missing"])
+        return np.full(len(signal), LEAD_FLAGS["missing"], dtype=np.uint16)
     signal = np.require(signal, np.int16, ["C", "W"])  # the one memory layout that kernels are compiled for
     extremes = quality_kernels.extremes(signal, n_samples)
-    gaps = np.where(extremes[:, 0] == MISSING_SAMPLE, extremes[:, 2], 0)
-    has_gaps = bool(gaps.any())
+    has_gaps = bool((extremes[:, 0] == MISSING_SAMPLE).any())
+    baseline, fs = np.asarray(baseline, dtype=np.int32), float(sampling_frequency_hz)
     if has_gaps or len(signal) < FEWEST_LEADS or 4 * signal.size > MOST_AT_ONCE_BYTES:
-        measured = measure_leads(signal[:, :n_samples], gain, np.asarray(baseline), sampling_frequency_hz, has_gaps=has_gaps)
+        measured = measure_leads(signal[:, :n_samples], gain, baseline, fs, has_gaps=has_gaps)
+        by_lead, covariance_mv2 = np.stack(measured[:-1]), measured.covariance_mv2
     else:
-        measured = measure_whole_leads(signal, gain, np.asarray(baseline), sampling_frequency_hz, n_samples)
-    is_missing = gaps == n_samples
-    is_flat = ~is_missing & (np.nan_to_num(measured.flat_share, nan=1.0) > FLAT_SHARE)
-    judged = ~is_missing & ~is_flat
-    _mark(flags, "missing", is_missing)
-    _mark(flags, "gaps", (gaps > 0) & ~is_missing)
-    _mark(flags, "flat", is_flat)
-    _mark(flags, "clipped", _is_clipped(signal[:, :n_samples], judged, extremes, sampling_frequency_hz))
-    with np.errstate(invalid="ignore"):
-        _mark_by_measures(flags, measured, judged)
-    _mark_relations(flags, measured.covariance_mv2, judged, tuple(leads))
+        by_lead, covariance_mv2 = _measure_whole(signal, gain, baseline, fs, n_samples)
+    least, long_run = max(CLIPPED_S * fs, 4.0), CLIPPED_RUN_S * fs
+    flags, judged = quality_kernels.mark(signal, n_samples, extremes, by_lead, *_limits(), least, long_run)
+    _mark_relations(flags, covariance_mv2, judged, tuple(leads))
     return flags
+
+
+@cache
+def _limits() -> tuple[Limits, Bits]:
+    from ecgbatch.quality_kernels import Bits, Limits
+
+    limits = Limits(
+        FLAT_SHARE, NOISE_MV, NOISE_SHARE_OF_RANGE, WANDER_MV_PER_S, MAINS_MV, MAINS_RATIO, LARGEST_RANGE_MV, SMALLEST_RANGE_MV
+    )
+    return limits, Bits(**{word: LEAD_FLAGS[word] for word in Bits._fields})
 
 
 def warm_up(on_progress: Callable[[int, int], None] | None = None) -> None:
@@ -145,7 +150,7 @@ def warm_up(on_progress: Callable[[int, int], None] | None = None) -> None:
     """
     from ecgbatch import quality_kernels, sample_kernels
 
-    is_made = all(is_on_disk(one) for one in (quality_kernels.measure, quality_kernels.unexplained, sample_kernels.deal))
+    is_made = all(is_on_disk(one) for one in (quality_kernels.mark, quality_kernels.unexplained, sample_kernels.deal))
     report = on_progress if on_progress and not is_made else lambda _done, _total: None
     report(0, 1)
     one, two = (np.where(np.arange(1000) // n % 2, 500, -500) for n in (50, 70))  # at its extremes: every kernel is asked
@@ -204,25 +209,32 @@ def measure_whole_leads(
     n_samples: int,
 ) -> LeadMeasures:
     """Measure a record without gaps: as ``measure_leads``, but for the order of sums, and in machine code."""
+    by_lead, covariance_mv2 = _measure_whole(signal, adc_gain, baseline, sampling_frequency_hz, n_samples)
+    return LeadMeasures(*by_lead, covariance_mv2)
+
+
+def _measure_whole(
+    signal: npt.NDArray[np.int16],
+    adc_gain: npt.NDArray[np.float64],
+    baseline: npt.NDArray[np.int32],
+    fs: float,
+    n_samples: int,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return (measure, lead) and the leads' covariance."""
     from ecgbatch import quality_kernels
 
-    factor = min(max(int(sampling_frequency_hz // ANALYSIS_RATE_HZ), 1), n_samples)
-    rate_hz = sampling_frequency_hz / factor
-    length = max(round(rate_hz / 10), 3)
-    measured = quality_kernels.measure(
-        signal,
-        n_samples,
-        (1 / (factor * adc_gain)).astype(np.float32),
-        (baseline / adc_gain).astype(np.float32),
-        factor,
-        min(max(round(rate_hz), 1), n_samples // factor),
-        length,
-        *_waves(rate_hz, length),
-        float(np.float32(FLAT_RANGE_MV)),
+    factor = min(max(int(fs // ANALYSIS_RATE_HZ), 1), n_samples)
+    rate_hz = fs / factor
+    length, n_second = max(round(rate_hz / 10), 3), min(max(round(rate_hz), 1), n_samples // factor)
+    waves = _waves(rate_hz, length)
+    found: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] = quality_kernels.measure(
+        signal, n_samples, adc_gain, baseline, factor, n_second, length, *waves, FLAT_MV
     )
-    centred, n_leads = measured.centred_mv, len(signal)
-    covariance = (centred.T @ centred)[:n_leads, :n_leads].astype(np.float64) / max(len(centred), 1)
-    return LeadMeasures(*measured[:-1], covariance)
+    return found
+
+
+FLAT_MV = float(np.float32(FLAT_RANGE_MV))
+"""As the single precision numbers that it is compared with have it."""
 
 
 @lru_cache(maxsize=64)
@@ -327,43 +339,14 @@ def _mean(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return total
 
 
-def _is_clipped(
-    signal: npt.NDArray[np.int16],
-    judged: npt.NDArray[np.bool_],
-    extremes: npt.NDArray[np.int64],
-    sampling_frequency_hz: float,
-) -> npt.NDArray[np.bool_]:
-    """Return whether each judged lead stays at its own extremes as only a limited amplifier or converter does."""
-    from ecgbatch.quality_kernels import stays_at
-
-    least, long_run = max(CLIPPED_S * sampling_frequency_hz, 4.0), CLIPPED_RUN_S * sampling_frequency_hz
-    clipped = np.zeros(len(signal), dtype=np.bool_)
-    for lead in np.flatnonzero(judged & ((extremes[:, 2:] >= least).any(axis=1) | (extremes[:, 0] == MISSING_SAMPLE))):
-        samples = signal[lead]
-        present = samples if extremes[lead, 0] != MISSING_SAMPLE else samples[samples != MISSING_SAMPLE]
-        clipped[lead] = any(stays_at(present, int(extreme), least, long_run) for extreme in (present.min(), present.max()))
-    return clipped
-
-
-def _mark_by_measures(flags: npt.NDArray[np.uint16], measured: LeadMeasures, judged: npt.NDArray[np.bool_]) -> None:
-    """Mark what one lead's measures show. NaN compares as not exceeding: what cannot be measured is not flagged."""
-    is_noisy = (measured.noise_mv > NOISE_MV) & (measured.noise_mv > NOISE_SHARE_OF_RANGE * measured.range_mv)
-    _mark(flags, "noisy", judged & is_noisy)
-    _mark(flags, "wander", judged & (measured.wander_mv_per_s > WANDER_MV_PER_S))
-    is_mains = (measured.mains_mv > MAINS_MV) & (measured.mains_mv > MAINS_RATIO * measured.beside_mains_mv)
-    _mark(flags, "powerline", judged & is_mains)
-    _mark(flags, "implausible_amplitude", judged & (measured.range_mv > LARGEST_RANGE_MV))
-    if judged.any() and (measured.range_mv[judged] < SMALLEST_RANGE_MV).all():
-        _mark(flags, "implausible_amplitude", judged)
-
-
 def _mark_relations(
     flags: npt.NDArray[np.uint16], covariance_mv2: npt.NDArray[np.float64], judged: npt.NDArray[np.bool_], leads: tuple[str, ...]
 ) -> None:
     """Mark what several leads show together: sums, scales, exchanged electrodes."""
     from ecgbatch.quality_kernels import excess
 
-    present, row, rest = _limb_leads(leads, judged.tobytes())
+    is_judged = judged.tobytes()
+    present, row, rest = _limb_leads(leads, is_judged)
     broken: list[str] = []
     if len(present) >= 3 and excess(covariance_mv2, row, rest, LEAD_SUM_TOLERANCE, LEAD_SUM_TOLERANCE_MV) > 1:
         broken = _breakers(covariance_mv2, present, row, 1)
@@ -373,8 +356,7 @@ def _mark_relations(
         else:
             broken = broken or _breakers(covariance_mv2, present, row, 2) or list(present)
         _mark(flags, "lead_sum", np.isin(leads, broken))
-    at = {lead: k for k, lead in enumerate(leads) if judged[k] and lead not in broken}
-    if _is_swapped(covariance_mv2, at):
+    if _is_swapped(covariance_mv2, leads, is_judged, tuple(broken)):
         _mark(flags, "suspected_swap", np.isin(leads, present))
 
 
@@ -429,17 +411,29 @@ def _is_scaled_apart(covariance_mv2: npt.NDArray[np.float64]) -> bool:
     return bool(shares[-3] < SAME_PLANE_SHARE)
 
 
-def _is_swapped(covariance_mv2: npt.NDArray[np.float64], at: dict[str, int]) -> bool:
+def _is_swapped(covariance_mv2: npt.NDArray[np.float64], leads: tuple[str, ...], judged: bytes, broken: tuple[str, ...]) -> bool:
     """Return whether limb electrodes seem exchanged: by Frank's leads where they are, else by V6."""
-    if all(lead in at for lead in ("I", "II", "Vx", "Vy", "Vz")):
-        row = np.array([at[lead] for lead in ("I", "II", "Vx", "Vy", "Vz")])
-        residual = [_unexplained(covariance_mv2, row, exchange) for exchange in (((1, 0), (0, 1)), *_EXCHANGES)]
-        return min(residual[1:]) < SWAP_RESIDUAL_RATIO * residual[0]
-    if all(lead in at for lead in ("I", "II", "aVR", "V6")):
-        chest = at["V6"]
-        one, two, right = (_correlation(covariance_mv2, at[lead], chest) for lead in ("I", "II", "aVR"))
+    from ecgbatch.quality_kernels import unexplained
+
+    row = _rows_of(("I", "II", "Vx", "Vy", "Vz"), leads, judged, broken)
+    if row is not None:
+        residual = unexplained(covariance_mv2, row, _differences()).tolist()
+        return bool(min(residual[1:]) < SWAP_RESIDUAL_RATIO * residual[0])
+    row = _rows_of(("I", "II", "aVR", "V6"), leads, judged, broken)
+    if row is not None:
+        chest = row[3]
+        one, two, right = (_correlation(covariance_mv2, lead, chest) for lead in row[:3])
         return one < SWAP_ONE_CORRELATION or (right > SWAP_AVR_CORRELATION and min(one, two) < SWAP_CORRELATION)
     return False
+
+
+@lru_cache(maxsize=256)
+def _rows_of(
+    names: tuple[str, ...], leads: tuple[str, ...], judged: bytes, broken: tuple[str, ...]
+) -> npt.NDArray[np.int64] | None:
+    """Return the rows of these leads; None unless all are judged and none breaks the sums."""
+    at = {lead: k for k, lead in enumerate(leads) if judged[k] and lead not in broken}
+    return np.array([at[name] for name in names], dtype=np.int64) if all(name in at for name in names) else None
 
 
 def _correlation(covariance_mv2: npt.NDArray[np.float64], one: int, other: int) -> float:
@@ -447,15 +441,8 @@ def _correlation(covariance_mv2: npt.NDArray[np.float64], one: int, other: int) 
     return float(covariance_mv2[one, other]) / size
 
 
-def _unexplained(
-    covariance_mv2: npt.NDArray[np.float64], row: npt.NDArray[np.int64], exchange: tuple[tuple[int, int], tuple[int, int]]
-) -> float:
-    """Return the power of I and II, taken back through the exchange, that Frank's leads do not predict."""
-    from ecgbatch.quality_kernels import unexplained
-
-    return float(unexplained(covariance_mv2, row, _difference(exchange)))
-
-
 @cache
-def _difference(exchange: tuple[tuple[int, int], tuple[int, int]]) -> npt.NDArray[np.float64]:
-    return np.hstack([np.array(exchange, dtype=np.float64), -LEAD_VECTORS[:2]])  # every exchange undoes itself
+def _differences() -> npt.NDArray[np.float64]:
+    """Return, of no exchange and of each, what I and II taken back through it have that Dower's leads do not predict."""
+    # Every exchange undoes itself.
+    return np.array([np.hstack([np.array(way, dtype=np.float64), -LEAD_VECTORS[:2]]) for way in (((1, 0), (0, 1)), *_EXCHANGES)])

@@ -23,16 +23,34 @@ PIECE = 512
 """Means of all leads that are turned from (lead, mean) to (mean, lead) at a time: they stay in the first cache."""
 
 
-class Measures(NamedTuple):
-    """Per lead as ``quality.LeadMeasures``; ``centred_mv`` (mean, lead), padded, are the leads without their baseline."""
+class Limits(NamedTuple):
+    """Thresholds of ``terms``."""
 
-    range_mv: Array
-    flat_share: Array
-    noise_mv: Array
-    mains_mv: Array
-    beside_mains_mv: Array
-    wander_mv_per_s: Array
-    centred_mv: Array
+    flat_share: float
+    noise_mv: float
+    noise_share_of_range: float
+    wander_mv_per_s: float
+    mains_mv: float
+    mains_ratio: float
+    largest_range_mv: float
+    smallest_range_mv: float
+
+
+class Bits(NamedTuple):
+    """Of ``terms.LEAD_FLAGS``."""
+
+    missing: int
+    gaps: int
+    flat: int
+    clipped: int
+    noisy: int
+    wander: int
+    powerline: int
+    implausible_amplitude: int
+
+
+MISSING = -32768
+"""``terms.MISSING_SAMPLE``."""
 
 
 @kernel
@@ -53,10 +71,63 @@ def extremes(signal: Array, n_samples: int) -> Array:
 
 
 @kernel
-def stays_at(samples: Array, extreme: int, least: float, long_run: float) -> bool:
-    """Return whether samples stay at their extreme: ``least`` in runs of two and more, in two runs or one ``long_run``."""
+def mark(
+    signal: Array, n_samples: int, found: Array, measured: Array, limits: Limits, bits: Bits, least: float, long_run: float
+) -> tuple[Array, Array]:
+    """Return what each lead shows by itself (lead,) uint16, and which leads are judged: neither missing nor flat.
+
+    ``found`` is of ``extremes``, ``measured`` of ``measure``, ``least`` and ``long_run`` are samples at an extreme. NaN exceeds
+    nothing: what cannot be measured is not flagged, but for a lead without one whole second, which is flat.
+    """
+    n_leads = signal.shape[0]
+    flags, judged = np.zeros(n_leads, np.uint16), np.zeros(n_leads, np.bool_)
+    is_small = True
+    for lead in range(n_leads):
+        n_missing = found[lead, 2] if found[lead, 0] == MISSING else 0
+        if n_missing == n_samples:
+            flags[lead] = bits.missing
+            continue
+        span, flat_share, noise = measured[0, lead], measured[1, lead], measured[2, lead]
+        mains, beside, wander = measured[3, lead], measured[4, lead], measured[5, lead]
+        mask = bits.gaps if n_missing > 0 else 0
+        if np.isnan(flat_share) or flat_share > limits.flat_share:
+            flags[lead] = mask | bits.flat
+            continue
+        judged[lead] = True
+        if n_missing > 0 or found[lead, 2] >= least or found[lead, 3] >= least:
+            mask |= bits.clipped if _is_clipped(signal[lead, :n_samples], least, long_run) else 0
+        mask |= bits.noisy if noise > limits.noise_mv and noise > limits.noise_share_of_range * span else 0
+        mask |= bits.wander if wander > limits.wander_mv_per_s else 0
+        mask |= bits.powerline if mains > limits.mains_mv and mains > limits.mains_ratio * beside else 0
+        mask |= bits.implausible_amplitude if span > limits.largest_range_mv else 0
+        is_small = is_small and span < limits.smallest_range_mv
+        flags[lead] = mask
+    if is_small:
+        for lead in range(n_leads):
+            flags[lead] |= bits.implausible_amplitude if judged[lead] else 0
+    return flags, judged
+
+
+@kernel
+def _is_clipped(samples: Array, least: float, long_run: float) -> bool:
+    """Return whether samples stay at their own extremes as only a limited amplifier or converter does."""
+    low, high = 32767, MISSING
+    for i in range(samples.shape[0]):
+        if samples[i] != MISSING:
+            low, high = min(low, samples[i]), max(high, samples[i])
+    return _stays_at(samples, low, least, long_run) or _stays_at(samples, high, least, long_run)
+
+
+@kernel
+def _stays_at(samples: Array, extreme: int, least: float, long_run: float) -> bool:
+    """Return whether samples stay at their extreme: ``least`` in runs of two and more, in two runs or one ``long_run``.
+
+    Samples before and after missing ones are neighbours.
+    """
     n_runs, total, first, run = 0, 0, 0, 0
     for i in range(samples.shape[0] + 1):
+        if i < samples.shape[0] and samples[i] == MISSING:
+            continue
         if i < samples.shape[0] and samples[i] == extreme:
             run += 1
             continue
@@ -68,17 +139,18 @@ def stays_at(samples: Array, extreme: int, least: float, long_run: float) -> boo
 
 @kernel
 def measure(
-    signal: Array, n_samples: int, scale: Array, offset: Array, factor: int, n_second: int, length: int, waves: Array,
+    signal: Array, n_samples: int, adc_gain: Array, baseline: Array, factor: int, n_second: int, length: int, waves: Array,
     is_mains: Array, gain: Array, flat_mv: float,
-) -> Measures:  # fmt: skip
-    """Measure a record without gaps.
+) -> tuple[Array, Array]:  # fmt: skip
+    """Measure a record without gaps: return (measure, lead) in the order of ``quality.LeadMeasures``, and covariances.
 
     Parameters
     ----------
     signal : (lead, sample) int16
         Its first ``n_samples`` are the record.
-    scale, offset : (lead,) float32
-        Sum of ``factor`` samples to their mean in mV: times scale, less offset.
+    adc_gain, baseline : (lead,) float64, int32
+    factor
+        Samples of a mean.
     n_second, length
         Means in a second and in a tenth of one.
     waves : (length, 2 x frequency) float32
@@ -91,28 +163,35 @@ def measure(
 
     """
     n_leads = signal.shape[0]
+    # The sum of ``factor`` samples times scale, less offset, is their mean in mV.
+    scale, offset = np.empty(n_leads, np.float32), np.empty(n_leads, np.float32)
+    for lead in range(n_leads):
+        scale[lead], offset[lead] = np.float32(1 / (factor * adc_gain[lead])), np.float32(baseline[lead] / adc_gain[lead])
     means = _means(signal, n_samples, scale, offset, factor)
-    span, middle, centred = _seconds(means, n_second)
+    span, middle, covariance = _seconds(means, n_second, n_leads)
     power, square = _tenths(means, length, waves)
-    measured = np.zeros((6, n_leads))
+    n_tenths = power.shape[0]
+    measured, some = np.zeros((6, n_leads)), np.empty(n_tenths, np.float32)
     for lead in range(n_leads):
         measured[0, lead] = _quantile(span[lead].copy(), 0.5)
         measured[1, lead] = np.sum(span[lead] < flat_mv) / span.shape[1]
         step = np.abs(middle[lead, 1:] - middle[lead, :-1]) if middle.shape[1] > 1 else np.zeros(1, np.float32)
         measured[5, lead] = _quantile(step, 0.9)
-        if power.shape[1] == 0:
+        if n_tenths == 0:
             continue
-        mains = np.zeros(power.shape[1], np.float32)
+        for i in range(n_tenths):
+            mains = np.float32(0)
+            for k in range(square.shape[0]):
+                mains += square[k, i, lead] if is_mains[k] else np.float32(0)
+            some[i] = max(power[i, lead] - mains / np.float32(2), np.float32(0)) / np.float32(1.5)
+        measured[2, lead] = _quantile(some, 0.5) ** 0.5
         for k in range(square.shape[0]):
-            if is_mains[k]:
-                mains += square[k, lead]
-        rest = np.maximum(power[lead] - mains / np.float32(2), np.float32(0)) / np.float32(1.5)
-        measured[2, lead] = _quantile(rest, 0.5) ** 0.5
-        for k in range(square.shape[0]):
-            amplitude = _quantile(square[k, lead].copy(), 0.5) ** 0.5 / gain[k]
+            for i in range(n_tenths):
+                some[i] = square[k, i, lead]
+            amplitude = _quantile(some, 0.5) ** 0.5 / gain[k]
             row = 3 if is_mains[k] else 4
             measured[row, lead] = max(measured[row, lead], amplitude)
-    return Measures(measured[0], measured[1], measured[2], measured[3], measured[4], measured[5], centred)
+    return measured, covariance
 
 
 @kernel
@@ -153,14 +232,15 @@ def _sums(samples: Array, factor: int, out: Array) -> None:
 
 
 @kernel
-def _seconds(means: Array, n_second: int) -> tuple[Array, Array, Array]:
-    """Return span and mean of each second (lead, second), and (mean, lead) what is left without the seconds' means."""
+def _seconds(means: Array, n_second: int, n_leads: int) -> tuple[Array, Array, Array]:
+    """Return span and mean of each second (lead, second), and (lead, lead) the covariance of what is left without the means."""
     n, width = means.shape[0] // n_second, means.shape[1]
     span, middle = np.empty((width, n), np.float32), np.empty((width, n), np.float32)
-    centred = np.empty((n * n_second, width), np.float32)
+    centred = np.zeros((n_second + 3, width), np.float32)
     low, high, total = np.empty(width, np.float32), np.empty(width, np.float32), np.empty(width, np.float32)
+    products, covariance = np.empty((n_leads, width), np.float32), np.zeros((n_leads, n_leads))
     for second in range(n):
-        here, there = means[second * n_second :], centred[second * n_second :]
+        here = means[second * n_second :]
         low[:], high[:], total[:] = here[0], here[0], np.float32(0)
         for i in range(n_second):
             for lead in range(width):
@@ -173,16 +253,33 @@ def _seconds(means: Array, n_second: int) -> tuple[Array, Array, Array]:
             low[lead] = middle[lead, second]
         for i in range(n_second):
             for lead in range(width):
-                there[i, lead] = here[i, lead] - low[lead]
-    return span, middle, centred
+                centred[i, lead] = here[i, lead] - low[lead]
+        _add_products(centred, n_second, products)
+        for lead in range(n_leads):
+            for other in range(n_leads):
+                covariance[lead, other] += products[lead, other]
+    return span, middle, covariance / max(n * n_second, 1)
+
+
+@kernel
+def _add_products(centred: Array, n: int, products: Array) -> None:
+    """Sum the products of every two leads over ``n`` rows; three more rows are zero."""
+    products[:] = np.float32(0)
+    for i in range(0, n, 4):
+        for one in range(products.shape[0]):
+            a, b, c, d = centred[i, one], centred[i + 1, one], centred[i + 2, one], centred[i + 3, one]
+            for lead in range(products.shape[1]):
+                products[one, lead] += (
+                    a * centred[i, lead] + b * centred[i + 1, lead] + c * centred[i + 2, lead] + d * centred[i + 3, lead]
+                )
 
 
 @kernel
 def _tenths(means: Array, length: int, waves: Array) -> tuple[Array, Array]:
-    """Return power of the second difference in each tenth of a second (lead, tenth), and its part at each frequency."""
+    """Return power of the second difference (tenth of a second, lead), and its part at each frequency."""
     width, n_waves = means.shape[1], waves.shape[1]
     n = (means.shape[0] - 2) // length if means.shape[0] >= length + 2 else 0
-    power, square = np.empty((width, n), np.float32), np.empty((n_waves // 2, width, n), np.float32)
+    power, square = np.empty((n, width), np.float32), np.empty((n_waves // 2, n, width), np.float32)
     rough, padded = np.zeros((length + 3, width), np.float32), np.zeros((length + 3, n_waves), np.float32)
     padded[:length] = waves
     total, parts = np.empty(width, np.float32), np.empty((n_waves, width), np.float32)
@@ -202,9 +299,11 @@ def _tenths(means: Array, length: int, waves: Array) -> tuple[Array, Array]:
                         a * rough[k, lead] + b * rough[k + 1, lead] + c * rough[k + 2, lead] + d * rough[k + 3, lead]
                     )
         for lead in range(width):
-            power[lead, tenth] = total[lead] / np.float32(length)
-            for wave in range(n_waves // 2):
-                square[wave, lead, tenth] = parts[wave, lead] ** 2 + parts[wave + n_waves // 2, lead] ** 2
+            power[tenth, lead] = total[lead] / np.float32(length)
+        for wave in range(n_waves // 2):
+            for lead in range(width):
+                cosine, sine = parts[wave, lead], parts[wave + n_waves // 2, lead]
+                square[wave, tenth, lead] = cosine * cosine + sine * sine
     return power, square
 
 
@@ -250,11 +349,12 @@ def excess(covariance_mv2: Array, row: Array, rest: Array, tolerance: float, tol
 
 
 @kernel
-def unexplained(covariance_mv2: Array, row: Array, difference: Array) -> float:
-    """Return the power of what ``difference`` (combination, lead) makes of the leads in ``row``."""
-    total = 0.0
-    for k in range(difference.shape[0]):
-        for i in range(row.shape[0]):
-            for j in range(row.shape[0]):
-                total += difference[k, i] * covariance_mv2[row[i], row[j]] * difference[k, j]
-    return total
+def unexplained(covariance_mv2: Array, row: Array, differences: Array) -> Array:
+    """Return the power of what each of ``differences`` (way, combination, lead) makes of the leads in ``row``."""
+    power = np.zeros(differences.shape[0])
+    for way in range(differences.shape[0]):
+        for k in range(differences.shape[1]):
+            for i in range(row.shape[0]):
+                for j in range(row.shape[0]):
+                    power[way] += differences[way, k, i] * covariance_mv2[row[i], row[j]] * differences[way, k, j]
+    return power

@@ -97,7 +97,7 @@ def test_a_warm_up_of_conversion_leaves_nothing_to_compile(tmp_path: Path) -> No
     quality.warm_up()
     every = [one for module in (quality_kernels, sample_kernels) for one in kernels_of(module)]
     before = {one.py_func.__name__: len(one.nopython_signatures) for one in every}
-    assert {before[name] for name in ("extremes", "stays_at", "measure", "excess", "unexplained", "deal")} == {1}
+    assert {before[name] for name in ("extremes", "mark", "measure", "excess", "unexplained", "deal")} == {1}
     convert_archive(str(tmp_path), str(tmp_path / "work"))
     assert {one.py_func.__name__: len(one.nopython_signatures) for one in every} == before
 
