@@ -188,7 +188,7 @@ def _refuse_folder(error: OSError) -> NoReturn:
 
 def _storable(text: str) -> str:
     """Spell bytes that are no text with backslashes: no such record is read, so it gets a row that says so."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def list_archive(
@@ -263,8 +263,10 @@ def list_archive(
 
 def _as_columns(rows: list[_Row], keep_comments: bool) -> _Columns:
     """Return rows as arrays: a tenth of the memory that they take one by one."""
-    fields = [name for name in _Row._fields if keep_comments or name != "comments"]
-    return {name: np.array([getattr(row, name) for row in rows], dtype=_NUMBERS.get(name, TEXT)) for name in fields}
+    columns = dict(zip(_Row._fields, zip(*rows, strict=True) if rows else [()] * len(_Row._fields), strict=True))
+    if not keep_comments:
+        del columns["comments"]
+    return {name: np.array(values, dtype=_NUMBERS.get(name, TEXT)) for name, values in columns.items()}
 
 
 def _compare(columns: _Columns) -> None:
@@ -354,11 +356,16 @@ def _files(inspection: Inspection, root: str) -> list[str]:
         parent = os.path.dirname(part.record_name)  # noqa: PTH120
         paths.append(part.record_name if part.record_name.lower().endswith(SUFFIXES) else f"{part.record_name}.hea")
         paths += [
-            os.path.relpath(file.path, root) if file.path else os.path.join(parent, file.name)  # noqa: PTH118
+            _below(file.path, root) if file.path else os.path.join(parent, file.name)  # noqa: PTH118
             for file in part.files
             if file.name != NULL_FILE
         ]
     return [_storable(path) for path in dict.fromkeys(paths)]
+
+
+def _below(path: str, root: str) -> str:
+    """Return the path of a file of the archive below it: as ``inspection`` gives them, there is nothing to resolve."""
+    return path[len(root) :].lstrip("/")
 
 
 _NO_FILE = frozenset({"REMOTE_NAME", "PATH_ESCAPE", "BAD_RECORD_NAME", "UNREADABLE_FILE", "CHANGED_WHILE_READING"})

@@ -179,8 +179,12 @@ _SIGNAL = re.compile(
 )
 _BINARY_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\x1f\x8b")
 """UTF-16 in either order, gzip."""
-_PLAIN_NAME = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
-_INITIAL, _CHECKSUM = re.compile(r"[-+]?\d{1,10}", re.ASCII), re.compile(r"[-+]?\d{1,5}", re.ASCII)
+_PLAIN_BYTES = bytes(range(0x20, 0x7F)) + b"\t\n"
+_BLANKS = re.compile(r"[ \t]+")
+_USUAL_LINE = re.compile(
+    r"^(\w[\w.-]{0,127}) (\S+ \S+ \S+ \S+) ([-+]?\d{1,10}) ([-+]?\d{1,5}) (\S+) (\S.*)$", re.ASCII | re.MULTILINE
+)
+"""A signal line with all fields, one blank between them; no record line has as many."""
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 """Control characters, line separators, and what turns or hides other characters: ``II`` must not look like another lead."""
 _PRIVATE = re.compile(r"[^\W\d_]{4}|\d[-/.]\d+[-/.]\d|\s|\d{6}")
@@ -241,15 +245,17 @@ def patient_of(identifier: str) -> str:
 def _parse(content: bytes, record_name: str) -> Header:
     warnings: set[str] = set()
     text = _decoded(content, warnings)
-    lines = [line for line in _LINE_END.split(text) if line.strip(" \t")]
+    is_plain = not content.translate(None, _PLAIN_BYTES)  # nearly every header: ASCII, lines that end with LF
+    lines = [line for line in (text.split("\n") if is_plain else _LINE_END.split(text)) if line.strip(" \t")]
     if len(max(lines, key=len, default="")) > MAX_LINE_CHARACTERS:
         raise UnreadableRecord("LINE_TOO_LONG", f"a line of over {MAX_LINE_CHARACTERS} characters; header(5) allows 255")
-    if _CONTROL.search(text):
+    if not is_plain and _CONTROL.search(text):
         warnings.add("HEADER_CONTROL_CHARS")
-    described = [line for line in lines if not line.lstrip(" \t").startswith("#")]
+    remarks = [line for line in lines if line.lstrip(" \t").startswith("#")]
+    described = [line for line in lines if not line.lstrip(" \t").startswith("#")] if remarks else lines
     if not described:
         raise UnreadableRecord("HEADER_EMPTY", "expected a record line, found none; fetch the header again")
-    comments = tuple(_comment(line) for line in lines if line.lstrip(" \t").startswith("#"))
+    comments = tuple(map(_plain_comment if is_plain else _comment, remarks))
     if not text.endswith(("\n", "\r")):
         warnings.add("HEADER_NO_FINAL_NEWLINE")
     record_line, *rest = described
@@ -259,7 +265,7 @@ def _parse(content: bytes, record_name: str) -> Header:
     if name != record_name.rpartition("/")[2]:
         warnings.add("RECORD_NAME_MISMATCH")
     segments = tuple(_segment_line(line, number) for number, line in enumerate(rest, 1)) if n_segments is not None else ()
-    signals = () if n_segments is not None else tuple(_signal_line(line, i, warnings) for i, line in enumerate(rest, 1))
+    signals = () if n_segments is not None else _signal_lines(rest, text if is_plain else "", warnings)
     if signals:
         check_leads([signal.lead for signal in signals])
     year = int(fields[3].rpartition("/")[2]) if len(fields) > 3 and _is_date(fields[3]) else -1
@@ -289,10 +295,14 @@ def _comment(line: str) -> str:
     return _CONTROL.sub("", line).strip(" \t").lstrip("#").strip()
 
 
+def _plain_comment(line: str) -> str:
+    return line.strip(" \t").lstrip("#").strip()
+
+
 def _record_line(line: str, warnings: set[str]) -> tuple[str, int | None, int, list[str]]:
     if _CONTROL.search(line):
         raise UnreadableRecord("HEADER_SYNTAX", "control characters in the record line")
-    name, *fields = re.split(r"[ \t]+", line.strip(" \t"))
+    name, *fields = _BLANKS.split(line.strip(" \t"))
     match = _RECORD_NAME.fullmatch(name)
     if match is None:
         raise UnreadableRecord(
@@ -365,17 +375,21 @@ def _segment_line(line: str, number: int) -> tuple[str, int]:
     return match[1], int(match[2])
 
 
-def _signal_line(line: str, number: int, warnings: set[str]) -> SignalLine:
-    """Return the line's fields. Lines of one file differ in three of them: what is the same is looked up, not parsed again."""
-    parts = line.split(None, 8)
-    if len(parts) == 9 and line.isascii() and "HEADER_CONTROL_CHARS" not in warnings:
-        name, fmt, gain, resolution, zero, initial, checksum, block, description = parts
-        same = _same(f"{fmt} {gain} {resolution} {zero}", block) if _PLAIN_NAME.fullmatch(name) else None
-        if same is not None and _INITIAL.fullmatch(initial) and _CHECKSUM.fullmatch(checksum):
-            if same[1]:
-                warnings.add(same[1])
-            return SignalLine(name, *same[0], int(initial), int(checksum) % 65536, canonical_lead(description))
-    return _parsed_line(line, number, warnings)
+def _signal_lines(lines: list[str], text: str, warnings: set[str]) -> tuple[SignalLine, ...]:
+    """Return the fields of all signal lines.
+
+    Lines of one file differ in three fields: what is the same is looked up, not parsed again. ``text`` is the header, if plain.
+    """
+    found = _USUAL_LINE.findall(text)
+    signals = []
+    for name, middle, initial, checksum, block, description in found if len(found) == len(lines) else ():
+        same = _same(middle, block)
+        if same is None:
+            break
+        if same[1]:
+            warnings.add(same[1])
+        signals.append(SignalLine(name, *same[0], int(initial), int(checksum) % 65536, canonical_lead(description)))
+    return tuple(signals + [_parsed_line(lines[i], i + 1, warnings) for i in range(len(signals), len(lines))])
 
 
 @lru_cache(maxsize=1024)

@@ -9,6 +9,7 @@ import re
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -250,6 +251,8 @@ def _judged(record_name: str, known: _Known) -> Inspection:
     header, files = known.header, known.files
     assert header is not None
     missing = {i for file in files if file.n_bytes < 0 for i in file.signals}
+    if not missing and not known.segments:  # nearly every record
+        return _inspection(record_name, known, _ordered(tuple([signal.lead for signal in header.signals])), STATUS["ok"], "", "")
     leads = {signal.lead for i, signal in enumerate(header.signals) if i not in missing}
     for segment in (segment for _, segment in known.segments if segment):
         leads.update(segment.leads)
@@ -260,6 +263,11 @@ def _judged(record_name: str, known: _Known) -> Inspection:
     absent = ", ".join(file.name for file in files if file.n_bytes < 0)
     detail = f"missing leads {names}: {absent} is not there"
     return _inspection(record_name, known, tuple(lead_order(leads)), STATUS["partial"], "LEADS_MISSING", detail)
+
+
+@lru_cache(maxsize=256)
+def _ordered(leads: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(lead_order(set(leads)))
 
 
 def _inspection(record_name: str, known: _Known, leads: tuple[str, ...], status: int, code: str, detail: str) -> Inspection:
@@ -352,24 +360,27 @@ def _is_there(path: str) -> bool:
 
 
 def _find_files(root: str, folder: str, header: Header, warnings: set[str]) -> tuple[SignalFile, ...]:
-    groups: dict[str, list[int]] = {}
-    previous = None
-    for i, signal in enumerate(header.signals):
-        if signal.file_name != previous and signal.file_name in groups:
-            raise UnreadableRecord("FILES_INTERLEAVED", f"signals of {signal.file_name} are not listed together")
-        groups.setdefault(signal.file_name, []).append(i)
-        previous = signal.file_name
     files = []
-    for name, signals in groups.items():
+    for name, signals in _signals_of_files(header).items():
         first = header.signals[signals[0]]
-        if any((s.fmt, s.byte_offset) != (first.fmt, first.byte_offset) for s in header.signals[signals[0] : signals[-1] + 1]):
+        if len({(header.signals[i].fmt, header.signals[i].byte_offset) for i in signals}) > 1:
             raise UnreadableRecord("FMT_MIXED", f"{name} is described with several formats or byte offsets; correct the header")
         found = None if name == NULL_FILE else _locate(root, folder, name, warnings)
         path, size, mtime = found or ("", -1, 0)
-        files.append(SignalFile(name, path, size, mtime, first.fmt, first.byte_offset, tuple(signals)))
+        files.append(SignalFile(name, path, size, mtime, first.fmt, first.byte_offset, signals))
     if len({file.path for file in files if file.path}) < sum(1 for file in files if file.path):
         raise UnreadableRecord("FILES_INTERLEAVED", "two of the header's file names are one file")
     return tuple(files)
+
+
+def _signals_of_files(header: Header) -> dict[str, tuple[int, ...]]:
+    """Return the numbers of each file's signals; refuse a file whose signals are not together."""
+    names = [signal.file_name for signal in header.signals]
+    groups = {name: tuple([i for i, own in enumerate(names) if own == name]) for name in dict.fromkeys(names)}
+    for name, signals in groups.items():
+        if signals[-1] - signals[0] >= len(signals):
+            raise UnreadableRecord("FILES_INTERLEAVED", f"signals of {name} are not listed together")
+    return groups
 
 
 def _judge_files(header: Header, files: tuple[SignalFile, ...], folder: str, warnings: set[str]) -> int:
@@ -384,12 +395,12 @@ def _judge_files(header: Header, files: tuple[SignalFile, ...], folder: str, war
         if file.n_bytes == 0:
             raise UnreadableRecord("DAT_EMPTY", f"{file.name} has 0 bytes; fetch it again")
     n_samples = header.n_samples or _inferred_length(header, there, warnings)
-    n_total = n_samples * sum(header.signals[i].samples_per_frame for file in files for i in file.signals)
+    n_total = n_samples * sum([signal.samples_per_frame for signal in header.signals])
     for file in there:
         _judge_size(header, file, n_samples, warnings)
     if n_total > MAX_RECORD_SAMPLES:
         raise UnreadableRecord("TOO_LONG", f"{n_total} samples; at most {MAX_RECORD_SAMPLES} are read; split the record")
-    if any(signal.skew >= n_samples for signal in header.signals):
+    if max([signal.skew for signal in header.signals]) >= n_samples:
         raise UnreadableRecord("HEADER_LIMIT", f"a skew of {max(s.skew for s in header.signals)} in {n_samples} samples")
     return n_samples
 
@@ -413,11 +424,12 @@ def _inferred_length(header: Header, files: list[SignalFile], warnings: set[str]
 
 def has_checksums(signals: list[SignalLine]) -> bool:
     """Whether every signal states a checksum and they are not all zero (the old way to say: not computed)."""
-    return all(s.checksum is not None for s in signals) and any(s.checksum for s in signals)
+    checksums = [signal.checksum for signal in signals]
+    return None not in checksums and any(checksums)
 
 
 def _frame_samples(header: Header, file: SignalFile) -> int:
-    return sum(header.signals[i].samples_per_frame for i in file.signals)
+    return sum([header.signals[i].samples_per_frame for i in file.signals])
 
 
 def required_bytes(fmt: int, n_samples: int) -> int:

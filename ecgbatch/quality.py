@@ -210,7 +210,7 @@ def measure_whole_leads(
 ) -> LeadMeasures:
     """Measure a record without gaps: as ``measure_leads``, but for the order of sums, and in machine code."""
     by_lead, covariance_mv2 = _measure_whole(signal, adc_gain, baseline, sampling_frequency_hz, n_samples)
-    return LeadMeasures(*by_lead, covariance_mv2)
+    return LeadMeasures._make([*by_lead, covariance_mv2])
 
 
 def _measure_whole(

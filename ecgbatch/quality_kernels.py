@@ -173,7 +173,7 @@ def measure(
     n_tenths = power.shape[0]
     measured, some = np.zeros((6, n_leads)), np.empty(n_tenths, np.float32)
     for lead in range(n_leads):
-        measured[0, lead] = _quantile(span[lead].copy(), 0.5)
+        measured[0, lead] = _quantile(span[lead], 0.5)
         measured[1, lead] = np.sum(span[lead] < flat_mv) / span.shape[1]
         step = np.abs(middle[lead, 1:] - middle[lead, :-1]) if middle.shape[1] > 1 else np.zeros(1, np.float32)
         measured[5, lead] = _quantile(step, 0.9)
@@ -309,28 +309,21 @@ def _tenths(means: Array, length: int, waves: Array) -> tuple[Array, Array]:
 
 @kernel
 def _quantile(values: Array, share: float) -> float:
-    """Return the value that ``share`` of the values lie below, in whole places; ``values`` are rearranged (Hoare's selection)."""
-    n = values.shape[0]
-    place = min(int(n * share), n - 1)
-    low, high = 0, n - 1
-    while low < high:
-        pivot = values[(low + high) // 2]
-        i, j = low, high
-        while i <= j:
-            while values[i] < pivot:
-                i += 1
-            while values[j] > pivot:
-                j -= 1
-            if i <= j:
-                values[i], values[j] = values[j], values[i]
-                i, j = i + 1, j - 1
-        if place <= j:
-            high = j
-        elif place >= i:
-            low = i
-        else:
-            break
-    return float(values[place])
+    """Return the value that ``share`` of the values lie below, in whole places; float32, none negative.
+
+    Then they are ordered as their bits are, and these are found one after the other, the highest first: without a branch that
+    depends on a value, a third of the time of a selection.
+    """
+    bits, found = values.view(np.int32), np.zeros(1, np.int32)
+    place = min(int(bits.shape[0] * share), bits.shape[0] - 1)
+    for bit in range(30, -1, -1):
+        candidate = found[0] | np.int32(1 << bit)
+        n_below = np.int32(0)
+        for i in range(bits.shape[0]):
+            n_below += np.int32(bits[i] < candidate)
+        if n_below <= place:
+            found[0] = candidate
+    return float(found.view(np.float32)[0])
 
 
 @kernel

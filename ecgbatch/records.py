@@ -258,8 +258,7 @@ def _read_files(inspection: Inspection, samples: Samples, digest: Any) -> None:
             found += _copy_plain(samples, rows, lines, file, digest)
         elif rows:
             found += _decode_and_copy(samples, rows, lines, file, digest)
-    for lead in found:
-        _finish_lead(samples, lead)
+    _finish_leads(samples, found)
     _check_checksums(samples, found)
     _check_initial_values(samples, found)
 
@@ -345,6 +344,17 @@ def _decode_and_copy(samples: Samples, rows: list[int], lines: list[SignalLine],
     return found
 
 
+def _finish_leads(samples: Samples, found: list[_Found]) -> None:
+    """Fill the columns of many leads: those of nearly all are known by now."""
+    rows = [lead.row for lead in found]
+    samples.checksum[rows] = [lead.checksum for lead in found]
+    samples.adc_gain[rows] = [lead.line.adc_gain for lead in found]
+    samples.baseline[rows] = [lead.line.baseline for lead in found]
+    for lead in found:
+        if lead.lowest in {None, MISSING_SAMPLE} or lead.line.skew or not lead.line.is_millivolts:
+            _finish_lead(samples, lead)
+
+
 def _finish_lead(samples: Samples, found: _Found) -> None:
     """Undo the skew of one lead and fill its other columns."""
     line, row = found.line, found.row
@@ -382,7 +392,10 @@ def _as_int16(values: NDArray[Any], line: SignalLine) -> NDArray[np.int16]:
 
 
 def _check_checksums(samples: Samples, found: list[_Found]) -> None:
-    is_stated = any(lead.line.checksum for lead in found)
+    stated = [lead.line.checksum for lead in found]
+    if any(stated) and stated == [lead.checksum for lead in found]:
+        return  # as nearly always
+    is_stated = any(stated)
     is_verified = is_stated or all(lead.line.checksum == lead.checksum for lead in found)
     wrong = [lead for lead in found if is_stated and lead.line.checksum not in {None, lead.checksum}]
     if wrong:
@@ -403,6 +416,8 @@ def _check_initial_values(samples: Samples, found: list[_Found]) -> None:
     Not compared where all are zero beside checksums that are all zero (old headers), nor in format 8, whose samples are
     made from them. FLAC and several samples a frame: valid records of PhysioNet disagree, so only a warning.
     """
+    if [lead.line.initial_value for lead in found] == [lead.first_value for lead in found]:
+        return  # as nearly always
     stated = [lead for lead in found if lead.line.initial_value is not None and lead.line.fmt != 8]
     if not any(lead.line.initial_value or lead.line.checksum for lead in stated):
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -225,9 +225,8 @@ def _fill_row(columns: dict[str, np.ndarray[Any, Any]], row: int, inspection: In
     """Read one record into its row: samples, gains, checksums, flags, and what reading it has told."""
     if not set(inspection.leads) <= set(leads) or inspection.n_samples > columns["signal"].shape[2]:
         raise UnreadableRecord("CHANGED_WHILE_READING", "the header has changed since it was listed; run again when it is whole")
-    target: Any = [leads.index(lead) for lead in inspection.leads]
-    if target and target == list(range(target[0], target[-1] + 1)):
-        target = slice(target[0], target[-1] + 1)  # as nearly always: samples go straight to their place
+    target = _target(leads, inspection.leads)
+    if isinstance(target, slice):
         record = read_samples(inspection, columns["signal"][row, target])
     else:
         record = read_samples(inspection)
@@ -243,6 +242,13 @@ def _fill_row(columns: dict[str, np.ndarray[Any, Any]], row: int, inspection: In
     columns["status"][row], columns["reason"][row] = inspection.status, inspection.reason
     columns["status_detail"][row], columns["source_digest"][row] = inspection.status_detail, record.source_digest
     columns["warnings"][row] = " ".join(sorted({*str(columns["warnings"][row]).split(), *record.warnings}))
+
+
+@lru_cache(maxsize=256)
+def _target(leads: tuple[str, ...], own: tuple[str, ...]) -> Any:
+    """Return where a record's own leads lie among a store's: a slice, as nearly always, lets samples go straight there."""
+    target = [leads.index(lead) for lead in own]
+    return slice(target[0], target[-1] + 1) if target and target == list(range(target[0], target[-1] + 1)) else target
 
 
 def convert_archive(

@@ -489,11 +489,12 @@ def test_lines_that_are_looked_up_are_read_as_those_that_are_parsed(case: tuple[
     fields = FIRST.split(" ")
     line = " ".join([*fields[:number], text, *fields[number + 1 :]])
     control = {"HEADER_CONTROL_CHARS"} if headers._CONTROL.search(line) else set()
+    is_plain = not line.encode().translate(None, headers._PLAIN_BYTES)
     read = []
-    for parse in (headers._signal_line, headers._signal_line, headers._parsed_line):
+    for text in ("", line if is_plain else "", line if is_plain else ""):
         warnings = set(control)
         try:
-            read.append((parse(line, 1, warnings), warnings))
+            read.append((headers._signal_lines([line], text, warnings), warnings))
         except UnreadableRecord as error:
             read.append((error.code, error.detail))
     assert read[0] == read[1] == read[2]
