@@ -246,6 +246,7 @@ def _conversion_summary(done: Conversion, work: Path) -> dict[str, Any]:
         "n_superseded": len(done.superseded),
         "n_gone": len(done.gone),
         "n_waiting": len(done.waiting),
+        "n_erased": done.n_erased,
         "n_set_aside": done.set_aside,
         "stores": [str(work / "signals" / f"{digest}.zarr") for digest in done.stores],
     }
@@ -542,6 +543,24 @@ def gc(
 
     with only_writer(work, "gc"):
         said = collect_garbage(str(work), unfinished=unfinished)
+    _print(said, as_json)
+    return OK
+
+
+@app.command()
+def erase(
+    work: Work,
+    patient: Annotated[str, typer.Option(help="The patient's id, as the stores and scores.csv have it.")],
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> int:
+    """Remove one patient from a workspace: samples, beats, scores, reports, names; for good."""
+    from ecgbatch.erase import erase_patient
+    from flows.cluster import engine
+    from storage import only_writer
+
+    with only_writer(work, "erase"), _progress(as_json) as on_progress, engine(None, workers) as on_engine:
+        said = erase_patient(str(work), patient, map=on_engine, on_progress=on_progress)
     _print(said, as_json)
     return OK
 

@@ -60,6 +60,7 @@ REASONS = MappingProxyType(
         "SEGMENT_CYCLE": "a record that contains itself",
         "SEGMENT_LIMIT": "segments inside segments, or more than any record has",
         "SEGMENT_MISMATCH": "segments that do not fit each other or the record",
+        "ERASED": "the patient was erased from this workspace: the row is empty",
     }
 )
 """Code to meaning. What an operator can do about each: ``docs/reason-codes.md``. Codes are never renamed or reused."""

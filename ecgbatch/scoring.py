@@ -209,15 +209,6 @@ def plan_scores(records: xr.Dataset, model: Model, *, settings: Mapping[str, Any
         If a variable is missing.
 
     """
-    wanted = (*_INPUTS, *_LABELS, "n_beats")
-    missing = sorted(set(wanted) - set(records.variables))
-    if missing:
-        raise ValueError(f"plan_scores: records lack {', '.join(missing)}; join the signals and beats stores first")
-    inputs = xr.Dataset({name: ("record", _typed(records[name].values, name)) for name in wanted})
-    inputs = inputs.assign(lead=("lead", np.array(model.leads, TEXT)), segment=("segment", np.array(list(SEGMENTS), TEXT)))
-    n_beats = inputs["n_beats"].values
-    n_records, widest = int(n_beats.size), int(n_beats.max(initial=1))
-    mean = max(1.0, float(n_beats.mean())) if n_records else 1.0
     stated = {
         "model": {"digest": model.digest, "name": model.name, "n_members": len(model.members)},
         "operating_point": _plain(asdict(model.operating_point)),
@@ -231,12 +222,25 @@ def plan_scores(records: xr.Dataset, model: Model, *, settings: Mapping[str, Any
         "segments_s": {name: list(bounds) for name, bounds in SEGMENTS.items()},
         **dict(settings or {}),
     }
-    sizes = {"record": n_records, "beat": max(1, widest), "lead": len(model.leads), "segment": len(SEGMENTS)}
+    return plan_rows(records, model.leads, stated)
+
+
+def plan_rows(records: xr.Dataset, leads: Sequence[str], settings: Mapping[str, Any]) -> Plan:
+    """Plan a store of scores with these very settings; ``records`` as in ``plan_scores``, ``leads`` the model's."""
+    wanted = (*_INPUTS, *_LABELS, "n_beats")
+    missing = sorted(set(wanted) - set(records.variables))
+    if missing:
+        raise ValueError(f"plan_scores: records lack {', '.join(missing)}; join the signals and beats stores first")
+    inputs = xr.Dataset({name: ("record", _typed(records[name].values, name)) for name in wanted})
+    inputs = inputs.assign(lead=("lead", np.array(leads, TEXT)), segment=("segment", np.array(list(SEGMENTS), TEXT)))
+    n_beats = inputs["n_beats"].values
+    n_records, widest = int(n_beats.size), int(n_beats.max(initial=1))
+    mean = max(1.0, float(n_beats.mean())) if n_records else 1.0
     return make_plan(
         SCORES,
-        sizes=sizes,
+        sizes={"record": n_records, "beat": max(1, widest), "lead": len(leads), "segment": len(SEGMENTS)},
         inputs=inputs,
-        settings=stated,
+        settings=settings,
         versions={"numba": version("numba"), "numpy": version("numpy")},
         shard_rows=max(1, round(BEATS_A_SHARD / mean)),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from importlib.metadata import version
@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from ecgbatch import __version__
+from ecgbatch.erased import erased_list
 from ecgbatch.quality import lead_flags, warm_up
 from ecgbatch.records import Inspection, UnreadableRecord, inspect_records, read_samples, source_digest
 from ecgbatch.terms import LABEL, LEAD_FLAGS, MISSING_SAMPLE, SEX, STATUS, lead_order
@@ -113,6 +114,8 @@ class Conversion:
     """Records that a conversion has seen and the archive no longer has."""
     waiting: tuple[str, ...] = ()
     """Records whose files are still being written; the next run takes them."""
+    n_erased: int = 0
+    """Records that the archive has and that are left out: their patient was erased from the workspace (``ecgbatch erase``)."""
 
 
 def plan_signals(listing: xr.Dataset) -> list[Plan]:
@@ -317,7 +320,9 @@ def _published(
     before: dict[str, Place] = {} if is_same else dict(zip(earlier["records"], places_before, strict=True))
     # A stored record that is being written anew stays what it was until it is whole.
     current = {name: places.get(name) or before[name] for name in look.names if name in places or name in before}
+    is_erased = erased_list(work).has_record
     gone = sorted(set(earlier["records"]).union(earlier.get("gone", [])) - set(look.names))
+    gone = [name for name in gone if not is_erased(name)]
     document = {
         "archive": Path(archive).resolve().name,
         "is_synthetic": (Path(archive) / "SYNTHETIC.txt").is_file(),
@@ -326,10 +331,10 @@ def _published(
         "rows": [row for _, row in current.values()],
         "waiting": list(look.waiting),
         "gone": gone,
-    }
+    } | ({"n_erased": look.n_erased} if look.n_erased else {})
     if document != earlier:
         Folder(work).put(ARCHIVE_FILE, sealed(document))
-    records = _records_of(work, document, ("record_name", "reason", "status"))
+    records = records_at(work, document, ("record_name", "reason", "status"))
     if not is_same:
         reasons = zip(records["record_name"].values.tolist(), records["reason"].values.tolist(), strict=True)
         remember(work, listing, places, forget={name for name, reason in reasons if reason in MAY_PASS})
@@ -343,6 +348,7 @@ def _published(
         superseded=tuple(name for name in current if name in before and current[name] != before[name]),
         gone=tuple(gone),
         waiting=look.waiting,
+        n_erased=look.n_erased,
     )
 
 
@@ -408,10 +414,11 @@ def current_records(work: str, columns: Sequence[str] | None = None) -> xr.Datas
         If nothing has been converted yet.
 
     """
-    return _records_of(work, archive_facts(work), columns)
+    return records_at(work, archive_facts(work), columns)
 
 
-def _records_of(work: str, document: dict[str, Any], columns: Sequence[str] | None) -> xr.Dataset:
+def records_at(work: str, document: Mapping[str, Any], columns: Sequence[str] | None = None) -> xr.Dataset:
+    """Return ``current_records``'s table of the records at ``document``'s ``stores`` and ``rows``."""
     digests, rows = np.array(document["stores"], dtype=TEXT), np.array(document["rows"], dtype=np.int64)
     names = columns or [name for name, variable in SIGNALS.columns().items() if variable.dims == ("record",)]
     table = {name: np.full(rows.size, SIGNALS.variables[name].fill_value, SIGNALS.variables[name].numpy_dtype) for name in names}

@@ -109,8 +109,8 @@ def status(work: str) -> dict[str, Any]:
     dict
         ``archive`` (name), ``n_stored`` (records now in the archive that have a row), ``n_set_aside`` {reason: n}, ``n_scored``
         (by the last run, of those), ``n_not_scorable``, ``n_pending`` (rows that the last run did not see), ``n_waiting`` (files
-        still being written when last looked at), ``n_gone`` (no longer in the archive), ``stores`` {kind: n}, ``run`` (name and
-        model of the last scores) and ``last_run`` (``last_run``).
+        still being written when last looked at), ``n_gone`` (no longer in the archive), ``n_erased`` (in the archive and left
+        out: ``ecgbatch erase``), ``stores`` {kind: n}, ``run`` (name and model of the last scores) and ``last_run``.
 
     Raises
     ------
@@ -134,6 +134,7 @@ def status(work: str) -> dict[str, Any]:
         **_scored(work, list(zip(records["signals_store"].values.tolist(), records["signals_row"].values.tolist(), strict=True))),
         "n_waiting": len(facts.get("waiting", [])),
         "n_gone": len(facts.get("gone", [])),
+        "n_erased": facts.get("n_erased", 0),
     }
     return told | {"stores": stores, "last_run": ended}
 

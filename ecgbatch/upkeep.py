@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ecgbatch.erased import ERASED_FILE, unended
 from ecgbatch.privacy import PSEUDONYMOUS
 from storage import (
     PARTIAL,
@@ -41,9 +42,11 @@ def items_of(work: str) -> list[Item]:
     models = {f"models/{name}" for name in folder.children("models") if not name.startswith(".")}
     runs = {name.removesuffix(".json") for name in folder.children("runs") if name.endswith(".json")}
     reports = {name for name in folder.children("reports") if name != "latest" and not name.startswith(".")}
+    has_erased = folder.exists(ERASED_FILE)
     with suppress(OSError, StoreError, KeyError):
         facts = unsealed(folder.read("archive.json"), work)
         stores |= {f"signals/{digest}.zarr" for digest in facts["stores"]}
+        has_erased = has_erased or bool(facts.get("n_erased"))
     for run in runs:
         with suppress(OSError, StoreError):
             stated = unsealed(folder.read(f"runs/{run}.json"), work)
@@ -54,7 +57,7 @@ def items_of(work: str) -> list[Item]:
     stores |= set(_inputs_named(folder, stores))
     stores |= set(_inputs_named(folder, {key for key in stores if key.startswith("beats/")}))
     documents = {"archive.json"} if stores else set()
-    documents |= {f"runs/{run}.json" for run in runs}
+    documents |= {f"runs/{run}.json" for run in runs} | ({ERASED_FILE} if has_erased else set())
     builds = {f".build/{name}" for name in folder.children(".build") if folder.exists(f".build/{name}/plan.json")}
     return [
         *(("document", key) for key in sorted(documents)),
@@ -83,7 +86,7 @@ def problems_of(item: Item, *, work: str, read_data: bool) -> list[str]:
     folder = Folder(work)
     try:
         if sort == "document":
-            return list(document_problems(folder, key))
+            return list(document_problems(folder, key)) or (_unended(work) if key == ERASED_FILE else [])
         if sort == "reports":
             return list(folder_problems(folder, key))
         if sort == "model":
@@ -93,6 +96,14 @@ def problems_of(item: Item, *, work: str, read_data: bool) -> list[str]:
         return _store_problems(folder, key, read_data)
     except (OSError, ValueError, StoreError) as error:
         return [f"{folder}/{key}: cannot be read: {type(error).__name__}: {error}"]
+
+
+def _unended(work: str) -> list[str]:
+    n = unended(work)
+    told = (
+        f"{work}/{ERASED_FILE}: {n} erasures were begun and have not ended: some stores may still hold the patient; run the same"
+    )
+    return [f"{told} `ecgbatch erase {work} --patient ID` again"] if n else []
 
 
 def _model_problems(folder: Folder, key: str) -> list[str]:

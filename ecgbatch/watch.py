@@ -7,6 +7,7 @@ import io
 import os
 import sys
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ import xarray as xr
 
 from ecgbatch import __version__
 from ecgbatch.archive import CHUNK_RECORDS, LISTING_COLUMNS, find_records, list_archive
+from ecgbatch.erased import erased_list
 from ecgbatch.records import source_digest
 from ecgbatch.terms import STATUS
 from storage import TEXT, Folder, Map, is_mirror
@@ -59,6 +61,8 @@ class Look:
     """Where the records that have not moved are stored already."""
     unsure: frozenset[str] = frozenset()
     """Records whose files are not those of the last look, by size or time: their content decides."""
+    n_erased: int = 0
+    """Records that the archive has and that are left out, since their patient was erased from this workspace."""
     is_remembered: bool = False
     """Whether all of it is what the last look left behind: the same records in the same order, all stored, none moved."""
 
@@ -89,7 +93,9 @@ def look_at(
 
     """
     started = time.time()
-    names = find_records(archive)
+    erased = erased_list(work)
+    found = find_records(archive)
+    names = [name for name in found if not erased.has_record(name)] if erased else found
     cached = {} if rehash else _read_cache(work)
     key = _key(labels, keep_comments)
     cached_row = {name: row for row, name in enumerate(_texts(cached, "record_name"))}
@@ -97,6 +103,13 @@ def look_at(
     is_unmoved = set(unmoved)
     again = [name for name in names if name not in is_unmoved]
     listed = list_archive(archive, labels=labels, keep_comments=keep_comments, names=again, map=map)
+    if erased:
+        is_left = [not erased.has_patient(patient) for patient in listed["patient_id"].values.tolist()]
+        listed = listed.isel(record=np.flatnonzero(is_left))
+        again = listed["record_name"].values.tolist()
+        left = is_unmoved.union(again)
+        names = [name for name in names if name in left]
+    n_erased = len(found) - len(names)
     fresh = {str(name): values.values for name, values in listed.data_vars.items()}
     _look_back(archive, fresh, cached, cached_row, key)
     waiting = _growing(archive, fresh, started, settle_s)
@@ -115,7 +128,7 @@ def look_at(
     unsure = frozenset(name for name in table["record_name"].tolist() if name not in places)
     listing = xr.Dataset({name: ("record", values) for name, values in table.items()})
     waits = tuple(name for name in names if name in waiting)
-    return Look(tuple(names), listing, waits, places, unsure, is_remembered and not unsure)
+    return Look(tuple(names), listing, waits, places, unsure, n_erased, is_remembered and not unsure)
 
 
 _Columns = dict[str, np.ndarray[Any, Any]]
@@ -210,6 +223,43 @@ def remember(work: str, listing: xr.Dataset, places: dict[str, Place], *, forget
         writer.write_table(table)
     assert writer is not None
     writer.close()
+    Folder(work).put(CACHE_FILE, buffer.getvalue())
+
+
+def remember_moved(
+    work: str, places: Callable[[list[str], list[int]], Iterable[Place | None]], forget: Callable[[str], bool]
+) -> None:
+    """Let what the last look left behind name the stores where rows lie now.
+
+    Parameters
+    ----------
+    places
+        Called with stores and rows; yields where each is now, or None where it is no more.
+    forget
+        Tells whether a record of this name is left out.
+
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(io.BytesIO(Folder(work).read(CACHE_FILE)))
+    except (OSError, pa.ArrowException):
+        Folder(work).delete(CACHE_FILE)  # what cannot be read may name whom it should not
+        return
+    if not table.num_rows:
+        return
+    told = [table.column(name).to_pylist() for name in ("record_name", "store", "row")]
+    now = list(places(told[1], told[2]))
+    kept = [row for row, place in enumerate(now) if place is not None and not forget(told[0][row])]
+    table = table.take(pa.array(kept, pa.int64()))
+    for name, part in (("store", 0), ("row", 1)):
+        values = pa.array(
+            [place[part] for place in (now[row] for row in kept) if place is not None], table.schema.field(name).type
+        )
+        table = table.set_column(table.schema.get_field_index(name), name, values)
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, row_group_size=CACHED_AT_ONCE)
     Folder(work).put(CACHE_FILE, buffer.getvalue())
 
 

@@ -124,6 +124,7 @@ def prepare_archive(
         "superseded": len(conversion.superseded),
         "gone": len(conversion.gone),
         "waiting": len(conversion.waiting),
+        "erased": conversion.n_erased,
         "set_aside": sum(conversion.set_aside.values()),
         "beats": extraction.n_beats,
     }

@@ -7,6 +7,7 @@ from storage.location import PARTIAL, Folder, is_address
 from storage.lock import only_writer
 from storage.plan import Plan, Shard, make_plan
 from storage.reading import list_stores, open_once, open_store
+from storage.remake import Origin, copied, planned_like, remove_store, schema_of
 from storage.schema import TEXT, Schema, Variable
 from storage.sealed import document_problems, folder_problems, seal_folder, sealed, unsealed
 from storage.verify import verify_build, verify_store
@@ -19,6 +20,7 @@ __all__ = [
     "ForeignStore",
     "LockedWorkspace",
     "Map",
+    "Origin",
     "Plan",
     "Progress",
     "Schema",
@@ -30,6 +32,7 @@ __all__ = [
     "build",
     "cache_folder",
     "cached_mirror",
+    "copied",
     "document_problems",
     "folder_problems",
     "is_address",
@@ -39,6 +42,9 @@ __all__ = [
     "only_writer",
     "open_once",
     "open_store",
+    "planned_like",
+    "remove_store",
+    "schema_of",
     "seal_folder",
     "sealed",
     "unsealed",

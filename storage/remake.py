@@ -1,0 +1,86 @@
+"""Make a store from rows of published ones: the same kind, the same versions, other rows. What was published never changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from storage.location import Folder
+from storage.plan import Plan, Shard
+from storage.reading import open_once
+from storage.schema import Schema, Variable
+
+
+def schema_of(store: xr.Dataset) -> Schema:
+    """Return the schema that a published store was made by, from its own plan: of whatever version."""
+    plan = store.attrs["plan"]
+    variables = {name: _variable(described) for name, described in plan["variables"].items()}
+    row_dim = next(variable.dims[0] for variable in variables.values() if variable.bulk)
+    return Schema(plan["schema"], plan["schema_version"], row_dim, store.attrs["title"], variables)
+
+
+def _variable(described: Mapping[str, Any]) -> Variable:
+    inner = described["inner_chunk"]
+    kept = {name: value for name, value in described.items() if name not in ("dims", "inner_chunk")}
+    return Variable(dims=tuple(described["dims"]), inner_chunk=None if inner is None else tuple(inner), **kept)
+
+
+def planned_like(plan: Plan, store: xr.Dataset, settings: Mapping[str, Any]) -> Plan:
+    """Return a plan with the schema and the versions of a published store, whose content it takes over, and these settings."""
+    versions = store.attrs["plan"]["versions"]
+    return replace(plan, schema=schema_of(store), settings=dict(settings), versions=dict(versions))
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where each row of a new store comes from.
+
+    Parameters
+    ----------
+    stores
+        Paths of published stores of the new one's kind.
+    store, row : (row,) int64
+        Index into ``stores``, -1 where the row has no origin and is fill; row there.
+    given
+        Columns that are not taken over: their values in the whole new store.
+
+    """
+
+    stores: tuple[str, ...]
+    store: np.ndarray[Any, Any]
+    row: np.ndarray[Any, Any]
+    given: Mapping[str, np.ndarray[Any, Any]]
+
+
+def copied(shard: Shard, _rows: xr.Dataset, *, origin: Origin, schema: Schema, sizes: Mapping[str, int]) -> xr.Dataset:
+    """Return a shard of a new store: each row from its origin, cut or filled up to the new store's other dimensions."""
+    here = slice(shard.start, shard.stop)
+    store_of, row_of = origin.store[here], origin.row[here]
+    shape = {**sizes, schema.row_dim: shard.stop - shard.start}
+    block = {}
+    for name, variable in (schema.bulk() | schema.columns()).items():
+        if name in origin.given:
+            block[name] = origin.given[name][here].astype(variable.numpy_dtype)
+            continue
+        values = np.full([shape[dim] for dim in variable.dims], variable.fill_value, dtype=variable.numpy_dtype)
+        for number in np.unique(store_of[store_of >= 0]).tolist():
+            mine = store_of == number
+            found = open_once(origin.stores[number])[name].variable
+            box = tuple(slice(0, min(new, old)) for new, old in zip(values.shape[1:], found.shape[1:], strict=True))
+            rows = values[mine]
+            rows[(slice(None), *box)] = found[(row_of[mine], *box)].values
+            values[mine] = rows
+        block[name] = values
+    return xr.Dataset({name: (schema.variables[name].dims, values) for name, values in block.items()})
+
+
+def remove_store(folder: Folder, key: str) -> None:
+    """Remove a published store: its root document first, so that at no moment half of it looks whole."""
+    if folder.exists(f"{key}/zarr.json"):
+        folder.delete(f"{key}/zarr.json")
+        folder.sync((), below=key)
+    folder.delete(key)
