@@ -168,11 +168,8 @@ def bands(recording: Recording, leads: Sequence[int]) -> tuple[np.ndarray, np.nd
     """Run the front end of detection."""
     use = np.isin(np.arange(len(recording.signal)), leads)
     design = resampler(recording.fs, DETECTION_CUTOFF_HZ, DETECTION_HALF_WIDTH_S)
-    rules = sequence.RULES
-    return detection.listen(
-        recording.signal, 0, recording.signal.shape[1], use, recording.baseline.astype(np.float64), 1.0 / recording.adc_gain,
-        design.taps, design.up, design.down, design.reach, *detection.band_taps(), int(rules.block_s * RATE_HZ), rules.n_blocks,
-    )  # fmt: skip
+    signal, offset, step = recording.signal, recording.baseline.astype(np.float64), 1.0 / recording.adc_gain
+    return detection.bands(signal, signal.shape[1], use, offset, step, design, sequence.RULES)
 
 
 def hear(name: str, recording: Recording, leads: tuple[int, ...], kind: str) -> Heard:
@@ -183,6 +180,7 @@ def hear(name: str, recording: Recording, leads: tuple[int, ...], kind: str) -> 
     choice, figures = detection.candidates(fused, even, envelope, weight, typical, level, block, rules)
     truth, known = labelled(recording, choice.position, choice.amplitude)
     recording = recording if kind in (CLEAN, STRESS) else replace(recording, signal=recording.signal[:, :0])
+    choice = choice._replace(total=choice.total.copy())  # the next record's is written over it
     return Heard(name, leads, kind, recording, choice, figures, truth, known)
 
 

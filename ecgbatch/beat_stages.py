@@ -335,7 +335,8 @@ def _stage_settings(signals: xr.Dataset, settings: BeatSettings) -> dict[str, An
     if settings.reference:
         return own
     from ecgbatch.beat_evidence import trees_digest
-    from ecgbatch.detection import BAND_HZ, BAND_SD_HZ, RULES
+    from ecgbatch.filtering import BAND_HZ, BAND_SD_HZ
+    from ecgbatch.sequence import RULES
 
     return own | {"rules": RULES._asdict(), "trees": trees_digest(), "band_hz": BAND_HZ, "band_sd_hz": BAND_SD_HZ}
 

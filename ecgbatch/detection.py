@@ -7,14 +7,14 @@ only when it is about to compute. docs/beat-detection.md explains the method and
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ecgbatch.beat_evidence import Trees, evidence, fitted_trees, log_odds
-from ecgbatch.kernels import kernel
+from ecgbatch.filtering import AT_ONCE, PAD, band_taps, listen, settings_of
+from ecgbatch.kernels import kernel, scratch
 from ecgbatch.resampling import RATE_HZ, Resampler, full_taps, resampler
 from ecgbatch.sequence import RULES, Choice, Rules, choose, premature, settle
 
@@ -24,134 +24,13 @@ __all__ = [
     "Found",
     "Resampler",
     "Rules",
-    "fill_gaps",
     "find_beats",
     "full_taps",
     "premature",
-    "resample",
     "resampler",
 ]
 
 Array = NDArray[Any]
-
-TAP_ONE = 32768
-"""``resampling.TAP_ONE``, as a literal that kernels can freeze."""
-
-MISSING = -32768
-"""``terms.MISSING_SAMPLE``, likewise."""
-
-BAND_HZ = 15.0
-"""Centre of the band: most of a QRS lies in 5-22 Hz, most of P, T and wander below, most of muscle above."""
-BAND_SD_HZ = 5.5
-"""Width of the band, the standard deviation of its Gaussian: -4 dB at 10 and 20 Hz, -7 at 8 and 22, -16 at 5, -45 at 1."""
-BAND_REACH = 12
-"""Samples at ``RATE_HZ`` that the band's taps reach to either side (3.3 standard deviations of its envelope in time)."""
-
-PAD = 16
-"""Samples before and after a lead at the working rate; at least ``BAND_REACH``."""
-
-
-@lru_cache(maxsize=1)
-def band_taps() -> tuple[Array, Array]:
-    """Return the band's even and odd taps, centre first: a Gaussian times cosine and sine (a Gabor pair), float32."""
-    time_s = np.arange(-BAND_REACH, BAND_REACH + 1) / RATE_HZ
-    bell = np.exp(-0.5 * (2 * np.pi * BAND_SD_HZ * time_s) ** 2)
-    even = bell * np.cos(2 * np.pi * BAND_HZ * time_s)
-    even -= bell * even.sum() / bell.sum()
-    odd = bell * np.sin(2 * np.pi * BAND_HZ * time_s)
-    gain = np.abs(np.sum(even * np.exp(-2j * np.pi * BAND_HZ * time_s)))
-    return (even / gain)[BAND_REACH:].astype(np.float32), (odd / gain)[BAND_REACH:].astype(np.float32)
-
-
-@kernel
-def at_the_end(lead: Array, taps: Array, phase: int, reach: int, first: int) -> Any:
-    """Return a filtered sample whose taps leave the record, in ``1 / TAP_ONE`` steps: the record's end is held."""
-    total = np.int32(0)
-    for k in range(2 * reach + 1):
-        i = min(max(first + k, 0), lead.shape[0] - 1)
-        total = np.int32(total + np.int32(lead[i]) * np.int32(taps[phase, k]))
-    return total
-
-
-@kernel
-def fill_gaps(lead: Array) -> Array:
-    """Return the lead with missing samples held at the last known one; the lead itself if none is missing."""
-    lowest = np.int16(0)
-    for i in range(lead.shape[0]):
-        lowest = min(lowest, lead[i])
-    if lowest != MISSING:
-        return lead
-    filled = lead.copy()
-    known = 0
-    while known < lead.shape[0] and lead[known] == MISSING:
-        known += 1
-    last = lead[known] if known < lead.shape[0] else np.int16(0)
-    for i in range(lead.shape[0]):
-        if lead[i] == MISSING:
-            filled[i] = last
-        else:
-            last = lead[i]
-    return filled
-
-
-def without_gaps(signal: Array, n: int, use: Array) -> tuple[Array, bool]:
-    """Return the signal (lead, sample) with every used lead's gaps bridged, and whether there are any; a copy only then."""
-    filled = signal
-    for lead in np.flatnonzero(use):
-        own = fill_gaps(signal[lead, :n])
-        if not np.may_share_memory(own, signal):
-            filled = signal.copy() if filled is signal else filled
-            filled[lead, :n] = own
-    return filled, filled is not signal
-
-
-@kernel
-def resample(lead: Array, taps: Array, up: int, down: int, reach: int, offset: float, step: float, out: Array) -> None:
-    """Write a lead at ``RATE_HZ`` into ``out`` float32: (filtered - offset) x step, gain applied here and only here."""
-    n, n_taps = lead.shape[0], taps.shape[1]
-    whole, part = down // up, down % up
-    scale, zero = np.float32(step / TAP_ONE), np.float32(offset * step)
-    i, phase = 0, 0
-    for j in range(out.shape[0]):
-        first = i - reach
-        total = np.int32(0)
-        if first >= 0 and first + n_taps <= n:
-            # int16 products in int32 are exact; unsigned indices because a sign test would keep this loop scalar.
-            start, row = np.uint64(first), np.uint64(phase)
-            for k in range(np.uint64(n_taps)):
-                total = np.int32(total + np.int32(lead[start + k]) * np.int32(taps[row, k]))
-        else:
-            total = at_the_end(lead, taps, phase, reach, first)
-        out[j] = np.float32(total) * scale - zero
-        i += whole
-        phase += part
-        if phase >= up:
-            phase -= up
-            i += 1
-
-
-@kernel
-def add_pair(c: Any, d: Any, after: Array, before: Array, even: Array, odd: Array) -> None:
-    """Add one tap's share of both filters."""
-    for j in range(even.shape[0]):
-        even[j] += c * (after[j] + before[j])
-        odd[j] += d * (after[j] - before[j])
-
-
-@kernel
-def band(padded: Array, even_taps: Array, odd_taps: Array, even: Array, envelope: Array) -> None:
-    """Filter a lead (padded by ``PAD`` on both sides) to its band and that band's envelope, both zero phase."""
-    for start in range(0, even.shape[0], 512):
-        n = min(512, even.shape[0] - start)
-        o = start + PAD
-        e, q, x = even[start : start + n], envelope[start : start + n], padded[o : o + n]
-        for j in range(n):
-            e[j] = even_taps[0] * x[j]
-            q[j] = np.float32(0)
-        for k in range(1, even_taps.shape[0]):
-            add_pair(even_taps[k], odd_taps[k], padded[o + k : o + k + n], padded[o - k : o - k + n], e, q)
-        for j in range(n):
-            q[j] = np.sqrt(e[j] * e[j] + q[j] * q[j])
 
 
 @kernel
@@ -196,16 +75,30 @@ def typical_qrs(envelope: Array, block: int, n_blocks: int) -> Array:
 
 
 @kernel
+def capped_sum(part: Array, top: Any, column: Array) -> float:
+    """Return the sum of some values, each at most ``top``: by columns, many at once, and columns in order."""
+    width, total = column.shape[0], 0.0
+    column[:] = 0.0
+    for first in range(0, part.shape[0] - width + 1, width):
+        own = part[first : first + width]
+        for j in range(16):
+            column[j] += min(own[j], top)
+    for j in range(part.shape[0] - part.shape[0] % width, part.shape[0]):
+        total += min(part[j], top)
+    for j in range(width):
+        total += column[j]
+    return total
+
+
+@kernel
 def mean_level(envelope: Array, typical: Array, block: int) -> Array:
     """Return each block's mean envelope over its typical QRS: 0.1-0.2 where beats stand alone, near 0.5 in noise."""
     n = typical.shape[0]
-    level = np.empty(n, np.float32)
+    level, column = np.empty(n, np.float32), np.empty(16)
     for i in range(n):
         stop = envelope.shape[0] if i == n - 1 else (i + 1) * block
         part = envelope[i * block : stop]
-        top, total = np.float32(1.5) * typical[i], 0.0
-        for j in range(part.shape[0]):
-            total += min(part[j], top)
+        total = capped_sum(part, np.float32(1.5) * typical[i], column)
         level[i] = total / max(np.float32(1e-9), typical[i] * max(1, part.shape[0]))
     return level
 
@@ -309,30 +202,30 @@ def polarity(even: Array, position: Array, reach: int) -> Array:
 
 
 @kernel
-def listen(
-    signal: Array, first: int, n: int, use: Array, offset: Array, step: Array, taps: Array, up: int, down: int, reach: int,
-    even_taps: Array, odd_taps: Array, block: int, n_blocks: int,
-) -> tuple[Array, Array, Array, Array]:  # fmt: skip
+def levels(envelope: Array, block: int, n_blocks: int) -> tuple[Array, Array]:
+    """Return each lead's typical QRS and mean level in each block, (lead, block) float32."""
+    n_leads, n = envelope.shape
+    n_block = max(1, (n + block // 2) // block)
+    typical, level = np.empty((n_leads, n_block), np.float32), np.empty((n_leads, n_block), np.float32)
+    for lead in range(n_leads):
+        typical[lead] = typical_qrs(envelope[lead], block, n_blocks)
+        level[lead] = mean_level(envelope[lead], typical[lead], block)
+    return typical, level
+
+
+def bands(
+    signal: Array, n: int, use: Array, offset: Array, step: Array, design: Resampler, rules: Rules, first: int = 0
+) -> tuple[Array, Array, Array, Array]:
     """Return every used lead's band and envelope (lead, sample) at ``RATE_HZ``, typical QRS and mean level (lead, block).
 
-    Of the samples from ``first`` to ``n``.
+    Of the samples from ``first`` to ``n``. Band and envelope are ``scratch``: the thread's next record overwrites them.
     """
-    n_out, n_used, row = -(-(n - first) * up // down), np.sum(use), 0
-    even, envelope = np.empty((n_used, n_out), np.float32), np.empty((n_used, n_out), np.float32)
-    padded = np.empty(n_out + 2 * PAD, np.float32)
-    n_block = max(1, (n_out + block // 2) // block)
-    typical, level = np.empty((n_used, n_block), np.float32), np.empty((n_used, n_block), np.float32)
-    for lead in range(signal.shape[0]):
-        if use[lead]:
-            own = fill_gaps(signal[lead, first:n])
-            resample(own, taps, up, down, reach, offset[lead], step[lead], padded[PAD : PAD + n_out])
-            padded[:PAD] = padded[PAD]
-            padded[PAD + n_out :] = padded[PAD + n_out - 1]
-            band(padded, even_taps, odd_taps, even[row], envelope[row])
-            typical[row] = typical_qrs(envelope[row], block, n_blocks)
-            level[row] = mean_level(envelope[row], typical[row], block)
-            row += 1
-    return even, envelope, typical, level
+    shape = (int(np.count_nonzero(use)), -(-(n - first) * design.up // design.down))
+    even, envelope = scratch("even", shape, np.float32), scratch("envelope", shape, np.float32)
+    total = scratch("sums", (-(-shape[1] // AT_ONCE) * AT_ONCE,), np.int32)
+    padded = scratch("padded", (shape[1] + 2 * PAD,), np.float32)
+    listen(signal, first, n, use, offset, step, *settings_of(design), *band_taps(), total, padded, even, envelope)
+    return even, envelope, *levels(envelope, int(rules.block_s * RATE_HZ), rules.n_blocks)
 
 
 class Found(NamedTuple):
@@ -369,21 +262,7 @@ def find_beats(
 
     """
     block = int(rules.block_s * RATE_HZ)
-    even, envelope, typical, level = listen(
-        signal,
-        first,
-        n,
-        use,
-        offset,
-        step,
-        design.taps,
-        design.up,
-        design.down,
-        design.reach,
-        *band_taps(),
-        block,
-        rules.n_blocks,
-    )
+    even, envelope, typical, level = bands(signal, n, use, offset, step, design, rules, first)
     weight, fused = fusion(envelope, typical, level, block, rules)
     choice, figures = candidates(fused, even, envelope, weight, typical, level, block, rules)
     position, noise = settle(choice, log_odds(figures, *(trees or fitted_trees())), rules)
@@ -395,9 +274,9 @@ def find_beats(
 
 
 def fusion(envelope: Array, typical: Array, level: Array, block: int, rules: Rules) -> tuple[Array, Array]:
-    """Return the leads' votes (lead, block) and their envelopes added by them (sample)."""
+    """Return the leads' votes (lead, block) and their envelopes added by them (sample), ``scratch``."""
     weight = votes(level, typical, rules.floor_mv, rules.noise, rules.noise_power)
-    fused = np.empty(envelope.shape[1], np.float32)
+    fused = scratch("fused", envelope.shape[1:], np.float32)
     fuse(envelope, weight, typical, block, fused)
     return weight, fused
 
@@ -406,7 +285,8 @@ def candidates(
     fused: Array, even: Array, envelope: Array, weight: Array, typical: Array, level: Array, block: int, rules: Rules
 ) -> tuple[Choice, Array]:
     """Return the rules' choice, and every candidate's figures (candidate, figure) for the trees."""
-    choice = choose(fused, even, weight, block, rules)
+    total = scratch("running total", (len(fused) + 1,), np.float64)
+    choice = choose(fused, even, weight, block, rules, total)
     return choice, evidence(
         fused, even, envelope, weight, typical, level, block, choice.usual, choice.other,
         choice.position, choice.amplitude, choice.chosen, choice.local_s, choice.level, choice.gains,

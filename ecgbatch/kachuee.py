@@ -132,7 +132,7 @@ def resample_lead(lead: Array, adc_gain: float, baseline: int, sampling_frequenc
     """Return one lead at 125 Hz, (sample) float64, mV: ``scipy.signal.resample_poly`` as it comes, the ends held."""
     from fractions import Fraction
 
-    from ecgbatch.detection import fill_gaps
+    from ecgbatch.filtering import fill_gaps
 
     ratio = Fraction(125) / Fraction(sampling_frequency_hz).limit_denominator(1000)
     filled = fill_gaps(np.ascontiguousarray(lead))

@@ -1,4 +1,4 @@
-"""How numba kernels are compiled, and how a first use says that it compiles.
+"""How numba kernels are compiled, how a first use says that it compiles, and the room that they work in.
 
 numba keeps machine code on disk beside the module (or in ``NUMBA_CACHE_DIR``) and makes it anew when the module's file
 changes, but does not see a change in another file. So **a kernel uses kernels, classes and constants of its own file only**;
@@ -7,8 +7,13 @@ whatever else it needs is an argument. A test holds every module to that.
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
@@ -24,3 +29,24 @@ def is_on_disk(compiled: Any) -> bool:
     """Return whether machine code of a kernel is kept on disk that numba will take for the kernel's file as it is."""
     # numba 0.68 names no public way to ask. It compares the file's content, so times say nothing after a checkout.
     return bool(compiled._cache._cache_file._load_index())
+
+
+KEPT_BYTES = 8 << 20
+"""Room up to this size is kept for the thread's next record."""
+
+_kept = threading.local()
+
+
+def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Return an uninitialised array to work in; **the thread's next call with this name is given the same memory**.
+
+    Megabytes that are handed back after each record are taken page by page for the next one, which can cost as much as what is
+    computed in them.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    room = getattr(_kept, name, None)
+    if room is None or room.nbytes < size:
+        room = np.empty(size, np.uint8)
+        if size <= KEPT_BYTES:
+            setattr(_kept, name, room)
+    return cast(NDArray[Any], room[:size].view(dtype).reshape(shape))

@@ -269,7 +269,7 @@ def beat_windows(
         If ``r_sample`` is not increasing or leaves the record: windows would no longer match their beats.
 
     """
-    from ecgbatch import detection, windows
+    from ecgbatch import windows
 
     settings = settings or BeatSettings()
     n = check_signal(signal, adc_gain, adc_gain, sampling_frequency_hz, n_samples)
@@ -283,17 +283,11 @@ def beat_windows(
     high_pass = windows.high_pass(sampling_frequency_hz, HIGH_PASS_HZ)
     ready = _kernel_ready(signal)
     waveform = np.empty((len(r_sample), len(gain), settings.n_samples), np.int16)
-    filled, has_gaps = detection.without_gaps(ready, n, use)
-    leaves = windows.cut_windows(
-        ready, filled, n, use, step_uv, r_sample, settings.r_index, has_gaps,
-        design.taps, design.up, design.down, design.reach, high_pass, waveform, MISSING_SAMPLE,
-    )  # fmt: skip
+    leaves = windows.cut_windows(ready, n, use, step_uv, r_sample, settings.r_index, design, high_pass, waveform)
     flags = np.asarray(beat_flags, dtype=np.uint16) | np.where(leaves, BEAT_FLAGS["edge"], 0).astype(np.uint16)
     before, after = (math.ceil(s * sampling_frequency_hz) for s in (settings.before_s, settings.after_s))
     run = max(4, round(FLAT_TOP_S * sampling_frequency_hz))
-    flags[windows.flat_tops(ready, n, use, step_uv / 1000.0, r_sample, before, after, run, MISSING_SAMPLE)] |= BEAT_FLAGS[
-        "clipped"
-    ]
+    flags[windows.flat_tops(ready, n, use, step_uv / 1000.0, r_sample, before, after, run)] |= BEAT_FLAGS["clipped"]
     flags[aberrant(waveform, use, flags)] |= BEAT_FLAGS["aberrant"]
     return Beats(r_sample.astype(np.int32), waveform, flags)
 
@@ -309,7 +303,7 @@ def aberrant(waveform: Array, use: Array, beat_flags: Array) -> Array:
     known = next((rows for rows in (ordinary, whole) if len(rows) >= 3), np.arange(len(waveform)))
     chosen = known[np.linspace(0, len(known) - 1, min(USUAL_BEATS, len(known))).astype(np.int64)]
     usual = windows.usual_beat(waveform, use, chosen)
-    correlation, size = windows.resemblance(waveform, usual, MISSING_SAMPLE)
+    correlation, size = windows.resemblance(waveform, use, usual)
     unlike: Array = (correlation < RESEMBLANCE) | (size < 0.5) | (size > 2.0)
     return unlike
 
@@ -332,12 +326,16 @@ def warm_up(on_progress: Callable[[int, int], None] | None = None) -> None:
         Called with steps done and steps in all, only where code is made, about 20 s the first time on a machine.
 
     """
-    from ecgbatch import beat_evidence, detection, sequence, windows
+    from ecgbatch import beat_evidence, detection, filtering, sequence, windows
 
-    made = (detection.listen, sequence.choose, beat_evidence.evidence, windows.cut_windows, windows.resemblance)
+    made = (
+        *(filtering.listen, filtering.window_sums, detection.levels, sequence.choose, beat_evidence.evidence),
+        *(windows.write_windows, windows.resemblance),
+    )
     report = on_progress if on_progress and not all(is_on_disk(one) for one in made) else lambda _done, _total: None
     time_s = np.arange(2000) / 250.0
     signal = np.rint(1000 * np.exp(-0.5 * ((time_s % 0.8 - 0.4) / 0.012) ** 2) * np.ones((2, 1))).astype(np.int16)
+    signal[1, 500:520] = MISSING_SAMPLE  # what bridges gaps is made too
     facts: dict[str, Any] = {"adc_gain": np.full(2, 1000.0), "sampling_frequency_hz": 250.0}
     report(0, 2)
     peaks = detect_r_peaks(signal, baseline=np.zeros(2), **facts)

@@ -22,12 +22,17 @@ TAPS_AT_ONCE = 32
 
 
 class Resampler(NamedTuple):
-    """A polyphase low-pass between a record's rate and ``RATE_HZ``: ``taps`` (phase, tap) int16, ``TAP_ONE`` to 1."""
+    """A polyphase low-pass between a record's rate and ``RATE_HZ``: ``taps`` (phase, tap) int16, ``TAP_ONE`` to 1.
+
+    ``pairs`` (2, pair) int32 are the same taps two by two, and so again behind one zero (for sums that begin at an odd
+    sample), where ``up`` is 1 and ``down`` even; else (2, 0).
+    """
 
     up: int
     down: int
     reach: int
     taps: Array
+    pairs: Array
 
 
 @lru_cache(maxsize=64)
@@ -65,7 +70,16 @@ def resampler(sampling_frequency_hz: float, cutoff_hz: float, half_width_s: floa
     taps[np.arange(up), np.argmax(taps, axis=1)] += TAP_ONE - taps.sum(axis=1)
     if np.abs(taps).sum(axis=1).max() >= 2 * TAP_ONE:
         raise ValueError(f"low-pass at {cutoff_hz} Hz for {sampling_frequency_hz} Hz could overflow 32 bits: use wider taps")
-    return Resampler(up, down, reach, taps.astype(np.int16))
+    return Resampler(up, down, reach, taps.astype(np.int16), pairs_of(taps[0, : 2 * reach + 1], up, down))
+
+
+def pairs_of(taps: Array, up: int, down: int) -> Array:
+    """Return ``Resampler.pairs`` of an odd number of taps."""
+    both = np.zeros((2, len(taps) + 1), np.int16)
+    if up != 1 or down % 2:
+        return both[:, :0].view(np.int32)
+    both[0, :-1] = both[1, 1:] = taps
+    return both.view(np.int32)
 
 
 def full_taps(design: Resampler) -> Array:

@@ -213,26 +213,30 @@ class Choice(NamedTuple):
 
 
 @kernel
-def choose(fused: Array, even: Array, weight: Array, block: int, rules: Rules) -> Choice:
-    """Choose beats among local maxima by rules: three rounds, each knowing its neighbours from the one before."""
+def choose(fused: Array, even: Array, weight: Array, block: int, rules: Rules, total: Array) -> Choice:
+    """Choose beats among local maxima by rules: three rounds, each knowing its neighbours from the one before.
+
+    ``total`` (sample + 1) float64 is room for ``Choice.total``.
+    """
     separation = max(2, int(rules.separation_s * RATE_HZ))
     room = fused.shape[0] // separation + 2
     position, amplitude = np.empty(room, np.int64), np.empty(room)
     n = find_candidates(fused, rules.threshold, separation, position, amplitude)
     position, amplitude = position[:n], amplitude[:n]
-    total = running_total(fused)
+    running_total(fused, total)
     level = np.zeros(n)
     local_s, chosen = np.full(n, rules.first_s), np.empty(n, np.int64)
     likeness, worth = np.full(n, rules.likeness_zero), np.empty(n)
     usual = other = np.zeros((even.shape[0], 2 * REACH + 1))
-    gains, m = shape_gains(even, weight, block, position), 0
+    gains, m, before = shape_gains(even, weight, block, position), 0, chosen[:0].copy()
     for turn in range(3):
         for j in range(n):
             worth[j] = min(amplitude[j], rules.cap) - rules.theta - rules.theta_noise * level[j]
             worth[j] += rules.likeness * (likeness[j] - rules.likeness_zero)
         m = best_sequence(position, amplitude, worth, local_s, rules, chosen) if n > 0 else 0
-        if m == 0:
-            break
+        if m == 0 or np.array_equal(chosen[:m], before):
+            break  # all that follows from the same beats is known, and the next round would choose them again
+        before = chosen[:m].copy()
         local_intervals(position, chosen[:m], local_s)
         level = level_between(total, position, position[chosen[:m]])
         usual, other = usual_shapes(even, gains, position, chosen[:m])
@@ -392,13 +396,11 @@ def resemble(even: Array, gains: Array, position: Array, usual: Array, other: Ar
 
 
 @kernel
-def running_total(fused: Array) -> Array:
-    """Return the sum of the fused envelope before each sample, single peaks counted up to 1.5."""
-    total = np.empty(fused.shape[0] + 1)
+def running_total(fused: Array, total: Array) -> None:
+    """Write the sum of the fused envelope before each sample, single peaks counted up to 1.5."""
     total[0] = 0.0
     for j in range(fused.shape[0]):
         total[j + 1] = total[j] + min(fused[j], np.float32(1.5))
-    return total
 
 
 @kernel

@@ -12,18 +12,29 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgbatch.kernels import kernel
+from ecgbatch.filtering import AT_ONCE, settings_of, window_sums, without_gaps
+from ecgbatch.kernels import kernel, scratch
+from ecgbatch.resampling import Resampler
 
 Array = NDArray[Any]
 
 TAP_ONE = 32768
 """``resampling.TAP_ONE``, as a literal that kernels can freeze."""
 
+MISSING = -32768
+"""``terms.MISSING_SAMPLE``, likewise."""
+
+BEATS_AT_ONCE = 1024
+"""Beats whose windows are cut before the next ones': their sums are held as int32 until then."""
+
 BASELINE_RATE_HZ = 25.0
 """The baseline is followed on means of blocks of about 1/25 s; what they alias below 0.5 Hz lies 34 dB down."""
 
-TOGETHER = 8
-"""Leads whose baselines are filtered side by side: what a vector of float64 holds."""
+SIDE_BY_SIDE = 4
+"""Baselines in one vector of float64."""
+
+TOGETHER = 16
+"""Leads whose windows are cut at a time: all of most records."""
 
 
 class HighPass(NamedTuple):
@@ -52,94 +63,115 @@ def high_pass(sampling_frequency_hz: float, cutoff_hz: float) -> HighPass:
     return HighPass(block, b[0], b[1], b[2], a[1], a[2], round(1.5 * rate / cutoff_hz))
 
 
-@kernel
-def baseline(lead: Array, design: HighPass) -> Array:
-    """Return a lead's baseline in ADC units at the centres of its blocks; its ends mirrored about their end points."""
-    return baselines(lead.reshape(1, -1), np.zeros(1, np.int64), design)[:, 0].copy()
-
-
-@kernel
 def baselines(signal: Array, leads: Array, design: HighPass) -> Array:
-    """Return the baselines of at most ``TOGETHER`` leads, (block, ``TOGETHER``) float64; columns without a lead are 0.
+    """Return the baselines of some leads in ADC units at the centres of their blocks, (block, lead) float64, ``scratch``.
 
-    A recursive filter waits for its own last value; side by side, leads wait together.
+    The record's ends are mirrored about their end points. There are columns of 0 up to a multiple of ``SIDE_BY_SIDE``.
     """
     n = max(1, signal.shape[1] // design.block)
-    size = min(design.block, signal.shape[1])
     pad = min(design.pad, n - 1)
-    curve = np.zeros((n + 2 * pad, TOGETHER))
-    for column in range(leads.shape[0]):
-        lead = signal[leads[column]]
-        for i in range(n):
-            curve[pad + i, column] = block_sum(lead[i * size : (i + 1) * size]) / size
-    for i in range(pad):
-        for column in range(TOGETHER):
-            curve[pad - 1 - i, column] = 2 * curve[pad, column] - curve[pad + 1 + i, column]
-            curve[pad + n + i, column] = 2 * curve[pad + n - 1, column] - curve[pad + n - 2 - i, column]
-    one_way(curve, design)
-    one_way(curve[::-1], design)
+    shape = (n + 2 * pad, -(-len(leads) // SIDE_BY_SIDE) * SIDE_BY_SIDE)
+    curve = scratch("baselines", shape, np.float64)
+    follow(signal, leads, design, pad, curve)
     return curve[pad : pad + n]
 
 
 @kernel
-def block_sum(part: Array) -> Any:
-    """Return the sum of some samples."""
+def follow(signal: Array, leads: Array, design: HighPass, pad: int, curve: Array) -> None:
+    """Write the baselines of some leads into ``curve`` (``pad`` + block + ``pad``, column).
+
+    A recursive filter waits for its own last value; side by side, leads wait together.
+    """
+    n, size = curve.shape[0] - 2 * pad, min(design.block, signal.shape[1])
+    ones = np.ones(size, np.int16)
+    for column in range(leads.shape[0]):
+        lead = signal[leads[column]]
+        for i in range(n):
+            curve[pad + i, column] = block_sum(lead[i * size : (i + 1) * size], ones) / size
+    for column in range(leads.shape[0], curve.shape[1]):
+        curve[pad : pad + n, column] = 0.0
+    for i in range(pad):
+        for column in range(curve.shape[1]):
+            curve[pad - 1 - i, column] = 2 * curve[pad, column] - curve[pad + 1 + i, column]
+            curve[pad + n + i, column] = 2 * curve[pad + n - 1, column] - curve[pad + n - 2 - i, column]
+    one_way(curve, design)
+    one_way(curve[::-1], design)
+
+
+@kernel
+def block_sum(part: Array, ones: Array) -> Any:
+    """Return the sum of some samples; times ``ones``, because processors add up products of int16 faster than int16."""
     total = np.int32(0)
     for j in range(np.uint64(part.shape[0])):
-        total = np.int32(total + np.int32(part[j]))
+        total = np.int32(total + np.int32(part[j]) * np.int32(ones[j]))
     return total
 
 
 @kernel
 def one_way(values: Array, design: HighPass) -> None:
-    """Run the low-pass once over ``values`` (block, ``TOGETHER``), in place, each column from the steady state of its first."""
+    """Run the low-pass once over ``values`` (block, column), in place, each column from the steady state of its first."""
     x1, x2, y1, y2 = values[0].copy(), values[0].copy(), values[0].copy(), values[0].copy()
     for i in range(values.shape[0]):
-        row = values[i]
-        for k in range(TOGETHER):
-            x = row[k]
-            y = design.b0 * x + design.b1 * x1[k] + design.b2 * x2[k] - design.a1 * y1[k] - design.a2 * y2[k]
-            x2[k], x1[k], y2[k], y1[k] = x1[k], x, y1[k], y
-            row[k] = y
+        for first in range(0, values.shape[1], SIDE_BY_SIDE):
+            row, p1, p2, q1, q2 = values[i, first:], x1[first:], x2[first:], y1[first:], y2[first:]
+            for k in range(SIDE_BY_SIDE):
+                x = row[k]
+                y = design.b0 * x + design.b1 * p1[k] + design.b2 * p2[k] - design.a1 * q1[k] - design.a2 * q2[k]
+                p2[k], p1[k], q2[k], q1[k] = p1[k], x, q1[k], y
+                row[k] = y
 
 
-@kernel
 def cut_windows(
-    signal: Array, filled: Array, n: int, use: Array, step_uv: Array, r_sample: Array, before: int, has_gaps: bool,
-    taps: Array, up: int, down: int, reach: int, design: HighPass, out: Array, fill: int,
-) -> Array:  # fmt: skip
-    """Write one window around each R peak into ``out`` (beat, lead, sample) int16, in microvolts.
+    signal: Array, n: int, use: Array, step_uv: Array, r_sample: Array, before: int, design: Resampler, base: HighPass, out: Array
+) -> Array:
+    """Write one window around each R peak into ``out`` (beat, lead, sample) int16, in microvolts; unused leads are missing.
 
-    ``filled`` is the signal with its gaps bridged, ``fill`` the value that means missing, in ``signal`` and ``out``.
-    Window sample ``k`` is the filtered signal at exactly ``r_sample + (k - before) / 125 s``, less the baseline there.
+    Window sample ``k`` is the filtered signal at exactly ``r_sample + (k - before) / 125 s``, less the baseline there. Gaps are
+    bridged for the filters and missing in the window.
 
     Returns
     -------
     leaves : (beat,) bool
-        Whether a part of the window lies outside the record or in a gap, on any used lead: filled there.
+        Whether a part of the window lies outside the record or in a gap, on any used lead: missing there.
 
     """
-    leaves = np.zeros(r_sample.shape[0], np.bool_)
-    width = out.shape[2]
-    total, left, share = np.empty(width, np.int32), np.empty(width, np.int64), np.empty(width)
-    start, stop = -down * before, down * (width - 1 - before)
-    leads = np.flatnonzero(use)
-    for lead in range(signal.shape[0]):
-        if not use[lead]:
-            out[:, lead] = fill
-    for first in range(0, leads.shape[0], TOGETHER):
-        group = leads[first : first + TOGETHER]
-        curve = baselines(filled[:, :n], group, design)
-        for beat in range(r_sample.shape[0]):
-            r = up * r_sample[beat]
-            places_between(r + start, up, down, design.block, curve.shape[0], left, share)
-            for column in range(group.shape[0]):
-                lead = group[column]
-                filter_window(filled[lead, :n], taps, up, down, reach, r + start, total)
-                write_window(total, left, share, curve[:, column], step_uv[lead], out[beat, lead])
-                if has_gaps or r + start < 0 or r + stop > up * (n - 1):
-                    leaves[beat] |= fill_outside(signal[lead, :n], up, down, r + start, out[beat, lead], fill)
+    out[:, ~use] = MISSING
+    leaves = np.zeros(len(r_sample), bool)
+    filled, has_gaps = without_gaps(signal, n, use)
+    leads, width = np.flatnonzero(use), -(-out.shape[2] // AT_ONCE) * AT_ONCE
+    for group in (leads[first : first + TOGETHER] for first in range(0, len(leads), TOGETHER)):
+        curve = baselines(filled[:, :n], group, base)
+        for first in range(0, len(r_sample), BEATS_AT_ONCE):
+            part = slice(first, first + BEATS_AT_ONCE)
+            total = scratch("sums", (len(r_sample[part]), len(group), width), np.int32)
+            window_sums(filled, n, group, r_sample[part], before, *settings_of(design), total)
+            write_windows(
+                total, signal, n, group, step_uv, r_sample[part], before, has_gaps,
+                design.up, design.down, base.block, curve, out[part], leaves[part],
+            )  # fmt: skip
     return leaves
+
+
+@kernel
+def write_windows(
+    total: Array, signal: Array, n: int, leads: Array, step_uv: Array, r_sample: Array, before: int, has_gaps: bool,
+    up: int, down: int, block: int, curve: Array, out: Array, leaves: Array,
+) -> None:  # fmt: skip
+    """Write some leads' windows from their sums ``total`` and baselines ``curve``; set ``leaves`` where one is not whole."""
+    width = out.shape[2]
+    left, share = np.empty(width, np.int64), np.empty(width)
+    rows, base = np.empty((width, curve.shape[1])), np.empty((curve.shape[1], width))
+    start, stop = -down * before, down * (width - 1 - before)
+    for beat in range(r_sample.shape[0]):
+        r = up * r_sample[beat]
+        places_between(r + start, up, down, block, curve.shape[0], left, share)
+        between(curve, left, share, rows, base)
+        for column in range(leads.shape[0]):
+            lead = leads[column]
+            own = out[beat, lead]
+            write_window(total[beat, column, :width], base[column], step_uv[lead], own)
+            if has_gaps or r + start < 0 or r + stop > up * (n - 1):
+                leaves[beat] |= fill_outside(signal[lead, :n], up, down, r + start, own)
 
 
 @kernel
@@ -156,87 +188,90 @@ def places_between(position: int, up: int, down: int, block: int, n: int, left: 
 
 
 @kernel
-def filter_window(lead: Array, taps: Array, up: int, down: int, reach: int, position: int, total: Array) -> None:
-    """Write a window's filtered samples, in ``1 / TAP_ONE`` steps.
+def between(curve: Array, left: Array, share: Array, rows: Array, base: Array) -> None:
+    """Write curves ``share`` of the way from their points ``left`` to the next, into ``base`` (curve, sample).
 
-    ``position`` is the first one's, in ``1 / up`` samples.
+    All curves at one place first, in ``rows`` (sample, curve): no point has to be gathered.
     """
-    n, n_taps = lead.shape[0], taps.shape[1]
-    whole, part = down // up, down % up
-    i, phase = position // up, position % up
-    for k in range(total.shape[0]):
-        first = i - reach
-        if first >= 0 and first + n_taps <= n:
-            # As in detection.resample: exact, and unsigned so that the loop is not kept scalar.
-            start, row = np.uint64(first), np.uint64(phase)
-            value = np.int32(0)
-            for tap in range(np.uint64(n_taps)):
-                value = np.int32(value + np.int32(lead[start + tap]) * np.int32(taps[row, tap]))
-            total[k] = value
-        else:
-            value = np.int32(0)
-            for tap in range(2 * reach + 1):  # the record's ends are held
-                value = np.int32(value + np.int32(lead[min(max(first + tap, 0), n - 1)]) * np.int32(taps[phase, tap]))
-            total[k] = value
-        i += whole
-        phase += part
-        if phase >= up:
-            phase -= up
-            i += 1
+    last = curve.shape[0] - 1
+    for k in range(left.shape[0]):
+        here, after, own = curve[left[k]], curve[min(left[k] + 1, last)], rows[k]
+        for i in range(own.shape[0]):
+            own[i] = here[i] + share[k] * (after[i] - here[i])
+    for first in range(0, base.shape[0], SIDE_BY_SIDE):
+        for k in range(left.shape[0]):
+            for i in range(SIDE_BY_SIDE):
+                base[first + i, k] = rows[k, first + i]
 
 
 @kernel
-def write_window(total: Array, left: Array, share: Array, curve: Array, step_uv: float, out: Array) -> None:
-    """Write a window in microvolts, less the baseline curve ``share`` of the way from its point ``left`` to the next."""
-    last = curve.shape[0] - 1
+def write_window(total: Array, base: Array, step_uv: float, out: Array) -> None:
+    """Write a window in microvolts, less its baseline."""
     for k in range(total.shape[0]):
-        here = curve[left[k]]
-        value = (total[k] / TAP_ONE - (here + share[k] * (curve[min(left[k] + 1, last)] - here))) * step_uv
+        value = (total[k] / TAP_ONE - base[k]) * step_uv
         out[k] = np.int16(min(32767.0, max(-32767.0, np.rint(value))))
 
 
 @kernel
-def fill_outside(raw: Array, up: int, down: int, position: int, out: Array, fill: int) -> bool:
+def fill_outside(raw: Array, up: int, down: int, position: int, out: Array) -> bool:
     """Fill a window where it lies outside the record or in a gap; return whether it does."""
     last, leaves = up * (raw.shape[0] - 1), False
     for k in range(out.shape[0]):
-        if position < 0 or position > last or raw[position // up] == fill:
-            out[k] = fill
+        if position < 0 or position > last or raw[position // up] == MISSING:
+            out[k] = MISSING
             leaves = True
         position += down
     return leaves
 
 
 @kernel
-def flat_tops(
-    signal: Array, n: int, use: Array, step_mv: Array, r_sample: Array, before: int, after: int, run: int, missing: int
-) -> Array:
+def flat_tops(signal: Array, n: int, use: Array, step_mv: Array, r_sample: Array, before: int, after: int, run: int) -> Array:
     """Return (beat,) bool: in its window, ``run`` samples lie at a lead's highest or lowest value, 1 mV off its middle."""
     clipped = np.zeros(r_sample.shape[0], np.bool_)
     for lead in range(signal.shape[0]):
         if not use[lead]:
             continue
         raw = signal[lead, :n]
-        total: Any = 0
-        low, high = np.int16(32767), np.int16(-32767)
-        for i in range(n):
-            if raw[i] != missing:
-                low, high = min(low, raw[i]), max(high, raw[i])
-                total += np.int64(raw[i])
+        low, high, total = extremes(raw)
         middle = total / max(1, n)
-        for rail in (low, high):
-            if abs((rail - middle) * step_mv[lead]) < 1.0:
-                continue
-            for probe in range(0, n, run):  # a run of this length cannot pass between two probes
-                if raw[probe] == rail:
-                    first, last = probe, probe
-                    while first > 0 and raw[first - 1] == rail:
-                        first -= 1
-                    while last + 1 < n and raw[last + 1] == rail:
-                        last += 1
-                    if last - first + 1 >= run:
-                        mark(clipped, r_sample, first - after, last + before)
+        is_low, is_high = abs((low - middle) * step_mv[lead]) >= 1.0, abs((high - middle) * step_mv[lead]) >= 1.0
+        for probe in range(0, n, run):  # a run of this length cannot pass between two probes
+            if (raw[probe] == low and is_low) or (raw[probe] == high and is_high):
+                first, last = probe, probe
+                while first > 0 and raw[first - 1] == raw[probe]:
+                    first -= 1
+                while last + 1 < n and raw[last + 1] == raw[probe]:
+                    last += 1
+                if last - first + 1 >= run:
+                    mark(clipped, r_sample, first - after, last + before)
     return clipped
+
+
+@kernel
+def extremes(raw: Array) -> tuple[Any, Any, Any]:
+    """Return the lowest, the highest and the sum of a lead's samples, those that are missing left out."""
+    low, high, total = np.int16(32767), np.int16(-32767), np.int64(0)
+    for i in range(raw.shape[0]):
+        low, high = min(low, raw[i]), max(high, raw[i])
+    if low != MISSING:
+        for first in range(0, raw.shape[0], 32768):
+            total += np.int64(short_sum(raw[first : first + 32768]))
+        return low, high, total
+    low = np.int16(32767)
+    for i in range(raw.shape[0]):
+        if raw[i] != MISSING:
+            low = min(low, raw[i])
+            total += np.int64(raw[i])
+    return low, high, total
+
+
+@kernel
+def short_sum(part: Array) -> Any:
+    """Return the sum of at most 65536 samples."""
+    total = np.int32(0)
+    for j in range(part.shape[0]):
+        total = np.int32(total + np.int32(part[j]))
+    return total
 
 
 @kernel
@@ -278,38 +313,52 @@ def sort_columns(rows: Array) -> None:
 
 
 @kernel
-def resemblance(waveform: Array, usual: Array, fill: int) -> tuple[Array, Array]:
+def resemblance(waveform: Array, use: Array, usual: Array) -> tuple[Array, Array]:
     """Return each beat's correlation with the usual beat over all leads, and its size relative to it (by regression)."""
-    n, width = waveform.shape[0], waveform.shape[2]
+    n, n_leads, width = waveform.shape
     correlation, size = np.zeros(n), np.zeros(n)
     # Sums grow by columns, many at once, and columns are added in order: one order on every processor.
-    sums = np.zeros((3, width))
+    sums, whole = np.zeros((3, width)), np.zeros(width)
+    for lead in range(n_leads):
+        for k in range(width):
+            whole[k] += usual[lead, k] * usual[lead, k]
     for beat in range(n):
-        sums[:] = 0.0
-        for lead in range(waveform.shape[1]):
-            add_resemblance(waveform[beat, lead], usual[lead], fill, sums[0], sums[1], sums[2])
+        sums[:2] = 0.0
+        sums[2] = whole
+        for lead in range(n_leads):
+            if use[lead]:
+                add_resemblance(waveform[beat, lead], usual[lead], sums[0], sums[1], sums[2])
         cross = own = other = 0.0
         for k in range(width):
             cross += sums[0, k]
             own += sums[1, k]
-            other += sums[2, k]
+            other += max(0.0, sums[2, k])
         correlation[beat] = cross / max(1e-9, np.sqrt(own * other))
         size[beat] = np.sqrt(own / max(1e-9, other))
     return correlation, size
 
 
 @kernel
-def add_resemblance(window: Array, usual: Array, fill: int, cross: Array, own: Array, other: Array) -> None:
-    """Add a lead's products, its mean removed, to the sums of each sample; none where it is ``fill``."""
-    total, count = np.int32(0), np.int32(0)
+def add_resemblance(window: Array, usual: Array, cross: Array, own: Array, other: Array) -> None:
+    """Add a lead's products, its mean removed, to the sums of each sample; where it is missing, take the usual beat's back."""
+    total, lowest = np.int32(0), np.int16(0)
     for k in range(window.shape[0]):
-        there = window[k] != fill
-        total = np.int32(total + (np.int32(window[k]) if there else np.int32(0)))
-        count = np.int32(count + (np.int32(1) if there else np.int32(0)))
-    mean = total / max(np.int32(1), count)
+        total = np.int32(total + np.int32(window[k]))
+        lowest = min(lowest, window[k])
+    if lowest != MISSING:
+        mean = total / window.shape[0]
+        for k in range(window.shape[0]):
+            value = window[k] - mean
+            cross[k] += value * usual[k]
+            own[k] += value * value
+        return
+    count = np.int32(0)
     for k in range(window.shape[0]):
-        there = 1.0 if window[k] != fill else 0.0
+        count = np.int32(count + np.int32(window[k] == MISSING))
+    mean = (total - MISSING * count) / max(1, window.shape[0] - count)
+    for k in range(window.shape[0]):
+        there = 1.0 if window[k] != MISSING else 0.0
         value = (window[k] - mean) * there
         cross[k] += value * usual[k]
         own[k] += value * value
-        other[k] += usual[k] * usual[k] * there
+        other[k] -= usual[k] * usual[k] * (1.0 - there)

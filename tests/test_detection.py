@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from itertools import pairwise
@@ -15,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import resample_poly
 
-from ecgbatch import beat_evidence, beats, detection, record_beats
+from ecgbatch import beat_evidence, beats, detection, filtering, record_beats
 from ecgbatch.terms import BEAT_FLAGS
 
 GAIN = 1000.0
@@ -242,9 +244,47 @@ def test_resampling_equals_resample_poly_with_the_same_taps(fs: float) -> None:
         design = detection.resampler(fs, cutoff_hz, half_width_s)
         window = detection.full_taps(design)
         expected = resample_poly((lead - 7) / GAIN, design.up, design.down, window=window, padtype="edge")
-        found = np.empty(len(expected), np.float32)
-        detection.resample(lead, design.taps, design.up, design.down, design.reach, 7.0, 1 / GAIN, found)
-        assert np.abs(found - expected).max() < 0.001 / 50
+        sums = np.empty(-(-len(expected) // filtering.AT_ONCE) * filtering.AT_ONCE, np.int32)
+        filtering.resampled_sums(lead, *filtering.settings_of(design), sums)
+        assert np.abs((sums[: len(expected)] / filtering.TAP_ONE - 7) / GAIN - expected).max() < 0.001 / 50
+
+
+@pytest.mark.parametrize("fs", [250.0, 500.0, 1000.0, 10000.0])
+@pytest.mark.parametrize("before", [0, 31, 400])
+def test_sums_side_by_side_are_the_sums_made_alone(fs: float, before: int) -> None:
+    """Windows anywhere, over the ends of the record too, at even and odd samples, near each other and far apart."""
+    random = np.random.default_rng(4)
+    signal = random.integers(-32767, 32768, (3, 90_001)).astype(np.int16)
+    signal[0, :50], signal[1, 100:200] = 32767, -32767
+    r_sample = np.unique(np.concatenate([[0, 1, 5, 90_000], random.integers(0, 90_001, 40)])).astype(np.int64)
+    design = detection.resampler(fs, beats.CUTOFF_HZ, beats.HALF_WIDTH_S)
+    assert design.pairs.shape[1] == design.reach + 1
+    alone, side_by_side = (np.empty((len(r_sample), 2, 2 * filtering.AT_ONCE), np.int32) for _ in range(2))
+    for total, pairs in ((alone, design.pairs[:, :0]), (side_by_side, design.pairs)):
+        settings = filtering.settings_of(design._replace(pairs=pairs))
+        filtering.window_sums(signal, 90_001, np.array([0, 2]), r_sample, before, *settings, total)
+    np.testing.assert_array_equal(side_by_side, alone)
+
+
+def test_sums_are_the_same_on_a_processor_without_vectors_of_pairs(tmp_path: Path) -> None:
+    """What is compiled for AVX2, and what for a processor that is twenty years old."""
+    program = (
+        "import hashlib, numpy as np; from ecgbatch import filtering, resampling\n"
+        "lead = np.random.default_rng(5).integers(-32768, 32768, 20_001).astype(np.int16)\n"
+        "design = resampling.resampler(1000.0, 43.0, 0.08); sums = np.empty(30 * filtering.AT_ONCE, np.int32)\n"
+        "filtering.resampled_sums(lead, *filtering.settings_of(design), sums)\n"
+        "print(hashlib.sha256(sums.tobytes()).hexdigest(), 'vpmadd' in str(filtering.resampled_sums.inspect_asm()) "
+        "or 'vpdpwssd' in str(filtering.resampled_sums.inspect_asm()))"
+    )
+    old = {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path)}
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", program], env={**os.environ, **more}, capture_output=True, text=True, check=True
+        ).stdout.split()
+        for more in ({}, old)
+    ]
+    assert said[0][0] == said[1][0]
+    assert said[1][1] == "False"
 
 
 def test_errors_say_what_was_found() -> None:

@@ -16,6 +16,7 @@ import pytest
 from ecgbatch import (
     beat_evidence,
     detection,
+    filtering,
     quality,
     quality_kernels,
     record_beats,
@@ -67,8 +68,8 @@ def test_the_rule_above_notices_a_kernel_from_another_file() -> None:
 
 
 def test_constants_that_files_hold_for_their_kernels_agree() -> None:
-    assert windows.TAP_ONE == detection.TAP_ONE == resampling.TAP_ONE
-    assert detection.MISSING == terms.MISSING_SAMPLE
+    assert windows.TAP_ONE == filtering.TAP_ONE == resampling.TAP_ONE
+    assert windows.MISSING == filtering.MISSING == terms.MISSING_SAMPLE
     assert beat_evidence.RATE_HZ == sequence.RATE_HZ == resampling.RATE_HZ == record_beats.WORKING_RATE_HZ
     assert beat_evidence.REACH == sequence.REACH
     assert len(beat_evidence.FIGURES) == beat_evidence.N_FIGURES
@@ -80,7 +81,7 @@ def kernels_of(module: Any) -> list[Any]:
 
 def test_a_warm_up_leaves_nothing_to_compile() -> None:
     record_beats.warm_up()
-    every = [one for module in (windows, sequence, beat_evidence, detection) for one in kernels_of(module)]
+    every = [one for module in (windows, filtering, sequence, beat_evidence, detection) for one in kernels_of(module)]
     before = {one.py_func.__name__: len(one.nopython_signatures) for one in every}
     random = np.random.default_rng(0)
     signal = random.integers(-2000, 2000, (3, 9000)).astype(np.int16)
@@ -89,7 +90,7 @@ def test_a_warm_up_leaves_nothing_to_compile() -> None:
     found = record_beats.detect_r_peaks(signal, baseline=np.zeros(3, np.int32), usable=np.array([True, True, False]), **facts)
     record_beats.beat_windows(signal, found.r_sample, found.beat_flags, present=np.ones(3, bool), **facts)
     assert {one.py_func.__name__: len(one.nopython_signatures) for one in every} == before
-    assert all(is_on_disk(one) for one in (detection.listen, sequence.choose, beat_evidence.evidence, windows.cut_windows))
+    assert all(is_on_disk(one) for one in (filtering.listen, sequence.choose, beat_evidence.evidence, windows.write_windows))
 
 
 def test_a_warm_up_of_conversion_leaves_nothing_to_compile(tmp_path: Path) -> None:
