@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from ecgbatch import __version__
+from ecgbatch.archive import each
 from ecgbatch.erased import erased_list
 from ecgbatch.quality import lead_flags, warm_up
 from ecgbatch.records import Inspection, UnreadableRecord, inspect_records, read_samples, source_digest
@@ -153,9 +154,9 @@ def _rows(listing: xr.Dataset, rows: list[int]) -> xr.Dataset:
 
 
 def _plan_batch(rows: xr.Dataset) -> Plan:
-    usable = rows.isel(record=np.flatnonzero(rows["status"].values != STATUS["set_aside"]))
-    leads = lead_order({lead for names in usable["leads"].values.tolist() for lead in names.split()}) or ["none"]
-    n_samples = max([1, *usable["n_samples"].values.tolist()])
+    usable = rows["status"].values != STATUS["set_aside"]
+    leads = lead_order({lead for names in set(each(rows["leads"].values[usable])) for lead in names.split()}) or ["none"]
+    n_samples = int(rows["n_samples"].values[usable].max(initial=1))
     inputs = rows.drop_vars(LOOK_COLUMNS, errors="ignore").assign(lead=("lead", np.array(leads, dtype=TEXT)))
     sizes = {"record": rows.sizes["record"], "lead": len(leads), "sample": n_samples}
     versions = {"ecgbatch": __version__, "wfdb": version("wfdb")}
@@ -288,12 +289,15 @@ def convert_archive(
     """
     look = look_at(archive, work, labels=labels, keep_comments=keep_comments, rehash=rehash, settle_s=settle_s, map=map)
     published = {Path(path).stem for path in list_stores(work, "signals")}
-    places = {name: place for name, place in look.places.items() if place[0] in published}
+    there = (item for item in look.places.items() if item[1][0] in published)
+    places = look.places if look.is_remembered else dict(there)
     known = _known_rows(work) if len(places) < look.listing.sizes["record"] else {}
     listing = settle_changes(archive, look, {key: row.source_digest for key, row in known.items()}, map=map)
-    names, fingerprints = listing["record_name"].values, listing["fingerprint"].values
-    unplaced = {name: (row, fingerprints[row]) for row, name in enumerate(names.tolist()) if name not in places}
-    new = _rows(listing, [row for row, key in unplaced.values() if key not in known])
+    pairs = zip(each(listing["record_name"].values), each(listing["fingerprint"].values), strict=True)
+    unplaced = [(row, name, key) for row, (name, key) in enumerate(pairs) if name not in places]
+    places |= {name: known[key].place for _, name, key in unplaced if key in known}
+    new = _rows(listing, [row for row, _, key in unplaced if key not in known])
+    del unplaced, known
     plans = plan_signals(new)
     if plans:
         warm_up(partial(on_progress, "compiling, once") if on_progress else None)
@@ -303,9 +307,7 @@ def convert_archive(
         progress = partial(on_progress, stage) if on_progress else None
         build(work, plan, producer(plan, archive), map=map, on_progress=progress)
         n_bytes += plan.row_bytes * plan.n_rows
-    if plans:
-        known = _known_rows(work)
-    places |= {name: known[key].place for name, (_, key) in unplaced.items()}
+        places |= {name: (plan.digest, row) for row, name in enumerate(each(plan.inputs["record_name"].values))}
     return _published(archive, work, look, listing, places, n_new=new.sizes["record"], n_bytes=n_bytes)
 
 
@@ -314,14 +316,15 @@ def _published(
 ) -> Conversion:
     """Put the archive's current view, and what the next look needs; say what has changed since the last one."""
     earlier = _earlier_view(work)
-    # Then nothing is superseded, no file of the last look is forgotten, and its listing is on the disk: all else costs memory.
-    is_same = look.is_remembered and places == look.places
     places_before = zip(earlier["stores"], earlier["rows"], strict=True)
-    before: dict[str, Place] = {} if is_same else dict(zip(earlier["records"], places_before, strict=True))
-    # A stored record that is being written anew stays what it was until it is whole.
-    current = {name: places.get(name) or before[name] for name in look.names if name in places or name in before}
+    before: dict[str, Place] = {}
+    current = places
+    if not look.is_remembered:  # else nothing is superseded, no file is forgotten, and the listing is on the disk
+        before = dict(zip(earlier["records"], places_before, strict=True))
+        # A stored record that is being written anew stays what it was until it is whole.
+        current = {name: places.get(name) or before[name] for name in look.names if name in places or name in before}
     is_erased = erased_list(work).has_record
-    gone = sorted(set(earlier["records"]).union(earlier.get("gone", [])) - set(look.names))
+    gone = sorted(set(earlier["records"]).union(earlier.get("gone", [])).difference(look.names))
     gone = [name for name in gone if not is_erased(name)]
     document = {
         "archive": Path(archive).resolve().name,
@@ -334,10 +337,11 @@ def _published(
     } | ({"n_erased": look.n_erased} if look.n_erased else {})
     if document != earlier:
         Folder(work).put(ARCHIVE_FILE, sealed(document))
-    records = records_at(work, document, ("record_name", "reason", "status"))
-    if not is_same:
-        reasons = zip(records["record_name"].values.tolist(), records["reason"].values.tolist(), strict=True)
-        remember(work, listing, places, forget={name for name, reason in reasons if reason in MAY_PASS})
+    del earlier
+    records = records_at(work, document, ("reason", "status"))
+    if not look.is_remembered:
+        reasons = zip(current, each(records["reason"].values), strict=True)
+        remember(work, listing, look.key, places, forget={name for name, reason in reasons if reason in MAY_PASS})
     bad = records["reason"].values[records["status"].values == STATUS["set_aside"]].tolist()
     return Conversion(
         stores=tuple(sorted({digest for digest, _ in current.values()})),

@@ -17,17 +17,17 @@ import numpy as np
 import xarray as xr
 
 from ecgbatch import __version__
-from ecgbatch.archive import CHUNK_RECORDS, LISTING_COLUMNS, find_records, list_archive
+from ecgbatch.archive import CHUNK_RECORDS, LISTING_COLUMNS, each, find_records, list_archive
 from ecgbatch.erased import erased_list
 from ecgbatch.records import source_digest
 from ecgbatch.terms import STATUS
-from storage import TEXT, Folder, Map, is_mirror
+from storage import TEXT, Folder, Map, is_mirror, list_stores
 
 CACHE_FILE = "archive.parquet"
 """Below the workspace: the listing of the last run, with sizes and times of every file. Without it all records are read again."""
 
-CACHED_AT_ONCE = 8192
-"""Rows that are written at a time: all of them would be held twice."""
+CACHED_AT_ONCE = 4096
+"""Rows that are written, and read, at a time: all of them would be held twice."""
 
 CACHE_FORMAT = 1
 """Raise it when what a listing's columns say of a header changes: headers are then read again, samples are not. Another set of
@@ -40,7 +40,7 @@ TICK_S, COARSE_TICK_S = 0.05, 2.0
 """A file that changed this shortly before it was looked at may change again within one tick of its disk's clock, unseen: not
 remembered. The coarse one is for disks whose times are whole seconds."""
 
-LOOK_COLUMNS = ("files", "key", "base", "signature")
+LOOK_COLUMNS = ("files", "base", "signature")
 """Columns of a look that say where and when, not what: no store holds them, and no digest depends on them."""
 
 Place = tuple[str, int]
@@ -54,7 +54,10 @@ class Look:
     names: tuple[str, ...]
     """Every record of the archive, in its order."""
     listing: xr.Dataset
-    """``list_archive``'s table of the records that may be used now (those that still grow are left out)."""
+    """``list_archive``'s table of the records that may be used now (those that still grow are left out); without any record where
+    the look ``is_remembered``, whose listing is on the disk."""
+    key: str
+    """What its rows depend on besides the records' files."""
     waiting: tuple[str, ...]
     """Records whose files are still being written: the next run takes them."""
     places: dict[str, Place] = field(default_factory=dict)
@@ -64,7 +67,7 @@ class Look:
     n_erased: int = 0
     """Records that the archive has and that are left out, since their patient was erased from this workspace."""
     is_remembered: bool = False
-    """Whether all of it is what the last look left behind: the same records in the same order, all stored, none moved."""
+    """Whether all of it is what the last look left behind: the same records in the same order, all stored still, none moved."""
 
 
 def look_at(
@@ -96,8 +99,12 @@ def look_at(
     erased = erased_list(work)
     found = find_records(archive)
     names = [name for name in found if not erased.has_record(name)] if erased else found
-    cached = {} if rehash else _read_cache(work)
     key = _key(labels, keep_comments)
+    places = None if rehash else _remembered(archive, work, names, key)
+    if places is not None:
+        nothing = {name: ("record", np.empty(0, TEXT)) for name in ("record_name", "fingerprint")}
+        return Look(tuple(names), xr.Dataset(nothing), key, (), places, n_erased=len(found) - len(names), is_remembered=True)
+    cached = {} if rehash else _read_cache(work)
     cached_row = {name: row for row, name in enumerate(_texts(cached, "record_name"))}
     unmoved = _unmoved(archive, names, cached, cached_row, key)
     is_unmoved = set(unmoved)
@@ -111,24 +118,51 @@ def look_at(
         names = [name for name in names if name in left]
     n_erased = len(found) - len(names)
     fresh = {str(name): values.values for name, values in listed.data_vars.items()}
-    _look_back(archive, fresh, cached, cached_row, key)
+    del listed
+    _look_back(archive, fresh, cached, cached_row)
     waiting = _growing(archive, fresh, started, settle_s)
     row_of = {name: row for row, name in enumerate([*unmoved, *again]) if name not in waiting}
     rows = np.array([row_of[name] for name in names if name in row_of], dtype=np.int64)
     kept = [cached_row[name] for name in unmoved]
-    is_remembered = bool(kept) and len(names) == len(cached_row) and kept == list(range(len(names)))
+    del cached_row, row_of, is_unmoved
     table = {}
     for name in list(fresh):  # a column at a time is held twice
         values = fresh.pop(name)
-        before = cached.pop(name).astype(values.dtype, copy=False) if kept else np.empty(0, values.dtype)
-        table[name] = before if is_remembered else np.concatenate([before[kept], values])[rows]
-    del cached_row, row_of, cached, kept, is_unmoved
-    stored = zip(table["record_name"].tolist(), table.pop("store").tolist(), table.pop("row").tolist(), strict=True)
+        if kept:
+            values = np.concatenate([cached.pop(name).astype(values.dtype, copy=False)[kept], values])
+        table[name] = values if np.array_equal(rows, np.arange(len(values))) else values[rows]
+    stored = zip(each(table["record_name"]), each(table.pop("store")), each(table.pop("row")), strict=True)
     places = {name: (sys.intern(store), row) for name, store, row in stored if store}
-    unsure = frozenset(name for name in table["record_name"].tolist() if name not in places)
+    unsure = frozenset(name for name in each(table["record_name"]) if name not in places)
     listing = xr.Dataset({name: ("record", values) for name, values in table.items()})
     waits = tuple(name for name in names if name in waiting)
-    return Look(tuple(names), listing, waits, places, unsure, n_erased, is_remembered and not unsure)
+    return Look(tuple(names), listing, key, waits, places, unsure, n_erased)
+
+
+def _remembered(archive: str, work: str, names: list[str], key: str) -> dict[str, Place] | None:
+    """Return where all records are stored, if they are those of the last look, in its order, none moved; else None.
+
+    The look is read a few rows at a time, and nothing else of it is held.
+    """
+    file = _cache_file(work)
+    if file is None or file.metadata.num_rows != len(names):
+        return None
+    published = {Path(path).stem for path in list_stores(work, "signals")}
+    places: dict[str, Place] = {}
+    unreadable: tuple[type[Exception], ...] = (KeyError, *_parquet_errors())
+    told = ("record_name", "key", "signature", "files", "status", "store", "row")
+    try:
+        for batch in file.iter_batches(CACHED_AT_ONCE, columns=list(told)):
+            for name, key_then, signature, files, status, store, row in zip(
+                *(batch.column(column).to_pylist() for column in told), strict=True
+            ):
+                is_same = name == names[len(places)] and key_then == key and store in published
+                if not is_same or not signature or signature != _signature(archive, name, files, status):
+                    return None
+                places[names[len(places)]] = (sys.intern(store), row)
+    except unreadable:
+        return None
+    return places
 
 
 _Columns = dict[str, np.ndarray[Any, Any]]
@@ -143,29 +177,31 @@ def _unmoved(archive: str, names: list[str], cached: _Columns, cached_row: dict[
     """Return the records whose files have the sizes and times of the last look, and whose row depends on nothing else."""
     if not cached:
         return []
-    told = {name: cached[name].tolist() for name in ("key", "signature", "files", "status")}
+    keys, signatures, files, status = (cached[name] for name in ("key", "signature", "files", "status"))
     unmoved = []
     for name in names:
         row = cached_row.get(name, -1)
-        if row < 0 or told["key"][row] != key or not told["signature"][row]:
+        if row < 0 or keys[row] != key or not signatures[row]:
             continue
-        if told["signature"][row] == _signature(archive, name, told["files"][row], told["status"][row]):
+        if signatures[row] == _signature(archive, name, files[row], status[row]):
             unmoved.append(name)
     return unmoved
 
 
-def _look_back(archive: str, fresh: _Columns, cached: _Columns, cached_row: dict[str, int], key: str) -> None:
+def _look_back(archive: str, fresh: _Columns, cached: _Columns, cached_row: dict[str, int]) -> None:
     """Add a look's columns to those of a listing; what has moved and is yet the same keeps its fingerprint and place."""
-    names, files, status = (fresh[name].tolist() for name in ("record_name", "files", "status"))
-    fresh["key"], fresh["base"] = np.full(len(names), key, dtype=TEXT), fresh["fingerprint"].copy()
-    signatures = [_signature(archive, *row) for row in zip(names, files, status, strict=True)]
-    fresh["signature"] = np.array(signatures, dtype=TEXT)
-    fresh["store"], fresh["row"] = np.full(len(names), "", dtype=TEXT), np.full(len(names), -1, dtype=np.int64)
-    for row, name in enumerate(names):
+    n = len(fresh["record_name"])
+    fresh["base"], fresh["signature"] = fresh["fingerprint"], np.empty(n, TEXT)
+    fresh["store"], fresh["row"] = np.full(n, "", dtype=TEXT), np.full(n, -1, dtype=np.int64)
+    told = zip(*(each(fresh[name]) for name in ("record_name", "files", "status")), strict=True)
+    for row, (name, files, status) in enumerate(told):
+        signature = fresh["signature"][row] = _signature(archive, name, files, status)
         before = cached_row.get(name, -1)
-        if before < 0 or not cached["signature"][before] == signatures[row] != "":
+        if before < 0 or not cached["signature"][before] == signature != "":
             continue
         if cached["base"][before] == fresh["base"][row]:
+            if fresh["base"] is fresh["fingerprint"]:
+                fresh["fingerprint"] = fresh["base"].copy()
             for column in ("fingerprint", "store", "row"):
                 fresh[column][row] = cached[column][before]
 
@@ -197,11 +233,13 @@ def settle_changes(archive: str, look: Look, stored: dict[str, str], *, map: Map
     return look.listing.assign(fingerprint=("record", np.array(fingerprints, dtype=TEXT)))
 
 
-def remember(work: str, listing: xr.Dataset, places: dict[str, Place], *, forget: set[str]) -> None:
+def remember(work: str, listing: xr.Dataset, key: str, places: dict[str, Place], *, forget: set[str]) -> None:
     """Keep a look for the next run: the listing, the files' sizes and times, and where each record is stored now.
 
     Parameters
     ----------
+    key
+        Of the look.
     forget
         Records to look into again next time, whatever their files' sizes and times.
 
@@ -215,6 +253,7 @@ def remember(work: str, listing: xr.Dataset, places: dict[str, Place], *, forget
         part = listing.isel(record=slice(first, first + CACHED_AT_ONCE))
         columns = {str(name): pa.array(values.values.tolist()) for name, values in part.data_vars.items()}
         names = part["record_name"].values.tolist()
+        columns["key"] = pa.array([key] * len(names))
         columns |= {"store": pa.array([places[name][0] for name in names]), "row": pa.array([places[name][1] for name in names])}
         signatures = zip(names, part["signature"].values.tolist(), strict=True)
         columns["signature"] = pa.array(["" if name in forget else signature for name, signature in signatures])
@@ -266,17 +305,31 @@ def remember_moved(
 def _read_cache(work: str) -> _Columns:
     """Return the table of the last look; none where there was none, or where it cannot be read."""
     import pyarrow as pa
+
+    file, columns = _cache_file(work), {}
+    try:
+        for field in file.schema_arrow if file and file.metadata.num_rows else ():  # a column at a time is held twice
+            values = file.read(columns=[field.name]).column(0).to_pylist()
+            columns[field.name] = np.array(values, dtype=TEXT if pa.types.is_string(field.type) else None)
+    except _parquet_errors():
+        return {}
+    return columns
+
+
+def _cache_file(work: str) -> Any:
+    """Return the last look as a Parquet file; None where there was none, or where it is no such file."""
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(io.BytesIO(Folder(work).read(CACHE_FILE)))
-        columns = {}
-        for field in file.schema_arrow if file.metadata.num_rows else ():  # one after the other: a column at a time is held twice
-            values = file.read(columns=[field.name]).column(0).to_pylist()
-            columns[field.name] = np.array(values, dtype=TEXT if pa.types.is_string(field.type) else None)
-    except (OSError, pa.ArrowException):
-        return {}
-    return columns
+        return pq.ParquetFile(io.BytesIO(Folder(work).read(CACHE_FILE)))
+    except _parquet_errors():
+        return None
+
+
+def _parquet_errors() -> tuple[type[Exception], ...]:
+    import pyarrow as pa
+
+    return OSError, pa.ArrowException
 
 
 def _key(labels: str | None, keep_comments: bool) -> str:
@@ -320,15 +373,15 @@ def _growing(archive: str, fresh: _Columns, started: float, settle_s: float) -> 
     """
     waiting, young = set(), []
     mirrored = is_mirror(archive)
-    names, all_files, status = (fresh[name].tolist() for name in ("record_name", "files", "status"))
-    for row, (name, files) in enumerate(zip(names, all_files, strict=True)):
+    told = zip(*(each(fresh[name]) for name in ("record_name", "files", "status")), strict=True)
+    for row, (name, files, status) in enumerate(told):
         stats = [found for found in _stats(archive, files) if found is not None]
         # The disk's own clock: a copy may carry an older time of modification along. Of a bucket's copy, the bucket's.
         changed_at = max((found.st_mtime if mirrored else found.st_ctime for found in stats), default=0.0)
         tick_s = COARSE_TICK_S if all(found.st_mtime_ns % 10**9 == 0 for found in stats) else TICK_S
         if changed_at > started - tick_s and not mirrored:
             fresh["signature"][row] = ""
-        is_young = status[row] != STATUS["ok"] and changed_at > started - YOUNG_S
+        is_young = status != STATUS["ok"] and changed_at > started - YOUNG_S
         if (changed_at > started - settle_s and settle_s > 0) or (is_young and mirrored):
             waiting.add(name)
         elif is_young:
