@@ -548,6 +548,19 @@ def gc(
 
 
 @app.command()
+def compact(work: Work, workers: Workers = None, as_json: AsJson = False) -> int:
+    """Copy the stores of many nights into few, bit for bit; verify still proves each earlier store's digests."""
+    from ecgbatch.compact import compact as compact_workspace
+    from flows.cluster import engine
+    from storage import only_writer
+
+    with only_writer(work, "compact"), _progress(as_json) as on_progress, engine(None, workers) as on_engine:
+        said = compact_workspace(str(work), map=on_engine, on_progress=on_progress)
+    _print(said, as_json)
+    return OK
+
+
+@app.command()
 def erase(
     work: Work,
     patient: Annotated[str, typer.Option(help="The patient's id, as the stores and scores.csv have it.")],

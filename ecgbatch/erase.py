@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from ecgbatch.beats import ANNOTATIONS_FOLDER
+from ecgbatch.compact import compacted, forget_proofs, stands_for
 from ecgbatch.erased import erased_list, write_erased
-from ecgbatch.moves import OF_REPORTS, Batch, Moved, OnProgress, move, point_to, remove_replaced
+from ecgbatch.moves import OF_REPORTS, Batch, OnProgress, left_over, move, point_to, remove_replaced
 from ecgbatch.privacy import PSEUDONYMOUS, TABLE_FILE
 from ecgbatch.runs import read_run
 from ecgbatch.status import LAST_RUN_FILE
@@ -72,10 +73,11 @@ def erase_patient(work: str, patient_id: str, *, map: Map = map, on_progress: On
     # First of all the list: from here on no run takes the patient in again.
     write_erased(work, erased.with_erasure(erasure))
     moved = move(work, batches, map=map, on_progress=on_progress)
-    moved.replaced |= _left_over(work, moved)
+    moved.replaced |= left_over(work, moved)
     erasure["replaced"] |= moved.replaced
     write_erased(work, erased.with_erasure(erasure))
     point_to(work, moved, erased.with_erasure(erasure).has_record)
+    forget_proofs(work, erasure["replaced"])
     erasure["n_removed"] |= _remove_files(work, erasure["replaced"], names, patient_id, map, on_progress)
     remove_replaced(work, erasure["replaced"])
     erasure["ended"] = _now()
@@ -123,17 +125,6 @@ def _models_trained_on(work: str, patient_id: str) -> list[str]:
         if len(members_for(model, patient_id)) < len(model.members):
             found.append(f"models/{name}")
     return found
-
-
-def _left_over(work: str, moved: Moved) -> dict[str, str]:
-    """Return the stores that were made of what has moved and could not be moved along: they go without a successor."""
-    left = {}
-    for kind in ("peaks", "beats"):
-        for path in list_stores(work, kind):
-            key = f"{kind}/{Path(path).name}"
-            if key not in moved.replaced and f"signals/{open_once(path).attrs['settings']['signals']}.zarr" in moved.replaced:
-                left[key] = ""
-    return left
 
 
 def _remove_files(
@@ -196,26 +187,23 @@ def _replace_reports(
     """Remove the reports of runs that had the patient, or say that the patient is gone; write those of the latest run anew."""
     from ecgbatch.reports import report_workspace
 
-    folder = Folder(work)
+    folder, document = Folder(work), compacted(work)
     now = {Path(key).stem: Path(new).stem if new else "" for key, new in replaced.items() if key.startswith("scores/")}
     there = [name for name in folder.children("reports") if name != "latest"]
-    now |= {name: name for name in there if name not in now and _cohort_names(folder, name, is_named)}
+    runs = {name: Path(stands_for(document, f"scores/{name.removesuffix(PSEUDONYMOUS)}.zarr")).stem for name in there}
+    named = [name for name in there if runs[name] in {*now, *now.values()} or _cohort_names(folder, name, is_named)]
     shown = folder.pointed("reports/latest")
-    latest, is_pseudonymous = shown.removesuffix(PSEUDONYMOUS), shown.endswith(PSEUDONYMOUS)
-    again = now.get(latest, "")
+    again = now.get(runs[shown], runs[shown]) if shown in named else ""
     if again:
         files = folder.children(f"reports/{shown}/records")
         extras = [kind for kind, end in (("pdf", ".pdf"), ("fhir", ".fhir.json")) if any(name.endswith(end) for name in files)]
+        is_pseudonymous = shown.endswith(PSEUDONYMOUS)
         told = report_workspace(work, again, extras=extras, pseudonymise=is_pseudonymous, map=map, on_progress=on_progress)
         if stated := read_run(work, again):
             folder.put(f"runs/{again}.json", sealed(stated | {"counts": told["counts"]}))
-    elif latest in now:
+    elif shown in named:
         folder.delete("reports/latest")
-    removed = [
-        name
-        for name in there
-        if name.removesuffix(PSEUDONYMOUS) in now and not (again and name == folder.pointed("reports/latest"))
-    ]
+    removed = [name for name in named if not (again and name == folder.pointed("reports/latest"))]
     for name in removed:
         folder.delete(f"reports/{name}")
         stated = read_run(work, name)

@@ -41,6 +41,7 @@ from storage import (
     sealed,
 )
 from storage.plan import canonical_json
+from storage.reading import read_root
 
 OnProgress = Callable[[str, int, int], None]
 Array = np.ndarray[Any, Any]
@@ -100,9 +101,24 @@ def move(work: str, batches: Iterable[Batch], *, map: Map = map, on_progress: On
             moved.rows[old][batch.row[here]] = np.flatnonzero(here)
             moved.replaced[f"signals/{old}.zarr"] = f"signals/{new}.zarr" if new else ""
         _move_beats(work, batch, new, moved, map, on_progress)
+    move_scores(work, moved, map=map, on_progress=on_progress)
+    return moved
+
+
+def move_scores(work: str, moved: Moved, *, map: Map = map, on_progress: OnProgress | None = None) -> None:
+    """Publish the scores of every run anew that has a row which has moved, and add them to ``moved``."""
     for path in list_stores(work, "scores"):
         _move_scores(work, path, moved, map, on_progress)
-    return moved
+
+
+def left_over(work: str, moved: Moved) -> dict[str, str]:
+    """Return the peaks and beats that were made of what has moved and could not be moved along: they go without a successor."""
+    return {
+        f"{kind}/{root['digest']}.zarr": ""
+        for kind in ("peaks", "beats")
+        for root in roots(work, kind)
+        if f"{kind}/{root['digest']}.zarr" not in moved.replaced and root["settings"]["signals"] in moved.rows
+    }
 
 
 def _build(work: str, plan: Plan, origin: Origin, map: Map, on_progress: OnProgress | None) -> str:
@@ -170,15 +186,23 @@ def _move_beats(work: str, batch: Batch, new: str, moved: Moved, map: Map, on_pr
 def made_alike(work: str, kind: str, signals: tuple[str, ...], peaks: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     """Return the sets of peaks or beats that were made by the same settings and versions, one of each signals store, in order."""
     found: dict[bytes, dict[str, str]] = {}
-    for path in list_stores(work, kind):
-        attributes = open_once(path).attrs
-        settings = attributes["settings"]
-        if settings["signals"] not in signals or (peaks and settings["peaks"] not in peaks):
-            continue
-        own = {name: value for name, value in settings.items() if name not in ("signals", "peaks", "without_reference")}
-        shape = [attributes["plan"]["variables"], attributes["versions"], own]
-        found.setdefault(canonical_json(shape), {})[settings["signals"]] = attributes["digest"]
+    for root in roots(work, kind):
+        settings = root["settings"]
+        if settings["signals"] in signals and (not peaks or settings["peaks"] in peaks):
+            found.setdefault(likeness(root), {})[settings["signals"]] = root["digest"]
     return [tuple(made[digest] for digest in signals) for made in found.values() if made.keys() == set(signals)]
+
+
+def roots(work: str, kind: str) -> Iterator[dict[str, Any]]:
+    """Yield the root attributes of every published store of a kind."""
+    return (read_root(Folder(path)) for path in list_stores(work, kind))
+
+
+def likeness(root: Mapping[str, Any]) -> bytes:
+    """Return what stores have in common that differ in their input only: variables, versions and settings."""
+    apart = ("signals", "peaks", "without_reference", "made_from")
+    own = {name: value for name, value in root["settings"].items() if name not in apart}
+    return canonical_json([root["plan"]["variables"], root["versions"], own])
 
 
 def _move_peaks(work: str, batch: Batch, new: str, old: tuple[str, ...], map: Map, on_progress: OnProgress | None) -> str:
@@ -247,13 +271,15 @@ def _move_scores(work: str, path: str, moved: Moved, map: Map, on_progress: OnPr
     moved.replaced[old] = f"scores/{_build(work, plan, origin, map, on_progress)}.zarr"
 
 
-def point_to(work: str, moved: Moved, forget: Callable[[str], bool] = lambda _: False) -> None:
+def point_to(work: str, moved: Moved, forget: Callable[[str], bool] = lambda _: False, *, keep_reports: bool = False) -> None:
     """Let the archive's view, what the last look remembers, and the runs' own records name the new stores; safe to repeat.
 
     Parameters
     ----------
     forget
         Tells whether a record of this name is to be left out wherever it is named.
+    keep_reports
+        Whether the reports of runs stay as they are, under the names that the runs had.
 
     """
     folder = Folder(work)
@@ -271,17 +297,19 @@ def point_to(work: str, moved: Moved, forget: Callable[[str], bool] = lambda _: 
     remember_moved(work, moved.places, forget)
     for old, new in moved.replaced.items():
         if old.startswith("scores/"):
-            _rename_run(work, Path(old).stem, Path(new).stem if new else "")
+            _rename_run(work, Path(old).stem, Path(new).stem if new else "", keep_reports)
 
 
-OF_REPORTS = ("counts", "reported")
+OF_REPORTS = ("counts", "reported", "reports")
 """What a run's record says of reports: they are of the store of scores that is no more."""
 
 
-def _rename_run(work: str, old: str, new: str) -> None:
+def _rename_run(work: str, old: str, new: str, keep_reports: bool) -> None:
     folder, stated = Folder(work), read_run(work, old)
     if stated and new and not read_run(work, new):
         kept = {name: value for name, value in stated.items() if name not in OF_REPORTS}
+        if keep_reports and "counts" in stated:
+            kept |= {"counts": stated["counts"], "reports": stated.get("reports", old)}
         folder.put(f"runs/{new}.json", sealed(kept | {"run": new, "made_from": old}))
         folder.put_aside(f"runs/{old}.log", f"runs/{new}.log")
     for end in ("json", "log"):

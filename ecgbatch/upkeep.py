@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ecgbatch.compact import COMPACTED_FILE, compacted, compaction_problems, stands_for
 from ecgbatch.erased import ERASED_FILE, unended
 from ecgbatch.privacy import PSEUDONYMOUS
 from storage import (
@@ -51,13 +52,18 @@ def items_of(work: str) -> list[Item]:
         with suppress(OSError, StoreError):
             stated = unsealed(folder.read(f"runs/{run}.json"), work)
             stores.add(f"scores/{run}.zarr")
-            reports |= {run} if "counts" in stated else set()
-    runs |= {run.removesuffix(PSEUDONYMOUS) for run in reports}
+            reports |= {stated.get("reports", run)} if "counts" in stated else set()
+    moves: dict[str, Any] = {"replaced": {}, "stores": {}}
+    with suppress(OSError, StoreError):
+        moves = compacted(work)
+    standing = (stands_for(moves, f"scores/{run.removesuffix(PSEUDONYMOUS)}.zarr") for run in reports)
+    runs |= {Path(key).stem for key in standing}
     stores |= {f"scores/{run}.zarr" for run in runs}
     stores |= set(_inputs_named(folder, stores))
     stores |= set(_inputs_named(folder, {key for key in stores if key.startswith("beats/")}))
     documents = {"archive.json"} if stores else set()
     documents |= {f"runs/{run}.json" for run in runs} | ({ERASED_FILE} if has_erased else set())
+    documents |= {COMPACTED_FILE} if folder.exists(COMPACTED_FILE) else set()
     builds = {f".build/{name}" for name in folder.children(".build") if folder.exists(f".build/{name}/plan.json")}
     return [
         *(("document", key) for key in sorted(documents)),
@@ -65,6 +71,7 @@ def items_of(work: str) -> list[Item]:
         *(("model", key) for key in sorted(models)),
         *(("reports", f"reports/{run}") for run in sorted(reports)),
         *(("build", key) for key in sorted(builds)),
+        *(("earlier store", key) for key in sorted(moves["stores"])),
     ]
 
 
@@ -84,16 +91,16 @@ def problems_of(item: Item, *, work: str, read_data: bool) -> list[str]:
     """Return what is wrong with one item of ``items_of``, a sentence each."""
     sort, key = item
     folder = Folder(work)
+    look: dict[str, Callable[[], Iterable[str]]] = {
+        "document": lambda: list(document_problems(folder, key)) or (_unended(work) if key == ERASED_FILE else []),
+        "earlier store": lambda: compaction_problems(work, key) if read_data else [],
+        "reports": lambda: folder_problems(folder, key),
+        "model": lambda: [*folder_problems(folder, key), *_model_problems(folder, key)],
+        "build": lambda: verify_build(folder.path(key)) if read_data else [],
+        "store": lambda: _store_problems(folder, key, read_data),
+    }
     try:
-        if sort == "document":
-            return list(document_problems(folder, key)) or (_unended(work) if key == ERASED_FILE else [])
-        if sort == "reports":
-            return list(folder_problems(folder, key))
-        if sort == "model":
-            return [*folder_problems(folder, key), *_model_problems(folder, key)]
-        if sort == "build":
-            return verify_build(folder.path(key)) if read_data else []
-        return _store_problems(folder, key, read_data)
+        return list(look[sort]())
     except (OSError, ValueError, StoreError) as error:
         return [f"{folder}/{key}: cannot be read: {type(error).__name__}: {error}"]
 

@@ -61,20 +61,20 @@ def copied(shard: Shard, _rows: xr.Dataset, *, origin: Origin, schema: Schema, s
     here = slice(shard.start, shard.stop)
     store_of, row_of = origin.store[here], origin.row[here]
     shape = {**sizes, schema.row_dim: shard.stop - shard.start}
-    block = {}
-    for name, variable in (schema.bulk() | schema.columns()).items():
-        if name in origin.given:
-            block[name] = origin.given[name][here].astype(variable.numpy_dtype)
-            continue
-        values = np.full([shape[dim] for dim in variable.dims], variable.fill_value, dtype=variable.numpy_dtype)
-        for number in np.unique(store_of[store_of >= 0]).tolist():
-            mine = store_of == number
-            found = open_once(origin.stores[number])[name].variable
+    taken = {name: variable for name, variable in (schema.bulk() | schema.columns()).items() if name not in origin.given}
+    block = {
+        name: np.full([shape[dim] for dim in variable.dims], variable.fill_value, dtype=variable.numpy_dtype)
+        for name, variable in taken.items()
+    }
+    for number in np.unique(store_of[store_of >= 0]).tolist():
+        store, mine = open_once(origin.stores[number]), store_of == number
+        for name, values in block.items():
+            found = store[name].variable
             box = tuple(slice(0, min(new, old)) for new, old in zip(values.shape[1:], found.shape[1:], strict=True))
             rows = values[mine]
             rows[(slice(None), *box)] = found[(row_of[mine], *box)].values
             values[mine] = rows
-        block[name] = values
+    block |= {name: values[here].astype(schema.variables[name].numpy_dtype) for name, values in origin.given.items()}
     return xr.Dataset({name: (schema.variables[name].dims, values) for name, values in block.items()})
 
 
