@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ecgbatch.beats import ANNOTATIONS_FOLDER
-from ecgbatch.compact import compacted, forget_proofs, stands_for
+from ecgbatch.compact import forget_proofs
+from ecgbatch.compacted import compacted, stands_for
 from ecgbatch.erased import erased_list, write_erased
 from ecgbatch.moves import OF_REPORTS, Batch, OnProgress, left_over, move, point_to, remove_replaced
 from ecgbatch.privacy import PSEUDONYMOUS, TABLE_FILE

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ecgbatch.compact import COMPACTED_FILE, compacted, compaction_problems, stands_for
+from ecgbatch.compacted import COMPACTED_FILE, compacted, compaction_problems, stands_for
 from ecgbatch.erased import ERASED_FILE, unended
 from ecgbatch.privacy import PSEUDONYMOUS
 from storage import (

@@ -11,7 +11,8 @@ from test_erase import SETTINGS, VERBS, WHO, Killed, night, scores_by_record, wh
 
 from ecgbatch import upkeep
 from ecgbatch.beats import extract_beats
-from ecgbatch.compact import COMPACTED_FILE, KINDS, compact, compacted
+from ecgbatch.compact import KINDS, compact
+from ecgbatch.compacted import COMPACTED_FILE, compacted
 from ecgbatch.erase import erase_patient
 from ecgbatch.model import shipped_model
 from ecgbatch.runs import latest_run, runs_by_time
