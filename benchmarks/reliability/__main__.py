@@ -13,7 +13,7 @@ from benchmarks.reliability import __doc__ as told
 from benchmarks.reliability import page
 from benchmarks.reliability.bench import TRAINING, Bench, Cases, Tally, undisturbed
 from benchmarks.reliability.calls import injected, injected_at_places
-from benchmarks.reliability.disks import full_disks
+from benchmarks.reliability.disks import full_disks, power_cuts
 from benchmarks.reliability.processes import contests, kills
 
 
@@ -32,6 +32,11 @@ class Campaigns:
     def training(self) -> Bench:
         """Of as many records as five folds by patient need."""
         return undisturbed(self.folder / "training", 16, TRAINING)
+
+    @cached_property
+    def several(self) -> Bench:
+        """Of four lengths of records, and so four stores of each kind."""
+        return undisturbed(self.folder / "several", 2, durations_s=(8.0, 12.0, 24.0, 48.0))
 
     def count(self, usual: int) -> int:
         """Return how many cases to try."""
@@ -56,6 +61,7 @@ class Campaigns:
                 for case in injected_at_places(self.bench, f"error={error}", self.folder)
             ),
             "F4": lambda: full_disks(self.bench, self.count(40), self.folder),
+            "F5": lambda: power_cuts(self.several, self.count(30), self.seed, self.folder),
             "F9": lambda: contests(self.bench, self.count(20), 2, self.seed, self.folder),
             "F10": lambda: contests(self.bench, self.count(20), 8, self.seed, self.folder),
         }

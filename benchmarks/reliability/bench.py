@@ -109,11 +109,16 @@ def contents(work: Path) -> dict[str, str]:
     return found
 
 
-def undisturbed(folder: Path, n_records: int, stages: Sequence[str] = STAGES) -> Bench:
-    """Make the archive and run every stage once, in one workspace."""
+def undisturbed(folder: Path, n_records: int, stages: Sequence[str] = STAGES, durations_s: Sequence[float] = (10.0,)) -> Bench:
+    """Make the archive and run every stage once, in one workspace.
+
+    Records of several ``durations_s``, each twice as long as the one before, make as many stores of each kind.
+    """
     bench = Bench(folder, folder / "archive", {}, stages)
     folder.mkdir(parents=True, exist_ok=True)
-    write_archive(bench.archive, n_records=n_records, duration_s=10.0, seed=1)
+    for seed, duration_s in enumerate(durations_s, 1):
+        part = bench.archive / f"part{seed}" if len(durations_s) > 1 else bench.archive
+        write_archive(part, n_records=n_records, duration_s=duration_s, seed=seed)
     for stage, following in zip(stages, [*stages[1:], "end"], strict=True):
         bench.before(stage).mkdir(exist_ok=True)
         shutil.copytree(bench.before(stage), bench.before(following), symlinks=True)

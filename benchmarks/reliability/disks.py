@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import random
 import re
+import shutil
+import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.reliability.bench import Bench, Cases
+from benchmarks.reliability.bench import Bench, Cases, contents
+
+IMAGE_BYTES = 128 << 20
 
 
 def full_disks(bench: Bench, count: int, folder: Path) -> Cases:
@@ -26,3 +36,78 @@ def full_disks(bench: Bench, count: int, folder: Path) -> Cases:
             yield f"{size} bytes", ended.returncode != 0, wrong + bench.problems("convert", work)
         finally:
             subprocess.run(["umount", str(work)], check=True)
+
+
+def power_cuts(bench: Bench, count: int, seed: int, folder: Path) -> Cases:
+    """Stop a stage at a random instant, copy the disk as it is beneath the kernel's memory, and go on from the copy.
+
+    The workspace lies on an ext4 file system in an image, with its journal as usual. What was acknowledged when the stage was
+    stopped must be on the copy before anything is run again: stores that were published, receipts that were put, and all of it
+    if the stage had ended. One thread, so that whatever is written after a receipt tells that the receipt was acknowledged.
+    """
+    draw = random.Random(seed)
+    image, after = folder / "disk.img", folder / "after.img"
+    for number in range(count):
+        stage = bench.stages[number % 3]
+        subprocess.run(["truncate", "-s", str(IMAGE_BYTES), str(image)], check=True)
+        subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True)
+        instant = draw.uniform(0.4, 1.0) * bench.seconds[stage]
+        with mounted(image, folder / "disk") as disk:
+            work = Path(shutil.copytree(bench.before(stage), disk / "work", symlinks=True))
+            os.sync()
+            command, environment = bench.command(stage, work), os.environ | {"ECGBATCH_WORKERS": "1"}
+            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            process = subprocess.Popen(command, env=environment, start_new_session=True, **quiet)
+            try:
+                process.wait(instant)
+                promised = contents(work)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGSTOP)
+                promised = acknowledged(work)
+            subprocess.run(["cp", "--sparse=always", str(image), str(after)], check=True)
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        with mounted(after, folder / "disk") as disk:
+            there = everything(disk / "work")
+            wrong = [f"{name} was acknowledged and is lost" for name in promised if there.get(name) != promised[name]]
+            name = f"{stage} {number} at {instant:.2f} s, {len(promised)} files acknowledged"
+            yield name, process.returncode < 0, wrong[:2] + bench.problems(stage, disk / "work")
+
+
+def acknowledged(work: Path) -> dict[str, str]:
+    """Return path to digest of the files that a stopped stage had acknowledged: of published stores, and receipts with theirs."""
+    building = {path.name.rpartition("-")[2] for path in work.glob(".build/*-*")}
+    kept = everything(work)
+    found = {}
+    for name, digest in kept.items():
+        store = next((part for part in Path(name).parts if part.endswith(".zarr")), "")
+        # While its folder below .build is there, a store may be on its way to its place.
+        if store and not name.startswith(".build/") and store.removesuffix(".zarr") not in building:
+            found[name] = digest
+    newest = max((path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file() and path.name != "lock"), default=0)
+    for path in work.glob(".build/*/receipts/*.json"):
+        if path.stat().st_mtime_ns < newest:
+            found[str(path.relative_to(work))] = hashlib.sha256(path.read_bytes()).hexdigest()
+            store = next(path.parents[1].glob(f"{path.parents[1].name.rpartition('-')[2]}.zarr")).relative_to(work)
+            for key, (_, digest) in json.loads(path.read_bytes())["receipt"]["files"].items():
+                found[f"{store}/{key}"] = digest
+    return found
+
+
+def everything(work: Path) -> dict[str, str]:
+    """Return path to digest of every file; of reports, as ``contents`` has it, the names only."""
+    kept = {path: path.relative_to(work).as_posix() for path in work.rglob("*") if path.is_file() and not path.is_symlink()}
+    found = {name: hashlib.sha256(path.read_bytes()).hexdigest() for path, name in kept.items()}
+    return found | {name: "there" for name in found if name.startswith("reports/")}
+
+
+@contextmanager
+def mounted(image: Path, at: Path) -> Iterator[Path]:
+    """Mount an image; mounting a copy of a disk that was in use plays its journal back."""
+    at.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(at)], check=True)
+    try:
+        yield at
+    finally:
+        subprocess.run(["umount", str(at)], check=True)

@@ -85,8 +85,7 @@ def _figure(runs: list[dict[str, Any]]) -> str:
 
 
 def _when(run: Mapping[str, Any]) -> str:
-    options = [
-        f"--{key} {run[key]}" for key, usual in (("count", None), ("stride", 1), ("records", 4)) if run.get(key, usual) != usual
-    ]
-    options = [*options, f"--seed {run['seed']}"]
-    return f"{run['day']}, {run['seconds']} s: {' '.join(options)}"
+    usual = {"count": None, "stride": 1, "records": 4, "seed": None}
+    options = [f"--{key} {run[key]}" for key, value in usual.items() if run.get(key, value) != value]
+    lasted = f", {run['seconds']} s" if run["seconds"] else ""
+    return f"{run['day']}{lasted}: {' '.join(options)}"

@@ -19,6 +19,11 @@ CAMPAIGNS = {
     ),
     "F3P": ("a failed sync is not acknowledged, the old state stays intact", "the same calls fail: EIO, ENOSPC, EMFILE"),
     "F4": ("a full disk ends with a word about room, and goes on once there is some", "convert onto a tmpfs of 40 sizes"),
+    "F5": (
+        "a power cut loses nothing that was acknowledged, and the same command goes on",
+        "convert, beats, score into an ext4 image, stopped at random instants; the image is copied as it is beneath the kernel's "
+        "memory and mounted, its journal played back; published stores and receipts must be there before anything runs again",
+    ),
     "F9": (
         "two writers of one stage leave the bytes of one",
         "both at once; in every second contest one frozen and woken late",
