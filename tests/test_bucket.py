@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from faulty_s3 import KINDS, FaultyProxy
 from test_storage import plan_of, produce, tree_digest
 
+from benchmarks.reliability.faulty_s3 import KINDS, FaultyProxy
 from ecgbatch.synthetic import write_archive
 from storage import Folder, bucket, build, list_stores, open_store, verify_store
 

@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
-from faulty_s3 import FaultyProxy
 from test_bucket import s3, s3_port, use  # noqa: F401 (fixtures)
 from test_watch import names_of, opened_below, rewrite
 
+from benchmarks.reliability.faulty_s3 import FaultyProxy
 from ecgbatch import watch
 from ecgbatch.signals import convert_archive, current_records
 from ecgbatch.synthetic import write_archive

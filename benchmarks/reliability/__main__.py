@@ -14,7 +14,10 @@ from benchmarks.reliability import page
 from benchmarks.reliability.bench import TRAINING, Bench, Cases, Tally, undisturbed
 from benchmarks.reliability.calls import injected, injected_at_places
 from benchmarks.reliability.disks import full_disks, power_cuts
+from benchmarks.reliability.network import faulty_stores
+from benchmarks.reliability.nights import NEW_EVERY, many_nights
 from benchmarks.reliability.processes import contests, kills
+from ecgbatch.synthetic import write_archive
 
 
 class Campaigns:
@@ -37,6 +40,13 @@ class Campaigns:
     def several(self) -> Bench:
         """Of four lengths of records, and so four stores of each kind."""
         return undisturbed(self.folder / "several", 2, durations_s=(8.0, 12.0, 24.0, 48.0))
+
+    @cached_property
+    def growing(self) -> Bench:
+        """Of as many records as new ones come in the nights; only its archive is used."""
+        bench = Bench(self.folder / "growing-from", self.folder / "growing-from" / "archive", {})
+        write_archive(bench.archive, n_records=-(-self.count(200) // NEW_EVERY), duration_s=10.0, seed=1)
+        return bench
 
     def count(self, usual: int) -> int:
         """Return how many cases to try."""
@@ -64,6 +74,8 @@ class Campaigns:
             "F5": lambda: power_cuts(self.several, self.count(30), self.seed, self.folder),
             "F9": lambda: contests(self.bench, self.count(20), 2, self.seed, self.folder),
             "F10": lambda: contests(self.bench, self.count(20), 8, self.seed, self.folder),
+            "F12": lambda: faulty_stores(self.bench, self.count(50), self.seed, self.folder),
+            "F18": lambda: many_nights(self.growing, self.count(200), self.folder),
         }
 
 

@@ -29,6 +29,16 @@ CAMPAIGNS = {
         "both at once; in every second contest one frozen and woken late",
     ),
     "F10": ("eight writers of one stage leave the bytes of one", "the same with eight"),
+    "F12": (
+        "a workspace in an object store has the bytes of one on a disk, whatever the network does",
+        "convert, beats, score into moto's S3 server behind a proxy: one request in ten is answered 429 or 503, not answered, "
+        "reset, its answer cut or lost; the same command again, `verify`",
+    ),
+    "F18": (
+        "a schedule that is never restarted does not grow",
+        "nights in one process by the flow itself, with Prefect's server, every tenth with a new record; the last cases compare "
+        "memory, descriptors, threads and leftovers of the second and the last quarter of the nights",
+    ),
 }
 """Name to promise and way, in the page's order."""
 
