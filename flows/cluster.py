@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import CancelledError, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +33,9 @@ LARGEST_PARCEL = 8
 
 LOOK_AHEAD = 16
 """Tasks per thread that are taken before they are sent, so that parcels grow smaller towards the end and no worker waits."""
+
+MOST_SENT = 3
+"""How often a parcel is sent whose workers die: each time Dask gives it to four workers one after the other."""
 
 ASK_FOR_WORKERS_S = 5
 """How often a cluster is asked how many workers it has: they come and go, and a silent cluster may have none left."""
@@ -83,12 +87,13 @@ def engine(address: str | None = None, workers: int | None = None) -> Iterator[E
     import dask
     from distributed import Client
 
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # what it logs of a lost scheduler, it raises too
     security = _security(settings) if address.startswith("tls://") else None
     if security is None and not settings.dask_without_tls:
         _refuse_remote(address)
     seldom = dask.config.set({"distributed.admin.tick.interval": "500ms"})  # fifty times a second by default, for a plot
     with seldom, Client(address, timeout=min(CONNECT_S, settings.wait_for_workers_s), security=security) as client:
-        yield Engine(partial(_map_on_cluster, client, settings.wait_for_workers_s), partial(_memory_of, client))
+        yield Engine(partial(_map_or_say, client, settings.wait_for_workers_s), partial(_memory_of, client))
 
 
 CONNECT_S = 60
@@ -206,15 +211,34 @@ def _privately(function: Callable[[Any], Any], parcel: list[Any]) -> tuple[list[
     return results, (monotonic() - start) / len(parcel)
 
 
+def _map_or_say(client: Any, wait_for_workers_s: float, function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
+    """Run tasks on a cluster; a scheduler that is gone is an error of the network, with a word about what to do."""
+    from distributed.comm import CommClosedError
+
+    try:
+        yield from _map_on_cluster(client, wait_for_workers_s, function, tasks)
+    except (CancelledError, CommClosedError) as error:
+        raise OSError(
+            f"the Dask scheduler {client.scheduler.address} is gone ({type(error).__name__}); start it, or leave --dask out, and "
+            "run the same command again: it goes on where this one was"
+        ) from error
+
+
 def _map_on_cluster(
     client: Any, wait_for_workers_s: float, function: Callable[[Any], Any], tasks: Iterable[Any]
 ) -> Iterator[Any]:
     """Keep a bounded number of tasks in flight on a cluster, however many workers it has, and yield results as they arrive."""
-    from distributed import wait
+    from distributed import KilledWorker, wait
 
     queue, ready, most = iter(tasks), deque[Any](), 1
-    submit = partial(client.submit, partial(_privately, function), pure=False)
     running: set[Any] = set()
+    sent: dict[Any, tuple[list[Any], int]] = {}
+
+    def send(parcel: list[Any], times: int = 1) -> None:
+        future = client.submit(partial(_privately, function), parcel, pure=False)
+        running.add(future)
+        sent[future] = parcel, times
+
     n_threads, asked, last_seen = sum(client.nthreads().values()), monotonic(), monotonic()
     while True:
         places = max(1, n_threads)
@@ -223,7 +247,7 @@ def _map_on_cluster(
             if not ready:
                 break
             n_together = max(1, min(most, len(ready) // (2 * places)))
-            running.add(submit([ready.popleft() for _ in range(n_together)]))
+            send([ready.popleft() for _ in range(n_together)])
         if not running:
             return
         done: set[Any] = set()
@@ -238,6 +262,17 @@ def _map_on_cluster(
                 "(a queue that is slower: setting wait_for_workers_s)"
             )
         for future in done:
-            results, seconds = future.result()
+            parcel, times = sent.pop(future)
+            try:
+                results, seconds = future.result()
+            except KilledWorker as error:
+                if times == MOST_SENT:
+                    raise OSError(
+                        f"Dask workers died of the same task {times} times over; look at their logs (memory?), then run the same "
+                        "command again: it goes on where this one was"
+                    ) from error
+                for task in parcel:  # each for itself: one of them may be what the workers die of
+                    send([task], times + 1)
+                continue
             most = min(LARGEST_PARCEL, max(1, int(PARCEL_S / max(seconds, 1e-6))))
             yield from results

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
+from threading import Timer
 
 import psutil
 import pytest
 from distributed import Client
 
+from benchmarks.reliability.engines import cluster
 from flows.cluster import LARGEST_PARCEL, LOOK_AHEAD, PARCEL_S, PARCELS_PER_THREAD, engine, processes, usable_processors
 
 
@@ -196,3 +198,21 @@ def test_server_of_one_command_has_a_password_unless_the_user_names_a_server(tmp
     monkeypatch.delenv("PREFECT_API_URL")
     (tmp_path / "profiles.toml").write_text('active = "own"\n[profiles.own]\nPREFECT_API_URL = "http://x/api"\n')
     assert guarded() == [None, None]
+
+
+def test_scheduler_that_dies_under_waiting_tasks_is_an_error_that_says_how_to_go_on():
+    with cluster(0) as dask, engine(dask.address) as on_cluster:
+        Timer(1, dask.scheduler.kill).start()
+        with pytest.raises(OSError, match=r"the Dask scheduler tcp://127.0.0.1:\d+ is gone .* goes on where this one was"):
+            list(on_cluster(abs, range(3)))
+
+
+def test_task_that_workers_die_of_is_an_error_not_a_traceback(monkeypatch):
+    monkeypatch.setattr("flows.cluster.MOST_SENT", 1)
+    once = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
+    with (
+        cluster(1, once) as dask,
+        engine(dask.address) as on_cluster,
+        pytest.raises(OSError, match="died of the same task"),
+    ):
+        list(on_cluster(os._exit, [1]))

@@ -13,7 +13,9 @@ from benchmarks.reliability import __doc__ as told
 from benchmarks.reliability import page
 from benchmarks.reliability.bench import TRAINING, Bench, Cases, Tally, undisturbed
 from benchmarks.reliability.calls import injected, injected_at_places
+from benchmarks.reliability.changing import changing_archives, wrong_clocks
 from benchmarks.reliability.disks import full_disks, power_cuts
+from benchmarks.reliability.engines import killed_workers, lost_clusters, poison
 from benchmarks.reliability.network import faulty_stores
 from benchmarks.reliability.nights import NEW_EVERY, many_nights
 from benchmarks.reliability.processes import contests, kills
@@ -72,9 +74,14 @@ class Campaigns:
             ),
             "F4": lambda: full_disks(self.bench, self.count(40), self.folder),
             "F5": lambda: power_cuts(self.several, self.count(30), self.seed, self.folder),
+            "F6": lambda: killed_workers(self.several, self.count(12), self.seed, self.folder),
+            "F7": lambda: poison(self.count(200), self.seed, self.folder / "poison"),
+            "F8": lambda: lost_clusters(self.several, self.count(12), self.seed, self.folder),
             "F9": lambda: contests(self.bench, self.count(20), 2, self.seed, self.folder),
             "F10": lambda: contests(self.bench, self.count(20), 8, self.seed, self.folder),
+            "F11": lambda: wrong_clocks(self.bench, self.folder),
             "F12": lambda: faulty_stores(self.bench, self.count(50), self.seed, self.folder),
+            "F16": lambda: changing_archives(self.bench, self.count(20), self.seed, self.folder),
             "F18": lambda: many_nights(self.growing, self.count(200), self.folder),
         }
 

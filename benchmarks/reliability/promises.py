@@ -24,15 +24,37 @@ CAMPAIGNS = {
         "convert, beats, score into an ext4 image, stopped at random instants; the image is copied as it is beneath the kernel's "
         "memory and mounted, its journal played back; published stores and receipts must be there before anything runs again",
     ),
+    "F6": (
+        "a stage ends well whatever workers die",
+        "convert, beats, score on a Dask cluster of two processes; one is killed every 2 to 5 s, another comes",
+    ),
+    "F7": (
+        "a record that kills its decoder costs only itself",
+        "200 records of FLAC on two Dask workers; at four the decoder, in its process of its own, meets a segmentation fault, an "
+        "abort, memory without end, a loop without end; cases are the records, the exit code, the workers, `verify`",
+    ),
+    "F8": (
+        "a lost scheduler, or no worker left, ends in time with a word, and the same command goes on",
+        "the scheduler, or both workers, killed at random instants of convert, beats, score; at most 70 s until the end",
+    ),
     "F9": (
         "two writers of one stage leave the bytes of one",
         "both at once; in every second contest one frozen and woken late",
     ),
     "F10": ("eight writers of one stage leave the bytes of one", "the same with eight"),
+    "F11": (
+        "no byte depends on a clock",
+        "convert, beats, score by clocks (libfaketime) that are wrong by a day and by ten years, that jump a day meanwhile; two "
+        "writers two days apart",
+    ),
     "F12": (
         "a workspace in an object store has the bytes of one on a disk, whatever the network does",
         "convert, beats, score into moto's S3 server behind a proxy: one request in ten is answered 429 or 503, not answered, "
         "reset, its answer cut or lost; the same command again, `verify`",
+    ),
+    "F16": (
+        "an archive that changes while it is read is stored as it was or is, never mixed; the next run has what is there",
+        "records written anew, a file after the other and half by half, while they are converted",
     ),
     "F18": (
         "a schedule that is never restarted does not grow",
