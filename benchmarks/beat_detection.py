@@ -316,7 +316,7 @@ def with_fewer_trees(n: int) -> Detector:
     from ecgbatch.resampling import resampler
 
     rules = sequence.RULES if n else sequence.RULES._replace(rule_share=1.0, odds_share=0.0)
-    trees = beat_evidence.fitted_trees()._replace(root=beat_evidence.fitted_trees().root[:n])
+    trees = beat_evidence.scorer(beat_evidence.fitted_trees()._replace(root=beat_evidence.fitted_trees().root[:n]))
 
     def run(recording: Recording, leads: Sequence[int]) -> np.ndarray:
         design = resampler(recording.fs, DETECTION_CUTOFF_HZ, DETECTION_HALF_WIDTH_S)

@@ -184,7 +184,7 @@ def hear(name: str, recording: Recording, leads: tuple[int, ...], kind: str) -> 
     return Heard(name, leads, kind, recording, choice, figures, truth, known)
 
 
-def detect(heard: Heard, shift: float, trees: beat_evidence.Trees) -> np.ndarray:
+def detect(heard: Heard, shift: float, trees: beat_evidence.Scorer) -> np.ndarray:
     """Return R samples as the detector would with this ``odds_shift`` and these trees."""
     recording = heard.recording
     use = np.isin(np.arange(len(recording.signal)), heard.leads)
@@ -235,7 +235,7 @@ def best_shift(heard: Sequence[Heard]) -> float:
     """Return the ``odds_shift`` with the fewest errors, records as they are and with silences, by trees of other records."""
     errors = dict.fromkeys(SHIFTS, 0.0)
     for held in folds(heard, N_INNER_FOLDS):
-        trees = fit([one for one in heard if one.name not in held])
+        trees = beat_evidence.scorer(fit([one for one in heard if one.name not in held]))
         for one in heard:
             if one.name in held and one.kind in (CLEAN, SILENT):
                 odds = beat_evidence.log_odds(one.figures, *trees)
@@ -285,7 +285,7 @@ def cross_fit(learned: Sequence[Heard], stress: Sequence[Heard]) -> None:
     rows: dict[tuple[int, ...], list[Any]] = {leads: [] for leads in LEADS}
     for held in folds(learned, N_FOLDS):
         others = [one for one in learned if one.name not in held]
-        shift, trees = best_shift(others), fit(others)
+        shift, trees = best_shift(others), beat_evidence.scorer(fit(others))
         for one in learned:
             if one.name in held and one.kind == CLEAN:
                 rows[one.leads].append(count(one.recording, one.name, detect(one, shift, trees), 0.0, len(one.leads)))
@@ -298,12 +298,12 @@ def cross_fit(learned: Sequence[Heard], stress: Sequence[Heard]) -> None:
             print(f"  {figure}: 95 % over records {low:.2f}-{high:.2f}; worst {worst.name} {getattr(worst, figure):.2f}")
     without = [one for one in learned if one.name != "118"]
     shift = best_shift(without)
-    halves = [fit([one for one in without if one.kind != half]) for half in HALVES]
+    halves = [beat_evidence.scorer(fit([one for one in without if one.kind != half])) for half in HALVES]
     for one in stress:
         print_row(f"118e_6, channels {one.leads}, unseen", total(list(stressed_halves(one, shift, halves))))
 
 
-def stressed_halves(one: Heard, shift: float, halves: Sequence[beat_evidence.Trees]) -> Iterator[Any]:
+def stressed_halves(one: Heard, shift: float, halves: Sequence[beat_evidence.Scorer]) -> Iterator[Any]:
     """Yield the counts of each half of the noise stress record, the first five minutes left out."""
     fs, n = one.recording.fs, one.recording.signal.shape[1]
     middle = round((FIRST_MOTION_S + 6 * MOTION_S) * fs)

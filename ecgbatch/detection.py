@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgbatch.beat_evidence import Trees, evidence, fitted_trees, log_odds
+from ecgbatch.beat_evidence import Scorer, evidence, fitted_scorer, log_odds
 from ecgbatch.filtering import AT_ONCE, PAD, band_taps, listen, settings_of
 from ecgbatch.kernels import kernel, scratch
 from ecgbatch.resampling import RATE_HZ, Resampler, full_taps, resampler
@@ -237,7 +237,7 @@ class Found(NamedTuple):
 
 def find_beats(
     signal: Array, n: int, use: Array, offset: Array, step: Array, design: Resampler, *, reference: int, rules: Rules = RULES,
-    trees: Trees | None = None, first: int = 0,
+    trees: Scorer | None = None, first: int = 0,
 ) -> Found:  # fmt: skip
     """Find the beats of a record on all its usable leads.
 
@@ -265,7 +265,7 @@ def find_beats(
     even, envelope, typical, level = bands(signal, n, use, offset, step, design, rules, first)
     weight, fused = fusion(envelope, typical, level, block, rules)
     choice, figures = candidates(fused, even, envelope, weight, typical, level, block, rules)
-    position, noise = settle(choice, log_odds(figures, *(trees or fitted_trees())), rules)
+    position, noise = settle(choice, log_odds(figures, *(trees or fitted_scorer())), rules)
     gain = (weight / np.maximum(typical, np.float32(rules.floor_mv))).sum(axis=1, dtype=np.float64)
     if use[reference]:
         gain[np.count_nonzero(use[:reference])] *= REFERENCE_GAIN

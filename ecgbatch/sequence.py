@@ -165,13 +165,17 @@ def trace_back(position: Array, score: Array, before: Array, local_s: Array, rul
 def local_intervals(position: Array, chosen: Array, local_s: Array) -> None:
     """Write, for each candidate, the median interval of the ten chosen beats around it; 0 where there are too few."""
     n, after, near = chosen.shape[0], 0, np.empty(10)
+    last, median_s = -1, 0.0
     for j in range(position.shape[0]):
         while after < n and position[chosen[after]] < position[j]:
             after += 1
         low, high = max(0, min(after - 5, n - 10)), min(n, max(after + 5, 10))
-        for i in range(low + 1, high):
-            near[i - low - 1] = position[chosen[i]] - position[chosen[i - 1]]
-        local_s[j] = ranked(near[: high - low - 1], 0.5) / RATE_HZ if high - low >= 4 else 0.0
+        if low != last:  # else the beats around it are those of the candidate before
+            for i in range(low + 1, high):
+                near[i - low - 1] = position[chosen[i]] - position[chosen[i - 1]]
+            median_s = ranked(near[: high - low - 1], 0.5) / RATE_HZ if high - low >= 4 else 0.0
+            last = low
+        local_s[j] = median_s
 
 
 @kernel

@@ -266,6 +266,39 @@ def test_sums_side_by_side_are_the_sums_made_alone(fs: float, before: int) -> No
     np.testing.assert_array_equal(side_by_side, alone)
 
 
+def test_trees_asked_side_by_side_answer_as_one_by_one() -> None:
+    """At their edges and where a figure is unknown too."""
+    trees, random = beat_evidence.fitted_trees(), np.random.default_rng(6)
+    figures = random.normal(0.0, 2.0, (300, beat_evidence.N_FIGURES)).astype(np.float32)
+    for figure in np.unique(trees.figure[trees.figure >= 0]):
+        figures[:200, figure] = random.choice(trees.value[trees.figure == figure], 200)
+    figures[:9, 3] = np.nan
+    expected = []
+    for own in figures:
+        total = trees.start
+        for root in trees.root:
+            node = root
+            while trees.figure[node] >= 0:
+                node = (trees.left if own[trees.figure[node]] <= trees.value[node] else trees.right)[node]
+            total += float(trees.value[node])
+        expected.append(beat_evidence.CERTAIN if beat_evidence.is_plain(own) else total)
+    np.testing.assert_array_equal(beat_evidence.log_odds(figures, *beat_evidence.scorer(trees)), expected)
+
+
+def test_a_tree_of_too_many_leaves_is_refused() -> None:
+    """Twenty splits in a chain have 21 leaves; forty have 41."""
+    for n, is_refused in ((20, False), (40, True)):
+        figure = np.array([0] * n + [-1] * (n + 1), np.int8)
+        left = np.array([n + i for i in range(n)] + [0] * (n + 1), np.int32)
+        right = np.array([*range(1, n), 2 * n] + [0] * (n + 1), np.int32)
+        chain = beat_evidence.Trees(figure, np.zeros(2 * n + 1, np.float32), left, right, np.zeros(1, np.int32), 0.0)
+        if is_refused:
+            with pytest.raises(ValueError, match="tree 0 has 41 leaves, expected at most 32"):
+                beat_evidence.scorer(chain)
+        else:
+            assert beat_evidence.scorer(chain).first.tolist() == [0, n]
+
+
 def test_sums_are_the_same_on_a_processor_without_vectors_of_pairs(tmp_path: Path) -> None:
     """What is compiled for AVX2, and what for a processor that is twenty years old."""
     program = (
