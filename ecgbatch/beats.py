@@ -8,7 +8,7 @@ docs/beat-detection.md has methods, decisions and measured accuracy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -193,13 +193,15 @@ def export_annotations(work: str, settings: BeatSettings, folder: str | Path | N
 _EXPORTED = ("first_beat", "n_beats", "r_sample", "beat_flags")
 
 
-def current_beats(work: str, settings: Mapping[str, Any]) -> xr.Dataset:
+def current_beats(work: str, settings: Mapping[str, Any], columns: Sequence[str] | None = None) -> xr.Dataset:
     """Return ``signals.current_records`` joined with the beats that were cut with ``settings``.
 
     Parameters
     ----------
     settings
         What a beats store's settings must hold, for instance ``model.beats``.
+    columns
+        As in ``signals.current_records``.
 
     Returns
     -------
@@ -212,7 +214,7 @@ def current_beats(work: str, settings: Mapping[str, Any]) -> xr.Dataset:
         If a record's signals store has no such beats yet.
 
     """
-    records = current_records(work)
+    records = current_records(work, columns)
     stores = {}
     for path in list_stores(work, "beats"):
         beats = open_store(path)

@@ -21,6 +21,7 @@ from ecgbatch.evidence import EVIDENCE_RULE, SEGMENTS, evidence
 from ecgbatch.inference import ENGINE
 from ecgbatch.novelty import novelty
 from ecgbatch.precision import DECISION_MARGIN, choose_precision
+from ecgbatch.signals import SIGNALS
 from ecgbatch.splits import record_digest
 from ecgbatch.terms import DECISION, LABEL, SCORE_FLAGS, SEX, STATUS, UNSCORABLE_BEAT, UNUSABLE_LEAD
 from storage import TEXT, Plan, Shard, build, make_plan, open_once
@@ -343,7 +344,7 @@ def read_record_beats(rows: xr.Dataset, work: Path, model_folder: str) -> Iterat
     found: dict[int, RecordBeats] = {}
     for name in sorted({name for name, use in zip(names, usable, strict=True) if use}):
         path = work / "beats" / f"{name}.zarr"
-        store = open_once(path)
+        store = open_once(path, ("lead", "first_beat", "n_beats"))
         check_beats(_model(model_folder), store.attrs["settings"], str(path))
         mine = [row for row, use in enumerate(usable) if use and names[row] == name]
         flags = _lead_flags(rows.isel(record=mine), work, store["lead"].values.tolist())
@@ -376,7 +377,7 @@ def _lead_flags(rows: xr.Dataset, work: Path, leads: Sequence[str]) -> npt.NDArr
     usable = np.zeros((rows.sizes["record"], len(leads)), dtype=bool)
     names, places = rows["signals_store"].values.tolist(), rows["signals_row"].values
     for name in sorted(set(names)):
-        store = open_once(work / "signals" / f"{name}.zarr")
+        store = open_once(work / "signals" / f"{name}.zarr", ("lead", "lead_flags"))
         column = {lead: index for index, lead in enumerate(store["lead"].values.tolist())}
         mine = [row for row, other in enumerate(names) if other == name]
         flags = store["lead_flags"].isel(record=places[mine]).values
@@ -686,7 +687,8 @@ def score_workspace(
 
     model = _model(str(model_folder))
     kept = save_model(model, Path(work) / "models" / model.digest[:20])
-    records = current_beats(work, model.beats)
+    columns = [name for name in (*_INPUTS, *_LABELS) if name in SIGNALS.variables]
+    records = current_beats(work, model.beats, columns)
     progress = partial(on_progress, "score") if on_progress else None
     return Path(score_records(work, records, kept, map=map, on_progress=progress)).stem
 
