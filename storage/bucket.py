@@ -6,7 +6,7 @@ import hashlib
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import lru_cache
@@ -219,6 +219,13 @@ class _SteadyStore(zarr.storage.ObjectStore[Any]):
 
     async def exists(self, key: str) -> bool:
         return bool(await _again(super().exists, key))
+
+    async def list_dir(self, prefix: str) -> AsyncGenerator[str, None]:
+        async def whole() -> list[str]:
+            return [key async for key in super(_SteadyStore, self).list_dir(prefix)]
+
+        for key in await _again(whole):
+            yield key
 
 
 async def _again(verb: Callable[..., Awaitable[Any]], *arguments: Any, **named: Any) -> Any:

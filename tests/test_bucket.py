@@ -117,6 +117,16 @@ def test_each_fault_alone_is_ridden_out(s3, monkeypatch, tmp_path, kind):
     assert proxy.done[kind] > 0
 
 
+def test_listing_that_is_cut_while_a_store_is_opened_is_asked_for_again(s3, monkeypatch):
+    store = build("s3://ecg/work", plan_of(), produce)
+    proxy = FaultyProxy(s3, share=0.3, seed=4, kinds=("cut",))
+    with proxy.running() as endpoint:
+        use(monkeypatch, endpoint)
+        for _ in range(6):
+            assert open_store(store).sizes["row"] > 0
+    assert proxy.done["cut"] > 3
+
+
 def undisturbed(tmp_path: Path) -> list[str]:
     store = Path(build(str(tmp_path / "w"), plan_of(9), produce))
     names = list(tree_digest(store))

@@ -50,7 +50,7 @@ CAMPAIGNS = {
     "F12": (
         "a workspace in an object store has the bytes of one on a disk, whatever the network does",
         "convert, beats, score into moto's S3 server behind a proxy: one request in ten is answered 429 or 503, not answered, "
-        "reset, its answer cut or lost; the same command again, `verify`",
+        "reset, its answer cut or lost; each command must end well by itself",
     ),
     "F16": (
         "an archive that changes while it is read is stored as it was or is, never mixed; the next run has what is there",
