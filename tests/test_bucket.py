@@ -251,3 +251,36 @@ def test_train_on_a_bucket_from_the_command_line_writes_the_model_of_a_disk(s3, 
     assert models[0] == models[1]
     assert "model.safetensors" in models[0]
     assert not (tmp_path / "s3:").exists()
+
+
+@pytest.mark.slow
+def test_nights_are_compacted_and_a_patient_erased_in_a_bucket_as_on_a_disk(s3, tmp_path):
+    from test_erase import SETTINGS, WHO
+
+    from ecgbatch import upkeep
+    from ecgbatch.beats import extract_beats
+    from ecgbatch.compact import compact
+    from ecgbatch.erase import erase_patient
+    from ecgbatch.signals import convert_archive
+
+    archive, local = tmp_path / "archive", str(tmp_path / "work")
+    write_archive(archive, n_records=5, duration_s=10.0, seed=5)
+    names = (archive / "RECORDS").read_text().split()
+    for work in ("s3://ecg/work", local):
+        for listed in (names[:3], names):
+            (archive / "RECORDS").write_text("".join(f"{name}\n" for name in listed))
+            if len(listed) == 3:
+                (archive / WHO).rename(tmp_path / WHO)
+            convert_archive(str(archive), work)
+            if len(listed) == 3:
+                (tmp_path / WHO).rename(archive / WHO)
+            extract_beats(work, SETTINGS)
+        compact(work)
+        assert len(list_stores(work, "signals")) == 1
+        assert upkeep.verify_workspace(work) == {}
+        erase_patient(work, WHO)
+        assert upkeep.verify_workspace(work) == {}
+    in_bucket, on_disk = objects("s3://ecg/work"), objects(local)
+    assert {key for key in in_bucket if ".zarr" in key} == {key for key in on_disk if ".zarr" in key}
+    assert all(in_bucket[key] == on_disk[key] for key in on_disk if ".zarr" in key or key == "archive.json")
+    assert not any(WHO.encode() in content for content in in_bucket.values())
