@@ -121,7 +121,7 @@ def plan_peaks(signals: xr.Dataset, settings: BeatSettings, archive: str | Path 
         raise ValueError(f"reference annotations need both an extension and an archive, found {settings.reference!r}, {archive}")
     sizes = {"record": signals.sizes["record"], "peak": _n_peaks(signals, settings)}
     inputs = xr.Dataset({name: (signals[name].dims, signals[name].values) for name in _FACTS})
-    stage = _stage_settings(signals, settings)
+    stage = stage_settings(signals, settings)
     if archive is not None:
         names = signals["record_name"].values.astype(TEXT)
         known = [_reference(archive, str(name), inputs.isel(record=row), settings) for row, name in enumerate(names)]
@@ -133,7 +133,7 @@ def plan_peaks(signals: xr.Dataset, settings: BeatSettings, archive: str | Path 
         sizes=sizes,
         inputs=inputs,
         settings=stage,
-        versions=_versions(),
+        versions=stage_versions(),
         shard_rows=_rows_at_once(signals),
     )
 
@@ -211,10 +211,10 @@ def plan_beats(signals: xr.Dataset, peaks: xr.Dataset, settings: BeatSettings) -
         }
     )
     sizes = {"beat": int(n_beats.sum()), "lead": len(lead), "sample": settings.n_samples, "record": len(n_beats)}
-    stage = _stage_settings(signals, settings) | {"peaks": str(peaks.attrs.get("digest", ""))}
+    stage = stage_settings(signals, settings) | {"peaks": str(peaks.attrs.get("digest", ""))}
     # A shard of beats comes from about as many samples as a shard of peaks: that is where its work lies.
     rows = max(256, round(sizes["beat"] / max(1, sizes["record"]) * _rows_at_once(signals)))
-    return make_plan(BEATS, sizes=sizes, inputs=inputs, settings=stage, versions=_versions(), shard_rows=rows)
+    return make_plan(BEATS, sizes=sizes, inputs=inputs, settings=stage, versions=stage_versions(), shard_rows=rows)
 
 
 def produce_beats(shard: Shard, rows: xr.Dataset, *, signals_at: str, peaks_at: str, settings: BeatSettings) -> xr.Dataset:  # noqa: ARG001
@@ -327,7 +327,8 @@ def _n_peaks(signals: xr.Dataset, settings: BeatSettings) -> int:
     return max(1, math.ceil(longest_s * per_s))
 
 
-def _stage_settings(signals: xr.Dataset, settings: BeatSettings) -> dict[str, Any]:
+def stage_settings(signals: xr.Dataset, settings: BeatSettings) -> dict[str, Any]:
+    """Return what a store of peaks or beats of these signals states of how it was made."""
     own = settings.document() | {"signals": str(signals.attrs.get("digest", ""))}
     if settings.method == "kachuee":
         return own
@@ -341,7 +342,8 @@ def _stage_settings(signals: xr.Dataset, settings: BeatSettings) -> dict[str, An
     return own | {"rules": RULES._asdict(), "trees": trees_digest(), "band_hz": BAND_HZ, "band_sd_hz": BAND_SD_HZ}
 
 
-def _versions() -> dict[str, str]:
+def stage_versions() -> dict[str, str]:
+    """Return the versions that peaks and beats depend on beside the storage's."""
     from importlib.metadata import version
 
     return {"scipy": version("scipy")}

@@ -153,8 +153,10 @@ def run(
         model = shipped_model()
     if train and prevalence is not None:
         raise typer.BadParameter("--prevalence goes with a model that is there already, not with --train")
+    looks = {"archive": True, "labels": _text(labels), "keep_comments": keep_comments}
+    again = _made_again(work, beats=_beat_settings(model, method), model=_text(model), **looks)
     if dry_run:
-        return _print_estimate(_estimate_archive(archive, work, labels, train=train), as_json)
+        return _print_estimate(_estimate_archive(archive, work, labels, train=train) | again, as_json)
     model = _at_prevalence(work, model, prevalence)
     _quiet_prefect()
     from flows.server import guard_own_server
@@ -218,8 +220,9 @@ def convert(
     """Store every record's samples as chunked Zarr, exactly as they are."""
     settings = load_settings(labels=labels, settle_s=settle_s)
     labels = settings.labels
+    again = _made_again(work, archive=True, labels=_text(labels), keep_comments=keep_comments)
     if dry_run:
-        return _print_estimate(_estimate_archive(archive, work, labels, only="convert"), as_json)
+        return _print_estimate(_estimate_archive(archive, work, labels, only="convert") | again, as_json)
     from ecgbatch.signals import convert_archive
     from flows.cluster import engine
     from storage import only_writer
@@ -276,8 +279,9 @@ def beats(
         raise typer.BadParameter("--reference and --archive go together: which annotation files, and where they lie")
     if csv is not None and method != "kachuee":
         raise typer.BadParameter("--csv has the paper's 187 columns: give --method kachuee with it")
+    again = _made_again(work, beats={"method": _checked_method(method), "reference": reference or ""})
     if dry_run:
-        return _print_estimate(_estimate_work(work, "beats"), as_json)
+        return _print_estimate(_estimate_work(work, "beats") | again, as_json)
     from ecgbatch.beats import BeatSettings, export_annotations, extract_beats
     from flows.cluster import engine
     from storage import only_writer
@@ -430,8 +434,9 @@ def score(
     as_json: AsJson = False,
 ) -> int:
     """Score every prepared record with a model."""
+    again = _made_again(work, model=_text(model))
     if dry_run:
-        return _print_estimate(_estimate_work(work, "score"), as_json)
+        return _print_estimate(_estimate_work(work, "score") | again, as_json)
     from ecgbatch.scoring import scores_path
 
     scored = _score(work, _at_prevalence(work, model, prevalence) or model, dask, workers, as_json)
@@ -832,6 +837,16 @@ def _estimate_work(work: Path, stage: str) -> dict[str, Any]:
     from ecgbatch.signals import current_records
 
     return estimate_stages(current_records(str(work)), [stage], {})
+
+
+def _made_again(work: Path, **command: Any) -> dict[str, Any]:
+    """Say on standard error what a command makes again since this installation makes it otherwise; return it for --dry-run."""
+    from ecgbatch.upgrades import made_again, sentences
+
+    again = made_again(str(work), **command)
+    for sentence in sentences(again):
+        print(f"ecgbatch: {sentence}", file=sys.stderr)
+    return {"made_again": again} if again else {}
 
 
 def _print_estimate(estimate: dict[str, Any], as_json: bool) -> int:

@@ -265,7 +265,8 @@ def _move_scores(work: str, path: str, moved: Moved, map: Map, on_progress: OnPr
     facts = {"beats_store": np.array(beats, dtype=TEXT), "beats_row": rows, "n_beats": n_beats}
     records = records.assign({name: ("record", values) for name, values in facts.items()})
     settings = store.attrs["settings"]
-    plan = planned_like(plan_rows(records, store["lead"].values.tolist(), settings), store, settings)
+    leads = store["lead"].values.tolist() if "lead" in store.variables else []  # schema 1 has none
+    plan = planned_like(plan_rows(records, leads, settings), store, settings)
     given = {name: records[name].values for name in ("signals_store", "signals_row", "beats_store", "beats_row")}
     origin = Origin((path,), np.zeros(kept.size, np.int64), kept, given)
     moved.replaced[old] = f"scores/{_build(work, plan, origin, map, on_progress)}.zarr"

@@ -210,7 +210,12 @@ def plan_scores(records: xr.Dataset, model: Model, *, settings: Mapping[str, Any
         If a variable is missing.
 
     """
-    stated = {
+    return plan_rows(records, model.leads, score_settings(model) | dict(settings or {}))
+
+
+def score_settings(model: Model) -> dict[str, Any]:
+    """Return what a store of scores by this model states of how it was made."""
+    return {
         "model": {"digest": model.digest, "name": model.name, "n_members": len(model.members)},
         "operating_point": _plain(asdict(model.operating_point)),
         "calibration": asdict(model.calibration),
@@ -221,9 +226,12 @@ def plan_scores(records: xr.Dataset, model: Model, *, settings: Mapping[str, Any
         "evidence": EVIDENCE_RULE,
         "inference": {"engine": ENGINE, **choose_precision(model)._asdict()},
         "segments_s": {name: list(bounds) for name, bounds in SEGMENTS.items()},
-        **dict(settings or {}),
     }
-    return plan_rows(records, model.leads, stated)
+
+
+def score_versions() -> dict[str, str]:
+    """Return the versions that scores depend on beside the storage's."""
+    return {"numba": version("numba"), "numpy": version("numpy")}
 
 
 def plan_rows(records: xr.Dataset, leads: Sequence[str], settings: Mapping[str, Any]) -> Plan:
@@ -242,7 +250,7 @@ def plan_rows(records: xr.Dataset, leads: Sequence[str], settings: Mapping[str, 
         sizes={"record": n_records, "beat": max(1, widest), "lead": len(leads), "segment": len(SEGMENTS)},
         inputs=inputs,
         settings=settings,
-        versions={"numba": version("numba"), "numpy": version("numpy")},
+        versions=score_versions(),
         shard_rows=max(1, round(BEATS_A_SHARD / mean)),
     )
 

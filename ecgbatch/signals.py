@@ -368,9 +368,11 @@ MAY_PASS = frozenset({"UNREADABLE_FILE", "CHANGED_WHILE_READING"})
 
 
 def new_records(work: str, listing: xr.Dataset) -> xr.Dataset:
-    """Return the rows of an archive's listing that no published store has seen."""
-    known = _known_rows(work)
-    is_new = [fingerprint not in known for fingerprint in listing["fingerprint"].values.tolist()]
+    """Return the rows of an archive's listing that no published store has seen and that belong to nobody who was erased."""
+    known, erased = _known_rows(work), erased_list(work)
+    columns = (listing[name].values.tolist() for name in ("fingerprint", "record_name", "patient_id"))
+    rows = list(zip(*columns, strict=True))
+    is_new = [key not in known and not (erased.has_record(name) or erased.has_patient(who)) for key, name, who in rows]
     return listing.isel(record=np.flatnonzero(is_new))
 
 

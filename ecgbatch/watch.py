@@ -7,9 +7,11 @@ import io
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -337,6 +339,26 @@ def _key(labels: str | None, keep_comments: bool) -> str:
     columns = hashlib.sha256(" ".join(LISTING_COLUMNS).encode()).hexdigest()[:8]
     table = hashlib.sha256(Path(labels).read_bytes()).hexdigest() if labels is not None else ""
     return f"{CACHE_FORMAT} {__version__} {columns} {table}{' comments' if keep_comments else ''}"
+
+
+def changed_key(work: str, labels: str | None, keep_comments: bool) -> tuple[int, list[str]] | None:
+    """Return how many headers the next look reads again though no file has moved, and why; None where that is none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        keys = pq.read_table(io.BytesIO(Folder(work).read(CACHE_FILE)), columns=["key"]).column(0).to_pylist()
+    except (OSError, KeyError, pa.ArrowException):
+        return None
+    now, others = _key(labels, keep_comments), Counter(keys)
+    others.pop(now, None)
+    if not others:
+        return None
+    said = [dict(zip_longest(_KEY_PARTS, key.split(" "), fillvalue="")) for key in (now, others.most_common(1)[0][0])]
+    return sum(others.values()), [f"{name} differs" for name in _KEY_PARTS if said[0][name] != said[1][name]]
+
+
+_KEY_PARTS = ("what is read of a header", "ecgbatch's version", "the listing's columns", "the label table", "--keep-comments")
 
 
 def _signature(archive: str, record_name: str, files: str, status: int) -> str:

@@ -156,8 +156,12 @@ def make_plan(
             raise SchemaError(f"plan of {schema.name!r}: input {name!r} must be {variable.dtype} {shape}, found {found!r}")
     wanted = shard_rows or max(1, shard_bytes // max(1, _row_bytes(schema, sizes)))
     rows = _whole_chunks(schema, sizes, wanted)
-    own = {name: version(name) for name in ("zarr", "numcodecs", "numpy")}
-    return Plan(schema, dict(sizes), rows, inputs, dict(settings), own | dict(versions or {}), _digest_inputs(inputs))
+    return Plan(schema, dict(sizes), rows, inputs, dict(settings), with_own_versions(versions or {}), _digest_inputs(inputs))
+
+
+def with_own_versions(versions: Mapping[str, str]) -> dict[str, str]:
+    """Return a stage's versions with those of what writes every store, as a plan states them."""
+    return {name: version(name) for name in ("zarr", "numcodecs", "numpy")} | dict(versions)
 
 
 def canonical_json(document: Any) -> bytes:
