@@ -1,10 +1,16 @@
-"""All stages on an archive in a process of its own: ``python -m benchmarks.whole ARCHIVE WORK [MODEL]`` prints what it took."""
+"""All stages on an archive in a process of its own: ``python -m benchmarks.whole ARCHIVE WORK [--model M] [--warm]``.
+
+It prints what they took as JSON; ``--warm`` converts two other records first, so that libraries and kernels are loaded;
+``--only STAGE`` stops there.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -12,9 +18,10 @@ from typing import Any
 STAGES = ("convert", "beats", "score", "report")
 
 
-def run(archive: Path, work: Path, model: Path | None = None) -> dict[str, Any]:
-    """Run all stages in a new process; return ``seconds`` by stage, ``processor`` seconds and ``peak_bytes`` of memory."""
-    command = [sys.executable, "-m", "benchmarks.whole", str(archive), str(work), *([str(model)] if model else [])]
+def run(archive: Path, work: Path, model: Path | None = None, *, warm: bool = False) -> dict[str, Any]:
+    """Run all stages in a new process; return ``seconds`` and ``processor`` seconds by stage, and ``peak_bytes`` of memory."""
+    command = [sys.executable, "-m", "benchmarks.whole", str(archive), str(work)]
+    command += ["--model", str(model)] * (model is not None) + ["--warm"] * warm
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -26,12 +33,24 @@ def main() -> None:
     from ecgbatch.model import load_model, shipped_model
     from ecgbatch.reports import report_workspace
     from ecgbatch.runs import write_run
+    from ecgbatch.synthetic import write_archive
     from flows.cluster import engine
 
-    archive, work = Path(sys.argv[1]), Path(sys.argv[2])
-    model = Path(sys.argv[3]) if len(sys.argv) > 3 else shipped_model()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.whole", description="All stages in one process, timed.")
+    parser.add_argument("archive", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--model", type=Path, default=shipped_model())
+    parser.add_argument("--warm", action="store_true", help="convert two other records first")
+    parser.add_argument("--only", choices=STAGES, help="stop after this stage")
+    options = parser.parse_args()
+    archive, work, model = options.archive, options.work, options.model
     load_model(model)
+    if options.warm:
+        with tempfile.TemporaryDirectory() as folder:
+            write_archive(Path(folder, "archive"), n_records=2, duration_s=10, sampling_frequency_hz=500, n_leads=12)
+            ours.convert(Path(folder, "archive"), Path(folder, "work"))
     seconds: dict[str, float] = {}
+    processor: dict[str, float] = {}
     named: list[str] = []
 
     def report() -> None:
@@ -45,12 +64,13 @@ def main() -> None:
         lambda: named.append(ours.score(work, model)),
         report,
     )
-    processor = time.process_time()
     for stage, step in zip(STAGES, steps, strict=True):
-        begun = time.perf_counter()
+        begun, used = time.perf_counter(), time.process_time()
         step()
-        seconds[stage] = time.perf_counter() - begun
-    print(json.dumps({"seconds": seconds, "processor": time.process_time() - processor, "peak_bytes": peak_bytes()}))
+        seconds[stage], processor[stage] = time.perf_counter() - begun, time.process_time() - used
+        if stage == options.only:
+            break
+    print(json.dumps({"seconds": seconds, "processor": processor, "peak_bytes": peak_bytes()}))
 
 
 def peak_bytes() -> int:
