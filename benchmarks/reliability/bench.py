@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ecgbatch.model import shipped_model
 from ecgbatch.synthetic import write_archive
+from ecgbatch.upkeep import verify_workspace
 
 PROGRAM = str(Path(sys.executable).parent / "ecgbatch")
 
@@ -65,17 +66,21 @@ class Bench:
         """Return a new copy of the workspace that a stage finds, in ``folder``."""
         return Path(shutil.copytree(self.before(stage), folder / "work", symlinks=True))
 
+    def lasted(self, stage: str, began: float) -> None:
+        """Learn from a stage that has ended by itself since ``began`` how long it lasts now: instants are drawn from that."""
+        self.seconds[stage] = min(self.seconds[stage], time.monotonic() - began)
+
     def wanted(self, stage: str) -> dict[str, str]:
         """Return the digests of all that an undisturbed stage leaves."""
         following = [*self.stages[1:], "end"][self.stages.index(stage)]
         return contents(self.before(following))
 
-    def problems(self, stage: str, work: Path, environment: dict[str, str] | None = None) -> list[str]:
+    def problems(self, stage: str, work: Path) -> list[str]:
         """Run the stage again and say what differs from an undisturbed run."""
-        again = run(self.command(stage, work), environment)
+        again = run(self.command(stage, work))
         if again.returncode:
             return [f"the same command again: exit {again.returncode}: {again.stderr.strip()[-200:]}"]
-        return different(contents(work), self.wanted(stage)) + unverified(work, environment)
+        return different(contents(work), self.wanted(stage)) + unverified(work)
 
 
 def run(command: list[str], environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -89,10 +94,9 @@ def different(found: dict[str, str], wanted: dict[str, str]) -> list[str]:
     return (wrong + [f"{name} is lost" for name in wanted.keys() - found.keys()])[:3]
 
 
-def unverified(work: Path, environment: dict[str, str] | None = None) -> list[str]:
-    """Say what ``verify`` finds in a workspace."""
-    checked = run([PROGRAM, "verify", str(work)], environment)
-    return [f"verify: {(checked.stdout + checked.stderr).strip()[-200:]}"] if checked.returncode else []
+def unverified(work: Path) -> list[str]:
+    """Say what ``verify`` finds in a workspace; in this process, since starting one takes longer."""
+    return [f"verify: {problem}" for problems in verify_workspace(str(work)).values() for problem in problems][:2]
 
 
 def contents(work: Path) -> dict[str, str]:

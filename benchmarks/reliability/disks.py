@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,8 +59,10 @@ def power_cuts(bench: Bench, count: int, seed: int, folder: Path) -> Cases:
             command, environment = bench.command(stage, work), os.environ | {"ECGBATCH_WORKERS": "1"}
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
             process = subprocess.Popen(command, env=environment, start_new_session=True, **quiet)
+            began = time.monotonic()
             try:
                 process.wait(instant)
+                bench.lasted(stage, began)
                 promised = contents(work)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGSTOP)

@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.reliability.bench import Bench, Cases, contents, different, run
+from benchmarks.reliability.bench import Bench, Cases, contents, different, run, unverified
 from benchmarks.reliability.faulty_s3 import FaultyProxy
-from ecgbatch.upkeep import verify_workspace
 from storage import Folder
 
 
@@ -43,7 +42,7 @@ def faulty_stores(bench: Bench, count: int, seed: int, folder: Path) -> Cases:
                 (copy / key).parent.mkdir(parents=True, exist_ok=True)
                 (copy / key).write_bytes(bucket.read(key))
             wrong += different(contents(copy), bench.wanted(stage))
-            wrong += [problem for problems in verify_workspace(str(copy)).values() for problem in problems][:3]
+            wrong += unverified(copy)
             faults = {kind: n for kind, n in proxy.done.items() if kind != "none"}
             yield f"{stage} {number}: {proxy.done.total()} requests, {faults}", bool(faults), wrong
             shutil.rmtree(copy)

@@ -24,8 +24,10 @@ def kills(bench: Bench, count: int, seed: int, folder: Path, stages: Sequence[st
             process = subprocess.Popen(
                 bench.command(stage, work), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
             )
+            began = time.monotonic()
             try:
                 process.wait(instant)
+                bench.lasted(stage, began)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
