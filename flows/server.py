@@ -61,6 +61,7 @@ def prefect_server(work: str) -> Iterator[str]:
     port = _free_port()
     url = f"http://127.0.0.1:{port}/api"
     environment = os.environ | {"PREFECT_SERVER_API_AUTH_STRING": auth, "PREFECT_UI_API_URL": url}
+    environment.setdefault("PREFECT_SERVER_CORS_ALLOWED_ORIGINS", url.removesuffix("/api"))  # its own pages; all, by default
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with (state / "server.log").open("ab") as output:
         server = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)  # noqa: S603
@@ -92,6 +93,9 @@ def guard_own_server() -> None:
     if "PREFECT_API_URL" in said or "AUTH_STRING" in said or "TOOL.PREFECT" in said or Path("prefect.toml").is_file():
         return
     os.environ |= dict.fromkeys(names, f"ecgbatch:{secrets.token_urlsafe(24)}")
+    os.environ.setdefault(
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS", "http://127.0.0.1"
+    )  # no page elsewhere may ask it; all, by default
 
 
 def _password(path: Path) -> str:
