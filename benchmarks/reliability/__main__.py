@@ -82,7 +82,8 @@ class Campaigns:
             "F11": lambda: wrong_clocks(self.bench, self.folder),
             "F12": lambda: faulty_stores(self.bench, self.count(50), self.seed, self.folder),
             "F16": lambda: changing_archives(self.bench, self.count(20), self.seed, self.folder),
-            "F18": lambda: many_nights(self.growing, self.count(200), self.folder),
+            "F18": lambda: many_nights(self.growing, self.count(200), self.folder / "nights", "stages"),
+            "F18P": lambda: many_nights(self.growing, self.count(200), self.folder / "nights-by-flow", "flow"),
         }
 
 
@@ -122,8 +123,16 @@ def main() -> None:
 
 
 def watched(name: str, cases: Cases) -> Tally:
-    """Count a campaign's cases and say what goes wrong when it does."""
+    """Count a campaign's cases and say what goes wrong when it does; Ctrl-C ends it, with what it has by then."""
     tally = Tally()
+    try:
+        _count(name, cases, tally)
+    except KeyboardInterrupt:
+        tally.note = "stopped by the clock"
+    return tally
+
+
+def _count(name: str, cases: Cases, tally: Tally) -> None:
     for case, hit, wrong in cases:
         tally.tried += 1
         tally.hit += hit
@@ -132,7 +141,6 @@ def watched(name: str, cases: Cases) -> Tally:
             print(f"  {name} {case}: {'; '.join(wrong)}", flush=True)
         elif tally.tried % 10 == 0:
             print(f"  {name}: {tally.tried} tried, {tally.hit} hit, {len(tally.failures)} wrong", flush=True)
-    return tally
 
 
 if __name__ == "__main__":

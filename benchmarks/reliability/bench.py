@@ -41,6 +41,7 @@ class Tally:
     tried: int = 0
     hit: int = 0
     failures: list[str] = field(default_factory=list)
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ import shutil
 import statistics
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -22,15 +24,17 @@ MOST_BYTES_A_NIGHT = 40_000
 """Of growth that is let pass: what a night's line in a list of 400 bytes takes, a hundred times over."""
 
 
-def many_nights(bench: Bench, count: int, folder: Path) -> Cases:
-    """Call the flow ``count`` times in one process; then its memory, descriptors, threads and leftovers must not have grown.
+def many_nights(bench: Bench, count: int, folder: Path, by: str) -> Cases:
+    """Have ``count`` nights in one process; then its memory, descriptors, threads and leftovers must not have grown.
+
+    By ``stages``: the functions that the single commands call, under their lock. By ``flow``: with Prefect and its server.
 
     The last four cases are the growth, from the median of the second quarter of the nights to that of the last.
     """
     work, archive, state = folder / "work", folder / "growing", folder / "prefect"
     environment = os.environ | {"PREFECT_HOME": str(state), "XDG_STATE_HOME": str(state)}
     environment.pop("PREFECT_API_URL", None)
-    command = [sys.executable, "-m", "benchmarks.reliability.nights", str(bench.archive), str(archive), str(work), str(count)]
+    command = [sys.executable, "-m", "benchmarks.reliability.nights", str(bench.archive), str(archive), str(work), str(count), by]
     nights = []
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
@@ -51,25 +55,25 @@ def many_nights(bench: Bench, count: int, folder: Path) -> Cases:
         yield said, True, [said] if last - first > most else []
 
 
-def live(source: str, archive: str, work: str, count: int) -> None:
+def live(source: str, archive: str, work: str, count: int, by: str) -> None:
     """Have the nights, and print what the process holds after each."""
-    from flows.server import prefect_server
-
     names = (Path(source) / "RECORDS").read_text().split()
-    with prefect_server(work):
-        from flows.score import run_archive
+    with ExitStack() as stack:
+        if by == "flow":
+            from flows.server import prefect_server
 
+            stack.enter_context(prefect_server(work))
         for night in range(count):
             new = names[: 1 + night // NEW_EVERY]
             for path in Path(source).glob(f"{new[-1]}.*"):
                 (Path(archive) / new[-1]).parent.mkdir(parents=True, exist_ok=True)
                 if not (Path(archive) / f"{new[-1]}{path.suffix}").exists():
                     shutil.copy2(path, Path(archive) / f"{new[-1]}{path.suffix}")
-            done = run_archive(archive, work, model=str(shipped_model()))
+            counts = _by_flow(archive, work) if by == "flow" else _by_stages(archive, work)
             process = psutil.Process()
             held = {
                 "is_new": night % NEW_EVERY == 0,
-                "ok": done["counts"]["n_records"] == len(new),
+                "ok": counts["n_records"] == len(new),
                 "bytes": process.memory_info().rss,
                 "descriptors": process.num_fds(),
                 "threads": process.num_threads(),
@@ -78,5 +82,32 @@ def live(source: str, archive: str, work: str, count: int) -> None:
             print(json.dumps(held), flush=True)
 
 
+def _by_flow(archive: str, work: str) -> dict[str, Any]:
+    from flows.score import run_archive
+
+    counts: dict[str, Any] = run_archive(archive, work, model=str(shipped_model()))["counts"]
+    return counts
+
+
+def _by_stages(archive: str, work: str) -> dict[str, Any]:
+    from ecgbatch.beats import BeatSettings, extract_beats
+    from ecgbatch.model import load_model
+    from ecgbatch.reports import report_workspace
+    from ecgbatch.runs import log_file, name_log, write_run
+    from ecgbatch.scoring import score_workspace
+    from ecgbatch.signals import convert_archive
+    from flows.cluster import engine
+    from storage import only_writer
+
+    with only_writer(work, "run"), log_file(work), engine() as on_engine:
+        convert_archive(archive, work, map=on_engine)
+        extract_beats(work, BeatSettings(**load_model(shipped_model()).beats), map=on_engine)
+        run = score_workspace(work, str(shipped_model()), map=on_engine)
+        write_run(work, run, {"archive": archive, "model": str(shipped_model())})
+        counts: dict[str, Any] = report_workspace(work, run, map=on_engine)["counts"]
+        name_log(work, run)
+    return counts
+
+
 if __name__ == "__main__":
-    live(*sys.argv[1:4], count=int(sys.argv[4]))
+    live(*sys.argv[1:4], count=int(sys.argv[4]), by=sys.argv[5])

@@ -38,6 +38,7 @@ def keep(ledger: Path, name: str, tally: Tally, seconds: float, settings: Mappin
         "hit": tally.hit,
         "wrong": len(tally.failures),
         "failures": tally.failures[:5],
+        **({"note": tally.note} if tally.note else {}),
         "seconds": round(seconds),
         **settings,
         "day": datetime.now(UTC).strftime("%Y-%m-%d"),

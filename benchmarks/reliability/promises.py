@@ -57,9 +57,13 @@ CAMPAIGNS = {
         "records written anew, a file after the other and half by half, while they are converted",
     ),
     "F18": (
-        "a schedule that is never restarted does not grow",
-        "nights in one process by the flow itself, with Prefect's server, every tenth with a new record; the last cases compare "
-        "memory, descriptors, threads and leftovers of the second and the last quarter of the nights",
+        "a process that is never restarted does not grow",
+        "nights in one process, stage by stage, every tenth with a new record; the last cases compare memory, descriptors, "
+        "threads and leftovers of the second and the last quarter of the nights",
+    ),
+    "F18P": (
+        "nor with Prefect",
+        "the same by the flow; a schedule gives each night a process of its own",
     ),
 }
 """Name to promise and way, in the page's order."""
