@@ -19,7 +19,7 @@ import xarray as xr
 
 from ecgbatch.annotations import EXTENSION, encode_beats
 from ecgbatch.beat_stages import BEATS, PEAKS, plan_beats, plan_peaks, produce_beats, produce_peaks
-from ecgbatch.kachuee import KACHUEE_THRESHOLD, KACHUEE_WINDOW_S, kachuee_beats, kachuee_peaks, resample_lead
+from ecgbatch.kachuee import KACHUEE_THRESHOLD, KACHUEE_WINDOW_S, kachuee_beats, resample_lead
 from ecgbatch.record_beats import (
     CUTOFF_HZ,
     DETECTION_CUTOFF_HZ,
@@ -84,7 +84,6 @@ __all__ = [
     "extract_beats",
     "is_plausible",
     "kachuee_beats",
-    "kachuee_peaks",
     "plan_beats",
     "plan_peaks",
     "produce_beats",

@@ -17,6 +17,9 @@ from ecgbatch.terms import BEAT_FLAGS, MISSING_SAMPLE
 
 Array = NDArray[Any]
 
+BLOCK = 256
+"""Sums that grow together: what they read and write stays in a core's nearest cache."""
+
 KACHUEE_WINDOW_S = 10.0
 KACHUEE_THRESHOLD = 0.9
 """Kachuee et al. 2018: window and threshold."""
@@ -52,17 +55,16 @@ def kachuee_beats(
     if not use.any() or n == 0:
         return Beats(np.zeros(0, np.int32), np.zeros((0, len(gain), KACHUEE_LENGTH), np.int16), np.zeros(0, np.uint16))
     used = np.flatnonzero(use)
-    at_125 = np.stack([resample_lead(signal[lead, :n], gain[lead], baseline[lead], sampling_frequency_hz) for lead in used])
-    reference = int(np.flatnonzero(used == _reference_lead(leads, use))[0])
+    at_125 = resample_leads(signal, n, use, gain, np.asarray(baseline, dtype=np.float64), sampling_frequency_hz)
     width = int(KACHUEE_WINDOW_S * WORKING_RATE_HZ)
-    parts = []
-    for start in range(0, at_125.shape[1] - width + 1, width):
-        window = np.ascontiguousarray(at_125[:, start : start + width])
-        peaks = kachuee_peaks(_scaled(window[reference]))
-        parts.append((start + peaks, *_kachuee_window(window, used, peaks, len(gain))))
-    empty = (np.zeros(0, np.int64), np.zeros((0, len(gain), KACHUEE_LENGTH), np.int16), np.zeros(0, np.uint16))
-    place, waveform, flags = (np.concatenate(column) for column in zip(empty, *parts, strict=True))
-    r_sample = np.rint(place * (sampling_frequency_hz / WORKING_RATE_HZ)).astype(np.int32)
+    place = np.empty(at_125.shape[1] // 2 + 1, np.int64)
+    n_beats = find_peaks(at_125[np.searchsorted(used, _reference_lead(leads, use))], width, KACHUEE_THRESHOLD, place)
+    waveform = np.full((n_beats, len(gain), KACHUEE_LENGTH), MISSING_SAMPLE, np.int16)
+    wanted = np.empty(n_beats, np.int64)
+    cut_beats(at_125, used, place[:n_beats], width, KACHUEE_STEP, waveform, wanted)
+    flags = np.where(wanted > KACHUEE_LENGTH, BEAT_FLAGS["cut"], 0).astype(np.uint16)
+    flags[place[:n_beats] % width + np.minimum(wanted, KACHUEE_LENGTH) > width] |= BEAT_FLAGS["edge"]
+    r_sample = np.rint(place[:n_beats] * (sampling_frequency_hz / WORKING_RATE_HZ)).astype(np.int32)
     return Beats(np.minimum(r_sample, n - 1), waveform, flags)
 
 
@@ -88,28 +90,46 @@ def _reference_lead(leads: list[str], use: Array) -> int:
     return leads.index("II") if "II" in leads and use[leads.index("II")] else int(np.flatnonzero(use)[0])
 
 
-def kachuee_peaks(scaled: Array) -> Array:
-    """Return the samples of steps 3 and 4 in one window scaled to [0, 1]; none if there are fewer than two."""
-    slope = np.sign(np.diff(scaled))
-    moving = np.flatnonzero(slope)
-    turns = moving[:-1][(slope[moving[:-1]] > 0) & (slope[moving[1:]] < 0)] + 1
-    peaks = turns[scaled[turns] > KACHUEE_THRESHOLD]
-    return peaks if len(peaks) >= 2 else peaks[:0]
+@kernel
+def find_peaks(lead: Array, width: int, threshold: float, place: Array) -> int:
+    """Write the samples of steps 3 and 4, window by window; none of one that has fewer than two. Return how many."""
+    n, scaled = 0, np.empty(width)
+    for start in range(0, lead.shape[0] - width + 1, width):
+        window = lead[start : start + width]
+        low, high = window.min(), window.max()
+        if not high > low:
+            continue
+        for i in range(width):
+            scaled[i] = (window[i] - low) / (high - low)
+        first, turn, is_rising = n, 0, False
+        for i in range(width - 1):
+            slope = scaled[i + 1] - scaled[i]
+            if slope < 0 and is_rising and scaled[turn] > threshold:
+                place[n] = start + turn
+                n += 1
+            if slope != 0:
+                turn, is_rising = i + 1, slope > 0  # of a flat top the first sample
+        if n - first < 2:
+            n = first
+    return n
 
 
-def _kachuee_window(window: Array, used: Array, peaks: Array, n_leads: int) -> tuple[Array, Array]:
-    """Do steps 5 to 7 in one window (used lead, sample): (beat, lead, 187) int16 and flags."""
-    waveform = np.full((len(peaks), n_leads, KACHUEE_LENGTH), MISSING_SAMPLE, np.int16)
-    flags = np.zeros(len(peaks), np.uint16)
-    if len(peaks) == 0:
-        return waveform, flags
-    wanted = int(12 * np.median(2 * np.diff(peaks))) // 20  # floor(1.2 T) in whole numbers: 2 T is one
-    if wanted > KACHUEE_LENGTH:
-        flags |= np.uint16(BEAT_FLAGS["cut"])
-    length = min(wanted, KACHUEE_LENGTH)
-    cut_parts(window, used, peaks, length, KACHUEE_STEP, waveform)
-    flags[peaks + length > window.shape[1]] |= BEAT_FLAGS["edge"]
-    return waveform, flags
+@kernel
+def cut_beats(at_125: Array, used: Array, place: Array, width: int, step: float, waveform: Array, wanted: Array) -> None:
+    """Do steps 5 to 7: write ``waveform`` (beat, lead, 187) and ``wanted`` (beat) int64, the samples that 1.2 T asks for."""
+    first = 0
+    while first < place.shape[0]:
+        start = place[first] // width * width
+        stop = first
+        while stop < place.shape[0] and place[stop] < start + width:
+            stop += 1
+        between = np.sort(np.diff(place[first:stop]))
+        twice = between[(between.shape[0] - 1) // 2] + between[between.shape[0] // 2]
+        wanted[first:stop] = 12 * twice // 20  # floor(1.2 T) in whole numbers: 2 T is one
+        length = min(wanted[first], waveform.shape[2])
+        window = at_125[:, start : start + width]
+        cut_parts(window, used, place[first:stop] - start, length, step, waveform[first:stop])
+        first = stop
 
 
 @kernel
@@ -128,7 +148,21 @@ def cut_parts(window: Array, used: Array, peaks: Array, length: int, step: float
                 part[i] = stored[peaks[beat] + i]
 
 
-def resample_lead(lead: Array, adc_gain: float, baseline: int, sampling_frequency_hz: float) -> Array:
+def resample_leads(signal: Array, n: int, use: Array, gain: Array, baseline: Array, sampling_frequency_hz: float) -> Array:
+    """Return the used leads at 125 Hz, (used lead, sample) float64, mV; each as ``resample_lead`` does."""
+    used, factor = np.flatnonzero(use), sampling_frequency_hz / WORKING_RATE_HZ
+    if not (factor.is_integer() and factor > 1):
+        return np.stack([resample_lead(signal[lead, :n], gain[lead], baseline[lead], sampling_frequency_hz) for lead in used])
+    from ecgbatch.filtering import without_gaps
+
+    filled, _ = without_gaps(np.ascontiguousarray(signal), n, use)
+    at_125 = np.empty((len(used), -(-n // int(factor))))
+    for lead, own in zip(used.tolist(), at_125, strict=True):
+        decimate(filled[lead, :n], gain[lead], baseline[lead], low_pass(int(factor)), int(factor), own)
+    return at_125
+
+
+def resample_lead(lead: Array, adc_gain: float, baseline: float, sampling_frequency_hz: float) -> Array:
     """Return one lead at 125 Hz, (sample) float64, mV: ``scipy.signal.resample_poly`` as it comes, the ends held."""
     from fractions import Fraction
 
@@ -137,12 +171,14 @@ def resample_lead(lead: Array, adc_gain: float, baseline: int, sampling_frequenc
     ratio = Fraction(125) / Fraction(sampling_frequency_hz).limit_denominator(1000)
     filled = fill_gaps(np.ascontiguousarray(lead))
     if ratio.numerator == 1 and ratio.denominator > 1 and filled.dtype == np.int16 and filled.size:
-        return np.asarray(decimate(filled, float(adc_gain), float(baseline), low_pass(ratio.denominator), ratio.denominator))
+        resampled = np.empty(-(-filled.size // ratio.denominator))
+        decimate(filled, float(adc_gain), float(baseline), low_pass(ratio.denominator), ratio.denominator, resampled)
+        return resampled
     from scipy.signal import resample_poly
 
     millivolts = (filled.astype(np.float64) - float(baseline)) / float(adc_gain)
-    resampled: Array = resample_poly(millivolts, ratio.numerator, ratio.denominator, padtype="edge")
-    return resampled
+    made: Array = resample_poly(millivolts, ratio.numerator, ratio.denominator, padtype="edge")
+    return made
 
 
 @lru_cache(maxsize=8)
@@ -154,49 +190,51 @@ def low_pass(factor: int) -> Array:
 
 
 @kernel
-def decimate(lead: Array, adc_gain: float, baseline: float, taps: Array, factor: int) -> Array:
-    """Return every ``factor``-th sample of a filtered lead, mV: ``resample_poly``'s sums in its own order, to the last bit.
+def decimate(lead: Array, adc_gain: float, baseline: float, taps: Array, factor: int, resampled: Array) -> None:
+    """Write every ``factor``-th sample of a filtered lead, mV: ``resample_poly``'s sums in its own order, to the last bit.
 
     All sums of a block grow together, tap by tap, so that they are made in vectors: each adds its products in the order in
     which SciPy does, without fusing, and samples lie by their place within ``factor`` so that neighbouring sums read neighbours.
     """
-    n, reach = lead.shape[0], taps.shape[0] // 2
-    n_out = (n + factor - 1) // factor
-    width = n_out + taps.shape[0] // factor + 1
-    by_place = np.empty((factor, width))
-    for place in range(factor):
-        row = by_place[place]
-        for i in range(width):
-            row[i] = lead[min(max(i * factor + place - reach, 0), n - 1)]
-        for i in range(width):
-            row[i] = (row[i] - baseline) / adc_gain
-    resampled = np.zeros(n_out)
-    for start in range(0, n_out, 512):
-        total = resampled[start : start + 512]
+    reach = taps.shape[0] // 2
+    width = BLOCK + taps.shape[0] // factor + 1
+    samples, by_place = np.empty(width * factor), np.empty((factor, width))
+    for start in range(0, resampled.shape[0], BLOCK):
+        total = resampled[start : start + BLOCK]
+        total[:] = 0.0
+        millivolts(lead, start * factor - reach, adc_gain, baseline, samples)
+        for place in range(factor):
+            row = by_place[place]
+            for i in range(width):
+                row[i] = samples[i * factor + place]
         m = total.shape[0]
         tap = 0
         while tap + 4 <= taps.shape[0]:
             a, b, c, d = taps[tap], taps[tap + 1], taps[tap + 2], taps[tap + 3]
-            at = start + tap // factor
+            at = tap // factor
             x = by_place[tap % factor, at : at + m]
-            at = start + (tap + 1) // factor
+            at = (tap + 1) // factor
             y = by_place[(tap + 1) % factor, at : at + m]
-            at = start + (tap + 2) // factor
+            at = (tap + 2) // factor
             z = by_place[(tap + 2) % factor, at : at + m]
-            at = start + (tap + 3) // factor
+            at = (tap + 3) // factor
             w = by_place[(tap + 3) % factor, at : at + m]
             for i in range(m):
                 total[i] = total[i] + x[i] * a + y[i] * b + z[i] * c + w[i] * d
             tap += 4
         for last in range(tap, taps.shape[0]):
-            at = start + last // factor
+            at = last // factor
             x = by_place[last % factor, at : at + m]
             for i in range(m):
                 total[i] += x[i] * taps[last]
-    return resampled
 
 
-def _scaled(values: Array) -> Array:
-    """Scale to [0, 1] by own minimum and maximum; a constant gives zeros."""
-    low, high = values.min(), values.max()
-    return (values - low) / (high - low) if high > low else np.zeros_like(values)
+@kernel
+def millivolts(lead: Array, first: int, adc_gain: float, baseline: float, out: Array) -> None:
+    """Write a lead's samples from ``first`` on in mV, its ends held."""
+    begin = min(max(0, -first), out.shape[0])
+    end = max(begin, min(out.shape[0], lead.shape[0] - first))
+    out[:begin], out[end:] = (lead[0] - baseline) / adc_gain, (lead[-1] - baseline) / adc_gain
+    inside, own = out[begin:end], lead[first + begin : first + end]
+    for i in range(inside.shape[0]):
+        inside[i] = (own[i] - baseline) / adc_gain
