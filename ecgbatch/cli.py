@@ -587,8 +587,9 @@ def erase(
 def status(work: Work, as_json: AsJson = False) -> int:
     """Say what is stored, scored, pending and set aside, and how the last run ended."""
     from ecgbatch.status import status as status_of
+    from ecgbatch.upkeep import leftovers
 
-    _print(status_of(str(work)), as_json)
+    _print(status_of(str(work)) | {"build": leftovers(str(work))}, as_json)
     return OK
 
 

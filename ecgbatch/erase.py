@@ -18,7 +18,7 @@ from ecgbatch.compacted import compacted, stands_for
 from ecgbatch.erased import erased_list, write_erased
 from ecgbatch.moves import OF_REPORTS, Batch, OnProgress, left_over, move, point_to, remove_replaced
 from ecgbatch.privacy import PSEUDONYMOUS, TABLE_FILE
-from ecgbatch.runs import read_run
+from ecgbatch.runs import put_log, read_run
 from ecgbatch.status import LAST_RUN_FILE
 from storage import Folder, Map, list_stores, open_once, sealed
 
@@ -141,7 +141,7 @@ def _remove_files(
         removed["annotation files"] += 1
         while (key := key.rpartition("/")[0]) and not folder.children(key):
             folder.delete(key)  # a folder's name may be the patient's
-    removed["lines of logs"] = sum(_without_lines(folder, f"runs/{name}", is_named) for name in folder.children("runs"))
+    removed["lines of logs"] = sum(_without_lines(work, name, is_named) for name in folder.children("runs"))
     _without_row(folder, names)
     if folder.exists(LAST_RUN_FILE) and is_named(folder.read(LAST_RUN_FILE).decode("utf-8", "replace")):
         folder.delete(LAST_RUN_FILE)
@@ -158,14 +158,14 @@ def _mentions(names: Iterable[str]) -> Callable[[str], bool]:
     return lambda text: found.search(text) is not None
 
 
-def _without_lines(folder: Folder, key: str, is_named: Callable[[str], bool]) -> int:
-    """Write a log anew without the lines that name somebody; return how many those were."""
-    if not key.endswith(".log"):
+def _without_lines(work: str, name: str, is_named: Callable[[str], bool]) -> int:
+    """Write a run's log anew without the lines that name somebody; return how many those were."""
+    if not name.endswith(".log"):
         return 0
-    lines = folder.read(key).decode("utf-8", "replace").splitlines(keepends=True)
+    lines = Folder(work).read(f"runs/{name}").decode("utf-8", "replace").splitlines(keepends=True)
     kept = [line for line in lines if not is_named(line)]
     if len(kept) < len(lines):
-        folder.put(key, "".join(kept).encode())
+        put_log(work, Path(name).stem, "".join(kept).encode())
     return len(lines) - len(kept)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import platform
 import tempfile
@@ -14,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from storage import Folder, is_address, sealed, unsealed
+from storage import CorruptStore, Folder, is_address, sealed, unsealed
 
 log = logging.getLogger("ecgbatch")
 
@@ -133,5 +134,31 @@ def name_log(work: str, run: str) -> None:
                 before = folder.read(f"runs/{run}.log")
             except FileNotFoundError:
                 before = b""
-            folder.put(f"runs/{run}.log", before + source.read_bytes())
+            put_log(work, run, before + source.read_bytes())
             source.unlink()
+
+
+def put_log(work: str, run: str, content: bytes) -> None:
+    """Put a run's log, and into the run's record how many bytes it has and their digest: a log that grows keeps its beginning."""
+    folder = Folder(work)
+    folder.put(f"runs/{run}.log", content)
+    stated = read_run(work, run)
+    if stated:
+        folder.put(f"runs/{run}.json", sealed(stated | {"log": [len(content), hashlib.sha256(content).hexdigest()]}))
+
+
+def log_problems(work: str, run: str) -> list[str]:
+    """Return what is wrong with a run's log: it must begin with the bytes that the run's record vouches for."""
+    folder = Folder(work)
+    try:
+        stated = read_run(work, run).get("log")
+    except CorruptStore:
+        stated = None  # said of the record itself
+    if stated is None:
+        return []
+    try:
+        content = folder.read(f"runs/{run}.log")
+    except FileNotFoundError:
+        return [f"{folder}/runs/{run}.log: missing, expected {stated[0]} bytes"]
+    is_same = hashlib.sha256(content[: stated[0]]).hexdigest() == stated[1]
+    return [] if is_same else [f"{folder}/runs/{run}.log: its first {stated[0]} bytes are not those that were written"]

@@ -12,6 +12,8 @@ from typing import Any
 from ecgbatch.compacted import COMPACTED_FILE, compacted, compaction_problems, stands_for
 from ecgbatch.erased import ERASED_FILE, unended
 from ecgbatch.privacy import PSEUDONYMOUS
+from ecgbatch.runs import log_problems
+from ecgbatch.watch import CACHE_FILE, cache_problems
 from storage import (
     PARTIAL,
     Folder,
@@ -67,6 +69,8 @@ def items_of(work: str) -> list[Item]:
     builds = {f".build/{name}" for name in folder.children(".build") if folder.exists(f".build/{name}/plan.json")}
     return [
         *(("document", key) for key in sorted(documents)),
+        *(("log", f"runs/{run}.log") for run in sorted(runs)),
+        *(("look", key) for key in [CACHE_FILE] if folder.exists(key)),
         *(("store", key) for key in sorted(stores)),
         *(("model", key) for key in sorted(models)),
         *(("reports", f"reports/{run}") for run in sorted(reports)),
@@ -93,6 +97,8 @@ def problems_of(item: Item, *, work: str, read_data: bool) -> list[str]:
     folder = Folder(work)
     look: dict[str, Callable[[], Iterable[str]]] = {
         "document": lambda: list(document_problems(folder, key)) or (_unended(work) if key == ERASED_FILE else []),
+        "log": lambda: log_problems(work, Path(key).stem),
+        "look": lambda: cache_problems(work),
         "earlier store": lambda: compaction_problems(work, key) if read_data else [],
         "reports": lambda: folder_problems(folder, key),
         "model": lambda: [*folder_problems(folder, key), *_model_problems(folder, key)],
@@ -171,7 +177,7 @@ def repair(
     """Put aside what is damaged and make it again from the archive; return the keys that could not be made again.
 
     The stages decide by digest what is missing, so what comes back has the name, and with it the bytes, of what was lost;
-    unless the archive has changed since. A model cannot be made again: it must come from a copy.
+    unless the archive has changed since. Models and logs cannot be made again: they must come from a copy.
     """
     from ecgbatch.beats import BeatSettings, extract_beats
     from ecgbatch.model import shipped_model
@@ -181,7 +187,8 @@ def repair(
     from ecgbatch.signals import convert_archive
 
     folder = Folder(work)
-    items = list(damaged)
+    damaged = list(damaged)
+    items = [(sort, key) for sort, key in damaged if sort != "log"]
     lost = {key for _, key in items}
     models = _models_of(folder, lost)
     for _, key in items:
@@ -203,7 +210,7 @@ def repair(
     whole = {key for item in items for key in [item[1]] if folder.exists_below(key) and not _still(work, item)}
     if whole == lost:
         folder.delete(DAMAGED)
-    return sorted(key for sort, key in items if key not in whole and sort != "build")
+    return sorted(key for sort, key in damaged if key not in whole and sort != "build")
 
 
 def _still(work: str, item: Item) -> list[str]:
@@ -222,6 +229,15 @@ def _beat_settings(models: list[str]) -> list[dict[str, Any]]:
 
     found = [dict(load_model(model).beats) for model in models]
     return [json.loads(text) for text in dict.fromkeys(json.dumps(one, sort_keys=True) for one in found)] or [{}]
+
+
+def leftovers(work: str) -> dict[str, int]:
+    """Return how many builds are unfinished, and how many files and bytes lie in ``.build``: of those and of dead runs."""
+    folder = Folder(work)
+    names = [name for name in folder.children(".build") if name != "lock"]
+    files = [n_bytes for key, n_bytes in folder.files(".build") if key != ".build/lock"]
+    n_builds = sum(folder.exists(f".build/{name}/plan.json") for name in names)
+    return {"n_unfinished": n_builds, "n_files": len(files), "n_bytes": sum(files)}
 
 
 def collect_garbage(work: str, *, unfinished: bool = False) -> dict[str, Any]:

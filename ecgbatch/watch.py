@@ -260,7 +260,7 @@ def remember(work: str, listing: xr.Dataset, key: str, places: dict[str, Place],
         signatures = zip(names, part["signature"].values.tolist(), strict=True)
         columns["signature"] = pa.array(["" if name in forget else signature for name, signature in signatures])
         table = pa.table(columns)
-        writer = writer or pq.ParquetWriter(buffer, table.schema)
+        writer = writer or pq.ParquetWriter(buffer, table.schema, write_page_checksum=True)
         writer.write_table(table)
     assert writer is not None
     writer.close()
@@ -300,8 +300,12 @@ def remember_moved(
         )
         table = table.set_column(table.schema.get_field_index(name), name, values)
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, row_group_size=CACHED_AT_ONCE)
+    pq.write_table(table, buffer, row_group_size=CACHED_AT_ONCE, write_page_checksum=True)
     Folder(work).put(CACHE_FILE, buffer.getvalue())
+
+
+_COLUMNS = frozenset({*LISTING_COLUMNS, *LOOK_COLUMNS, "key", "store", "row"} - {"comments"})
+"""Of what a look leaves behind; without one of them nothing of it is taken over."""
 
 
 def _read_cache(work: str) -> _Columns:
@@ -315,7 +319,22 @@ def _read_cache(work: str) -> _Columns:
             columns[field.name] = np.array(values, dtype=TEXT if pa.types.is_string(field.type) else None)
     except _parquet_errors():
         return {}
-    return columns
+    return columns if columns.keys() - {"comments"} == _COLUMNS else {}
+
+
+def cache_problems(work: str) -> list[str]:
+    """Return what is wrong with what the last look left behind, whose pages carry checksums; an earlier version's is not used."""
+    if not Folder(work).exists(CACHE_FILE):
+        return []
+    file = _cache_file(work)
+    unreadable: tuple[type[Exception], ...] = (KeyError, IndexError, *_parquet_errors())
+    try:
+        table = file.read() if file else None
+        keys = {key.split(" ")[2] for key in table.column("key").to_pylist()} if table and table.num_rows else set()
+    except unreadable:
+        table, keys = None, set()
+    is_whole = table is not None and (keys != {_columns_digest()} or set(table.column_names) - {"comments"} == _COLUMNS)
+    return [] if is_whole else [f"{work}/{CACHE_FILE}: altered; remove it, and the next run looks into every record again"]
 
 
 def _cache_file(work: str) -> Any:
@@ -323,7 +342,7 @@ def _cache_file(work: str) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(io.BytesIO(Folder(work).read(CACHE_FILE)))
+        return pq.ParquetFile(io.BytesIO(Folder(work).read(CACHE_FILE)), page_checksum_verification=True)
     except _parquet_errors():
         return None
 
@@ -331,14 +350,18 @@ def _cache_file(work: str) -> Any:
 def _parquet_errors() -> tuple[type[Exception], ...]:
     import pyarrow as pa
 
-    return OSError, pa.ArrowException
+    return OSError, ValueError, pa.ArrowException
 
 
 def _key(labels: str | None, keep_comments: bool) -> str:
     """Return what a cached row depends on besides the record's files: version, columns, label table, what is kept."""
-    columns = hashlib.sha256(" ".join(LISTING_COLUMNS).encode()).hexdigest()[:8]
+    columns = _columns_digest()
     table = hashlib.sha256(Path(labels).read_bytes()).hexdigest() if labels is not None else ""
     return f"{CACHE_FORMAT} {__version__} {columns} {table}{' comments' if keep_comments else ''}"
+
+
+def _columns_digest() -> str:
+    return hashlib.sha256(" ".join(LISTING_COLUMNS).encode()).hexdigest()[:8]
 
 
 def changed_key(work: str, labels: str | None, keep_comments: bool) -> tuple[int, list[str]] | None:

@@ -21,7 +21,7 @@ from ecgbatch import upkeep
 from ecgbatch.beats import extract_beats
 from ecgbatch.model import load_model, shipped_model
 from ecgbatch.reports import report_workspace
-from ecgbatch.runs import write_run
+from ecgbatch.runs import latest_run, put_log, write_run
 from ecgbatch.scoring import score_workspace
 from ecgbatch.signals import convert_archive
 from ecgbatch.synthetic import write_archive
@@ -54,14 +54,13 @@ def run_stages(archive: Path, work: Path) -> str:
 
 
 def files_of(work: Path) -> list[Path]:
-    """Every file that a workspace vouches for: all but the cache of the archive's listing and a run's log."""
+    """Every file that a workspace vouches for to the last byte: all but the cache of the archive's listing."""
     return [
         path
         for path in sorted(work.rglob("*"))
         if path.is_file()
         and not path.is_symlink()
         and path.name not in ("archive.parquet",)
-        and path.suffix != ".log"
         and "latest" not in path.relative_to(work).parts
     ]
 
@@ -108,13 +107,59 @@ def test_verify_of_a_whole_workspace_finds_nothing(reported):
     _, work = reported
     assert upkeep.verify_workspace(str(work)) == {}
     sorts = {sort for sort, _ in upkeep.items_of(str(work))}
-    assert sorts == {"document", "store", "model", "reports"}
+    assert sorts == {"document", "log", "look", "store", "model", "reports"}
 
 
 def test_every_damage_of_a_workspace_is_found(reported, tmp_path):
     work = Path(shutil.copytree(reported[1], tmp_path / "w", symlinks=True))
     assert missed_damages(work, 12, seed=1) == []
     assert upkeep.verify_workspace(str(work)) == {}
+
+
+def test_a_log_that_was_altered_is_found_and_one_that_grew_is_not(reported, tmp_path):
+    work = str(shutil.copytree(reported[1], tmp_path / "w", symlinks=True))
+    run = latest_run(work)
+    put_log(work, run, b"convert: started\nconvert: 1 s\n")
+    assert upkeep.verify_workspace(work, read_data=False) == {}
+    log = Path(work, "runs", f"{run}.log")
+    log.write_bytes(log.read_bytes() + b"beats: started\n")
+    assert upkeep.verify_workspace(work, read_data=False) == {}
+    log.write_bytes(log.read_bytes().replace(b"1 s", b"2 s"))
+    assert list(upkeep.verify_workspace(work, read_data=False)) == [("log", f"runs/{run}.log")]
+    log.unlink()
+    assert list(upkeep.verify_workspace(work, read_data=False)) == [("log", f"runs/{run}.log")]
+    assert upkeep.repair(work, str(reported[0]), [("log", f"runs/{run}.log")]) == [f"runs/{run}.log"], "no archive has it"
+
+
+def test_a_flipped_bit_of_the_last_look_is_found_or_changes_nothing(reported, tmp_path):
+    from ecgbatch.watch import CACHE_FILE, _read_cache, cache_problems
+
+    work = tmp_path / "w"
+    work.mkdir()
+    content = (reported[1] / CACHE_FILE).read_bytes()
+    (work / CACHE_FILE).write_bytes(content)
+    assert cache_problems(str(work)) == []
+    whole = {name: values.tolist() for name, values in _read_cache(str(work)).items()}
+    random, n_found = np.random.default_rng(1), 0
+    for _ in range(100):
+        flipped = bytearray(content)
+        flipped[int(random.integers(len(flipped)))] ^= 1 << int(random.integers(8))
+        (work / CACHE_FILE).write_bytes(flipped)
+        found = bool(cache_problems(str(work)))
+        n_found += found
+        read = {name: values.tolist() for name, values in _read_cache(str(work)).items()}
+        assert read in ({}, whole), "nothing altered is used"
+        assert found or read == whole
+    assert n_found > 50
+
+
+def test_what_dead_runs_left_is_counted(tmp_path):
+    assert upkeep.leftovers(str(tmp_path)) == {"n_unfinished": 0, "n_files": 0, "n_bytes": 0}
+    folder = Folder(tmp_path)
+    folder.put(".build/signals-0/plan.json", b"12345")
+    folder.put(".build/log-1.log", b"123")
+    folder.put(".build/lock", b"{}")
+    assert upkeep.leftovers(str(tmp_path)) == {"n_unfinished": 1, "n_files": 2, "n_bytes": 8}
 
 
 @pytest.mark.slow
