@@ -122,6 +122,6 @@ only at the fixed places (F3P), and only there is the state before the rerun loo
 A real power cut, a real S3, disks that lie about `fsync`. Reports of a run of more than 64 files are brought onto the disk by one
 `sync` of the machine. In an object store `verify --repair` and pseudonymous reports are not tested.
 
-A model or a log that is damaged cannot be repaired: it must come from a copy. `archive.parquet` (a cache) has checksums of its pages,
+A damaged model or log cannot be repaired: it must come from a copy. `archive.parquet` (a cache) has checksums of its pages,
 not of its footer: a flip there is found, or alters nothing that is read.
 """
