@@ -69,7 +69,7 @@ def test_the_rule_above_notices_a_kernel_from_another_file() -> None:
 
 def test_constants_that_files_hold_for_their_kernels_agree() -> None:
     assert windows.TAP_ONE == filtering.TAP_ONE == resampling.TAP_ONE
-    assert windows.MISSING == filtering.MISSING == terms.MISSING_SAMPLE
+    assert windows.MISSING == filtering.MISSING == quality_kernels.MISSING == terms.MISSING_SAMPLE
     assert beat_evidence.RATE_HZ == sequence.RATE_HZ == resampling.RATE_HZ == record_beats.WORKING_RATE_HZ
     assert beat_evidence.REACH == sequence.REACH
     assert len(beat_evidence.FIGURES) == beat_evidence.N_FIGURES

@@ -16,7 +16,7 @@ import pytest
 from ecgbatch.archive import LISTING_COLUMNS
 from ecgbatch.signals import archive_facts, convert_archive, current_records
 from ecgbatch.synthetic import write_archive
-from ecgbatch.watch import CACHE_FILE, TICK_S
+from ecgbatch.watch import CACHE_FILE, TICK_S, look_at
 from storage import list_stores, open_store
 
 _opened: list[str] = []
@@ -233,3 +233,26 @@ def test_look_of_a_version_with_other_columns_is_taken_anew(tmp_path, monkeypatc
     again = convert_archive(archive, work)
     assert (again.n_new, again.n_records, again.stores) == (0, 3, stores)
     assert "recording_year" in pq.read_table(cache).column_names
+
+
+def test_only_a_look_like_the_last_one_is_remembered_and_it_holds_no_listing(archive: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    convert_archive(str(archive), str(work))
+    look = look_at(str(archive), str(work))
+    facts = archive_facts(str(work))
+    assert look.is_remembered
+    assert look.listing.sizes["record"] == 0
+    assert list(look.names) == facts["records"]
+    assert list(look.places.values()) == list(zip(facts["stores"], facts["rows"], strict=True))
+    names = (archive / "RECORDS").read_text().split()
+    for told in (names[:-1], names[::-1]):  # one is gone; another order
+        (archive / "RECORDS").write_text("\n".join(told))
+        changed = look_at(str(archive), str(work))
+        assert not changed.is_remembered
+        assert changed.listing["record_name"].values.tolist() == told
+        assert set(changed.places) == set(told)
+    (archive / "RECORDS").write_text("\n".join(names))
+    shutil.rmtree(list_stores(str(work), "signals")[0])
+    again = convert_archive(str(archive), str(work))
+    assert again.n_new == len(names)
+    assert look_at(str(archive), str(work)).is_remembered
