@@ -3,8 +3,8 @@
     python -m benchmarks.stages [--sizes 1000 10000 50000] [--folder F] [--markdown FILE] [--report]
 
 Archives are hard links to two hundred synthetic records of 10 s, 12 leads, 100 Hz. Every stage is the command that a user types,
-in a process of its own, whose wall time and peak resident memory are taken; the smallest archive goes first. The exponent is that
-of the time between the two largest sizes: 1 is linear, less where starting costs more than the records.
+in a process of its own, whose wall time, processor time and peak resident memory are taken; the smallest archive goes first. The
+exponent is that of the wall time between the two largest sizes: 1 is linear, less where starting costs more than the records.
 """
 
 from __future__ import annotations
@@ -33,19 +33,22 @@ class Cost(NamedTuple):
     """Of one command."""
 
     wall_s: float
+    processor_s: float
+    """Its own: of threads, not of other processes."""
     peak_mb: float
 
 
 RUN = """
-import atexit, pathlib, sys
+import atexit, pathlib, sys, time
 def tell():
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
-    pathlib.Path(sys.argv[1]).write_text(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+    peak = next(line.split()[1] for line in lines if line.startswith("VmHWM"))
+    pathlib.Path(sys.argv[1]).write_text(f"{peak} {time.process_time()}")
 atexit.register(tell)
 from ecgbatch.cli import main
 main(sys.argv[2:])
 """
-"""A command that tells its own peak: what ``wait4`` says counts this process's memory too, as it was when it forked."""
+"""A command that tells its own peak and processor time: what ``wait4`` says counts this process's memory when it forked."""
 
 
 def main() -> None:
@@ -87,7 +90,8 @@ def measure(folder: Path, n_records: int, *, report: bool, stages: list[str] | N
     costs = {}
     for stage, command in commands.items():
         costs[stage] = cost_of(command, folder / "peak")
-        print(f"{n_records:7d} {stage:22s} {costs[stage].wall_s:8.2f} s {costs[stage].peak_mb:6.0f} MB", file=sys.stderr)
+        wall_s, processor_s, peak_mb = costs[stage]
+        print(f"{n_records:7d} {stage:22s} {wall_s:8.2f} s [{processor_s:8.2f}] {peak_mb:6.0f} MB", file=sys.stderr)
     shutil.rmtree(work, ignore_errors=True)
     shutil.rmtree(archive)
     return costs
@@ -115,7 +119,8 @@ def cost_of(command: list[str | Path], peak: Path) -> Cost:
     done = subprocess.run([sys.executable, "-c", RUN, str(peak), *map(str, command)], stdout=subprocess.DEVNULL, check=False)
     if done.returncode not in (0, 3):
         raise RuntimeError(f"{' '.join(map(str, command))}: exit {done.returncode}")
-    return Cost(time.perf_counter() - start, int(peak.read_text()) / 1024)
+    wall_s, (most, processor_s) = time.perf_counter() - start, peak.read_text().split()
+    return Cost(wall_s, float(processor_s), int(most) / 1024)
 
 
 def table(found: dict[int, dict[str, Cost]]) -> Iterator[str]:
@@ -123,14 +128,14 @@ def table(found: dict[int, dict[str, Cost]]) -> Iterator[str]:
     sizes = sorted(found)
     few, many = sizes[-2:] if len(sizes) > 1 else (sizes[0], sizes[0])
     where = f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f} at the end"
-    yield f"Records of 10 s, 12 leads, 100 Hz; {where}. Wall time, peak memory."
+    yield f"Records of 10 s, 12 leads, 100 Hz; {where}. Wall time, processor time, peak memory."
     yield ""
     heads = [f"{size:,} records" for size in sizes]
     yield f"| stage | {' | '.join(heads)} | time {many:,} / {few:,} | exponent | memory {many:,} / {few:,} |"
     yield "|---|" + "---:|" * (len(sizes) + 3)
     for stage in found[many]:
         costs = [found[size][stage] for size in sizes]
-        cells = [f"{cost.wall_s:.2f} s, {cost.peak_mb:.0f} MB" for cost in costs]
+        cells = [f"{cost.wall_s:.2f} s [{cost.processor_s:.2f}], {cost.peak_mb:.0f} MB" for cost in costs]
         before, after = found[few][stage], found[many][stage]
         exponent = math.log(after.wall_s / before.wall_s) / math.log(many / few) if many > few else 0.0
         time_ratio, memory_ratio = after.wall_s / before.wall_s, after.peak_mb / before.peak_mb
