@@ -14,13 +14,12 @@ import httpx
 
 from ecgbatch.headers import UnreadableRecord
 from ecgbatch.inspection import check_record_name
+from ecgbatch.terms import MOST_SUMS_BYTES, SUMS_FILE
 
 DATABASES = {"ptbdb": "ptbdb/1.0.0", "ptbxl": "ptb-xl/1.0.3", "mitdb": "mitdb/1.0.0"}
 """Name to folder below ``PHYSIONET``: the version is part of it."""
 
 PHYSIONET = "https://physionet.org/files"
-SUMS_FILE = "SHA256SUMS.txt"
-MOST_SUMS_BYTES = 1 << 28
 SILENCE_S = 30.0
 """Without a byte for this long a connection counts as dead, and the file goes on from where it is."""
 TRIES = 6

@@ -87,6 +87,7 @@ WARNINGS = MappingProxyType(
         "RECORD_NAME_MISMATCH": "the header names another record than its file name",
         "SAME_CONTENT": "another record of the archive seems to hold the same samples",
         "SKEW_APPLIED": "leads were shifted by the skew that the header states",
+        "SUM_DIFFERS": "a file is not the one that the archive's SHA256SUMS.txt lists",
         "UNITS_UNKNOWN": "a lead's units are not volts; its amplitude is not in mV",
     }
 )

@@ -18,6 +18,7 @@ from ecgbatch.archive import each
 from ecgbatch.erased import erased_list
 from ecgbatch.quality import lead_flags, warm_up
 from ecgbatch.records import Inspection, UnreadableRecord, inspect_records, read_samples, source_digest
+from ecgbatch.sums import with_sums
 from ecgbatch.terms import LABEL, LEAD_FLAGS, MISSING_SAMPLE, SEX, STATUS, lead_order
 from ecgbatch.watch import LOOK_COLUMNS, Look, Place, look_at, remember, settle_changes
 from storage import (
@@ -296,7 +297,7 @@ def convert_archive(
     pairs = zip(each(listing["record_name"].values), each(listing["fingerprint"].values), strict=True)
     unplaced = [(row, name, key) for row, (name, key) in enumerate(pairs) if name not in places]
     places |= {name: known[key].place for _, name, key in unplaced if key in known}
-    new = _rows(listing, [row for row, _, key in unplaced if key not in known])
+    new = with_sums(archive, _rows(listing, [row for row, _, key in unplaced if key not in known]), map=map)
     del unplaced, known
     plans = plan_signals(new)
     if plans:

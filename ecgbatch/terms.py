@@ -127,3 +127,10 @@ def lead_order(names: set[str]) -> list[str]:
 def words_of_mask(mask: int, flags: Mapping[str, int]) -> list[str]:
     """Return the meanings of the bits set in ``mask``."""
     return [word for word, bit in flags.items() if mask & bit]
+
+
+SUMS_FILE = "SHA256SUMS.txt"
+"""A database's list of digests, as PhysioNet gives it: a SHA-256 and a path below the folder, a line each."""
+
+MOST_SUMS_BYTES = 1 << 28
+"""A longer list is none."""
