@@ -107,14 +107,14 @@ def write_cohort(
     cohort["drift"] = drift.drift(folder, earlier, options["model"], cohort["distributions"])
     columns = score_columns(scores, rows)
     below = f"reports/{options['run']}"
-    files = {
-        "cohort_json": ("cohort.json", reports.utf8(reports.json_lines(cohort))),
-        "scores_csv": ("scores.csv", reports.utf8(csv_table(columns))),
-        "scores_parquet": ("scores.parquet", parquet_table(columns, options)),
-        "cohort_html": ("cohort.html", reports.utf8(cohort_page(cohort, columns, rows))),
+    files: dict[str, tuple[str, Callable[[], bytes]]] = {
+        "cohort_json": ("cohort.json", lambda: reports.utf8(reports.json_lines(cohort))),
+        "scores_csv": ("scores.csv", lambda: reports.utf8(csv_table(columns))),
+        "scores_parquet": ("scores.parquet", lambda: parquet_table(columns, options)),
+        "cohort_html": ("cohort.html", lambda: reports.utf8(cohort_page(cohort, columns, rows))),
     }
-    for name, content in files.values():
-        reports.put_if_changed(folder, f"{below}/{name}", content)
+    for name, content in files.values():  # one after the other: of many records each is large
+        reports.put_if_changed(folder, f"{below}/{name}", content())
     return {key: f"{folder}/{below}/{name}" for key, (name, _) in files.items()}
 
 

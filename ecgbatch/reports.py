@@ -160,6 +160,7 @@ def write_reports(
     paths = cohort.write_cohort(
         folder, scores, [rows[number] for number in range(len(names))], options, earlier=earlier, seconds=spent
     )
+    del rows, scores, tasks  # a list of all files takes as much
     seal_folder(folder, f"reports/{shown}")
     folder.point("reports/latest", shown)
     counts = {f"n_{word}": made[word] for word in ("written", "linked", "kept")}

@@ -65,9 +65,8 @@ def seal_folder(folder: Folder, below: str) -> None:
     for key in [key for key in keys if key.endswith(PARTIAL)]:
         folder.delete(key)
         keys.remove(key)
-    found = {key: written_file(folder.read(key)) for key in keys}
-    files = {key.removeprefix(start): [file.n_bytes, file.sha256] for key, file in found.items()}
-    content = sealed({"files": files})
+    found = ((key, written_file(folder.read(key))) for key in keys)
+    content = sealed({"files": {key.removeprefix(start): [file.n_bytes, file.sha256] for key, file in found}})
     try:
         if folder.read(f"{start}{MANIFEST}") == content:
             return
