@@ -328,12 +328,14 @@ def cache_problems(work: str) -> list[str]:
         return []
     file = _cache_file(work)
     unreadable: tuple[type[Exception], ...] = (KeyError, IndexError, *_parquet_errors())
+    keys: set[str] = set()
     try:
-        table = file.read() if file else None
-        keys = {key.split(" ")[2] for key in table.column("key").to_pylist()} if table and table.num_rows else set()
+        for rows in file.iter_batches(CACHED_AT_ONCE) if file else ():  # every page is read, a few rows at a time
+            keys |= {key.split(" ")[2] for key in rows.column("key").to_pylist()}
+        names = set(file.schema_arrow.names) if file else set()
     except unreadable:
-        table, keys = None, set()
-    is_whole = table is not None and (keys != {_columns_digest()} or set(table.column_names) - {"comments"} == _COLUMNS)
+        file, names = None, set()
+    is_whole = file is not None and (keys != {_columns_digest()} or names - {"comments"} == _COLUMNS)
     return [] if is_whole else [f"{work}/{CACHE_FILE}: altered; remove it, and the next run looks into every record again"]
 
 
