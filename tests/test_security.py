@@ -132,11 +132,13 @@ def test_thousand_names_neither_read_nor_write_outside_their_folders(tmp_path):
 def test_every_stage_runs_as_nobody_without_network_rights_or_a_disk_but_the_workspace(tmp_path):
     archive, work = tmp_path / "archive", tmp_path / "work"
     write_archive(archive, n_records=2, duration_s=10.0, seed=2)
+    home = tmp_path / "home"
     work.mkdir()
+    home.mkdir()
     for path in (tmp_path, *tmp_path.parents[:2]):
         path.chmod(0o755)
-    for path in [work, archive, *archive.rglob("*")]:
-        path.chmod(0o777 if path == work else 0o755 if path.is_dir() else 0o644)
+    for path in [work, home, archive, *archive.rglob("*")]:
+        path.chmod(0o777 if path in {work, home} else 0o755 if path.is_dir() else 0o644)
     jail = [
         "bwrap",
         "--ro-bind",
@@ -152,7 +154,7 @@ def test_every_stage_runs_as_nobody_without_network_rights_or_a_disk_but_the_wor
         str(work),
     ]
     jail += ["--dev", "/dev", "--proc", "/proc", "--unshare-all", "--cap-drop", "ALL", "--uid", "65534", "--gid", "65534"]
-    jail += ["--setenv", "HOME", "/tmp", "--new-session", "--die-with-parent"]
+    jail += ["--setenv", "HOME", str(home), "--new-session", "--die-with-parent"]
     if subprocess.run([*jail, "true"], capture_output=True, check=False).returncode:
         pytest.skip("bwrap may not make name spaces here")
     assert subprocess.run([*jail, "touch", str(archive / "x")], capture_output=True, check=False).returncode
