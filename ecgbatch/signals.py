@@ -17,7 +17,7 @@ from ecgbatch import __version__
 from ecgbatch.archive import each
 from ecgbatch.erased import erased_list
 from ecgbatch.quality import lead_flags, warm_up
-from ecgbatch.records import Inspection, UnreadableRecord, inspect_records, read_samples, source_digest
+from ecgbatch.records import Inspection, UnreadableRecord, inspect_record, inspect_records, read_samples, source_digest
 from ecgbatch.sums import with_sums
 from ecgbatch.terms import LABEL, LEAD_FLAGS, MISSING_SAMPLE, SEX, STATUS, lead_order
 from ecgbatch.watch import LOOK_COLUMNS, Look, Place, look_at, remember, settle_changes
@@ -221,9 +221,25 @@ def produce_signals(shard: Shard, rows: xr.Dataset, *, archive: str, leads: tupl
             columns["signal"][row] = MISSING_SAMPLE
             columns["status"][row] = STATUS["set_aside"]
             columns["reason"][row], columns["status_detail"][row] = error.code, error.detail
+    is_read = set(wanted)
     for row in np.flatnonzero(columns["status"] == STATUS["set_aside"]).tolist():
         columns["source_digest"][row] = source_digest(archive, names[row])
+        if row in is_read and not _is_still_refused(archive, names[row], columns["reason"][row], columns["source_digest"][row]):
+            columns["reason"][row], columns["source_digest"][row] = "CHANGED_WHILE_READING", ""
+            columns["status_detail"][row] = "refused, and other files a moment later; run again when it is whole"
     return xr.Dataset({name: (schema.variables[name].dims, values) for name, values in columns.items()})
+
+
+def _is_still_refused(archive: str, name: str, reason: str, digest: str) -> bool:
+    """Tell whether a record that was refused is refused again for the same reason, while its files have the digest taken since.
+
+    Otherwise the digest may be of files that became whole after the refusal, and the next run would take them for refused.
+    """
+    try:
+        read_samples(inspect_record(archive, name))
+    except UnreadableRecord as error:
+        return error.code == reason and source_digest(archive, name) == digest
+    return False
 
 
 def _fill_row(columns: dict[str, np.ndarray[Any, Any]], row: int, inspection: Inspection, leads: tuple[str, ...]) -> None:

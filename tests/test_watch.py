@@ -13,7 +13,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from ecgbatch import signals
 from ecgbatch.archive import LISTING_COLUMNS
+from ecgbatch.headers import UnreadableRecord
 from ecgbatch.signals import archive_facts, convert_archive, current_records
 from ecgbatch.synthetic import write_archive
 from ecgbatch.watch import CACHE_FILE, TICK_S, look_at
@@ -256,3 +258,34 @@ def test_only_a_look_like_the_last_one_is_remembered_and_it_holds_no_listing(arc
     again = convert_archive(str(archive), str(work))
     assert again.n_new == len(names)
     assert look_at(str(archive), str(work)).is_remembered
+
+
+def test_record_that_became_whole_after_it_was_refused_is_read_again(archive, tmp_path, monkeypatch):
+    name, work = names_of(archive)[2], str(tmp_path / "work")
+    path = archive / f"{name}.dat"
+    whole = path.read_bytes()
+    inspect, read, refused = signals.inspect_records, signals.read_samples, []
+
+    def half_written(root, names):
+        if name in names:
+            path.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
+        return inspect(root, names)
+
+    def then_whole(inspection, *block):
+        try:
+            return read(inspection, *block)
+        except UnreadableRecord as error:
+            refused.append(error.code)
+            raise
+        finally:
+            if inspection.record_name == name:
+                path.write_bytes(whole)
+                settle(archive)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(signals, "inspect_records", half_written)
+        patch.setattr(signals, "read_samples", then_whole)
+        assert convert_archive(str(archive), work).set_aside == {"CHANGED_WHILE_READING": 1}
+    assert refused == ["CHECKSUM_MISMATCH"]
+    done = convert_archive(str(archive), work)
+    assert (done.set_aside, done.superseded) == ({}, (name,))
