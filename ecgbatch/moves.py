@@ -19,15 +19,17 @@ import xarray as xr
 from ecgbatch.beats import BeatSettings, plan_beats, plan_peaks
 from ecgbatch.runs import read_run
 from ecgbatch.scoring import plan_rows
-from ecgbatch.signals import ARCHIVE_FILE, archive_facts, records_at, signals_path
-from ecgbatch.terms import LEAD_FLAGS, STATUS
+from ecgbatch.signals import ARCHIVE_FILE, archive_facts, produce_signals, records_at, signals_path
+from ecgbatch.terms import LEAD_FLAGS, MISSING_SAMPLE, STATUS
 from ecgbatch.watch import remember_moved
 from storage import (
     TEXT,
+    CorruptStore,
     Folder,
     Map,
     Origin,
     Plan,
+    Shard,
     UnfinishedStore,
     build,
     copied,
@@ -159,6 +161,47 @@ _SAID_OF_ERASED: Mapping[str, Any] = {
     "sampling_frequency_hz": 0.0,  # as of every record whose header says nothing
 }
 """What the row of an erased record says; all else is what means missing."""
+
+
+def planned_again(work: str, digest: str) -> Plan | None:
+    """Return the plan of a signals store that was made of others, from its own columns; None if it was not, or these are damaged.
+
+    That the plan has the store's digest proves that the columns are those that were written.
+    """
+    try:
+        store = open_store(signals_path(work, digest))
+        settings, schema = store.attrs["settings"], schema_of(store)
+        if "made_from" not in settings:
+            return None
+        inputs = {name: store[name].variable.load() for name in (schema.columns() | schema.fixed())}
+        shard_rows = store.attrs["plan"]["shard_rows"]
+        versions, sizes = store.attrs["versions"], {str(dim): size for dim, size in store.sizes.items()}
+        plan = make_plan(
+            schema, sizes=sizes, inputs=xr.Dataset(inputs), settings=settings, versions=versions, shard_rows=shard_rows
+        )
+    except Exception:  # whatever a damaged store makes a reader raise
+        return None
+    return plan if plan.digest == digest else None
+
+
+def produce_again(shard: Shard, rows: xr.Dataset, *, archive: str, leads: tuple[str, ...], n_samples: int) -> xr.Dataset:
+    """Read the samples of a remade store's rows from the archive again; all else of the rows is known.
+
+    Raises
+    ------
+    CorruptStore
+        If a record's files are no longer those that the row was made of.
+
+    """
+    usable = np.flatnonzero(rows["status"].values != STATUS["set_aside"])
+    signal = np.full((shard.stop - shard.start, len(leads), n_samples), MISSING_SAMPLE, np.int16)
+    if usable.size:
+        mine = rows.isel(record=usable)
+        found = produce_signals(Shard(0, 0, usable.size), mine, archive=archive, leads=leads, n_samples=n_samples)
+        if (found["source_digest"].values != mine["source_digest"].values).any():
+            raise CorruptStore(f"rows {shard.start} to {shard.stop}: the archive's files are no longer those that were stored")
+        signal[usable] = found["signal"].values
+    return rows.assign(signal=(("record", "lead", "sample"), signal)).drop_vars("lead", errors="ignore")
 
 
 def _column(stores: list[xr.Dataset], batch: Batch, name: str) -> Array:

@@ -19,6 +19,7 @@ from storage import (
     Folder,
     Map,
     StoreError,
+    build,
     document_problems,
     folder_problems,
     open_store,
@@ -181,6 +182,7 @@ def repair(
     """
     from ecgbatch.beats import BeatSettings, extract_beats
     from ecgbatch.model import shipped_model
+    from ecgbatch.moves import planned_again, produce_again
     from ecgbatch.reports import report_workspace
     from ecgbatch.runs import read_run, write_run
     from ecgbatch.scoring import score_workspace
@@ -188,12 +190,17 @@ def repair(
 
     folder = Folder(work)
     damaged = list(damaged)
-    items = [(sort, key) for sort, key in damaged if sort != "log"]
+    items = [(sort, key) for sort, key in damaged if sort not in _NOT_MADE]
     lost = {key for _, key in items}
     models = _models_of(folder, lost)
+    remade = {key: plan for _, key in items if key.startswith("signals/") and (plan := planned_again(work, Path(key).stem))}
     for _, key in items:
         folder.put_aside(key, f"{DAMAGED}/{key.replace('/', '-').lstrip('.')}")
     folder.delete("archive.parquet")  # what it remembers of the files may be of what is lost
+    for plan in remade.values():
+        leads = tuple(plan.inputs["lead"].values.tolist())
+        with suppress(StoreError):  # where the archive has changed: its records come back under another name
+            build(work, plan, partial(produce_again, archive=archive, leads=leads, n_samples=plan.sizes["sample"]), map=map)
     convert_archive(archive, work, labels=labels, map=map, on_progress=on_progress)
     for settings in _beat_settings(models):
         extract_beats(work, BeatSettings(**settings), map=map, on_progress=on_progress)
@@ -210,7 +217,12 @@ def repair(
     whole = {key for item in items for key in [item[1]] if folder.exists_below(key) and not _still(work, item)}
     if whole == lost:
         folder.delete(DAMAGED)
-    return sorted(key for sort, key in damaged if key not in whole and sort != "build")
+    lasting = {item[1] for item in damaged if item[0] in _NOT_MADE and _still(work, item)}
+    return sorted(lasting.union(key for sort, key in items if key not in whole and sort != "build"))
+
+
+_NOT_MADE = frozenset({"log", "earlier store"})
+"""Sorts of what no repair makes: a log must come from a copy, and what is said of an earlier store is about its successor."""
 
 
 def _still(work: str, item: Item) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from test_erase import SETTINGS, VERBS, WHO, Killed, night, scores_by_record, whole
+from test_storage import tree_digest
 
 from ecgbatch import upkeep
 from ecgbatch.beats import extract_beats
@@ -166,6 +167,34 @@ def test_a_patient_is_erased_from_what_was_compacted(work):
     assert compacted(work)["stores"] == {}, "their digests were of the patient's rows too"
     left = [path for path in work.rglob("*") if WHO in path.name or (path.is_file() and WHO.encode() in path.read_bytes())]
     assert left == []
+
+
+def damaged_shard(work: Path) -> tuple[Path, str]:
+    """Damage the samples of a workspace's one signals store; return its path and what its bytes were."""
+    (path,) = list_stores(work, "signals")
+    before, shard = tree_digest(Path(path)), next(Path(path).glob("signal/c/0/*/*"))
+    shard.write_bytes(shard.read_bytes()[:-40] + b"x" * 40)
+    return Path(path), before
+
+
+def test_a_damaged_store_that_was_made_of_others_is_repaired_to_the_same_digest(three_nights, tmp_path):
+    archive, work = Path(shutil.copytree(three_nights[0], tmp_path / "archive")), tmp_path / "w"
+    names = (archive / "RECORDS").read_text().split()
+    for listed in (names[:3], names):
+        night(archive, work, listed)
+    compact(str(work))
+    erase_patient(str(work), WHO)
+    path, before = damaged_shard(work)
+    assert upkeep.repair(str(work), str(archive), upkeep.verify_workspace(str(work))) == []
+    assert tree_digest(path) == before
+    assert upkeep.verify_workspace(str(work)) == {}
+
+
+def test_a_damaged_store_with_a_row_that_the_archive_has_no_more_is_said_not_to_be_repaired(three_nights, work):
+    path, _ = damaged_shard(work)
+    left = upkeep.repair(str(work), str(three_nights[0]), upkeep.verify_workspace(str(work)))
+    assert f"signals/{path.name}" in left, "one of its rows is of a file that has changed since"
+    assert convert_archive(str(three_nights[0]), str(work)).n_new == 0, "the archive's records have come back"
 
 
 def test_an_erasure_that_has_not_ended_comes_first(three_nights, tmp_path, monkeypatch):
