@@ -177,6 +177,7 @@ def damaged_shard(work: Path) -> tuple[Path, str]:
     return Path(path), before
 
 
+@pytest.mark.slow
 def test_a_damaged_store_that_was_made_of_others_is_repaired_to_the_same_digest(three_nights, tmp_path):
     archive, work = Path(shutil.copytree(three_nights[0], tmp_path / "archive")), tmp_path / "w"
     names = (archive / "RECORDS").read_text().split()
