@@ -48,9 +48,11 @@ def erase_patient(work: str, patient_id: str, *, map: Map = map, on_progress: On
     Raises
     ------
     ValueError
-        If the workspace has no such patient.
+        If the workspace has no such patient, or a compaction has not ended.
 
     """
+    if compacted(work)["pending"]:
+        raise ValueError(f"{work}: a compaction has not ended; run `ecgbatch compact {work}` again first; nothing was changed")
     erased = erased_list(work)
     erasure = erased.of(patient_id)
     names, batches = _rows_of(work, patient_id)

@@ -205,3 +205,13 @@ def test_an_erasure_that_has_not_ended_comes_first(three_nights, tmp_path, monke
     assert killed_erasing(20, work, monkeypatch)
     with pytest.raises(ValueError, match="an erasure has not ended"):
         compact(str(work))
+
+
+def test_a_compaction_that_has_not_ended_comes_before_an_erasure(work):
+    Folder(work).put(COMPACTED_FILE, sealed(compacted(work) | {"pending": {"replaced": {}, "rows": {}}}))
+    before = whole(work)
+    with pytest.raises(ValueError, match="a compaction has not ended"):
+        erase_patient(str(work), WHO)
+    assert whole(work) == before
+    compact(str(work))
+    assert compacted(work)["pending"] == {}
