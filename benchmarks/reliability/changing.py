@@ -22,7 +22,10 @@ FAKED = {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
 
 
 def wrong_clocks(bench: Bench, folder: Path) -> Cases:
-    """Run stages by clocks that are wrong by a day or ten years, that jump meanwhile, and two writers two days apart."""
+    """Run stages by clocks that are wrong by a day or ten years, and that jump a day meanwhile.
+
+    Not two writers: libfaketime 0.9.10 answers Python's sleep with an error, and who waits for another writer sleeps.
+    """
     if shutil.which("faketime") is None:
         raise SystemExit("F11 needs the program faketime: apt-get install faketime")
     for stage in bench.stages[:3]:
@@ -48,14 +51,6 @@ def wrong_clocks(bench: Bench, folder: Path) -> Cases:
             wrong = [f"exit {process.returncode}: {said.strip()[-200:]}"] if process.returncode else []
             yield f"{stage}, a jump of {offset}", is_in_time, wrong + bench.problems(stage, work)
             shutil.rmtree(work)
-        work = bench.copied(stage, folder)
-        commands = [["faketime", "-f", offset, *bench.command(stage, work)] for offset in OFFSETS[:2]]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        writers = [subprocess.Popen(command, env=os.environ | FAKED, **quiet) for command in commands]
-        codes = [writer.wait() for writer in writers]
-        wrong = [f"exits {codes}"] if any(codes) else []
-        yield f"{stage}, two writers two days apart", True, wrong + bench.problems(stage, work)
-        shutil.rmtree(work)
 
 
 def _library() -> str:
