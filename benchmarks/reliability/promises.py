@@ -137,7 +137,8 @@ only at the fixed places (F3P), and only there is the state before the rerun loo
 Two writers whose clocks differ (the lock counts by the waiting process's own steady clock). Schedules over a jump of the clock.
 
 A real power cut, a real S3, disks that lie about `fsync`, silence of a network for longer than 3 s. Reports of a run of more than
-64 files are brought onto the disk by one `sync` of the machine. In an object store `verify --repair` and pseudonymous reports are not tested.
+64 files are brought onto the disk by one `sync` of the machine. In an object store `verify --repair` and pseudonymous reports
+are not tested.
 
 A damaged model or log cannot be repaired: it must come from a copy. `archive.parquet` (a cache) has checksums of its pages,
 not of its footer: a flip there is found, or alters nothing that is read.
