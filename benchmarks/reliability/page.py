@@ -88,5 +88,5 @@ def _figure(runs: list[dict[str, Any]]) -> str:
 def _when(run: Mapping[str, Any]) -> str:
     usual = {"count": None, "stride": 1, "records": 4, "seed": None}
     options = [f"--{key} {run[key]}" for key, value in usual.items() if run.get(key, value) != value]
-    lasted = f", {run['seconds']} s" if run["seconds"] else ""
+    lasted = f", {run.get('seconds')} s" if run.get("seconds") else ""
     return f"{run['day']}{lasted}: {' '.join(options)}"
