@@ -348,6 +348,8 @@ def log_odds(figures: Array, figure: Array, edge: Array, keeps: Array, first: Ar
         if not is_plain(figures[j]):
             asked[n] = j
             n += 1
+    if n == 0:
+        return odds
     columns, total, left = np.empty((N_FIGURES, n), np.float32), np.full(n, start), np.empty(n, np.uint32)
     for k in range(N_FIGURES):
         for i in range(n):

@@ -121,15 +121,6 @@ def lowest(lead: Array) -> Any:
 
 
 @kernel
-def has_gaps(signal: Array, n: int, use: Array) -> bool:
-    """Return whether a sample of a used lead is missing."""
-    found = False
-    for lead in range(signal.shape[0]):
-        found |= use[lead] and lowest(signal[lead, :n]) == MISSING
-    return found
-
-
-@kernel
 def fill_gaps(lead: Array) -> Array:
     """Return the lead with missing samples held at the last known one; the lead itself if none is missing."""
     if lowest(lead) != MISSING:
@@ -147,14 +138,12 @@ def fill_gaps(lead: Array) -> Array:
     return filled
 
 
-def without_gaps(signal: Array, n: int, use: Array) -> tuple[Array, bool]:
-    """Return the signal (lead, sample) with every used lead's gaps bridged, and whether there are any; a copy only then."""
-    if not has_gaps(signal, n, use):
-        return signal, False
+def bridged(signal: Array, n: int, use: Array) -> Array:
+    """Return a copy of the signal (lead, sample) with every used lead's gaps bridged."""
     filled = signal.copy()
     for lead in np.flatnonzero(use):
         filled[lead, :n] = fill_gaps(signal[lead, :n])
-    return filled, True
+    return filled
 
 
 @kernel

@@ -153,12 +153,12 @@ def resample_leads(signal: Array, n: int, use: Array, gain: Array, baseline: Arr
     used, factor = np.flatnonzero(use), sampling_frequency_hz / WORKING_RATE_HZ
     if not (factor.is_integer() and factor > 1):
         return np.stack([resample_lead(signal[lead, :n], gain[lead], baseline[lead], sampling_frequency_hz) for lead in used])
-    from ecgbatch.filtering import without_gaps
+    from ecgbatch.filtering import fill_gaps
 
-    filled, _ = without_gaps(np.ascontiguousarray(signal), n, use)
+    whole = np.ascontiguousarray(signal)
     at_125 = np.empty((len(used), -(-n // int(factor))))
     for lead, own in zip(used.tolist(), at_125, strict=True):
-        decimate(filled[lead, :n], gain[lead], baseline[lead], low_pass(int(factor)), int(factor), own)
+        decimate(fill_gaps(whole[lead, :n]), gain[lead], baseline[lead], low_pass(int(factor)), int(factor), own)
     return at_125
 
 

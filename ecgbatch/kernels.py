@@ -49,4 +49,4 @@ def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
         room = np.empty(size, np.uint8)
         if size <= KEPT_BYTES:
             setattr(_kept, name, room)
-    return cast(NDArray[Any], room[:size].view(dtype).reshape(shape))
+    return cast("NDArray[Any]", room[:size].view(dtype).reshape(shape))

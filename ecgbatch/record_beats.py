@@ -283,11 +283,12 @@ def beat_windows(
     high_pass = windows.high_pass(sampling_frequency_hz, HIGH_PASS_HZ)
     ready = _kernel_ready(signal)
     waveform = np.empty((len(r_sample), len(gain), settings.n_samples), np.int16)
-    leaves = windows.cut_windows(ready, n, use, step_uv, r_sample, settings.r_index, design, high_pass, waveform)
-    flags = np.asarray(beat_flags, dtype=np.uint16) | np.where(leaves, BEAT_FLAGS["edge"], 0).astype(np.uint16)
     before, after = (math.ceil(s * sampling_frequency_hz) for s in (settings.before_s, settings.after_s))
     run = max(4, round(FLAT_TOP_S * sampling_frequency_hz))
-    flags[windows.flat_tops(ready, n, use, step_uv / 1000.0, r_sample, before, after, run)] |= BEAT_FLAGS["clipped"]
+    clipped, has_gaps = windows.flat_tops(ready, n, use, step_uv / 1000.0, r_sample, before, after, run)
+    leaves = windows.cut_windows(ready, n, use, has_gaps, step_uv, r_sample, settings.r_index, design, high_pass, waveform)
+    flags = np.asarray(beat_flags, dtype=np.uint16) | np.where(leaves, BEAT_FLAGS["edge"], 0).astype(np.uint16)
+    flags[clipped] |= BEAT_FLAGS["clipped"]
     flags[aberrant(waveform, use, flags)] |= BEAT_FLAGS["aberrant"]
     return Beats(r_sample.astype(np.int32), waveform, flags)
 

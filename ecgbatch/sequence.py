@@ -282,10 +282,10 @@ def shape_gains(even: Array, weight: Array, block: int, position: Array) -> Arra
     round compares the same shapes, so their norms are taken once.
     """
     gains = np.zeros((position.shape[0], even.shape[0], SHIFTS))
+    vote = np.zeros_like(gains)
     for j in range(position.shape[0]):
         first, at = position[j] - REACH - 2, min(position[j] // block, weight.shape[1] - 1)
         if first < 0 or first + 2 * REACH + SHIFTS > even.shape[1]:
-            edge_gains(even, weight, at, first, gains[j])
             continue
         for lead in range(even.shape[0]):
             part = even[lead, first : first + 2 * REACH + SHIFTS]
@@ -296,10 +296,16 @@ def shape_gains(even: Array, weight: Array, block: int, position: Array) -> Arra
                 c += part[k + 2] * part[k + 2]
                 d += part[k + 3] * part[k + 3]
                 e += part[k + 4] * part[k + 4]
-            own, vote = gains[j, lead], weight[lead, at]
+            own = gains[j, lead]
             own[0], own[1], own[2], own[3], own[4] = a, b, c, d, e
-            for shift in range(SHIFTS):
-                own[shift] = math.sqrt(vote / max(1e-12, own[shift]))
+            vote[j, lead] = weight[lead, at]
+    power, votes = gains.reshape(-1), vote.reshape(-1)
+    for i in range(power.shape[0]):  # many roots at once
+        power[i] = math.sqrt(votes[i] / max(1e-12, power[i]))
+    for j in range(position.shape[0]):
+        first, at = position[j] - REACH - 2, min(position[j] // block, weight.shape[1] - 1)
+        if first < 0 or first + 2 * REACH + SHIFTS > even.shape[1]:
+            edge_gains(even, weight, at, first, gains[j])
     return gains
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgbatch.filtering import AT_ONCE, settings_of, window_sums, without_gaps
+from ecgbatch.filtering import AT_ONCE, bridged, settings_of, window_sums
 from ecgbatch.kernels import kernel, scratch
 from ecgbatch.resampling import Resampler
 
@@ -122,8 +122,9 @@ def one_way(values: Array, design: HighPass) -> None:
 
 
 def cut_windows(
-    signal: Array, n: int, use: Array, step_uv: Array, r_sample: Array, before: int, design: Resampler, base: HighPass, out: Array
-) -> Array:
+    signal: Array, n: int, use: Array, has_gaps: bool, step_uv: Array, r_sample: Array, before: int, design: Resampler,
+    base: HighPass, out: Array,
+) -> Array:  # fmt: skip
     """Write one window around each R peak into ``out`` (beat, lead, sample) int16, in microvolts; unused leads are missing.
 
     Window sample ``k`` is the filtered signal at exactly ``r_sample + (k - before) / 125 s``, less the baseline there. Gaps are
@@ -137,7 +138,7 @@ def cut_windows(
     """
     out[:, ~use] = MISSING
     leaves = np.zeros(len(r_sample), bool)
-    filled, has_gaps = without_gaps(signal, n, use)
+    filled = bridged(signal, n, use) if has_gaps else signal
     leads, width = np.flatnonzero(use), -(-out.shape[2] // AT_ONCE) * AT_ONCE
     for group in (leads[first : first + TOGETHER] for first in range(0, len(leads), TOGETHER)):
         curve = baselines(filled[:, :n], group, base)
@@ -225,14 +226,20 @@ def fill_outside(raw: Array, up: int, down: int, position: int, out: Array) -> b
 
 
 @kernel
-def flat_tops(signal: Array, n: int, use: Array, step_mv: Array, r_sample: Array, before: int, after: int, run: int) -> Array:
-    """Return (beat,) bool: in its window, ``run`` samples lie at a lead's highest or lowest value, 1 mV off its middle."""
-    clipped = np.zeros(r_sample.shape[0], np.bool_)
+def flat_tops(
+    signal: Array, n: int, use: Array, step_mv: Array, r_sample: Array, before: int, after: int, run: int
+) -> tuple[Array, bool]:
+    """Return (beat,) bool: in its window, ``run`` samples lie at a lead's highest or lowest value, 1 mV off its middle.
+
+    And whether a sample of a used lead is missing.
+    """
+    clipped, has_gaps = np.zeros(r_sample.shape[0], np.bool_), False
     for lead in range(signal.shape[0]):
         if not use[lead]:
             continue
         raw = signal[lead, :n]
-        low, high, total = extremes(raw)
+        low, high, total, is_missing = extremes(raw)
+        has_gaps |= is_missing
         middle = total / max(1, n)
         is_low, is_high = abs((low - middle) * step_mv[lead]) >= 1.0, abs((high - middle) * step_mv[lead]) >= 1.0
         for probe in range(0, n, run):  # a run of this length cannot pass between two probes
@@ -244,25 +251,25 @@ def flat_tops(signal: Array, n: int, use: Array, step_mv: Array, r_sample: Array
                     last += 1
                 if last - first + 1 >= run:
                     mark(clipped, r_sample, first - after, last + before)
-    return clipped
+    return clipped, has_gaps
 
 
 @kernel
-def extremes(raw: Array) -> tuple[Any, Any, Any]:
-    """Return the lowest, the highest and the sum of a lead's samples, those that are missing left out."""
+def extremes(raw: Array) -> tuple[Any, Any, Any, bool]:
+    """Return the lowest, the highest and the sum of a lead's samples without those that are missing, and whether any is."""
     low, high, total = np.int16(32767), np.int16(-32767), np.int64(0)
     for i in range(raw.shape[0]):
         low, high = min(low, raw[i]), max(high, raw[i])
     if low != MISSING:
         for first in range(0, raw.shape[0], 32768):
             total += np.int64(short_sum(raw[first : first + 32768]))
-        return low, high, total
+        return low, high, total, False
     low = np.int16(32767)
     for i in range(raw.shape[0]):
         if raw[i] != MISSING:
             low = min(low, raw[i])
             total += np.int64(raw[i])
-    return low, high, total
+    return low, high, total, True
 
 
 @kernel
