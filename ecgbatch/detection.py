@@ -74,14 +74,18 @@ def typical_qrs(envelope: Array, block: int, n_blocks: int) -> Array:
     return typical
 
 
+COLUMNS = 16
+"""Sums that grow side by side."""
+
+
 @kernel
 def capped_sum(part: Array, top: Any, column: Array) -> float:
     """Return the sum of some values, each at most ``top``: by columns, many at once, and columns in order."""
-    width, total = column.shape[0], 0.0
+    width, total = COLUMNS, 0.0
     column[:] = 0.0
     for first in range(0, part.shape[0] - width + 1, width):
         own = part[first : first + width]
-        for j in range(16):
+        for j in range(COLUMNS):
             column[j] += min(own[j], top)
     for j in range(part.shape[0] - part.shape[0] % width, part.shape[0]):
         total += min(part[j], top)
@@ -94,7 +98,7 @@ def capped_sum(part: Array, top: Any, column: Array) -> float:
 def mean_level(envelope: Array, typical: Array, block: int) -> Array:
     """Return each block's mean envelope over its typical QRS: 0.1-0.2 where beats stand alone, near 0.5 in noise."""
     n = typical.shape[0]
-    level, column = np.empty(n, np.float32), np.empty(16)
+    level, column = np.empty(n, np.float32), np.empty(COLUMNS)
     for i in range(n):
         stop = envelope.shape[0] if i == n - 1 else (i + 1) * block
         part = envelope[i * block : stop]

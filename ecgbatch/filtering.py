@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, config, types
-from numba.core.codegen import get_host_cpu_features
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from ecgbatch.kernels import kernel
+from ecgbatch.kernels import kernel, processor_features
 from ecgbatch.resampling import RATE_HZ, Resampler
 
 Array = NDArray[Any]
@@ -99,8 +98,7 @@ def add_up(_typing: Any, pairs: Any, _start: Any, offset: Any, taps: Any, total:
 def products(builder: Any, first: Any, second: Any) -> Any:
     """Build the sums of products of neighbouring pairs: (2 n) int16 twice to (n) int32."""
     int32s = ir.VectorType(ir.IntType(32), SIDE_BY_SIDE)
-    features = config.CPU_FEATURES if config.CPU_FEATURES is not None else get_host_cpu_features()
-    if "+avx2" in features.split(","):
+    if "+avx2" in processor_features():
         kind = ir.FunctionType(int32s, [first.type, first.type])
         return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx2.pmadd.wd"), [first, second])
     halves = []

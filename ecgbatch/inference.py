@@ -13,13 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import config, types
+from numba import types
 from numba.core import cgutils
-from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from ecgbatch.kernels import kernel
+from ecgbatch.kernels import kernel, processor_features
 
 Array = NDArray[Any]
 
@@ -37,10 +36,9 @@ PRECISIONS = ("float32", "bfloat16")
 """bfloat16: the ten convolutions of the blocks take inputs and weights rounded to 8 bits, and sum in float32. The first
 convolution, what skips a block and the fully connected layers stay float32: rounding those too makes four times the error."""
 
-_FEATURES = frozenset((config.CPU_FEATURES or get_host_cpu_features()).split(","))
-HAS_BFLOAT16 = "+avx512bf16" in _FEATURES
+HAS_BFLOAT16 = "+avx512bf16" in processor_features()
 """Whether this processor multiplies bfloat16 itself. One that does not gets the same sums from float32, slower."""
-TILE = (14, 8, 4, 2, 1) if "+avx512f" in _FEATURES else (3, 2, 1)
+TILE = (14, 8, 4, 2, 1) if "+avx512f" in processor_features() else (3, 2, 1)
 """Samples whose sums are in registers at a time: 14 x 32 channels fill 28 of AVX-512's 32 registers, 3 x 32 12 of AVX2's 16."""
 
 _FLOAT, _WORD, _SIZE = ir.FloatType(), ir.IntType(32), ir.IntType(64)

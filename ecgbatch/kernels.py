@@ -25,6 +25,15 @@ def kernel(function: Kernel) -> Kernel:
     return cast(Kernel, njit(nogil=True, cache=True, error_model="numpy")(function))
 
 
+def processor_features() -> frozenset[str]:
+    """Return what numba compiles for, as LLVM names it (``+avx2``): the processor's features, or ``NUMBA_CPU_FEATURES``."""
+    from numba.core import config
+    from numba.core.codegen import get_host_cpu_features
+
+    told = config.CPU_FEATURES
+    return frozenset((get_host_cpu_features() if told is None else told).split(","))
+
+
 def is_on_disk(compiled: Any) -> bool:
     """Return whether machine code of a kernel is kept on disk that numba will take for the kernel's file as it is."""
     # numba 0.68 names no public way to ask. It compares the file's content, so times say nothing after a checkout.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
-from test_erase import SETTINGS, VERBS, WHO, Killed, night, scores_by_record, whole
+from test_erase import SETTINGS, WHO, killed_at, night, scores_by_record, whole
 from test_storage import tree_digest
 
 from ecgbatch import upkeep
@@ -104,7 +105,7 @@ def test_a_night_after_a_compaction_goes_on_and_the_next_keeps_the_proofs(three_
 def test_a_compaction_that_is_cut_off_ends_with_the_same_command(three_nights, once_compacted, tmp_path, monkeypatch):
     for number in (112,):
         cut = Path(shutil.copytree(three_nights[1], tmp_path / str(number), symlinks=True))
-        assert killed_at(number, cut, monkeypatch)
+        assert killed_at(number, partial(compact, str(cut)), monkeypatch)
         compact(str(cut))
         assert whole(cut) == whole(once_compacted)
         assert upkeep.verify_workspace(str(cut), read_data=False) == {}
@@ -115,7 +116,7 @@ def test_a_compaction_ends_wherever_it_was_cut_off(three_nights, once_compacted,
     number = 1
     while True:
         cut = Path(shutil.copytree(three_nights[1], tmp_path / "cut", symlinks=True))
-        if not killed_at(number, cut, monkeypatch):
+        if not killed_at(number, partial(compact, str(cut)), monkeypatch):
             break
         compact(str(cut))
         assert whole(cut) == whole(once_compacted)
@@ -125,33 +126,11 @@ def test_a_compaction_ends_wherever_it_was_cut_off(three_nights, once_compacted,
     assert number > 50
 
 
-def killed_at(number: int, work: Path, monkeypatch) -> bool:
-    """Compact and stop before the ``number``-th change of the workspace; tell whether there were so many."""
-    changes = iter(range(1, 1_000_000))
-
-    def counted(verb):
-        def change(self, *arguments, **named):
-            if next(changes) >= number:
-                raise Killed
-            return verb(self, *arguments, **named)
-
-        return change
-
-    with monkeypatch.context() as patched:
-        for name in VERBS:
-            patched.setattr(Folder, name, counted(getattr(Folder, name)))
-        try:
-            compact(str(work))
-        except Killed:
-            return True
-    return False
-
-
 @pytest.mark.slow
 def test_what_a_cut_off_compaction_left_goes_when_a_night_came_between(three_nights, tmp_path, monkeypatch):
     archive = Path(shutil.copytree(three_nights[0], tmp_path / "archive"))
     work = Path(shutil.copytree(three_nights[1], tmp_path / "w", symlinks=True))
-    assert killed_at(60, work, monkeypatch)
+    assert killed_at(60, partial(compact, str(work)), monkeypatch)
     names = (archive / "RECORDS").read_text().split()
     header = archive / f"{names[5]}.hea"
     header.write_text(header.read_text() + "# read by another\n")
@@ -199,10 +178,8 @@ def test_a_damaged_store_with_a_row_that_the_archive_has_no_more_is_said_not_to_
 
 
 def test_an_erasure_that_has_not_ended_comes_first(three_nights, tmp_path, monkeypatch):
-    from test_erase import killed_at as killed_erasing
-
     work = Path(shutil.copytree(three_nights[1], tmp_path / "w", symlinks=True))
-    assert killed_erasing(20, work, monkeypatch)
+    assert killed_at(20, partial(erase_patient, str(work), WHO), monkeypatch)
     with pytest.raises(ValueError, match="an erasure has not ended"):
         compact(str(work))
 

@@ -7,7 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -247,8 +248,8 @@ class Killed(BaseException):
     """The process ends here."""
 
 
-def killed_at(number: int, work: Path, monkeypatch) -> bool:
-    """Erase the patient and stop before the ``number``-th change of the workspace; tell whether there were so many."""
+def killed_at(number: int, command: Callable[[], Any], monkeypatch) -> bool:
+    """Run a command and stop before the ``number``-th change of the workspace; tell whether there were so many."""
     n_changes = 0
 
     def counted(verb):
@@ -265,7 +266,7 @@ def killed_at(number: int, work: Path, monkeypatch) -> bool:
         for name in VERBS:
             patched.setattr(Folder, name, counted(getattr(Folder, name)))
         try:
-            erase_patient(str(work), WHO)
+            command()
         except Killed:
             return True
     return False
@@ -284,7 +285,7 @@ def test_an_erasure_that_is_cut_off_ends_with_the_same_command(two_nights, once_
     wanted = whole(once_erased[0])
     for number in (40, 100):
         cut = Path(shutil.copytree(two_nights[1], tmp_path / str(number), symlinks=True))
-        assert killed_at(number, cut, monkeypatch)
+        assert killed_at(number, partial(erase_patient, str(cut), WHO), monkeypatch)
         ends_well(cut, wanted)
 
 
@@ -293,7 +294,7 @@ def test_an_erasure_ends_wherever_it_was_cut_off(two_nights, once_erased, tmp_pa
     wanted, number = whole(once_erased[0]), 1
     while True:
         cut = Path(shutil.copytree(two_nights[1], tmp_path / "cut", symlinks=True))
-        if not killed_at(number, cut, monkeypatch):
+        if not killed_at(number, partial(erase_patient, str(cut), WHO), monkeypatch):
             break
         ends_well(cut, wanted)
         shutil.rmtree(cut)
