@@ -35,6 +35,9 @@ from ecgbatch.records import read_record
 
 FS = 1000.0
 
+TIMES = 40
+"""How often our side does the records in a round: some tenths of a second, or two threads' start and end weigh in."""
+
 
 def main() -> None:
     """Measure and print."""
@@ -59,16 +62,16 @@ def main() -> None:
 
 def measure_speed(paths: list[Path], records: list[Any], rounds: int) -> None:
     """Print the ratio to the naive way, the speed on one and on two threads, and how they scale."""
-    batch = records * 8
+    batch = list(map(arrays_of, records)) * TIMES
+    halves = [batch[: len(batch) // 2]] * 2
     seconds = sum(record.sizes["sample"] / FS for record in records)
     spent: dict[str, list[tuple[float, float]]] = {"naive": [], "one thread": [], "two threads": []}
     load = os.getloadavg()[0]
     with ThreadPoolExecutor(2) as pool:
         for _ in range(rounds):
-            # What is made is let go, record by record, as the stage does that copies it into a shard.
             spent["naive"].append(timed(lambda: deque(map(naive_beats, paths), maxlen=0)))
-            spent["one thread"].append(timed(lambda: deque(map(our_beats, batch), maxlen=0), 8))
-            spent["two threads"].append(timed(lambda: deque(pool.map(our_beats_let_go, batch), maxlen=0), 8))
+            spent["one thread"].append(timed(lambda: our_shard(batch), TIMES))
+            spent["two threads"].append(timed(lambda: list(pool.map(our_shard, halves)), TIMES))
     print(
         f"{len(paths)} records, {seconds:.0f} s of 15 leads at 1000 Hz, medians of {rounds} interleaved rounds, load {load:.1f}"
     )
@@ -97,16 +100,21 @@ def timed(work: Callable[[], Any], times: int = 1) -> tuple[float, float]:
     return (time.perf_counter() - begun) / times, (time.process_time() - begun_processor) / times
 
 
-def our_beats(record: Any) -> Any:
+def arrays_of(record: xr.Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a record's samples (lead, sample), gains and baselines (lead)."""
+    return record["signal"].values, record["adc_gain"].values, record["baseline"].values
+
+
+def our_beats(record: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Any:
     """Return R peaks, windows and flags of a record in memory."""
-    signal, gain = record["signal"].values, record["adc_gain"].values
-    found = detect_r_peaks(signal, adc_gain=gain, baseline=record["baseline"].values, sampling_frequency_hz=FS)
+    signal, gain, baseline = record
+    found = detect_r_peaks(signal, adc_gain=gain, baseline=baseline, sampling_frequency_hz=FS)
     return beat_windows(signal, found.r_sample, found.beat_flags, adc_gain=gain, sampling_frequency_hz=FS)
 
 
-def our_beats_let_go(record: Any) -> None:
-    """Do the same, and keep nothing."""
-    our_beats(record)
+def our_shard(records: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> None:
+    """Do the same for many records, one after another, and keep nothing: as a thread does that makes a shard."""
+    deque(map(our_beats, records), maxlen=0)
 
 
 def naive_beats(path: Path) -> list[np.ndarray]:
@@ -136,14 +144,14 @@ def naive_peaks(lead: np.ndarray) -> np.ndarray:
     return np.asarray(neurokit2.ecg_peaks(cleaned, sampling_rate=int(FS))[1]["ECG_R_Peaks"])
 
 
-def peak_bytes(record: Any, times: int) -> int:
+def peak_bytes(record: xr.Dataset, times: int) -> int:
     """Return the memory that a record so many times as long takes at most beyond itself and its windows, bytes (Linux)."""
-    signal, gain = np.tile(record["signal"].values, times), record["adc_gain"].values
-    longer = {"signal": xr.DataArray(signal), "adc_gain": xr.DataArray(gain), "baseline": record["baseline"]}
-    our_beats({**longer, "signal": xr.DataArray(signal[:, :10_000].copy())})
+    signal, gain, baseline = arrays_of(record)
+    signal = np.tile(signal, times)
+    our_beats((signal[:, :10_000].copy(), gain, baseline))
     Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is held now
     before = memory("VmRSS")
-    cut = our_beats(longer)
+    cut = our_beats((signal, gain, baseline))
     return max(0, memory("VmHWM") - before - cut.waveform.nbytes)
 
 

@@ -67,10 +67,16 @@ def typical_qrs(envelope: Array, block: int, n_blocks: int) -> Array:
     for i in range(n):
         stop = envelope.shape[0] if i == n - 1 else (i + 1) * block
         highest_bits[i] = highest_of(bits[i * block : stop])
-    typical = np.empty(n, np.float32)
+    typical, near, last = np.empty(n, np.float32), np.empty(2 * n_blocks + 1, np.float32), -1
     for i in range(n):
         low, high = max(0, min(i - n_blocks, n - 2 * n_blocks - 1)), min(n, max(i + n_blocks + 1, 2 * n_blocks + 1))
-        typical[i] = ranked(highest[low:high].copy(), 2.0 / 3.0)
+        if low != last:  # else the blocks around it are those of the block before
+            for j in range(low, high):
+                near[j - low] = highest[j]
+            typical[i] = ranked(near[: high - low], 2.0 / 3.0)
+            last = low
+        else:
+            typical[i] = typical[i - 1]
     return typical
 
 
@@ -152,13 +158,31 @@ def summit(curve: Array, centre: Any) -> Any:
 
 
 @kernel
+def polarity(even: Array, position: Array, reach: int) -> Array:
+    """Return +1 or -1 for each lead: the direction of its usual QRS in the band."""
+    sign = np.ones(even.shape[0])
+    for lead in range(even.shape[0]):
+        balance = 0.0
+        for i in range(position.shape[0]):
+            part = even[lead, max(0, position[i] - reach) : position[i] + reach + 1]
+            low = high = part[0]
+            for j in range(part.shape[0]):
+                low, high = min(low, part[j]), max(high, part[j])
+            balance += low + high
+        if balance < 0:
+            sign[lead] = -1.0
+    return sign
+
+
+@kernel
 def place(even: Array, gain: Array, position: Array, reach: int, closest: int) -> Array:
     """Return where R is, in samples at ``RATE_HZ`` with fractions: the summit of the leads' weighted sum in the band.
 
-    ``gain`` (lead) is fixed for the record, each lead turned so that its usual QRS is positive; only where a beat's
+    ``gain`` (lead) is fixed for the record, and each lead turned so that its usual QRS is positive; only where a beat's
     opposite swing is half as large again (an aberrant beat) is R placed on that.
     """
     n, width = position.shape[0], 2 * reach + 3
+    gain = gain * polarity(even, position, reach)
     placed, curve = np.empty(n), np.empty(width)
     for i in range(n):
         # Two beats may not move closer to each other than the refractory period.
@@ -186,23 +210,6 @@ PLACE_REACH = 8
 
 REFERENCE_GAIN = 10.0
 """How much more the reference lead counts where R is placed: alone where it is good, helped where it is not."""
-
-
-@kernel
-def polarity(even: Array, position: Array, reach: int) -> Array:
-    """Return +1 or -1 for each lead: the direction of its usual QRS in the band."""
-    sign = np.ones(even.shape[0])
-    for lead in range(even.shape[0]):
-        balance = 0.0
-        for i in range(position.shape[0]):
-            part = even[lead, max(0, position[i] - reach) : position[i] + reach + 1]
-            low = high = part[0]
-            for j in range(part.shape[0]):
-                low, high = min(low, part[j]), max(high, part[j])
-            balance += low + high
-        if balance < 0:
-            sign[lead] = -1.0
-    return sign
 
 
 @kernel
@@ -273,7 +280,6 @@ def find_beats(
     gain = (weight / np.maximum(typical, np.float32(rules.floor_mv))).sum(axis=1, dtype=np.float64)
     if use[reference]:
         gain[np.count_nonzero(use[:reference])] *= REFERENCE_GAIN
-    gain *= polarity(even, position, PLACE_REACH)
     return Found(place(even, gain, position, PLACE_REACH, int(rules.refractory_s * RATE_HZ) + 1), noise)
 
 

@@ -27,8 +27,8 @@ TAP_ONE = 32768
 MISSING = -32768
 """``terms.MISSING_SAMPLE``, likewise."""
 
-SIDE_BY_SIDE = 8
-"""Sums in one vector."""
+SIDE_BY_SIDE, WIDEST = 8, 16
+"""Sums in one vector: of 256 bits, and of 512."""
 
 AT_ONCE = 88
 """Sums that grow together in registers: eleven vectors, a window's 88 samples."""
@@ -72,41 +72,61 @@ def add_up(_typing: Any, pairs: Any, _start: Any, offset: Any, taps: Any, total:
         def array(i: int) -> Any:
             return context.make_array(signature.args[i])(context, builder, arguments[i])
 
-        int16s, int32s = ir.VectorType(ir.IntType(16), 2 * SIDE_BY_SIDE), ir.VectorType(ir.IntType(32), SIDE_BY_SIDE)
-        sums = [cgutils.alloca_once_value(builder, ir.Constant(int32s, None), zfill=True) for _ in range(AT_ONCE // SIDE_BY_SIDE)]
-        for one in sums:
-            builder.store(ir.Constant(int32s, None), one)
+        # Vectors as wide as the processor has them; what is left of the sums in narrower ones.
+        wide = WIDEST if "+avx512vnni" in processor_features() else SIDE_BY_SIDE
+        widths = [wide] * (AT_ONCE // wide) + [SIDE_BY_SIDE] * (AT_ONCE % wide // SIDE_BY_SIDE)
+        starts = [sum(widths[:i]) for i in range(len(widths))]
+        sums = [cgutils.alloca_once_value(builder, ir.Constant(_int32s(width), None), zfill=True) for width in widths]
+        for width, one in zip(widths, sums, strict=True):
+            builder.store(ir.Constant(_int32s(width), None), one)
         first = builder.gep(array(0).data, [arguments[1]])
         with cgutils.for_range(builder, builder.extract_value(array(2).shape, 0)) as loop:
             tap = builder.load(builder.gep(array(3).data, [loop.index]))
-            tap = builder.insert_element(ir.Constant(int32s, ir.Undefined), tap, ir.Constant(ir.IntType(32), 0))
-            tap = builder.shuffle_vector(tap, ir.Constant(int32s, ir.Undefined), ir.Constant(int32s, [0] * SIDE_BY_SIDE))
-            tap = builder.bitcast(tap, int16s)
+            taps = {width: repeated(builder, tap, width) for width in set(widths)}
             at = builder.gep(first, [builder.load(builder.gep(array(2).data, [loop.index]))])
-            for i, one in enumerate(sums):
-                place = builder.gep(at, [ir.Constant(ir.IntType(64), i * SIDE_BY_SIDE)])
-                sample = builder.load(builder.bitcast(place, int16s.as_pointer()), align=4)
-                builder.store(builder.add(builder.load(one), products(builder, sample, tap)), one)
-        for i, one in enumerate(sums):
-            place = builder.gep(array(4).data, [ir.Constant(ir.IntType(64), i * SIDE_BY_SIDE)])
-            builder.store(builder.load(one), builder.bitcast(place, int32s.as_pointer()), align=4)
+            for start, width, one in zip(starts, widths, sums, strict=True):
+                place = builder.gep(at, [ir.Constant(ir.IntType(64), start)])
+                sample = builder.load(builder.bitcast(place, _int32s(width).as_pointer()), align=4)
+                builder.store(with_products(builder, builder.load(one), sample, taps[width]), one)
+        for start, width, one in zip(starts, widths, sums, strict=True):
+            place = builder.gep(array(4).data, [ir.Constant(ir.IntType(64), start)])
+            builder.store(builder.load(one), builder.bitcast(place, _int32s(width).as_pointer()), align=4)
         return context.get_dummy_value()
 
     return types.void(pairs, types.int64, offset, taps, total), generate
 
 
-def products(builder: Any, first: Any, second: Any) -> Any:
-    """Build the sums of products of neighbouring pairs: (2 n) int16 twice to (n) int32."""
-    int32s = ir.VectorType(ir.IntType(32), SIDE_BY_SIDE)
+def _int32s(width: int) -> Any:
+    return ir.VectorType(ir.IntType(32), width)
+
+
+def repeated(builder: Any, value: Any, width: int) -> Any:
+    """Build a vector (width) int32 of one value."""
+    unknown = ir.Constant(_int32s(width), ir.Undefined)
+    return builder.shuffle_vector(
+        builder.insert_element(unknown, value, ir.Constant(ir.IntType(32), 0)), unknown, ir.Constant(_int32s(width), [0] * width)
+    )
+
+
+def with_products(builder: Any, total: Any, first: Any, second: Any) -> Any:
+    """Build ``total`` and the sums of products of neighbouring pairs: (n) int32; ``first``, ``second`` hold a pair in each."""
+    width = total.type.count
+    if "+avx512vnni" in processor_features():
+        kind = ir.FunctionType(total.type, [total.type] * 3)
+        name = f"llvm.x86.avx512.vpdpwssd.{32 * width}"
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [total, first, second])
+    int16s = ir.VectorType(ir.IntType(16), 2 * width)
+    first, second = builder.bitcast(first, int16s), builder.bitcast(second, int16s)
     if "+avx2" in processor_features():
-        kind = ir.FunctionType(int32s, [first.type, first.type])
-        return builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx2.pmadd.wd"), [first, second])
+        kind = ir.FunctionType(total.type, [int16s] * 2)
+        own = builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx2.pmadd.wd"), [first, second])
+        return builder.add(total, own)
     halves = []
     for side in (0, 1):
-        every_second = ir.Constant(int32s, [2 * i + side for i in range(SIDE_BY_SIDE)])
-        of_both = (builder.shuffle_vector(one, ir.Constant(one.type, ir.Undefined), every_second) for one in (first, second))
-        halves.append(builder.mul(*(builder.sext(half, int32s) for half in of_both)))
-    return builder.add(*halves)
+        every_second = ir.Constant(total.type, [2 * i + side for i in range(width)])
+        of_both = (builder.shuffle_vector(one, ir.Constant(int16s, ir.Undefined), every_second) for one in (first, second))
+        halves.append(builder.mul(*(builder.sext(half, total.type) for half in of_both)))
+    return builder.add(total, builder.add(*halves))
 
 
 @kernel

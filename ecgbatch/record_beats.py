@@ -303,8 +303,7 @@ def aberrant(waveform: Array, use: Array, beat_flags: Array) -> Array:
     ordinary = np.flatnonzero((beat_flags & ~np.uint16(BEAT_FLAGS["aberrant"])) == 0)
     known = next((rows for rows in (ordinary, whole) if len(rows) >= 3), np.arange(len(waveform)))
     chosen = known[np.linspace(0, len(known) - 1, min(USUAL_BEATS, len(known))).astype(np.int64)]
-    usual = windows.usual_beat(waveform, use, chosen)
-    correlation, size = windows.resemblance(waveform, use, usual)
+    correlation, size = windows.resemblance(waveform, use, chosen)
     unlike: Array = (correlation < RESEMBLANCE) | (size < 0.5) | (size > 2.0)
     return unlike
 

@@ -241,7 +241,10 @@ def flat_tops(
         low, high, total, is_missing = extremes(raw)
         has_gaps |= is_missing
         middle = total / max(1, n)
-        is_low, is_high = abs((low - middle) * step_mv[lead]) >= 1.0, abs((high - middle) * step_mv[lead]) >= 1.0
+        is_low = abs((low - middle) * step_mv[lead]) >= 1.0 and how_many(raw, low) >= run
+        is_high = abs((high - middle) * step_mv[lead]) >= 1.0 and how_many(raw, high) >= run
+        if not is_low and not is_high:
+            continue
         for probe in range(0, n, run):  # a run of this length cannot pass between two probes
             if (raw[probe] == low and is_low) or (raw[probe] == high and is_high):
                 first, last = probe, probe
@@ -273,6 +276,15 @@ def extremes(raw: Array) -> tuple[Any, Any, Any, bool]:
 
 
 @kernel
+def how_many(raw: Array, value: Any) -> Any:
+    """Return how many of a lead's samples have a value."""
+    n = np.int32(0)
+    for i in range(raw.shape[0]):
+        n = np.int32(n + np.int32(raw[i] == value))
+    return n
+
+
+@kernel
 def short_sum(part: Array) -> Any:
     """Return the sum of at most 65536 samples."""
     total = np.int32(0)
@@ -292,8 +304,8 @@ def mark(flag: Array, r_sample: Array, first: int, last: int) -> None:
 
 @kernel
 def usual_beat(waveform: Array, use: Array, chosen: Array) -> Array:
-    """Return the (upper) median of the chosen beats, (lead, sample) float64, each lead's mean removed; 0 on unused leads."""
-    usual = np.zeros(waveform.shape[1:])
+    """Return the (upper) median of the chosen beats, (lead, sample) int16; 0 on unused leads."""
+    usual = np.zeros(waveform.shape[1:], np.int16)
     rows = np.empty((chosen.shape[0], waveform.shape[2]), np.int16)
     for lead in range(waveform.shape[1]):
         if use[lead]:
@@ -301,10 +313,6 @@ def usual_beat(waveform: Array, use: Array, chosen: Array) -> Array:
                 rows[i] = waveform[chosen[i], lead]
             sort_columns(rows)
             usual[lead] = rows[chosen.shape[0] // 2]
-            mean = 0.0
-            for k in range(waveform.shape[2]):
-                mean += usual[lead, k] / waveform.shape[2]
-            usual[lead] -= mean
     return usual
 
 
@@ -320,52 +328,68 @@ def sort_columns(rows: Array) -> None:
 
 
 @kernel
-def resemblance(waveform: Array, use: Array, usual: Array) -> tuple[Array, Array]:
-    """Return each beat's correlation with the usual beat over all leads, and its size relative to it (by regression)."""
+def resemblance(waveform: Array, use: Array, chosen: Array) -> tuple[Array, Array]:
+    """Return each beat's correlation with the usual beat over all leads, and its size relative to it (by regression).
+
+    The usual beat is the median of the ``chosen`` ones. A lead's mean is removed; samples that a beat lacks are left out of
+    both. What is summed is whole numbers, so it is exact.
+    """
     n, n_leads, width = waveform.shape
+    usual = usual_beat(waveform, use, chosen)
     correlation, size = np.zeros(n), np.zeros(n)
-    # Sums grow by columns, many at once, and columns are added in order: one order on every processor.
-    sums, whole = np.zeros((3, width)), np.zeros(width)
+    mean, power = np.zeros(n_leads), np.zeros(n_leads)
     for lead in range(n_leads):
-        for k in range(width):
-            whole[k] += usual[lead, k] * usual[lead, k]
+        total, square, _ = sums_of(usual[lead], usual[lead])
+        mean[lead] = total / width
+        power[lead] = square - total * mean[lead]
     for beat in range(n):
-        sums[:2] = 0.0
-        sums[2] = whole
+        cross = own = other = 0.0
         for lead in range(n_leads):
             if use[lead]:
-                add_resemblance(waveform[beat, lead], usual[lead], sums[0], sums[1], sums[2])
-        cross = own = other = 0.0
-        for k in range(width):
-            cross += sums[0, k]
-            own += sums[1, k]
-            other += max(0.0, sums[2, k])
+                window, there = waveform[beat, lead], usual[lead]
+                if least(window) == MISSING:
+                    window, there, n_there = left_out(window, there)
+                    total, square, _ = sums_of(there, there)
+                    other += square + (n_there * mean[lead] - 2 * total) * mean[lead]
+                    middle = total / max(1, n_there)
+                else:
+                    n_there, middle = width, mean[lead]
+                    other += power[lead]
+                total, square, product = sums_of(window, there)
+                own += square - total * (total / max(1, n_there))
+                cross += product - total * middle
         correlation[beat] = cross / max(1e-9, np.sqrt(own * other))
         size[beat] = np.sqrt(own / max(1e-9, other))
     return correlation, size
 
 
 @kernel
-def add_resemblance(window: Array, usual: Array, cross: Array, own: Array, other: Array) -> None:
-    """Add a lead's products, its mean removed, to the sums of each sample; where it is missing, take the usual beat's back."""
-    total, lowest = np.int32(0), np.int16(0)
+def least(window: Array) -> Any:
+    """Return a window's lowest sample, or 0 if that is lower."""
+    low = np.int16(0)
     for k in range(window.shape[0]):
+        low = min(low, window[k])
+    return low
+
+
+@kernel
+def sums_of(window: Array, other: Array) -> tuple[Any, Any, Any]:
+    """Return the sums of a window's samples, of their squares, and of their products with another's."""
+    total, square, product = np.int32(0), np.int64(0), np.int64(0)
+    for k in range(window.shape[0]):
+        value = np.int64(window[k])
         total = np.int32(total + np.int32(window[k]))
-        lowest = min(lowest, window[k])
-    if lowest != MISSING:
-        mean = total / window.shape[0]
-        for k in range(window.shape[0]):
-            value = window[k] - mean
-            cross[k] += value * usual[k]
-            own[k] += value * value
-        return
-    count = np.int32(0)
+        square += value * value
+        product += value * np.int64(other[k])
+    return total, square, product
+
+
+@kernel
+def left_out(window: Array, other: Array) -> tuple[Array, Array, int]:
+    """Return a window and another with 0 where the first is missing, and the number of samples that are not."""
+    own, there, n = np.zeros_like(window), np.zeros_like(other), 0
     for k in range(window.shape[0]):
-        count = np.int32(count + np.int32(window[k] == MISSING))
-    mean = (total - MISSING * count) / max(1, window.shape[0] - count)
-    for k in range(window.shape[0]):
-        there = 1.0 if window[k] != MISSING else 0.0
-        value = (window[k] - mean) * there
-        cross[k] += value * usual[k]
-        own[k] += value * value
-        other[k] -= usual[k] * usual[k] * (1.0 - there)
+        if window[k] != MISSING:
+            own[k], there[k] = window[k], other[k]
+            n += 1
+    return own, there, n

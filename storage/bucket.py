@@ -173,6 +173,9 @@ class Bucket(Folder):
         paths = [*found["common_prefixes"], *(one["path"] for one in found["objects"])]
         return sorted({str(path).rstrip("/").rpartition("/")[2] for path in paths})
 
+    def clear_partial(self, pid: int) -> None:
+        """Do nothing: an object appears whole or not at all."""
+
     def own_place(self, key: str) -> str:
         """Return ``key``: all writers of a store put the same bytes, and nothing could be moved."""
         return key

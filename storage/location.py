@@ -15,7 +15,7 @@ import zarr
 import zarr.storage
 
 PARTIAL = ".partial"
-"""Suffix of what is being written: never a finished file, removed at the next finalise."""
+"""Suffix of what is being written: never a finished file; ``Folder.clear_partial`` and ``gc`` remove what the dead left."""
 
 
 _ADDRESS = re.compile(r"s3:/+(?P<bucket>[^/]+)/*(?P<prefix>.*)", re.DOTALL)
@@ -243,6 +243,13 @@ class Folder:
         else:
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
+
+    def clear_partial(self, pid: int) -> None:
+        """Remove what a process of this machine that is gone was writing at the root, or one folder below it, when it ended."""
+        for folder in ("", *self.children()):
+            for name in self.children(folder):
+                if name.endswith(PARTIAL) and f".{pid}-" in name:
+                    self.delete(f"{folder}/{name}" if folder else name)
 
     def exists_below(self, key: str) -> bool:
         """Tell whether there is anything at ``key``: a file, or something below it."""

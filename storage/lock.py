@@ -79,7 +79,10 @@ def _take(folder: Folder, mine: dict[str, Any], wait_s: float) -> None:
         holder, now = _read(folder), time.monotonic()
         if holder != seen:
             seen, changed = holder, now
-        if _is_dead(holder) or now - changed > SILENT_S:
+        is_dead = _is_dead(holder)
+        if is_dead or now - changed > SILENT_S:
+            if is_dead:
+                folder.clear_partial(int(holder["pid"]))
             if _read(folder) == holder:
                 folder.delete(LOCK_FILE)
             continue

@@ -268,6 +268,17 @@ def test_dead_writer_is_followed_at_once(tmp_path, holder):
     assert not Folder(tmp_path).exists(lock.LOCK_FILE)
 
 
+def test_what_a_dead_writer_was_writing_goes_with_its_lock(tmp_path, holder):
+    own, others = f"runs/x.json.{holder.pid}-0a.partial", f"runs/x.json.{os.getpid()}-0a.partial"
+    folder = Folder(tmp_path)
+    for key in (own, f"archive.json.{holder.pid}-0b.partial", others, "runs/x.json"):
+        folder.put(key, b"{}")
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    with only_writer(tmp_path, "score", wait_s=0):
+        assert [key for key, _ in folder.files() if not key.startswith(".build/")] == ["runs/x.json", others]
+
+
 def test_frozen_writer_is_followed_and_leaves_the_lock_to_its_follower(tmp_path, holder, monkeypatch):
     monkeypatch.setattr(lock, "SILENT_S", 1.0)
     os.kill(holder.pid, signal.SIGSTOP)
