@@ -110,7 +110,10 @@ class Bucket(Folder):
         """Write ``content`` under ``key``, replacing what is there: all of it or nothing."""
         self._ask(obstore.put, self._key(key), content, use_multipart=False)
 
-    replace = put
+    def replace(self, key: str, *content: bytes) -> None:
+        """Write ``content``, one part after another, under ``key``: all of it or nothing."""
+        self.put(key, b"".join(content))
+
     write = put
 
     def put_if_absent(self, key: str, content: bytes) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import Any
 
@@ -162,11 +163,25 @@ def _write_block(
     if not written:
         folder.delete(f"{store}/{key}")
         return {}
-    folder.replace(f"{store}/{key}", written)
-    folder.sync([f"{store}/{key}"], below=f"{store}/{name}/c")
-    if folder.read(f"{store}/{key}") != written or not _reads_back(layout, written, shard, values):
-        raise CorruptStore(f"{where}: {name} does not read back as it was written; check the disk, then run again")
-    return {key: written_file(written)}
+    folder.replace(f"{store}/{key}", *written)
+    with ThreadPoolExecutor(1, thread_name_prefix="ecgbatch-sync") as aside:  # the disk is busy while this is read back
+        synced = aside.submit(folder.sync, [f"{store}/{key}"], below=f"{store}/{name}/c")
+        found = folder.read(f"{store}/{key}")
+        if not _is_joined(found, written) or not _reads_back(layout, found, shard, values):
+            raise CorruptStore(f"{where}: {name} does not read back as it was written; check the disk, then run again")
+        described = written_file(*written)
+        synced.result()
+    return {key: described}
+
+
+def _is_joined(whole: bytes, parts: list[bytes]) -> bool:
+    """Tell whether bytes are these parts, one after another."""
+    at = 0
+    for part in parts:
+        if not whole.startswith(part, at):
+            return False
+        at += len(part)
+    return at == len(whole)
 
 
 @lru_cache(maxsize=32)
@@ -177,20 +192,20 @@ def _layout(root: str, store_key: str, name: str) -> Layout:
     return layout
 
 
-def _reads_back(layout: Layout, written: bytes, shard: Shard, values: np.ndarray[Any, Any]) -> bool:
+def _reads_back(layout: Layout, found: bytes, shard: Shard, values: np.ndarray[Any, Any]) -> bool:
     """Decode a shard's bytes, a row of chunks at a time, and compare each with what was to be written."""
     box = tuple(slice(0, length) for length in values.shape[1:])
-    read = partial(_slice, written)
+    read = partial(_slice, memoryview(found))
     for start in range(0, len(values), layout.chunk[0]):
         rows = np.arange(start, min(start + layout.chunk[0], len(values)))
-        found = np.empty_like(values[start : start + len(rows)])
-        decode_rows(layout, read, 0, rows, box, found, str(shard.index))
-        if not same_values(found, values[start : start + len(rows)]):
+        decoded = np.empty_like(values[start : start + len(rows)])
+        decode_rows(layout, read, 0, rows, box, decoded, str(shard.index))
+        if not same_values(decoded, values[start : start + len(rows)]):
             return False
     return True
 
 
-def _slice(content: bytes, start: int, n_bytes: int) -> bytes:
+def _slice(content: memoryview, start: int, n_bytes: int) -> memoryview:
     start = start if start >= 0 else len(content) + start
     return content[start : start + n_bytes]
 

@@ -92,8 +92,8 @@ class Folder:
             return False
         return True
 
-    def replace(self, key: str, content: bytes) -> None:
-        """Write ``content`` under ``key``, all of it or nothing, without waiting for the disk.
+    def replace(self, key: str, *content: bytes) -> None:
+        """Write ``content``, one part after another, under ``key``, all of it or nothing, without waiting for the disk.
 
         For what can be made again and is checked when it is found: a power cut may leave the file empty.
         """
@@ -101,7 +101,8 @@ class Folder:
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = target.with_name(f"{target.name}.{os.getpid()}-{os.urandom(4).hex()}{PARTIAL}")
         try:
-            aside.write_bytes(content)
+            with aside.open("wb") as file:
+                file.writelines(content)
             aside.replace(target)
         finally:
             with contextlib.suppress(FileNotFoundError):

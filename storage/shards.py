@@ -20,7 +20,7 @@ from zarr.core.indexing import morton_order_iter
 from storage.errors import CorruptStore
 
 Array = np.ndarray[Any, Any]
-Read = Callable[[int, int], bytes]
+Read = Callable[[int, int], bytes | memoryview]
 """``read(start, n_bytes)`` of a shard's file; a negative ``start`` counts from its end."""
 
 _NOTHING = np.uint64(2**64 - 1)
@@ -80,8 +80,8 @@ _TYPES = frozenset({"int8", "int16", "int32", "int64", "uint8", "uint16", "uint3
 _LITTLE = {"endian": "little"}
 
 
-def encode_shard(layout: Layout, values: Array) -> bytes:
-    """Return the bytes of a shard's file; empty where all is fill, for then Zarr has no file.
+def encode_shard(layout: Layout, values: Array) -> list[bytes]:
+    """Return the bytes of a shard's file, in parts; none where all is fill, for then Zarr has no file.
 
     ``values`` are the shard's rows; fewer than a whole shard in the store's last one.
     """
@@ -96,10 +96,8 @@ def encode_shard(layout: Layout, values: Array) -> bytes:
         parts += [encoded, _checksum(encoded)]
         index[place] = end, len(encoded) + 4
         end += len(encoded) + 4
-    if not parts:
-        return b""
     raw = index.tobytes()
-    return b"".join([*parts, raw, _checksum(raw)])
+    return [*parts, raw, _checksum(raw)] if parts else []
 
 
 def _checksum(content: Any) -> bytes:
@@ -184,13 +182,13 @@ def _parts(layout: Layout, box: tuple[slice, ...]) -> Iterator[tuple[tuple[int, 
 
 def _read_index(layout: Layout, read: Read, where: str) -> Array:
     n_bytes = 16 * int(np.prod(layout.chunks)) + 4
-    raw = read(-n_bytes, n_bytes)
+    raw = bytes(read(-n_bytes, n_bytes))
     if len(raw) != n_bytes or _checksum(raw[:-4]) != raw[-4:]:
         raise CorruptStore(f"{where}: the shard's index does not have its checksum; see ecgbatch verify --repair")
     return np.frombuffer(raw[:-4], dtype="<u8").reshape((*layout.chunks, 2))
 
 
-def _decode_chunk(layout: Layout, raw: bytes, out: Array, where: str) -> None:
+def _decode_chunk(layout: Layout, raw: bytes | memoryview, out: Array, where: str) -> None:
     content = np.frombuffer(raw, dtype=np.uint8)
     if len(raw) < 4 or _checksum(content[:-4]) != raw[-4:]:
         raise CorruptStore(f"{where}: a chunk does not have its checksum; see ecgbatch verify --repair")

@@ -64,7 +64,7 @@ def test_shards_are_zarrs_to_the_byte_and_read_back(case):
     n_rows = layout.shard[0]
     for index in range(-(-shape[0] // n_rows)):
         rows = values[index * n_rows : (index + 1) * n_rows]
-        raw = encode_shard(layout, rows)
+        raw = b"".join(encode_shard(layout, rows))
         assert raw == stored(store, f"c/{index}" + "/0" * (len(shape) - 1))
         if raw:
             found = np.empty_like(rows)
