@@ -1,8 +1,8 @@
 """Measure ecgbatch, its peers and the limit of the machine: ``python -m benchmarks [--only PART] [--full] [--write]``.
 
-Parts: ``ptb`` (convert, beats and score of 549 PTB-shaped records), ``score`` (the network alone), ``train`` (a member),
-``ten-seconds`` (the whole run on many short records), ``growth`` (whether time and memory grow as they should). Peers that are
-not installed are left out and said to be: ``pip install 'ecgbatch[peers]'``.
+Parts: ``ptb`` (convert, beats and score of 549 PTB-shaped records), ``beats`` (the kernels alone), ``score`` (the network
+alone), ``train`` (a member), ``ten-seconds`` (the whole run on many short records), ``growth`` (whether time and memory grow as
+they should). Peers that are not installed are left out and said to be: ``pip install 'ecgbatch[peers]'``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import forward, growth, ptb, training
+from benchmarks import beat_stage, forward, growth, ptb, training
 from benchmarks.machine import description, load
 from benchmarks.page import drawing, page
 from benchmarks.section import Section
@@ -61,6 +61,10 @@ def _ptb(folder: Path, options: argparse.Namespace) -> Section:
     return ptb.measure(folder, n_records=options.records, n_sample=n_sample, rounds=options.rounds)
 
 
+def _beats(folder: Path, options: argparse.Namespace) -> Section:
+    return beat_stage.measure(folder, rounds=3 * options.rounds, data=Path(options.data) if options.data else None)
+
+
 def _score(folder: Path, options: argparse.Namespace) -> Section:
     return forward.measure(folder, rounds=4 * options.rounds, data=Path(options.data) if options.data else None)
 
@@ -80,6 +84,7 @@ def _growth(folder: Path, options: argparse.Namespace) -> Section:
 
 PARTS: dict[str, Callable[[Path, argparse.Namespace], Section]] = {
     "ptb": _ptb,
+    "beats": _beats,
     "score": _score,
     "train": _train,
     "ten-seconds": _ten_seconds,

@@ -5,9 +5,10 @@
 Prints, over interleaved rounds, medians on the wall clock and of processor time (a busy machine distorts the former only): how
 many times faster than the naive way on one thread (wfdb reads, NeuroKit2 finds R peaks on lead II at 1000 Hz, or SciPy's
 ``find_peaks`` where it is not installed, SciPy takes every lead to 125 Hz and high-passes it, a Python loop cuts the windows);
-seconds of 15-lead ECG a second on one thread and on two; the memory that detection and windows take beyond the record and the
-windows themselves, at one, four, sixteen and sixty-four times the length (from an hour on it is searched in pieces).
-The records are ``ptb-full``'s that have 15 leads, 115 s and longer.
+the same for the extraction of Kachuee et al. 2018 beside its naive way; seconds of 15-lead ECG a second on one thread and on two;
+the memory that detection and windows take beyond the record and the windows themselves, at one, four, sixteen and sixty-four
+times the length (from an hour on it is searched in pieces). The records are ``ptb-full``'s that have 15 leads, 115 s and longer;
+in ``python -m benchmarks`` without real records, synthetic ones.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import argparse
 import os
 import subprocess
 import sys
-import time
 import warnings
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,11 +30,14 @@ import numpy as np
 import xarray as xr
 from scipy.signal import butter, find_peaks, resample_poly, sosfiltfilt
 
-from benchmarks.naive import AFTER, BEFORE, RATE_HZ
-from ecgbatch.beats import beat_windows, detect_r_peaks, warm_up
-from ecgbatch.records import read_record
+from benchmarks.naive import AFTER, BEFORE, RATE_HZ, paper_parts
+from benchmarks.section import Claim, Section, Times
+from ecgbatch.beats import beat_windows, detect_r_peaks, kachuee_beats, warm_up
+from ecgbatch.records import inspect_record, read_record
+from ecgbatch.synthetic import write_archive
+from ecgbatch.terms import LEADS
 
-FS = 1000.0
+FS, N_LEADS = 1000.0, 15
 
 TIMES = 40
 """How often our side does the records in a round: some tenths of a second, or two threads' start and end weigh in."""
@@ -46,58 +50,81 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--memory-of", type=int, help="only print the peak memory of a record this many times as long, bytes")
     options = parser.parse_args()
-    paths = [options.data / "ptb-full" / name for name in (options.data / "ptb-full" / "RECORDS").read_text().split()]
-    records = {path: read_record(str(path.parent), path.name) for path in paths}
-    records = {path: record for path, record in records.items() if record.sizes["lead"] == 15}
-    warm_up()
+    paths = _paths(options.data / "ptb-full")
     if options.memory_of:
-        print(peak_bytes(next(iter(records.values())), options.memory_of))
+        warm_up()
+        print(peak_bytes(read_record(str(paths[0].parent), paths[0].name), options.memory_of))
         return
-    measure_speed(list(records), list(records.values()), options.rounds)
+    print("\n".join(section(paths, options.rounds).lines))
     for times in (1, 4, 16, 64):
         command = [sys.executable, "-m", "benchmarks.beat_stage", str(options.data), "--memory-of", str(times)]
         beyond = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
         print(f"record of {times:2d} x 115 s: {beyond / 2**20:.1f} MiB beyond the record and the windows")
 
 
-def measure_speed(paths: list[Path], records: list[Any], rounds: int) -> None:
-    """Print the ratio to the naive way, the speed on one and on two threads, and how they scale."""
-    batch = list(map(arrays_of, records)) * TIMES
-    halves = [batch[: len(batch) // 2]] * 2
-    seconds = sum(record.sizes["sample"] / FS for record in records)
-    spent: dict[str, list[tuple[float, float]]] = {"naive": [], "one thread": [], "two threads": []}
-    load = os.getloadavg()[0]
+def _paths(archive: Path) -> list[Path]:
+    """Return the archive's records of ``N_LEADS``."""
+    names = (archive / "RECORDS").read_text().split()
+    return [archive / name for name in names if len(inspect_record(archive, name).leads) == N_LEADS]
+
+
+def measure(folder: Path, *, rounds: int, data: Path | None) -> Section:
+    """Measure on real records, or on synthetic ones of their length where there are none."""
+    if data is not None and (data / "ptb-full" / "RECORDS").exists():
+        return section(_paths(data / "ptb-full"), rounds)
+    write_archive(folder / "archive", n_records=4, seed=1, duration_s=115.2)
+    return section(_paths(folder / "archive"), rounds)
+
+
+def section(paths: list[Path], rounds: int) -> Section:
+    """Return speeds of the naive ways, of one thread and of two, in interleaved rounds, and how they scale."""
+    warm_up()
+    records = [arrays_of(read_record(str(path.parent), path.name)) for path in paths]
+    seconds = sum(signal.shape[1] / FS for signal, *_ in records)
+    times, load, share = Times(), os.getloadavg()[0], 1000 / len(records)
+    ways = {"robust": (naive_beats, our_beats), "`kachuee`": (naive_paper_beats, our_paper_beats)}
     with ThreadPoolExecutor(2) as pool:
         for _ in range(rounds):
-            spent["naive"].append(timed(lambda: deque(map(naive_beats, paths), maxlen=0)))
-            spent["one thread"].append(timed(lambda: our_shard(batch), TIMES))
-            spent["two threads"].append(timed(lambda: list(pool.map(our_shard, halves)), TIMES))
-    print(
-        f"{len(paths)} records, {seconds:.0f} s of 15 leads at 1000 Hz, medians of {rounds} interleaved rounds, load {load:.1f}"
+            for method, (theirs, own) in ways.items():
+                batch = records * TIMES
+                shard = partial(_let_go, own)
+                halves = [batch[: len(batch) // 2]] * 2
+                times.take(method, "naive", partial(_let_go, theirs, paths), share)
+                times.take(method, "one thread", partial(shard, batch), share / TIMES)
+                times.take(method, "two threads", lambda shard=shard, halves=halves: list(pool.map(shard, halves)), share / TIMES)
+    out = Section("Beats alone: int16 in, windows out, nothing stored")
+    out.lines = [
+        f"{len(paths)} records, {seconds:.0f} s of 15 leads at 1000 Hz in memory (the naive way reads them by wfdb); medians of "
+        f"{rounds} interleaved rounds, load {load:.1f}, given for 1,000 records; seconds of processor time in square brackets.",
+        "",
+        *times.table(list(ways), ["naive", "one thread", "two threads"]),
+        "",
+    ]
+    for method in ways:
+        rate = {way: share * seconds / median(times.wall[method, way]) for way in ("one thread", "two threads")}
+        scale = times.ratios([method], "one thread", "two threads")
+        over = {way: times.ratios([method], "naive", way) for way in rate}
+        out.lines.append(
+            f"{method}: {rate['one thread']:,.0f} s of 15-lead ECG a second on one thread, {rate['two threads']:,.0f} on two; "
+            f"naive takes {_told(over['one thread'])} times as long as one thread and {_told(over['two threads'])} as two; "
+            f"two are {_told(scale)} times as fast as one."
+        )
+        out.lines.append("")
+        out.claims.append(Claim(f"{method} beats, int16 in, windows out: times faster than naive", over["two threads"], 25))
+    out.claims.append(
+        Claim("the same, `robust`: two threads over one", times.ratios(["robust"], "one thread", "two threads"), 1.6)
     )
-    for which, kind in enumerate(("wall clock", "processor time")):
-        one = {name: [own[which] for own in both] for name, both in spent.items()}
-        for name, own in one.items():
-            speed, each_ms = seconds / median(own), 1000 * median(own) / len(paths)
-            print(f"{kind}: {name:12} {speed:8,.0f} s of 15-lead ECG a second, {each_ms:.1f} ms a record")
-        for name in ("one thread", "two threads"):
-            low, middle, high = low_middle_high(one["naive"], one[name])
-            print(f"{kind}: naive over {name} {middle:.1f} ({low:.1f}-{high:.1f})")
-        low, middle, high = low_middle_high(one["one thread"], one["two threads"])
-        print(f"{kind}: one thread over two {middle:.2f} ({low:.2f}-{high:.2f})")
+    out.figures = {"wall": {"/".join(key): value for key, value in times.wall.items()}}
+    return out
 
 
-def low_middle_high(slow: list[float], fast: list[float]) -> tuple[float, float, float]:
-    """Return the lowest, the median and the highest ratio of rounds."""
-    ratios = sorted(a / b for a, b in zip(slow, fast, strict=True))
-    return ratios[0], median(ratios), ratios[-1]
+def _told(ratios: Sequence[float]) -> str:
+    return f"{median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
 
 
-def timed(work: Callable[[], Any], times: int = 1) -> tuple[float, float]:
-    """Return how long ``work`` took and its processor time, s, over ``times``."""
-    begun, begun_processor = time.perf_counter(), time.process_time()
-    work()
-    return (time.perf_counter() - begun) / times, (time.process_time() - begun_processor) / times
+def _let_go(work: Callable[[Any], Any], records: list[Any]) -> None:
+    """Do the work for many records, one after another, and keep nothing: as a thread does that makes a shard."""
+    deque(map(work, records), maxlen=0)
 
 
 def arrays_of(record: xr.Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -112,18 +139,21 @@ def our_beats(record: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Any:
     return beat_windows(signal, found.r_sample, found.beat_flags, adc_gain=gain, sampling_frequency_hz=FS)
 
 
-def our_shard(records: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> None:
-    """Do the same for many records, one after another, and keep nothing: as a thread does that makes a shard."""
-    deque(map(our_beats, records), maxlen=0)
+def our_paper_beats(record: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Any:
+    """Return beats of a record in memory by the paper's extraction."""
+    signal, gain, baseline = record
+    return kachuee_beats(signal, adc_gain=gain, baseline=baseline, sampling_frequency_hz=FS, leads=list(LEADS[:N_LEADS]))
+
+
+def naive_paper_beats(path: Path) -> Any:
+    """Return beats of a record by the paper's extraction as one first writes it."""
+    record = _read_by_wfdb(path)
+    return paper_parts([resample_poly(record.p_signal[:, lead], 1, 8, padtype="edge") for lead in range(record.n_sig)])
 
 
 def naive_beats(path: Path) -> list[np.ndarray]:
     """Return the windows of a record as one first writes it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # wfdb 4.3 uses what pandas has deprecated
-        import wfdb
-
-        record = wfdb.rdrecord(str(path))
+    record = _read_by_wfdb(path)
     high_pass = butter(2, 0.5, btype="highpass", fs=RATE_HZ, output="sos")
     leads = [sosfiltfilt(high_pass, resample_poly(record.p_signal[:, lead], 1, 8)) for lead in range(record.n_sig)]
     beats = []
@@ -132,6 +162,14 @@ def naive_beats(path: Path) -> list[np.ndarray]:
         if peak >= BEFORE and peak + AFTER <= len(leads[0]):
             beats.append(np.stack([lead[peak - BEFORE : peak + AFTER] for lead in leads]))
     return beats
+
+
+def _read_by_wfdb(path: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # wfdb 4.3 uses what pandas has deprecated
+        import wfdb
+
+        return wfdb.rdrecord(str(path))
 
 
 def naive_peaks(lead: np.ndarray) -> np.ndarray:

@@ -62,25 +62,31 @@ def paper_beats(names: Sequence[str], work: Path) -> None:
         leads = [
             resample_poly(signal[:, lead], RATE_HZ // common, fs // common, padtype="edge") for lead in range(signal.shape[1])
         ]
-        r_sample, parts, is_whole = [], [], []
-        for start in range(0, len(leads[0]) - PAPER_WINDOW + 1, PAPER_WINDOW):
-            windows = [lead[start : start + PAPER_WINDOW] for lead in leads]
-            scaled = [(w - w.min()) / (w.max() - w.min()) if w.max() > w.min() else np.zeros_like(w) for w in windows]
-            peaks = _paper_peaks(scaled[1])
-            if len(peaks) < 2:
-                continue
-            length = int(1.2 * np.median(np.diff(peaks)) + 1e-9)
-            for peak in peaks:
-                part = np.zeros((len(leads), PAPER_LENGTH), np.float32)
-                for lead, values in enumerate(scaled):
-                    cut = values[peak : peak + min(length, PAPER_LENGTH)]
-                    part[lead, : len(cut)] = cut
-                parts.append(part)
-                r_sample.append(round((start + peak) * fs / RATE_HZ))
-                is_whole.append(peak + min(length, PAPER_LENGTH) <= PAPER_WINDOW)
+        parts, places, is_whole = paper_parts(leads)
         beats.create_array(f"{name}/waveform", data=np.array(parts, np.float32).reshape(-1, len(leads), PAPER_LENGTH))
-        beats.create_array(f"{name}/r_sample", data=np.array(r_sample, np.int64))
+        beats.create_array(f"{name}/r_sample", data=np.array([round(place * fs / RATE_HZ) for place in places], np.int64))
         beats.create_array(f"{name}/is_whole", data=np.array(is_whole, bool))
+
+
+def paper_parts(leads: Sequence[Array]) -> tuple[list[Array], list[int], list[bool]]:
+    """Return the beats of leads at 125 Hz (lead, sample), the samples that they begin at, and whether their window holds them."""
+    places, parts, is_whole = [], [], []
+    for start in range(0, len(leads[0]) - PAPER_WINDOW + 1, PAPER_WINDOW):
+        windows = [lead[start : start + PAPER_WINDOW] for lead in leads]
+        scaled = [(w - w.min()) / (w.max() - w.min()) if w.max() > w.min() else np.zeros_like(w) for w in windows]
+        peaks = _paper_peaks(scaled[1])
+        if len(peaks) < 2:
+            continue
+        length = int(1.2 * np.median(np.diff(peaks)) + 1e-9)
+        for peak in peaks:
+            part = np.zeros((len(leads), PAPER_LENGTH), np.float32)
+            for lead, values in enumerate(scaled):
+                cut = values[peak : peak + min(length, PAPER_LENGTH)]
+                part[lead, : len(cut)] = cut
+            parts.append(part)
+            places.append(start + peak)
+            is_whole.append(peak + min(length, PAPER_LENGTH) <= PAPER_WINDOW)
+    return parts, places, is_whole
 
 
 def _paper_peaks(scaled: Array) -> list[int]:

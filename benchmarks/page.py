@@ -31,6 +31,10 @@ def page(
     ]
     lines += ["| | wanted | measured (lowest-highest) | reached |", "|---|---|---:|---|"]
     lines += [claim.row() for section in sections for claim in section.claims]
+    missed = [claim for section in sections for claim in section.claims if claim.why and not claim.is_met]
+    if missed:
+        lines += ["", "What is not reached, and what would reach it:", ""]
+        lines += [f"- {claim.text}: {claim.why}" for claim in missed]
     if plot:
         lines += [
             "",

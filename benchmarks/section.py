@@ -11,12 +11,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Claim:
-    """A ratio that was to be reached: ``ratios`` one a round, ``target`` with its direction."""
+    """A ratio that was to be reached: ``ratios`` one a round, ``target`` with its direction, ``why`` it is not, if it is not."""
 
     text: str
     ratios: Sequence[float]
     target: float
     at_least: bool = True
+    why: str = ""
 
     @property
     def figure(self) -> float:
