@@ -214,14 +214,14 @@ def _claims(times: Times, n_records: int, proofs_s: float) -> list[Claim]:
     raw_s, convert_s = (statistics.median(times.wall["convert", way]) for way in ("raw / 1.9", "ecgbatch"))
     disk = n_records * RECORD_S * 1000 * N_LEADS * 2 / 1.9 / (convert_s / 1.8) / 1e6
     slow = {
-        "naive": f"15 times would be {total['naive'] / 15:.1f} s; the limit is {total['limit']:.1f} s, and the proofs that it leaves "
-        f"out take {proofs_s:.1f} s on all processors.",
+        "naive": f"15 times would be {total['naive'] / 15:.1f} s; the limit is {total['limit']:.1f} s, and the proofs that it "
+        f"leaves out take {proofs_s:.1f} s on all processors.",
         "limit": "the limit knows bytes and multiplications only; digests, compression and reading back (table below) take "
         f"{proofs_s:.1f} s of `convert` on all processors. Less those it would be "
         f"{(total['ecgbatch'] - proofs_s) / total['limit']:.2f}.",
         "each": f"15 times would be {each['naive'] / 15:.1f} s, {each['naive'] / 15 / each['limit']:.2f} of the limit.",
-        "raw": f"1.8 times would be {1.8 * raw_s:.1f} s on this disk; the proofs alone take {proofs_s:.1f} s on all processors. It is "
-        f"reached on a disk that writes at most {disk:.0f} MB a second.",
+        "raw": f"1.8 times would be {1.8 * raw_s:.1f} s on this disk; the proofs alone take {proofs_s:.1f} s on all processors. "
+        f"It is reached on a disk that writes at most {disk:.0f} MB a second.",
         "beats": "kernels alone, without a store, are compared below; here signals are decompressed as well, and what is made is "
         "compressed, hashed, fsynced and read back, which peers leave out.",
     }
