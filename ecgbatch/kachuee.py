@@ -9,6 +9,9 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from ecgbatch.kernels import kernel
@@ -17,8 +20,14 @@ from ecgbatch.terms import BEAT_FLAGS, MISSING_SAMPLE
 
 Array = NDArray[Any]
 
-BLOCK = 256
-"""Sums that grow together: what they read and write stays in a core's nearest cache."""
+VECTOR, AT_ONCE = 8, 48
+"""Double precision numbers in a vector; sums that grow together in registers."""
+
+COLUMNS = 16
+"""Values that are compared side by side."""
+
+BLOCK = 6 * AT_ONCE
+"""Sums whose samples are laid out together: what they read stays in a core's nearest cache."""
 
 KACHUEE_WINDOW_S = 10.0
 KACHUEE_THRESHOLD = 0.9
@@ -133,19 +142,41 @@ def cut_beats(at_125: Array, used: Array, place: Array, width: int, step: float,
 
 
 @kernel
+def extremes(values: Array) -> tuple[float, float]:
+    """Return the lowest and the highest of some values, many columns side by side: one by one, each waits for the last."""
+    low, high = np.full(COLUMNS, values[0]), np.full(COLUMNS, values[0])
+    rest = values.shape[0] % COLUMNS
+    for first in range(0, values.shape[0] - rest, COLUMNS):
+        own = values[first : first + COLUMNS]
+        for j in range(COLUMNS):
+            low[j] = own[j] if own[j] < low[j] else low[j]
+            high[j] = own[j] if own[j] > high[j] else high[j]
+    lowest, highest = low[0], high[0]
+    for j in range(COLUMNS):
+        lowest, highest = min(lowest, low[j]), max(highest, high[j])
+    for j in range(values.shape[0] - rest, values.shape[0]):
+        lowest, highest = min(lowest, values[j]), max(highest, values[j])
+    return lowest, highest
+
+
+@kernel
 def cut_parts(window: Array, used: Array, peaks: Array, length: int, step: float, waveform: Array) -> None:
     """Scale each lead of a window to [0, 1] and write, in steps, ``length`` samples from each peak; zeros behind them."""
     n = window.shape[1]
     stored = np.empty(n, np.int16)
     for row in range(window.shape[0]):
-        low, high = window[row].min(), window[row].max()
+        low, high = extremes(window[row])
+        span = high - low if high > low else np.inf  # of a lead that is constant every sample becomes 0
+        own = window[row]
         for i in range(n):
-            stored[i] = np.int16(np.rint((window[row, i] - low) / (high - low) / step)) if high > low else 0
+            stored[i] = np.int16(np.rint((own[i] - low) / span / step))
         for beat in range(peaks.shape[0]):
             part = waveform[beat, used[row]]
-            part[:] = 0
-            for i in range(min(length, n - peaks[beat])):
-                part[i] = stored[peaks[beat] + i]
+            here = stored[peaks[beat] : peaks[beat] + length]
+            for i in range(here.shape[0]):
+                part[i] = here[i]
+            for i in range(here.shape[0], part.shape[0]):
+                part[i] = 0
 
 
 def resample_leads(signal: Array, n: int, use: Array, gain: Array, baseline: Array, sampling_frequency_hz: float) -> Array:
@@ -189,6 +220,41 @@ def low_pass(factor: int) -> Array:
     return np.ascontiguousarray(firwin(20 * factor + 1, 1 / factor, window=("kaiser", 5.0))[::-1])
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def add_up(_typing: Any, samples: Any, _start: Any, offset: Any, taps: Any, total: Any) -> Any:
+    """Write ``AT_ONCE`` sums: of samples ``_start + offset[j] + i`` times tap ``j``, over j in order, no step fused.
+
+    LLVM would load and store each sum for every few taps; here they stay in registers.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def array(i: int) -> Any:
+            return context.make_array(signature.args[i])(context, builder, arguments[i])
+
+        doubles = ir.VectorType(ir.DoubleType(), VECTOR)
+        zero = ir.Constant(doubles, None)
+        sums = [cgutils.alloca_once_value(builder, zero, zfill=True) for _ in range(AT_ONCE // VECTOR)]
+        for one in sums:
+            builder.store(zero, one)
+        first = builder.gep(array(0).data, [arguments[1]])
+        with cgutils.for_range(builder, builder.extract_value(array(2).shape, 0)) as loop:
+            tap = builder.load(builder.gep(array(3).data, [loop.index]))
+            unknown = ir.Constant(doubles, ir.Undefined)
+            tap = builder.insert_element(unknown, tap, ir.Constant(ir.IntType(32), 0))
+            tap = builder.shuffle_vector(tap, unknown, ir.Constant(ir.VectorType(ir.IntType(32), VECTOR), [0] * VECTOR))
+            at = builder.gep(first, [builder.load(builder.gep(array(2).data, [loop.index]))])
+            for i, one in enumerate(sums):
+                place = builder.gep(at, [ir.Constant(ir.IntType(64), i * VECTOR)])
+                sample = builder.load(builder.bitcast(place, doubles.as_pointer()), align=8)
+                builder.store(builder.fadd(builder.load(one), builder.fmul(sample, tap)), one)
+        for i, one in enumerate(sums):
+            place = builder.gep(array(4).data, [ir.Constant(ir.IntType(64), i * VECTOR)])
+            builder.store(builder.load(one), builder.bitcast(place, doubles.as_pointer()), align=8)
+        return context.get_dummy_value()
+
+    return types.void(samples, types.int64, offset, taps, total), generate
+
+
 @kernel
 def decimate(lead: Array, adc_gain: float, baseline: float, taps: Array, factor: int, resampled: Array) -> None:
     """Write every ``factor``-th sample of a filtered lead, mV: ``resample_poly``'s sums in its own order, to the last bit.
@@ -198,43 +264,44 @@ def decimate(lead: Array, adc_gain: float, baseline: float, taps: Array, factor:
     """
     reach = taps.shape[0] // 2
     width = BLOCK + taps.shape[0] // factor + 1
-    samples, by_place = np.empty(width * factor), np.empty((factor, width))
+    some, by_place, total = np.empty(width * factor, np.int16), np.empty((factor, width)), np.empty(BLOCK)
+    offset, flat = np.empty(taps.shape[0], np.int64), by_place.reshape(-1)
+    for tap in range(taps.shape[0]):
+        offset[tap] = tap % factor * width + tap // factor
     for start in range(0, resampled.shape[0], BLOCK):
-        total = resampled[start : start + BLOCK]
-        total[:] = 0.0
-        millivolts(lead, start * factor - reach, adc_gain, baseline, samples)
-        for place in range(factor):
-            row = by_place[place]
-            for i in range(width):
-                row[i] = samples[i * factor + place]
-        m = total.shape[0]
-        tap = 0
-        while tap + 4 <= taps.shape[0]:
-            a, b, c, d = taps[tap], taps[tap + 1], taps[tap + 2], taps[tap + 3]
-            at = tap // factor
-            x = by_place[tap % factor, at : at + m]
-            at = (tap + 1) // factor
-            y = by_place[(tap + 1) % factor, at : at + m]
-            at = (tap + 2) // factor
-            z = by_place[(tap + 2) % factor, at : at + m]
-            at = (tap + 3) // factor
-            w = by_place[(tap + 3) % factor, at : at + m]
-            for i in range(m):
-                total[i] = total[i] + x[i] * a + y[i] * b + z[i] * c + w[i] * d
-            tap += 4
-        for last in range(tap, taps.shape[0]):
-            at = last // factor
-            x = by_place[last % factor, at : at + m]
-            for i in range(m):
-                total[i] += x[i] * taps[last]
+        held(lead, start * factor - reach, some)
+        millivolts(some, adc_gain, baseline, by_place)
+        own = resampled[start : start + BLOCK]
+        for first in range(0, own.shape[0], AT_ONCE):
+            add_up(flat, first, offset, taps, total[first : first + AT_ONCE])
+        for i in range(own.shape[0]):
+            own[i] = total[i]
 
 
 @kernel
-def millivolts(lead: Array, first: int, adc_gain: float, baseline: float, out: Array) -> None:
-    """Write a lead's samples from ``first`` on in mV, its ends held."""
+def held(lead: Array, first: int, out: Array) -> None:
+    """Write a lead's samples from ``first`` on, its ends held."""
     begin = min(max(0, -first), out.shape[0])
     end = max(begin, min(out.shape[0], lead.shape[0] - first))
-    out[:begin], out[end:] = (lead[0] - baseline) / adc_gain, (lead[-1] - baseline) / adc_gain
+    out[:begin], out[end:] = lead[0], lead[-1]
     inside, own = out[begin:end], lead[first + begin : first + end]
     for i in range(inside.shape[0]):
-        inside[i] = (own[i] - baseline) / adc_gain
+        inside[i] = own[i]
+
+
+@kernel
+def millivolts(samples: Array, adc_gain: float, baseline: float, by_place: Array) -> None:
+    """Write samples in mV by their place within ``factor``, (factor, n)."""
+    factor, n = by_place.shape
+    if factor == 8:  # 1000 Hz: a constant step lets many be read at once
+        for half in range(0, 8, 4):
+            a, b, c, d = by_place[half], by_place[half + 1], by_place[half + 2], by_place[half + 3]
+            own = samples[half:]
+            for i in range(n):
+                a[i], b[i] = (own[8 * i] - baseline) / adc_gain, (own[8 * i + 1] - baseline) / adc_gain
+                c[i], d[i] = (own[8 * i + 2] - baseline) / adc_gain, (own[8 * i + 3] - baseline) / adc_gain
+        return
+    for place in range(factor):
+        row = by_place[place]
+        for i in range(n):
+            row[i] = (samples[i * factor + place] - baseline) / adc_gain
