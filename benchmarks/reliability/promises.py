@@ -57,8 +57,9 @@ CAMPAIGNS = {
     ),
     "F18": (
         "a process that is never restarted does not grow",
-        "nights in one process, stage by stage, every tenth with a new record; the last cases compare memory, descriptors, "
-        "threads and leftovers of the second and the last quarter of the nights",
+        "nights in one process, stage by stage, every tenth with a new record: one more in the first half of them, one in the "
+        "place of the oldest in the second half, since a night's working memory grows with its records; the last cases compare "
+        "memory, what of it the allocator has given out, descriptors, threads and leftovers of the third and the last quarter",
     ),
     "F18P": (
         "nor with Prefect",
