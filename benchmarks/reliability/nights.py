@@ -113,7 +113,7 @@ class _Mallinfo(ctypes.Structure):
     """What glibc's ``mallinfo2`` tells of all arenas, in bytes; ``uordblks`` and ``hblkhd`` are what is given out."""
 
     _names = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
-    _fields_ = [(name, ctypes.c_size_t) for name in _names]  # noqa: RUF012 (ctypes wants it so)
+    _fields_ = [(name, ctypes.c_size_t) for name in _names]
 
 
 def _given_out() -> int:
