@@ -16,7 +16,7 @@ from ecgbatch.beats import ANNOTATIONS_FOLDER
 from ecgbatch.compact import forget_proofs
 from ecgbatch.compacted import compacted, stands_for
 from ecgbatch.erased import erased_list, write_erased
-from ecgbatch.moves import OF_REPORTS, Batch, OnProgress, left_over, move, point_to, remove_replaced
+from ecgbatch.moves import OF_REPORTS, Batch, OnProgress, abandoned_by_compaction, left_over, move, point_to, remove_replaced
 from ecgbatch.privacy import PSEUDONYMOUS, TABLE_FILE
 from ecgbatch.runs import put_log, read_run
 from ecgbatch.status import LAST_RUN_FILE
@@ -55,13 +55,14 @@ def erase_patient(work: str, patient_id: str, *, map: Map = map, on_progress: On
         raise ValueError(f"{work}: a compaction has not ended; run `ecgbatch compact {work}` again first; nothing was changed")
     erased = erased_list(work)
     erasure = erased.of(patient_id)
-    names, batches = _rows_of(work, patient_id)
+    abandoned = abandoned_by_compaction(work)
+    names, batches = _rows_of(work, patient_id, abandoned)
     if not names and not erasure:
         raise ValueError(
             f"{work}: no record of patient {patient_id!r} in the signals stores here, expected a patient_id as the stores and "
             "scores.csv have it (of most archives: the record's folder); nothing was changed"
         )
-    if not batches and erasure.get("ended"):
+    if not (batches or abandoned) and erasure.get("ended"):
         return _told(erasure)
     digests = {erased.digest("record", name) for name in names}
     erasure = {
@@ -75,7 +76,7 @@ def erase_patient(work: str, patient_id: str, *, map: Map = map, on_progress: On
     }
     # First of all the list: from here on no run takes the patient in again.
     write_erased(work, erased.with_erasure(erasure))
-    moved = move(work, batches, map=map, on_progress=on_progress)
+    moved = move(work, batches, abandoned=abandoned, map=map, on_progress=on_progress)
     moved.replaced |= left_over(work, moved)
     erasure["replaced"] |= moved.replaced
     write_erased(work, erased.with_erasure(erasure))
@@ -97,12 +98,13 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _rows_of(work: str, patient_id: str) -> tuple[set[str], list[Batch]]:
-    """Return the names of a patient's records, and the stores that hold any of them with those rows marked.
+def _rows_of(work: str, patient_id: str, abandoned: Iterable[str]) -> tuple[set[str], list[Batch]]:
+    """Return the names of a patient's records, and the stores that hold any of them with those rows marked, but the abandoned.
 
     A record that was stored under another patient before (without a label table, say) is this patient's nevertheless.
     """
-    stores = {Path(path).stem: open_once(path) for path in list_stores(work, "signals")}
+    paths = (path for path in list_stores(work, "signals") if Path(path).stem not in abandoned)
+    stores = {Path(path).stem: open_once(path) for path in paths}
     columns = {digest: [store[name].values for name in ("record_name", "patient_id")] for digest, store in stores.items()}
     names = {name for found, patients in columns.values() for name in found[patients == patient_id].tolist()}
     batches = []

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import hmac
+import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from storage import Folder, sealed, unsealed
+from storage import CorruptStore, Folder, sealed, unsealed
 
 ERASED_FILE = "erased.json"
 """Below the workspace, sealed. Who has it can ask it for a name, and cannot read one in it."""
+
+VIEW_FILE = "archive.json"
+"""The archive's view (``signals.ARCHIVE_FILE``): from the first erasure on it says how many there are, so that a list which is
+lost is missed."""
+
+N_ERASURES = "n_erasures"
+"""Key of that number in the view."""
 
 _DIGITS = 32
 """Of a digest: 128 bits, so that no other patient is ever left out for the like of it."""
@@ -74,19 +82,45 @@ def erased_list(work: str | Path) -> Erased:
     Raises
     ------
     CorruptStore
-        If the list was altered: without it erased patients would come back.
+        If the list was altered, or is missing though there were erasures: without it erased patients would come back.
 
     """
+    stated = erasures_stated(work)
     try:
         document = unsealed(Folder(work).read(ERASED_FILE), f"{work}/{ERASED_FILE}")
     except FileNotFoundError:
-        return Erased(secrets.token_bytes(32))
+        document = {"key": secrets.token_hex(32), "erasures": []}
+    if len(document["erasures"]) < stated:
+        raise CorruptStore(
+            f"{work}/{ERASED_FILE}: missing or an old copy: {VIEW_FILE} says that {stated} patients were erased here, this list "
+            f"has {len(document['erasures'])}, and the others would come back. Restore it from a copy; if there is none, take "
+            "those patients out of the archive and begin a new workspace"
+        )
     return _listed(bytes.fromhex(document["key"]), document["erasures"])
 
 
+def erasures_stated(work: str | Path) -> int:
+    """Return how many erasures the archive's view says there were; 0 where there is no view, or one of before the first.
+
+    The view is not parsed, since it names every record: no line of it begins like this but that of its own key.
+    """
+    try:
+        found = _STATED.search(Folder(work).read(VIEW_FILE))
+    except FileNotFoundError:
+        return 0
+    return int(found[1]) if found else 0
+
+
+_STATED = re.compile(rf'^ "{N_ERASURES}": (\d+)'.encode(), re.MULTILINE)
+
+
 def write_erased(work: str | Path, erased: Erased) -> None:
-    """Put the list of erasures."""
-    Folder(work).put(ERASED_FILE, sealed({"key": erased.key.hex(), "erasures": [dict(one) for one in erased.erasures]}))
+    """Put the list of erasures, then let the archive's view say how many it has."""
+    folder = Folder(work)
+    folder.put(ERASED_FILE, sealed({"key": erased.key.hex(), "erasures": [dict(one) for one in erased.erasures]}))
+    if folder.exists(VIEW_FILE) and erasures_stated(work) != len(erased.erasures):
+        view = unsealed(folder.read(VIEW_FILE), f"{work}/{VIEW_FILE}")
+        folder.put(VIEW_FILE, sealed(view | {N_ERASURES: len(erased.erasures)}))
 
 
 def unended(work: str | Path) -> int:

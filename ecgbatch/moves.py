@@ -92,9 +92,26 @@ class Moved:
             yield None if now < 0 else (self.digest("signals", store), now)
 
 
-def move(work: str, batches: Iterable[Batch], *, map: Map = map, on_progress: OnProgress | None = None) -> Moved:
-    """Publish the new signals stores, and peaks, beats and scores on them; nothing is removed and nothing points there yet."""
+def move(
+    work: str,
+    batches: Iterable[Batch],
+    *,
+    abandoned: Iterable[str] = (),
+    map: Map = map,
+    on_progress: OnProgress | None = None,
+) -> Moved:
+    """Publish the new signals stores, and peaks, beats and scores on them; nothing is removed and nothing points there yet.
+
+    Parameters
+    ----------
+    abandoned
+        Digests of signals stores (``abandoned_by_compaction``) that go with all that was made of them: none of their rows moves.
+
+    """
     moved = Moved()
+    for digest in abandoned:
+        moved.replaced[f"signals/{digest}.zarr"] = ""
+        moved.rows[digest] = np.full(open_once(signals_path(work, digest)).sizes["record"], -1, np.int64)
     for batch in batches:
         new = _move_signals(work, batch, map, on_progress)
         for number, old in enumerate(batch.stores):
@@ -105,6 +122,23 @@ def move(work: str, batches: Iterable[Batch], *, map: Map = map, on_progress: On
         _move_beats(work, batch, new, moved, map, on_progress)
     move_scores(work, moved, map=map, on_progress=on_progress)
     return moved
+
+
+def abandoned_by_compaction(work: str) -> list[str]:
+    """Return the signals stores that a compaction made which was cut off: the stores that they were made of are there still.
+
+    Every row of theirs is there twice, and nothing points to them. What an erasure makes is of one store, so it is none of these.
+    """
+    signals = {root["digest"]: root["settings"].get("made_from", ()) for root in roots(work, "signals")}
+    try:
+        in_use = set(archive_facts(work)["stores"])
+    except UnfinishedStore:
+        in_use = set()
+    return [
+        digest
+        for digest, made_from in signals.items()
+        if len(made_from) > 1 and digest not in in_use and not signals.keys().isdisjoint(made_from)
+    ]
 
 
 def move_scores(work: str, moved: Moved, *, map: Map = map, on_progress: OnProgress | None = None) -> None:

@@ -15,7 +15,7 @@ import xarray as xr
 
 from ecgbatch import __version__
 from ecgbatch.archive import each
-from ecgbatch.erased import erased_list
+from ecgbatch.erased import N_ERASURES, VIEW_FILE, erased_list
 from ecgbatch.quality import lead_flags, warm_up
 from ecgbatch.records import Inspection, UnreadableRecord, inspect_record, inspect_records, read_samples, source_digest
 from ecgbatch.sums import with_sums
@@ -94,7 +94,7 @@ COMMENTS = Variable(("record",), "string", "comment lines of the header; only in
 LONGEST_ROW_BYTES = 512_000_000
 """Decoded bytes of one record in a store. A worker holds about three times that; a longer record is set aside (TOO_LONG)."""
 
-ARCHIVE_FILE = "archive.json"
+ARCHIVE_FILE = VIEW_FILE
 """What the archive held when it was last looked at: record names and the rows of the signals stores that hold them."""
 
 CONVERSION = {"algorithm": 1}
@@ -340,9 +340,9 @@ def _published(
         before = dict(zip(earlier["records"], places_before, strict=True))
         # A stored record that is being written anew stays what it was until it is whole.
         current = {name: places.get(name) or before[name] for name in look.names if name in places or name in before}
-    is_erased = erased_list(work).has_record
+    erased = erased_list(work)
     gone = sorted(set(earlier["records"]).union(earlier.get("gone", [])).difference(look.names))
-    gone = [name for name in gone if not is_erased(name)]
+    gone = [name for name in gone if not erased.has_record(name)]
     document = {
         "archive": Path(archive).resolve().name,
         "is_synthetic": (Path(archive) / "SYNTHETIC.txt").is_file(),
@@ -352,6 +352,7 @@ def _published(
         "waiting": list(look.waiting),
         "gone": gone,
     } | ({"n_erased": look.n_erased} if look.n_erased else {})
+    document |= {N_ERASURES: len(erased.erasures)} if erased else {}
     if document != earlier:
         Folder(work).put(ARCHIVE_FILE, sealed(document))
     del earlier

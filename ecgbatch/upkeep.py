@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ecgbatch.compacted import COMPACTED_FILE, compacted, compaction_problems, stands_for
-from ecgbatch.erased import ERASED_FILE, unended
+from ecgbatch.erased import ERASED_FILE, N_ERASURES, unended
 from ecgbatch.privacy import PSEUDONYMOUS
 from ecgbatch.runs import log_problems
 from ecgbatch.watch import CACHE_FILE, cache_problems
 from storage import (
     PARTIAL,
+    CorruptStore,
     Folder,
     Map,
     StoreError,
@@ -50,7 +51,7 @@ def items_of(work: str) -> list[Item]:
     with suppress(OSError, StoreError, KeyError):
         facts = unsealed(folder.read("archive.json"), work)
         stores |= {f"signals/{digest}.zarr" for digest in facts["stores"]}
-        has_erased = has_erased or bool(facts.get("n_erased"))
+        has_erased = has_erased or bool(facts.get("n_erased") or facts.get(N_ERASURES))
     for run in runs:
         with suppress(OSError, StoreError):
             stated = unsealed(folder.read(f"runs/{run}.json"), work)
@@ -179,6 +180,12 @@ def repair(
 
     The stages decide by digest what is missing, so what comes back has the name, and with it the bytes, of what was lost;
     unless the archive has changed since. Models and logs cannot be made again: they must come from a copy.
+
+    Raises
+    ------
+    CorruptStore
+        If the list of erased patients is what is damaged or missing: made anew from the archive, the workspace would have them.
+
     """
     from ecgbatch.beats import BeatSettings, extract_beats
     from ecgbatch.model import shipped_model
@@ -190,6 +197,7 @@ def repair(
 
     folder = Folder(work)
     damaged = list(damaged)
+    _refuse_without_list(work, damaged)
     items = [(sort, key) for sort, key in damaged if sort not in _NOT_MADE]
     lost = {key for _, key in items}
     models = _models_of(folder, lost)
@@ -219,6 +227,21 @@ def repair(
         folder.delete(DAMAGED)
     lasting = {item[1] for item in damaged if item[0] in _NOT_MADE and _still(work, item)}
     return sorted(lasting.union(key for sort, key in items if key not in whole and sort != "build"))
+
+
+def _refuse_without_list(work: str, damaged: list[Item]) -> None:
+    """Refuse to read an archive again while it is not known whom the workspace must not hold."""
+    folder = Folder(work)
+    is_damaged = any(key == ERASED_FILE for _, key in damaged)
+    if not is_damaged and not folder.exists(ERASED_FILE):
+        for name in folder.children("signals"):
+            with suppress(Exception):  # a damaged store says nothing
+                is_damaged |= bool((open_store(folder.path(f"signals/{name}"))["reason"].values == "ERASED").any())
+    if is_damaged:
+        raise CorruptStore(
+            f"{work}/{ERASED_FILE}: missing, altered, or an erasure has not ended; a repair would bring erased patients back. "
+            "Restore it from a copy, or end the erasure, then repair; nothing was changed"
+        )
 
 
 _NOT_MADE = frozenset({"log", "earlier store"})

@@ -177,6 +177,34 @@ def test_a_damaged_store_with_a_row_that_the_archive_has_no_more_is_said_not_to_
     assert convert_archive(str(three_nights[0]), str(work)).n_new == 0, "the archive's records have come back"
 
 
+def test_an_erasure_takes_what_a_cut_off_compaction_made_with_it(three_nights, tmp_path, monkeypatch):
+    cut, plain = (Path(shutil.copytree(three_nights[1], tmp_path / name, symlinks=True)) for name in ("cut", "plain"))
+    assert killed_at(60, partial(compact, str(cut)), monkeypatch)
+    assert n_stores(cut)["signals"] == 4, "the three, and one with all their rows"
+    for work in (cut, plain):
+        erase_patient(str(work), WHO)
+    assert whole(cut) == whole(plain)
+    assert upkeep.verify_workspace(str(cut)) == {}
+
+
+@pytest.mark.slow
+def test_an_erasure_leaves_nothing_twice_wherever_a_compaction_was_cut_off(three_nights, tmp_path, monkeypatch):
+    plain = Path(shutil.copytree(three_nights[1], tmp_path / "plain", symlinks=True))
+    erase_patient(str(plain), WHO)
+    wanted, n_refused = whole(plain), 0
+    for number in range(1, 200, 8):
+        cut = Path(shutil.copytree(three_nights[1], tmp_path / str(number), symlinks=True))
+        if not killed_at(number, partial(compact, str(cut)), monkeypatch):
+            break
+        if compacted(cut)["pending"]:
+            n_refused += 1  # the compaction must be ended first
+            continue
+        erase_patient(str(cut), WHO)
+        assert whole(cut) == wanted, number
+        shutil.rmtree(cut)
+    assert n_refused > 0
+
+
 def test_an_erasure_that_has_not_ended_comes_first(three_nights, tmp_path, monkeypatch):
     work = Path(shutil.copytree(three_nights[1], tmp_path / "w", symlinks=True))
     assert killed_at(20, partial(erase_patient, str(work), WHO), monkeypatch)

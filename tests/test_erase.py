@@ -28,7 +28,7 @@ from ecgbatch.scoring import score_workspace
 from ecgbatch.signals import convert_archive, current_records
 from ecgbatch.status import status
 from ecgbatch.synthetic import write_archive
-from storage import Folder, list_stores, open_store
+from storage import CorruptStore, Folder, list_stores, open_store
 
 WHO = "patient002"
 SETTINGS = BeatSettings(**load_model(shipped_model()).beats)
@@ -221,6 +221,43 @@ def test_the_record_says_what_was_done_and_names_nobody(two_nights, erased):
     assert not erased_list(work).has_patient("patient003")
     again = erase_patient(str(work), WHO)
     assert again["ended"] == erasure["ended"]
+
+
+@pytest.mark.parametrize("is_old_copy", [False, True])
+def test_a_list_of_erasures_that_is_lost_is_missed_and_nobody_comes_back(two_nights, erased, is_old_copy):
+    archive, work = two_nights[0], erased
+    first, kept = (work / ERASED_FILE).read_bytes(), whole(work)
+    if is_old_copy:
+        erase_patient(str(work), "patient003")
+        kept, newest = whole(work), (work / ERASED_FILE).read_bytes()
+        (work / ERASED_FILE).write_bytes(first)
+    else:
+        newest = first
+        (work / ERASED_FILE).unlink()
+    found = upkeep.verify_workspace(str(work), read_data=False)
+    assert list(found) == [("document", ERASED_FILE)]
+    for writer in (lambda: convert_archive(str(archive), str(work)), lambda: upkeep.repair(str(work), str(archive), found)):
+        with pytest.raises(CorruptStore, match=r"come back|bring erased patients back"):
+            writer()
+    assert whole(work) == kept
+    (work / ERASED_FILE).write_bytes(newest)
+    assert upkeep.verify_workspace(str(work), read_data=False) == {}
+    assert convert_archive(str(archive), str(work)).n_new == 0
+
+
+def test_a_repair_without_list_and_view_sees_by_the_stores_that_somebody_was_erased(two_nights, erased):
+    for name in (ERASED_FILE, "archive.json"):
+        (erased / name).unlink()
+    before = tree_digest(erased)
+    with pytest.raises(CorruptStore, match="bring erased patients back"):
+        upkeep.repair(str(erased), str(two_nights[0]), upkeep.verify_workspace(str(erased), read_data=False))
+    assert tree_digest(erased) == before
+
+
+def test_from_its_first_step_on_an_erasure_is_missed_when_its_list_is_lost(work, monkeypatch):
+    assert killed_at(3, partial(erase_patient, str(work), WHO), monkeypatch), "the list, the view, then stores"
+    (work / ERASED_FILE).unlink()
+    assert list(upkeep.verify_workspace(str(work), read_data=False)) == [("document", ERASED_FILE)]
 
 
 def test_an_unknown_patient_changes_nothing(work):
