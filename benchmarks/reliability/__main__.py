@@ -18,7 +18,7 @@ from benchmarks.reliability.disks import full_disks, power_cuts
 from benchmarks.reliability.engines import killed_workers, lost_clusters, poison
 from benchmarks.reliability.network import faulty_stores
 from benchmarks.reliability.nights import NEW_EVERY, many_nights
-from benchmarks.reliability.processes import contests, kills
+from benchmarks.reliability.processes import contests, kills, of_nights, upkeep_kills
 from ecgbatch.synthetic import write_archive
 
 
@@ -64,6 +64,7 @@ class Campaigns:
         return {
             "F1": lambda: kills(self.bench, self.count(50), self.seed, self.folder),
             "F1T": lambda: kills(self.training, self.count(40), self.seed, self.folder, ("train",)),
+            "F1U": lambda: upkeep_kills(of_nights(self.folder / "of-nights"), self.count(40), self.seed, self.folder),
             "F2": lambda: self.swept("signal=KILL"),
             "F3": lambda: (case for error in ("EIO", "ENOSPC") for case in self.swept(f"error={error}")),
             "F2P": lambda: injected_at_places(self.bench, "signal=KILL", self.folder),

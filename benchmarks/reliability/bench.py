@@ -22,7 +22,12 @@ STAGES = ("convert", "beats", "score", "report")
 TRAINING = ("convert", "paper's beats", "train")
 """Ends with the recipe that trains fastest: 5 members of 30 short epochs."""
 
+UPKEEP = ("erase", "compact", "second erase")
+"""Of a workspace of several nights: a patient goes from many stores, these become few, another goes from the few."""
+ERASED = {"erase": "patient002", "second erase": "patient001"}
+
 OPTIONS = {
+    **{stage: ("--patient", patient) for stage, patient in ERASED.items()},
     "score": ("--model", str(shipped_model())),
     "paper's beats": ("--method", "kachuee"),
     "train": ("--recipe", "kachuee"),
@@ -124,7 +129,12 @@ def undisturbed(folder: Path, n_records: int, stages: Sequence[str] = STAGES, du
     for seed, duration_s in enumerate(durations_s, 1):
         part = bench.archive / f"part{seed}" if len(durations_s) > 1 else bench.archive
         write_archive(part, n_records=n_records, duration_s=duration_s, seed=seed)
-    for stage, following in zip(stages, [*stages[1:], "end"], strict=True):
+    return gone_through(bench)
+
+
+def gone_through(bench: Bench) -> Bench:
+    """Run every stage once, each in a copy of the workspace that the one before left."""
+    for stage, following in zip(bench.stages, [*bench.stages[1:], "end"], strict=True):
         bench.before(stage).mkdir(exist_ok=True)
         shutil.copytree(bench.before(stage), bench.before(following), symlinks=True)
         began = time.perf_counter()

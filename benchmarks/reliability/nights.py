@@ -76,7 +76,7 @@ def live(source: str, archive: str, work: str, count: int, by: str) -> None:
             is_new, come = night % NEW_EVERY == 0, 1 + night // NEW_EVERY
             there = names[max(0, come - n_at_most(count)) : come]
             if is_new:
-                _bring(Path(source), Path(archive), there)
+                bring(Path(source), Path(archive), there)
             counts = _by_flow(archive, work) if by == "flow" else _by_stages(archive, work)
             process = psutil.Process()
             held = {
@@ -96,7 +96,7 @@ def n_at_most(count: int) -> int:
     return max(1, count // 2 // NEW_EVERY)
 
 
-def _bring(source: Path, archive: Path, names: list[str]) -> None:
+def bring(source: Path, archive: Path, names: list[str]) -> None:
     """Let an archive have these records of another, and no others."""
     for header in archive.rglob("*.hea"):
         if header.relative_to(archive).with_suffix("").as_posix() not in names:

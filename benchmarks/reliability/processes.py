@@ -11,11 +11,52 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.reliability.bench import STAGES, Bench, Cases
+from benchmarks.reliability.bench import ERASED, STAGES, UPKEEP, Bench, Cases, gone_through
+from benchmarks.reliability.nights import bring
+from ecgbatch.synthetic import write_archive
+from ecgbatch.upkeep import KINDS
+from storage import list_stores, open_store
+
+NIGHTS = (3, 6, 8)
+"""Records that the archive has in each night before anything is erased or compacted: three stores of every kind."""
+
+
+def of_nights(folder: Path) -> Bench:
+    """Return a workspace of three nights, what is left when a patient is erased, that compacted, and another patient erased."""
+    bench, everything = Bench(folder, folder / "archive", {}, UPKEEP), folder / "everything"
+    write_archive(everything, n_records=NIGHTS[-1], duration_s=10.0, seed=5)
+    names = (everything / "RECORDS").read_text().split()
+    for n_records in NIGHTS:
+        bring(everything, bench.archive, names[:n_records])
+        for stage in STAGES:
+            subprocess.run(bench.command(stage, bench.before(UPKEEP[0])), capture_output=True, check=True)
+    return gone_through(bench)
+
+
+def left_of(patient: str, work: Path) -> list[str]:
+    """Say where a patient is still named: in a file's name or bytes, or in a store's decoded text."""
+    named = [
+        path for path in work.rglob("*") if patient in path.name or (path.is_file() and patient.encode() in path.read_bytes())
+    ]
+    for path in [path for kind in KINDS for path in list_stores(str(work), kind)]:
+        texts = [values.values for values in open_store(path).variables.values() if values.dtype.kind == "T"]
+        named += [Path(path)] if any(patient in text for values in texts for text in values.ravel().tolist()) else []
+    return [f"{patient} is left in {path.relative_to(work)}" for path in named]
+
+
+def upkeep_kills(bench: Bench, count: int, seed: int, folder: Path) -> Cases:
+    """Kill erasures and a compaction as ``kills`` does; run again, nothing of the erased may be left."""
+    gone = {stage: [ERASED[one] for one in UPKEEP[: number + 1] if one in ERASED] for number, stage in enumerate(UPKEEP)}
+    for case, hit, wrong in kills(bench, count, seed, folder, UPKEEP):
+        stage = case.rpartition(" at ")[0].rpartition(" ")[0]
+        yield case, hit, wrong + [one for patient in gone[stage] for one in left_of(patient, folder / "work")]
 
 
 def kills(bench: Bench, count: int, seed: int, folder: Path, stages: Sequence[str] = STAGES) -> Cases:
-    """Kill the group of each stage's processes ``count`` times, at instants spread over an undisturbed run's time."""
+    """Kill the group of each stage's processes ``count`` times, at instants spread over an undisturbed run's time.
+
+    Each case is yielded while its workspace, ``folder / "work"``, is still there.
+    """
     draw = random.Random(seed)
     for number in range(count):
         for stage in stages:

@@ -8,6 +8,11 @@ CAMPAIGNS = {
         "SIGKILL of the process group at random instants of each stage",
     ),
     "F1T": ("a killed training goes on to the same model", "the same, of `train --recipe kachuee` with its processes"),
+    "F1U": (
+        "a killed `erase` or `compact` goes on to the same bytes, nothing of the erased is left",
+        "the same, of a patient's erasure from the stores of three nights, of their compaction, and of another patient's erasure "
+        "from what was compacted; names and bytes of all files and the decoded text of all stores are searched for the patients",
+    ),
     "F2": ("a kill at a call that changes the disk does no harm", "strace kills at the N-th fsync, rename, mkdir, link, unlink"),
     "F3": (
         "a call that fails ends without a traceback, and the same command goes on",
