@@ -16,6 +16,7 @@ from benchmarks.reliability.calls import injected, injected_at_places
 from benchmarks.reliability.changing import changing_archives, wrong_clocks
 from benchmarks.reliability.disks import full_disks, power_cuts
 from benchmarks.reliability.engines import killed_workers, lost_clusters, poison
+from benchmarks.reliability.every_call import at_every_call
 from benchmarks.reliability.network import faulty_stores
 from benchmarks.reliability.nights import NEW_EVERY, many_nights
 from benchmarks.reliability.processes import contests, kills, of_nights, upkeep_kills
@@ -58,6 +59,10 @@ class Campaigns:
         """Meet every stride-th call by what strace can do."""
         return injected(self.bench, self.options.stride, what, self.folder)
 
+    def every_call(self, *faults: str) -> Cases:
+        """Meet every stride-th call on the workspace, from the seed-th on."""
+        return at_every_call(self.bench, self.options.stride, self.seed, faults, self.folder)
+
     @property
     def by_name(self) -> dict[str, Callable[[], Cases]]:
         """Name to campaign: the table's order."""
@@ -73,6 +78,8 @@ class Campaigns:
                 for error in ("EIO", "ENOSPC", "EMFILE")
                 for case in injected_at_places(self.bench, f"error={error}", self.folder)
             ),
+            "F2C": lambda: self.every_call("KILL"),
+            "F3C": lambda: self.every_call("EIO", "ENOSPC", "EMFILE"),
             "F4": lambda: full_disks(self.bench, self.count(40), self.folder),
             "F5": lambda: power_cuts(self.several, self.count(30), self.seed, self.folder),
             "F6": lambda: killed_workers(self.several, self.count(12), self.seed, self.folder),
@@ -94,7 +101,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reliability", description=told)
     parser.add_argument("--only", action="append", choices=names, help="this campaign (repeatable)")
     parser.add_argument("--count", type=int, help="F1: kills a stage; others: cases (each has its usual number)")
-    parser.add_argument("--stride", type=int, default=1, help="F2, F3: each N-th call")
+    parser.add_argument(
+        "--stride", type=int, default=1, help="F2, F3, F2C, F3C: each N-th call (of the last two from the seed-th on)"
+    )
     parser.add_argument("--records", type=int, default=4)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--ledger", type=Path, default=page.LEDGER, help="where figures are kept, a JSON line each")

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +37,10 @@ TRAINED = "models/trained"
 
 Cases = Iterator[tuple[str, bool, list[str]]]
 """Of each case: its name, whether the fault reached it, what was wrong."""
+
+
+Runner = Callable[[list[str]], subprocess.CompletedProcess[str]]
+"""Runs a command line to its end."""
 
 
 @dataclass
@@ -81,9 +85,9 @@ class Bench:
         following = [*self.stages[1:], "end"][self.stages.index(stage)]
         return contents(self.before(following))
 
-    def problems(self, stage: str, work: Path) -> list[str]:
-        """Run the stage again and say what differs from an undisturbed run."""
-        again = run(self.command(stage, work))
+    def problems(self, stage: str, work: Path, runner: Runner | None = None) -> list[str]:
+        """Run the stage again, in a process of its own or by ``runner``, and say what differs from an undisturbed run."""
+        again = (runner or run)(self.command(stage, work))
         if again.returncode:
             return [f"the same command again: exit {again.returncode}: {again.stderr.strip()[-200:]}"]
         return different(contents(work), self.wanted(stage)) + unverified(work)

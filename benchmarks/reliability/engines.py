@@ -37,6 +37,7 @@ class Cluster:
         self.address, self.environment = f"tcp://127.0.0.1:{self.port}", os.environ | (environment or {})
         self.scheduler = self._start("scheduler", "--port", str(self.port), "--no-show")
         self._wait()
+        self.n_started = 0
         self.workers = [self.worker() for _ in range(n_workers)]
 
     def _wait(self) -> None:
@@ -53,14 +54,25 @@ class Cluster:
         return subprocess.Popen(command, env=self.environment, cwd="/", **QUIET)
 
     def worker(self) -> subprocess.Popen[bytes]:
-        """Start a worker."""
-        return self._start("worker", self.address, "--nthreads", "1", "--no-nanny", "--death-timeout", "30")
+        """Start a worker, named by how many there were before."""
+        self.n_started += 1
+        words = ("--nthreads", "1", "--no-nanny", "--death-timeout", "30", "--name", f"w{self.n_started}")
+        return self._start("worker", self.address, *words)
 
-    def replace(self, number: int) -> None:
-        """Kill a worker and start another."""
+    def replace(self, number: int, while_running: subprocess.Popen[bytes]) -> None:
+        """Kill a worker and start another; return when that has come, or what it is for has ended."""
+        from distributed import Client
+
         self.workers[number].kill()
         self.workers[number].wait()
         self.workers[number] = self.worker()
+        with Client(self.address, set_as_default=False) as client:
+            began = time.monotonic()
+            while while_running.poll() is None and time.monotonic() - began < MOST_S:
+                workers = client.scheduler_info(n_workers=-1)["workers"].values()
+                if f"w{self.n_started}" in {worker["name"] for worker in workers}:
+                    return
+                time.sleep(0.2)
 
     def end(self) -> None:
         """Kill all that is left."""
@@ -80,7 +92,10 @@ def cluster(n_workers: int = 2, environment: dict[str, str] | None = None) -> It
 
 
 def killed_workers(bench: Bench, count: int, seed: int, folder: Path) -> Cases:
-    """Kill one of two workers every 2 to 5 s while a stage runs on them; another comes in its place. The stage must end well."""
+    """Kill one of two workers 2 to 5 s after the last one's successor has come, while a stage runs on them. It must end well.
+
+    By the clock alone, on a busy machine, workers died sooner than they could start, and none ever worked.
+    """
     draw = random.Random(seed)
     for number in range(count):
         stage, killed = bench.stages[number % 3], 0
@@ -92,7 +107,7 @@ def killed_workers(bench: Bench, count: int, seed: int, folder: Path) -> Cases:
                 try:
                     process.wait(draw.uniform(2, 5))
                 except subprocess.TimeoutExpired:
-                    dask.replace(draw.randrange(2))
+                    dask.replace(draw.randrange(2), process)
                     killed += 1
             wrong = _ended(process, folder, may_fail=False)
         name = f"{stage} {number}: {killed} workers killed in {time.monotonic() - began:.0f} s"

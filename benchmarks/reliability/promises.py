@@ -23,6 +23,15 @@ CAMPAIGNS = {
         "strace kills at the first and second call on the folders of publishing, documents, the lock; convert, beats, score",
     ),
     "F3P": ("a failed sync is not acknowledged, the old state stays intact", "the same calls fail: EIO, ENOSPC, EMFILE"),
+    "F2C": (
+        "a kill at any call on the workspace leaves the old state intact, and the same command goes on",
+        "convert, beats, score, report in forks of one warm process; a preloaded library kills at the N-th open, fsync, rename, "
+        "mkdir, link or unlink on a path of the workspace, counted over all threads",
+    ),
+    "F3C": (
+        "so does an error; it ends without a traceback, and a failed sync is not acknowledged",
+        "the same calls fail: EIO; ENOSPC (opens: those that make a file); EMFILE (opens)",
+    ),
     "F4": ("a full disk ends with a word about room, and goes on once there is some", "convert onto a tmpfs of 40 sizes"),
     "F5": (
         "a power cut loses nothing that was acknowledged, and the same command goes on",
@@ -31,7 +40,7 @@ CAMPAIGNS = {
     ),
     "F6": (
         "a stage ends well whatever workers die",
-        "convert, beats, score on a Dask cluster of two processes; one is killed every 2 to 5 s, another comes",
+        "convert, beats, score on two Dask worker processes; one is killed, another comes, 2 to 5 s later the next is killed",
     ),
     "F7": (
         "a record that kills its decoder costs only itself",
