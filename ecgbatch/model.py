@@ -558,7 +558,8 @@ def save_model(model: Model, folder: str | Path) -> Path:
         seal_folder(place, "")
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
+    # with the process in its name, whoever follows a dead writer knows it for one's leftover
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.{os.getpid()}-", suffix=".partial", dir=folder.parent))
     try:
         for name, content in _files(model).items():
             write_synced(aside / name, content)

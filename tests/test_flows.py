@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from threading import Timer
 
 import psutil
@@ -63,6 +65,18 @@ def test_no_task_is_no_result():
     with engine() as on_engine:
         assert list(on_engine(square, [])) == []
     assert usable_processors() >= 1
+
+
+def test_work_on_threads_leaves_no_thread_pool_behind_however_often():
+    def n_pools() -> int:
+        gc.collect()
+        return sum(isinstance(one, ThreadPoolExecutor) for one in gc.get_objects())
+
+    with engine(workers=2) as on_engine:
+        before = n_pools()
+        for _ in range(5):
+            list(on_engine(square, range(4)))
+        assert n_pools() == before
 
 
 def test_processes_are_others_than_this_one():

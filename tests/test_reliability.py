@@ -9,6 +9,7 @@ import pytest
 from benchmarks.reliability import page
 from benchmarks.reliability.bench import STAGES, Bench, Tally, undisturbed
 from benchmarks.reliability.calls import injected_at_places
+from benchmarks.reliability.every_call import forker, swept
 from benchmarks.reliability.processes import contests, kills
 
 
@@ -39,6 +40,17 @@ def test_sync_that_fails_in_the_folder_of_a_published_store_is_not_acknowledged(
     name, hit, wrong = next(injected_at_places(bench, "error=EIO", tmp_path, places))
     assert hit
     assert wrong == [], name
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_what_a_kill_and_an_error_leave_is_cleared_at_calls_that_strace_does_not_reach(bench, tmp_path):
+    with forker(tmp_path) as forked:
+        faults = [("score", "rename", "KILL"), ("convert", "open", "EMFILE")]
+        for stage, kind, fault in faults:
+            (name, hit, wrong), *more = swept(bench, stage, kind, fault, range(1, 2), forked, tmp_path)
+            assert hit
+            assert more == wrong == [], name
+            assert name.startswith("score: rename 1 of models/.") == (stage == "score"), "while a model is kept with the scores"
 
 
 def test_two_writers_of_one_stage_end_as_if_one_had_run(bench, tmp_path):

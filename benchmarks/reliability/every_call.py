@@ -60,12 +60,8 @@ class Forker:
 def forker(folder: Path) -> Iterator[Forker]:
     """Yield a forker, and end it."""
     made = Forker(folder)
-    try:
+    with made.process:
         yield made
-    finally:
-        assert made.process.stdin is not None
-        made.process.stdin.close()
-        made.process.wait()
 
 
 def at_every_call(bench: Bench, stride: int, seed: int, faults: tuple[str, ...], folder: Path) -> Cases:
@@ -79,10 +75,11 @@ def at_every_call(bench: Bench, stride: int, seed: int, faults: tuple[str, ...],
                 for kind in KINDS:
                     if fault == "EMFILE" and kind != "open":
                         continue
-                    yield from _swept(bench, stage, kind, fault, range(seed, MOST_CALLS, stride), forked, folder)
+                    yield from swept(bench, stage, kind, fault, range(seed, MOST_CALLS, stride), forked, folder)
 
 
-def _swept(bench: Bench, stage: str, kind: str, fault: str, numbers: range, forked: Forker, folder: Path) -> Cases:
+def swept(bench: Bench, stage: str, kind: str, fault: str, numbers: range, forked: Forker, folder: Path) -> Cases:
+    """Let the calls of these numbers be met, one a run, until a run has not so many."""
     for number in numbers:
         work = bench.copied(stage, folder)
         before = contents(work)
