@@ -392,13 +392,20 @@ def report_workspace(
         ``cohort`` (the page's path), ``reports`` (the folder), and ``counts`` as the cohort's JSON has them.
 
     """
+    from ecgbatch.model import ModelError, load_model
+
     folder = Folder(work)
     digest = open_once(_store_path(folder, "scores", run)).attrs["settings"]["model"]["digest"]
+    kept = f"models/{digest[:20]}"
+    if load_model(folder.path(kept)).digest != digest:  # it tells what the pages say of thresholds and training
+        raise ModelError(
+            f"{folder}/{kept}: another model than the one that scored; copy it back, or see ecgbatch verify --repair"
+        )
     archive, stated = archive_facts(work), read_run(work, run)
     summary = write_reports(
         work,
         run,
-        model=json.loads(folder.read(f"models/{digest[:20]}/model.json")),
+        model=json.loads(folder.read(f"{kept}/model.json")),
         created=stated.get("created", ""),
         archive=archive["archive"],
         is_synthetic=archive["is_synthetic"],

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
 import platform
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -107,6 +108,8 @@ def log_file(work: str) -> Iterator[None]:
     place = Path(tempfile.mkdtemp(prefix="ecgbatch-log-")) if is_address(work) else folder.path(".build")
     place.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(place / f"log-{time.time_ns()}.log", encoding="utf-8")
+    assert handler.stream is not None  # it is opened at once
+    fcntl.flock(handler.stream, fcntl.LOCK_EX)  # until this process ends, whatever ends it: then another run may take it over
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     level, propagate = log.level, log.propagate
     log.addHandler(handler)
@@ -125,7 +128,7 @@ def log_file(work: str) -> Iterator[None]:
 
 
 def name_log(work: str, run: str) -> None:
-    """Append the log so far of this process's open log file to ``WORK/runs/<run>.log``."""
+    """Append this process's log so far to ``WORK/runs/<run>.log``, after the logs of runs that were cut short."""
     for handler in log.handlers:
         if isinstance(handler, logging.FileHandler):
             handler.flush()
@@ -134,8 +137,20 @@ def name_log(work: str, run: str) -> None:
                 before = folder.read(f"runs/{run}.log")
             except FileNotFoundError:
                 before = b""
-            put_log(work, run, before + source.read_bytes())
-            source.unlink()
+            dead = _dead_logs(source)
+            put_log(work, run, before + b"".join(path.read_bytes() for path in dead) + source.read_bytes())
+            for path in (*dead, source):
+                path.unlink(missing_ok=True)
+
+
+def _dead_logs(mine: Path) -> list[Path]:
+    """Return the logs that runs which were cut short left beside this one, the eldest first: they belong to what went on."""
+    found = []
+    for path in sorted(mine.parent.glob("log-*.log")):
+        with suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            found.append(path)
+    return [path for path in found if path != mine]
 
 
 def put_log(work: str, run: str, content: bytes) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from ecgbatch import __version__
-from ecgbatch.archive import each
+from ecgbatch.archive import each, list_archive
 from ecgbatch.erased import N_ERASURES, VIEW_FILE, erased_list
 from ecgbatch.quality import lead_flags, warm_up
 from ecgbatch.records import Inspection, UnreadableRecord, inspect_record, inspect_records, read_samples, source_digest
@@ -23,11 +23,13 @@ from ecgbatch.terms import LABEL, LEAD_FLAGS, MISSING_SAMPLE, SEX, STATUS, lead_
 from ecgbatch.watch import LOOK_COLUMNS, Look, Place, look_at, remember, settle_changes
 from storage import (
     TEXT,
+    CorruptStore,
     Folder,
     Map,
     Plan,
     Schema,
     Shard,
+    StoreError,
     UnfinishedStore,
     Variable,
     build,
@@ -394,6 +396,29 @@ def new_records(work: str, listing: xr.Dataset) -> xr.Dataset:
     return listing.isel(record=np.flatnonzero(is_new))
 
 
+def plan_again(archive: str, work: str, digest: str, *, labels: str | None = None, map: Map = map) -> Plan | None:
+    """Return the plan of a signals store that was lost, from the archive and the workspace's list of where its records lie.
+
+    None where that list does not name each of its rows (a record that has changed since has another place), or where the archive
+    no longer gives the same plan: then its records can only be converted as new.
+    """
+    try:
+        facts = archive_facts(work)
+    except (OSError, StoreError):
+        return None
+    places = zip(facts["stores"], facts["rows"], facts["records"], strict=True)
+    name_of = {row: name for store, row, name in places if store == digest}
+    if not name_of or sorted(name_of) != list(range(len(name_of))):
+        return None
+    names = [name_of[row] for row in range(len(name_of))]
+    for keep_comments in (False, True):
+        listing = list_archive(archive, labels=labels, keep_comments=keep_comments, names=names, map=map)
+        plans = plan_signals(with_sums(archive, listing, map=map))
+        if [plan.digest for plan in plans] == [digest]:
+            return plans[0]
+    return None
+
+
 def producer(plan: Plan, archive: str) -> Callable[[Shard, xr.Dataset], xr.Dataset]:
     """Return the function that makes a shard of ``plan``: picklable, for any engine."""
     leads = tuple(plan.inputs["lead"].values.tolist())
@@ -463,10 +488,15 @@ def archive_facts(work: str) -> dict[str, Any]:
     ------
     UnfinishedStore
         If nothing has been converted yet.
+    CorruptStore
+        If it is not what was written.
 
     """
     try:
-        return unsealed(Folder(work).read(ARCHIVE_FILE), f"{work}/{ARCHIVE_FILE}")
+        facts = unsealed(Folder(work).read(ARCHIVE_FILE), f"{work}/{ARCHIVE_FILE}")
+        if not facts.keys() >= {"archive", "is_synthetic", "records", "stores", "rows"}:
+            raise CorruptStore(f"{work}/{ARCHIVE_FILE}: altered: it does not name the records; see ecgbatch verify --repair")
+        return facts
     except FileNotFoundError:
         raise UnfinishedStore(f"{work}: nothing is converted here yet; run `ecgbatch convert ARCHIVE {work}` first") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -18,7 +19,7 @@ import numpy as np
 from ecgbatch.runs import latest_run, read_run
 from ecgbatch.signals import archive_facts, current_records
 from ecgbatch.terms import STATUS
-from storage import Folder, UnfinishedStore, list_stores, open_once
+from storage import CorruptStore, Folder, UnfinishedStore, document_problems, list_stores, open_once, sealed, unsealed
 
 log = logging.getLogger("ecgbatch")
 
@@ -60,8 +61,9 @@ def recorded(work: str, command: str) -> Iterator[dict[str, Any]]:
             for stage, kind in KINDS.items()
         }
         ended = {"ended": _now(), "seconds_in_all": round(time.time() - started, 3), "outcome": outcome, "error": said}
-        _put(work, stated | ended | facts)
-        Folder(work).put(METRICS_FILE, metrics(stated | ended | facts))
+        told = metrics(stated | ended | facts)
+        Folder(work).put(METRICS_FILE, told)
+        _put(work, stated | ended | facts | {"metrics": hashlib.sha256(told).hexdigest()})
 
 
 _STOPS = frozenset({"TerminationSignal", "Terminated", "Abort", "CancelledRun"})
@@ -73,7 +75,7 @@ def _now() -> str:
 
 
 def _put(work: str, document: dict[str, Any]) -> None:
-    Folder(work).put(LAST_RUN_FILE, json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, default=str).encode())
+    Folder(work).put(LAST_RUN_FILE, sealed(json.loads(json.dumps(document, default=str))))
 
 
 def _n_bytes(path: str) -> int:
@@ -81,14 +83,42 @@ def _n_bytes(path: str) -> int:
 
 
 def last_run(work: str) -> dict[str, Any]:
-    """Return what is known of the last run; empty where none is. ``outcome`` is ok, failed, stopped, running or killed."""
+    """Return what is known of the last run; empty where none is.
+
+    ``outcome`` is ok, failed, stopped, running, killed, or damaged where what was written of it is not what is found: the next
+    run writes it anew, and no run waits for that.
+    """
     try:
-        document: dict[str, Any] = json.loads(Folder(work).read(LAST_RUN_FILE))
+        document = unsealed(Folder(work).read(LAST_RUN_FILE), f"{work}/{LAST_RUN_FILE}")
     except FileNotFoundError:
         return {}
+    except (OSError, CorruptStore):
+        return {"outcome": "damaged"}
+    if _TOLD - document.keys():
+        return {"outcome": "damaged"}
     if document["outcome"] == "running" and document["host"] == socket.gethostname() and not _is_alive(document["pid"]):
         document["outcome"] = "killed"
     return document
+
+
+_TOLD = frozenset({"command", "started", "pid", "host", "outcome"})
+"""What is written of every run."""
+
+
+def last_run_problems(work: str, key: str) -> list[str]:
+    """Return what is wrong with the last run's record or its metrics; those of earlier versions have no seal."""
+    folder = Folder(work)
+    where, next_run = f"{folder}/{key}", "the next run writes it anew"
+    if key == METRICS_FILE:
+        stated = "" if last_run(work).get("outcome") == "damaged" else last_run(work).get("metrics", "")
+        try:
+            is_same = not stated or hashlib.sha256(folder.read(key)).hexdigest() == stated
+        except OSError as error:
+            return [f"{where}: cannot be read ({type(error).__name__}); {next_run}"]
+        return [] if is_same else [f"{where}: altered: it is not what the last run wrote; {next_run}"]
+    if last_run(work).get("outcome") == "damaged":
+        return [f"{where}: altered: it is not what the last run wrote; {next_run}"]
+    return list(document_problems(folder, key)) if b'"metrics"' in folder.read(key) else []
 
 
 def _is_alive(pid: int) -> bool:

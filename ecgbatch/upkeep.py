@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -12,7 +13,8 @@ from typing import Any
 from ecgbatch.compacted import COMPACTED_FILE, compacted, compaction_problems, stands_for
 from ecgbatch.erased import ERASED_FILE, N_ERASURES, unended
 from ecgbatch.privacy import PSEUDONYMOUS
-from ecgbatch.runs import log_problems
+from ecgbatch.runs import log_problems, read_run, runs_by_time, write_run
+from ecgbatch.status import LAST_RUN_FILE, METRICS_FILE, last_run, last_run_problems, metrics
 from ecgbatch.watch import CACHE_FILE, cache_problems
 from storage import (
     PARTIAL,
@@ -35,6 +37,12 @@ KINDS = ("signals", "peaks", "beats", "scores")
 
 DAMAGED = ".build/damaged"
 """Where a repair puts aside what it makes anew."""
+
+LATEST = "reports/latest"
+"""Leads to the reports that were written last."""
+
+MODEL_NAME_DIGITS = 20
+"""Of its digest, in the name of a model's folder below ``WORK/models``."""
 
 Item = tuple[str, str]
 """What is verified at a time: its sort, and its key below the workspace."""
@@ -63,8 +71,12 @@ def items_of(work: str) -> list[Item]:
     standing = (stands_for(moves, f"scores/{run.removesuffix(PSEUDONYMOUS)}.zarr") for run in reports)
     runs |= {Path(key).stem for key in standing}
     stores |= {f"scores/{run}.zarr" for run in runs}
+    models |= set(_models_named(folder, stores))
     stores |= set(_inputs_named(folder, stores))
     stores |= set(_inputs_named(folder, {key for key in stores if key.startswith("beats/")}))
+    last = [key for key in (LAST_RUN_FILE, METRICS_FILE) if folder.exists_below(key)]
+    if last == [LAST_RUN_FILE] and "metrics" in last_run(work):
+        last.append(METRICS_FILE)
     documents = {"archive.json"} if stores else set()
     documents |= {f"runs/{run}.json" for run in runs} | ({ERASED_FILE} if has_erased else set())
     documents |= {COMPACTED_FILE} if folder.exists(COMPACTED_FILE) else set()
@@ -73,6 +85,8 @@ def items_of(work: str) -> list[Item]:
         *(("document", key) for key in sorted(documents)),
         *(("log", f"runs/{run}.log") for run in sorted(runs)),
         *(("look", key) for key in [CACHE_FILE] if folder.exists(key)),
+        *(("last run", key) for key in last),
+        *(("pointer", key) for key in [LATEST] if folder.pointed(key)),
         *(("store", key) for key in sorted(stores)),
         *(("model", key) for key in sorted(models)),
         *(("reports", f"reports/{run}") for run in sorted(reports)),
@@ -93,17 +107,28 @@ def _inputs_named(folder: Folder, stores: Iterable[str]) -> Iterator[str]:
                     yield from (f"{kind}/{digest}.zarr" for digest in set(store[f"{kind}_store"].values.tolist()) if digest)
 
 
+def _models_named(folder: Folder, stores: Iterable[str]) -> Iterator[str]:
+    """Yield the models that published scores were made with."""
+    for key in stores:
+        with suppress(Exception):  # as above
+            if key.startswith("scores/"):
+                digest = read_root(Folder(folder.path(key)))["settings"]["model"]["digest"]
+                yield f"models/{digest[:MODEL_NAME_DIGITS]}"
+
+
 def problems_of(item: Item, *, work: str, read_data: bool) -> list[str]:
     """Return what is wrong with one item of ``items_of``, a sentence each."""
     sort, key = item
     folder = Folder(work)
     look: dict[str, Callable[[], Iterable[str]]] = {
-        "document": lambda: list(document_problems(folder, key)) or (_unended(work) if key == ERASED_FILE else []),
+        "document": lambda: list(document_problems(folder, key)) or _document_problems(work, key),
         "log": lambda: log_problems(work, Path(key).stem),
         "look": lambda: cache_problems(work),
         "earlier store": lambda: compaction_problems(work, key) if read_data else [],
-        "reports": lambda: folder_problems(folder, key),
-        "model": lambda: [*folder_problems(folder, key), *_model_problems(folder, key)],
+        "last run": lambda: last_run_problems(work, key),
+        "pointer": lambda: _pointer_problems(folder, key),
+        "reports": lambda: list(folder_problems(folder, key)) or _other_run(folder, f"{key}/cohort.json", Path(key).name),
+        "model": lambda: _model_problems(folder, key) or folder_problems(folder, key),
         "build": lambda: verify_build(folder.path(key)) if read_data else [],
         "store": lambda: _store_problems(folder, key, read_data),
     }
@@ -111,6 +136,25 @@ def problems_of(item: Item, *, work: str, read_data: bool) -> list[str]:
         return list(look[sort]())
     except (OSError, ValueError, StoreError) as error:
         return [f"{folder}/{key}: cannot be read: {type(error).__name__}: {error}"]
+
+
+def _document_problems(work: str, key: str) -> list[str]:
+    if key == ERASED_FILE:
+        return _unended(work)
+    return _other_run(Folder(work), key, Path(key).stem) if key.startswith("runs/") else []
+
+
+def _other_run(folder: Folder, key: str, run: str) -> list[str]:
+    """Return that a whole document is in another's place, if it names another run."""
+    named = json.loads(folder.read(key)).get("run", run)
+    return [] if named == run else [f"{folder}/{key}: names the run {named}: a document in another's place"]
+
+
+def _pointer_problems(folder: Folder, key: str) -> list[str]:
+    name = folder.pointed(key)
+    if folder.exists_below(f"reports/{name}"):
+        return []
+    return [f"{folder}/{key}: leads to {name}, where no reports are; ecgbatch report {folder} sets it anew"]
 
 
 def _unended(work: str) -> list[str]:
@@ -124,11 +168,15 @@ def _unended(work: str) -> list[str]:
 def _model_problems(folder: Folder, key: str) -> list[str]:
     from ecgbatch.model import ModelError, load_model
 
+    if not folder.exists_below(key):
+        return [f"{folder}/{key}: missing: records were scored with it; copy it back, or see ecgbatch verify --repair"]
     try:
-        load_model(folder.path(key))
+        found = load_model(folder.path(key)).digest[:MODEL_NAME_DIGITS]
     except ModelError as error:
         return [str(error)]
-    return []
+    name = Path(key).name
+    is_other = re.fullmatch(rf"[0-9a-f]{{{MODEL_NAME_DIGITS}}}", name) is not None and found != name
+    return [f"{folder}/{key}: holds the model {found}: a model in another's place"] if is_other else []
 
 
 def _store_problems(folder: Folder, key: str, read_data: bool) -> list[str]:
@@ -179,7 +227,7 @@ def repair(
     """Put aside what is damaged and make it again from the archive; return the keys that could not be made again.
 
     The stages decide by digest what is missing, so what comes back has the name, and with it the bytes, of what was lost;
-    unless the archive has changed since. Models and logs cannot be made again: they must come from a copy.
+    unless the archive has changed since. A model that was trained, and a log, cannot be made again: they must come from a copy.
 
     Raises
     ------
@@ -188,12 +236,8 @@ def repair(
 
     """
     from ecgbatch.beats import BeatSettings, extract_beats
-    from ecgbatch.model import shipped_model
     from ecgbatch.moves import planned_again, produce_again
-    from ecgbatch.reports import report_workspace
-    from ecgbatch.runs import read_run, write_run
-    from ecgbatch.scoring import score_workspace
-    from ecgbatch.signals import convert_archive
+    from ecgbatch.signals import convert_archive, plan_again, producer
 
     folder = Folder(work)
     damaged = list(damaged)
@@ -202,16 +246,51 @@ def repair(
     lost = {key for _, key in items}
     models = _models_of(folder, lost)
     remade = {key: plan for _, key in items if key.startswith("signals/") and (plan := planned_again(work, Path(key).stem))}
+    shown = folder.pointed(LATEST)
     for _, key in items:
         folder.put_aside(key, f"{DAMAGED}/{key.replace('/', '-').lstrip('.')}")
+    _models_again(folder, lost)
     folder.delete("archive.parquet")  # what it remembers of the files may be of what is lost
     for plan in remade.values():
         leads = tuple(plan.inputs["lead"].values.tolist())
         with suppress(StoreError):  # where the archive has changed: its records come back under another name
             build(work, plan, partial(produce_again, archive=archive, leads=leads, n_samples=plan.sizes["sample"]), map=map)
+    for key in sorted(lost):  # one by one, where several are lost: together the archive's records would make one other store
+        if (
+            key.startswith("signals/")
+            and key not in remade
+            and (plan := plan_again(archive, work, Path(key).stem, labels=labels))
+        ):
+            build(work, plan, producer(plan, archive), map=map)
     convert_archive(archive, work, labels=labels, map=map, on_progress=on_progress)
     for settings in _beat_settings(models):
         extract_beats(work, BeatSettings(**settings), map=map, on_progress=on_progress)
+    _runs_again(work, archive, lost, models, map=map, on_progress=on_progress)
+    _pointed_again(folder, shown)
+    if METRICS_FILE in lost and "metrics" in last_run(work):
+        folder.put(METRICS_FILE, metrics(last_run(work)))
+    whole = {key for item in items for key in [item[1]] if folder.exists_below(key) and not _still(work, item)}
+    if whole == lost:
+        folder.delete(DAMAGED)
+    lasting = {item[1] for item in damaged if item[0] in _NOT_MADE and _still(work, item)}
+    return sorted(lasting.union(key for sort, key in items if key not in whole and sort != "build"))
+
+
+def _runs_again(
+    work: str,
+    archive: str,
+    lost: set[str],
+    models: list[str],
+    *,
+    map: Map,
+    on_progress: Callable[[str, int, int], None] | None,
+) -> None:
+    """Make lost scores, records and reports of runs again: of the present records, and of earlier runs the reports."""
+    from ecgbatch.model import shipped_model
+    from ecgbatch.reports import report_workspace
+    from ecgbatch.scoring import score_workspace
+
+    folder = Folder(work)
     runs = {Path(key).stem for key in lost if key.startswith(("runs/", "reports/", "scores/"))}
     for model in [*models, str(shipped_model())] if runs else ():
         run = score_workspace(work, model, map=map, on_progress=on_progress)
@@ -222,11 +301,29 @@ def repair(
             runs.discard(run)
         if not runs:
             break
-    whole = {key for item in items for key in [item[1]] if folder.exists_below(key) and not _still(work, item)}
-    if whole == lost:
-        folder.delete(DAMAGED)
-    lasting = {item[1] for item in damaged if item[0] in _NOT_MADE and _still(work, item)}
-    return sorted(lasting.union(key for sort, key in items if key not in whole and sort != "build"))
+    for name in sorted(runs):
+        run = name.removesuffix(PSEUDONYMOUS)
+        if f"reports/{name}" in lost and read_run(work, run) and folder.exists(f"scores/{run}.zarr/zarr.json"):
+            report_workspace(work, run, pseudonymise=name != run, map=map, on_progress=on_progress)
+
+
+def _models_again(folder: Folder, lost: set[str]) -> None:
+    """Copy lost models that ship with the package back."""
+    from ecgbatch.model import load_model, save_model, shipped_model
+
+    for path in sorted(shipped_model().parent.glob("*/model.json")) if any(key.startswith("models/") for key in lost) else ():
+        model = load_model(path.parent)
+        key = f"models/{model.digest[:MODEL_NAME_DIGITS]}"
+        if key in lost:
+            save_model(model, folder.path(key))
+
+
+def _pointed_again(folder: Folder, shown: str) -> None:
+    """Let the latest reports be those that they were, or of the last run that has any."""
+    runs = [f"{run}{end}" for run in runs_by_time(str(folder)) for end in ("", PSEUDONYMOUS)]
+    found = next((name for name in [shown, *runs] if name and folder.exists_below(f"reports/{name}")), "")
+    if found and folder.pointed(LATEST) != found:
+        folder.point(LATEST, found)
 
 
 def _refuse_without_list(work: str, damaged: list[Item]) -> None:

@@ -263,8 +263,35 @@ def remember(work: str, listing: xr.Dataset, key: str, places: dict[str, Place],
         writer = writer or pq.ParquetWriter(buffer, table.schema, write_page_checksum=True)
         writer.write_table(table)
     assert writer is not None
+    _put_cache(work, writer, buffer)
+
+
+_SEAL_KEY, _SEAL = "ecgbatch_seal", "sha256 of the file with zeros here: "
+"""Of the digest in the file's metadata: pages carry checksums, but neither their headers nor the list of pages do."""
+
+
+def _put_cache(work: str, writer: Any, buffer: io.BytesIO) -> None:
+    """Write a look that ``writer`` has put into ``buffer``, with the digest of all its bytes in its metadata."""
+    writer.add_key_value_metadata({_SEAL_KEY: _SEAL + "0" * 64})
     writer.close()
-    Folder(work).put(CACHE_FILE, buffer.getvalue())
+    raw = bytearray(buffer.getbuffer())
+    digest, place = hashlib.sha256(raw).hexdigest().encode(), raw.rindex(_SEAL.encode()) + len(_SEAL)
+    raw[place : place + 64] = digest
+    Folder(work).put(CACHE_FILE, bytes(raw))
+
+
+def _whole_cache(work: str) -> io.BytesIO:
+    """Return the bytes of the last look; ``OSError`` where there is none or it was altered. Earlier ones bear no seal."""
+    raw = Folder(work).read(CACHE_FILE)
+    place = raw.rfind(_SEAL.encode())
+    if place >= 0 or _SEAL_KEY.encode() in raw:
+        place += len(_SEAL)
+        found = hashlib.sha256(memoryview(raw)[:place])
+        found.update(b"0" * 64)
+        found.update(memoryview(raw)[place + 64 :])
+        if found.hexdigest().encode() != raw[place : place + 64]:
+            raise OSError(f"{work}/{CACHE_FILE}: altered")
+    return io.BytesIO(raw)
 
 
 def remember_moved(
@@ -284,7 +311,7 @@ def remember_moved(
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(io.BytesIO(Folder(work).read(CACHE_FILE)))
+        table = pq.read_table(_whole_cache(work))
     except (OSError, pa.ArrowException):
         Folder(work).delete(CACHE_FILE)  # what cannot be read may name whom it should not
         return
@@ -299,9 +326,10 @@ def remember_moved(
             [place[part] for place in (now[row] for row in kept) if place is not None], table.schema.field(name).type
         )
         table = table.set_column(table.schema.get_field_index(name), name, values)
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, row_group_size=CACHED_AT_ONCE, write_page_checksum=True)
-    Folder(work).put(CACHE_FILE, buffer.getvalue())
+    table, buffer = table.replace_schema_metadata(None), io.BytesIO()
+    writer = pq.ParquetWriter(buffer, table.schema, write_page_checksum=True)
+    writer.write_table(table, row_group_size=CACHED_AT_ONCE)
+    _put_cache(work, writer, buffer)
 
 
 _COLUMNS = frozenset({*LISTING_COLUMNS, *LOOK_COLUMNS, "key", "store", "row"} - {"comments"})
@@ -344,7 +372,7 @@ def _cache_file(work: str) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(io.BytesIO(Folder(work).read(CACHE_FILE)), page_checksum_verification=True)
+        return pq.ParquetFile(_whole_cache(work), page_checksum_verification=True)
     except _parquet_errors():
         return None
 
@@ -372,7 +400,7 @@ def changed_key(work: str, labels: str | None, keep_comments: bool) -> tuple[int
     import pyarrow.parquet as pq
 
     try:
-        keys = pq.read_table(io.BytesIO(Folder(work).read(CACHE_FILE)), columns=["key"]).column(0).to_pylist()
+        keys = pq.read_table(_whole_cache(work), columns=["key"]).column(0).to_pylist()
     except (OSError, KeyError, pa.ArrowException):
         return None
     now, others = _key(labels, keep_comments), Counter(keys)

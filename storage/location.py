@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Any
 
 import zarr
@@ -64,13 +66,14 @@ class Folder:
         return self.root / key if key else self.root
 
     def read(self, key: str) -> bytes:
-        """Return the bytes under ``key``; ``FileNotFoundError`` if there are none."""
-        return self.path(key).read_bytes()
+        """Return the bytes under ``key``; ``FileNotFoundError`` if there are none, ``OSError`` if it is no regular file."""
+        with _opened(self.path(key)) as file:
+            return file.read()
 
     @contextlib.contextmanager
     def reader(self, key: str) -> Iterator[Callable[[int, int], bytes]]:
         """Yield ``read(start, n_bytes)`` of the file under ``key``; a negative ``start`` counts from its end."""
-        with self.path(key).open("rb", buffering=0) as file:
+        with _opened(self.path(key)) as file:
             size = os.fstat(file.fileno()).st_size
             yield lambda start, n_bytes: os.pread(file.fileno(), n_bytes, max(0, start + size) if start < 0 else start)
 
@@ -293,6 +296,17 @@ class Folder:
     def zarr_store(self, prefix: str = "", *, read_only: bool = False) -> Any:
         """Return the Zarr store below ``prefix``."""
         return zarr.storage.LocalStore(self.path(prefix), read_only=read_only)
+
+
+def _opened(path: Path) -> io.FileIO:
+    """Open a file for reading; a pipe or a device in a file's place is refused, where reading it would wait for ever."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(descriptor).st_mode
+    if not S_ISREG(mode):
+        os.close(descriptor)
+        code = errno.EISDIR if S_ISDIR(mode) else errno.EINVAL
+        raise OSError(code, "expected a regular file, found something else", str(path))
+    return io.FileIO(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -19,9 +19,9 @@ from test_storage import plan_of, produce
 from test_watch import names_of
 
 from ecgbatch.drift import shift_of_new
-from ecgbatch.status import LAST_RUN_FILE, METRICS_FILE, last_run, recorded, status
+from ecgbatch.status import LAST_RUN_FILE, METRICS_FILE, last_run, last_run_problems, recorded, status
 from ecgbatch.synthetic import write_archive
-from storage import StoreError, UnfinishedStore, build
+from storage import StoreError, UnfinishedStore, build, sealed
 
 
 def samples(work: Path) -> dict[tuple[str, ...], float]:
@@ -57,9 +57,29 @@ def test_run_whose_process_is_gone_was_killed(tmp_path):
     child.wait()
     with recorded(str(tmp_path), "run"):
         path = tmp_path / LAST_RUN_FILE
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"pid": child.pid}))
+        path.write_bytes(sealed(json.loads(path.read_text()) | {"pid": child.pid}))
         assert last_run(str(tmp_path))["outcome"] == "killed"
     assert last_run(str(tmp_path))["outcome"] == "ok"
+
+
+def test_altered_record_or_metrics_of_the_last_run_are_found_and_stop_no_run(tmp_path):
+    with recorded(str(tmp_path), "run") as facts:
+        facts["seconds"] = {"convert": 1.5}
+    for name in (LAST_RUN_FILE, METRICS_FILE):
+        path = tmp_path / name
+        whole = path.read_bytes()
+        assert last_run_problems(str(tmp_path), name) == []
+        damages = {b"", b"[]", b"{}", b"\xff", whole[:-1], whole.replace(b"1.5", b"2.5"), whole.replace(b"e", b"E", 1)}
+        for damage in damages:
+            path.write_bytes(damage)
+            assert last_run_problems(str(tmp_path), name)
+            assert last_run(str(tmp_path))["outcome"] == ("damaged" if name == LAST_RUN_FILE else "ok")
+        path.write_bytes(whole)
+    (tmp_path / METRICS_FILE).unlink()
+    assert last_run_problems(str(tmp_path), METRICS_FILE)
+    with recorded(str(tmp_path), "run"):
+        pass
+    assert not [problem for name in (LAST_RUN_FILE, METRICS_FILE) for problem in last_run_problems(str(tmp_path), name)]
 
 
 def test_workspace_where_nothing_was_ever_done_is_an_error(tmp_path):
