@@ -94,15 +94,12 @@ def last_run(work: str) -> dict[str, Any]:
         return {}
     except (OSError, CorruptStore):
         return {"outcome": "damaged"}
-    if _TOLD - document.keys():
+    if "outcome" not in document:
         return {"outcome": "damaged"}
-    if document["outcome"] == "running" and document["host"] == socket.gethostname() and not _is_alive(document["pid"]):
+    is_here = document.get("host") == socket.gethostname()
+    if document["outcome"] == "running" and is_here and not _is_alive(document["pid"]):
         document["outcome"] = "killed"
     return document
-
-
-_TOLD = frozenset({"command", "started", "pid", "host", "outcome"})
-"""What is written of every run."""
 
 
 def last_run_problems(work: str, key: str) -> list[str]:
