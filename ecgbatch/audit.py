@@ -19,7 +19,7 @@ from ecgbatch.model import Model, beat_logit, calibrated, load_model
 from ecgbatch.scoring import score_workspace, scores_path
 from ecgbatch.signals import current_records, signals_path
 from ecgbatch.splits import assign_folds
-from ecgbatch.terms import DECISION, LABEL, LEAD_FLAGS, SCORE_FLAGS, words_of_mask
+from ecgbatch.terms import DECISION, LABEL, SCORE_FLAGS
 from storage import open_store
 
 Array = NDArray[Any]
@@ -133,18 +133,16 @@ def indeterminate_band(scores: xr.Dataset) -> dict[str, Any]:
     }
 
 
-def _stated(work: str, table: xr.Dataset) -> list[dict[str, Any]]:
+def _stated(work: str, table: xr.Dataset) -> dict[str, Array]:
     """Return what ``curves.subgroups`` wants to know of each record beside its scores."""
     digests, places = table["signals_store"].values, table["signals_row"].values
-    flags: list[list[str]] = [[] for _ in digests]
+    flags = np.zeros(digests.size, np.int64)
     for digest in sorted(set(digests.tolist())):
         masks = open_store(signals_path(work, digest))["lead_flags"].values
-        for record in np.flatnonzero(digests == digest).tolist():
-            flags[record] = words_of_mask(int(np.bitwise_or.reduce(masks[places[record]])), LEAD_FLAGS)
+        here = digests == digest
+        flags[here] = np.bitwise_or.reduce(masks[places[here]], axis=1)
     names = ("infarct_location", "infarct_age", "recording_year")
-    columns = [table[name].values.tolist() for name in names]
-    told = (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
-    return [row | {"lead_flags": found} for row, found in zip(told, flags, strict=True)]
+    return {"lead_flags": flags} | {name: table[name].values for name in names}
 
 
 def other_diagnoses(scores: xr.Dataset) -> dict[str, Any]:

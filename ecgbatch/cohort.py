@@ -5,19 +5,20 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from ecgbatch import __version__, charts, drift, pages, paper, record_report, reports, scoring
-from ecgbatch.curves import AGE_BANDS, curve_bands, subgroups
+from ecgbatch.curves import AGE_BANDS, REMARKABLE, curve_bands, subgroups
 from ecgbatch.drift import MOST_NAMED
 from ecgbatch.evaluation import N_RESAMPLES, evaluate_scores
-from ecgbatch.terms import DECISION, LABEL, NOTICE, SEX, STATUS
-from storage import Folder
+from ecgbatch.terms import DECISION, LABEL, LEAD_FLAGS, NOTICE, SEX, STATUS
+from storage import TEXT, Folder
 
 N_BINS = 20
 """Of the distribution of probabilities."""
@@ -27,10 +28,26 @@ MOST_ROWS = 500
 
 _MOST_DIAGNOSES = 20
 _MOST_CELLS = 10_000_000  # resamples times patients: keeps the figures of 50,000 records within seconds
-_NO_REMARK = frozenset({"unverified", "not_millivolts"})  # of a source as a whole, not of a lead
+_ROWS_AT_A_TIME = 4096  # of a table, as Python values
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
-Rows = Sequence[Mapping[str, Any]]
+Facts = Mapping[str, NDArray[Any]]
+"""What the cohort's reports say of each record beside its scores: the columns of ``FACTS``, (record,) each, in their order."""
+
+FACTS: Mapping[str, Any] = {
+    "slug": TEXT,
+    "lead_flags": np.dtype(np.int64),
+    "patient_unknown": np.dtype(np.int8),
+    "reason_detail": TEXT,
+    "diagnosis": TEXT,
+    "infarct_location": TEXT,
+    "infarct_age": TEXT,
+    "duration_s": np.dtype(np.float64),
+    "n_leads_usable": np.dtype(np.int32),
+    "recording_year": np.dtype(np.int32),
+}
+"""Types of ``Facts``: file name of its pages, ``terms.LEAD_FLAGS`` that any lead has, and the rest as the record's JSON says it;
+a length unknown is NaN, a year unknown -1. Arrays, since a dict a record would take six kilobytes of each."""
 
 COLUMNS: Mapping[str, str] = {
     "record_name": "path of the header below the archive, without .hea",
@@ -70,7 +87,7 @@ _WORDS = {"status": STATUS, "decision": DECISION, "label": LABEL, "sex": SEX}
 def write_cohort(
     folder: Folder,
     scores: xr.Dataset,
-    rows: Rows,
+    facts: Facts,
     options: Mapping[str, Any],
     *,
     earlier: str = "",
@@ -84,8 +101,8 @@ def write_cohort(
         The workspace.
     scores
         Variables of ``scoring.SCORES`` on dimension ``record``, without ``beat_probability``.
-    rows
-        For each record, in order, what ``reports`` keeps of its report: ``slug``, ``lead_flags``, ``source_digest`` and others.
+    facts
+        Of the records, in their order.
     options
         ``model`` (``record_report.model_summary``), ``run``, ``created``, ``archive``, ``is_synthetic``.
     earlier
@@ -100,35 +117,37 @@ def write_cohort(
 
     """
     found = {
-        "since_last_run": drift.since_last_run(folder, earlier, scores, rows),
-        "timing": _timing(folder, options["run"], len(rows), seconds or {}),
+        "since_last_run": drift.since_last_run(folder, earlier, scores),
+        "timing": _timing(folder, options["run"], scores.sizes["record"], seconds or {}),
     }
-    cohort = cohort_report(scores, rows, options) | found
+    cohort = cohort_report(scores, facts, options) | found
     cohort["drift"] = drift.drift(folder, earlier, options["model"], cohort["distributions"])
-    columns = score_columns(scores, rows)
     below = f"reports/{options['run']}"
     files: dict[str, tuple[str, Callable[[], bytes]]] = {
         "cohort_json": ("cohort.json", lambda: reports.utf8(reports.json_lines(cohort))),
-        "scores_csv": ("scores.csv", lambda: reports.utf8(csv_table(columns))),
-        "scores_parquet": ("scores.parquet", lambda: parquet_table(columns, options)),
-        "cohort_html": ("cohort.html", lambda: reports.utf8(cohort_page(cohort, columns, rows))),
+        "scores_csv": ("scores.csv", lambda: csv_table(scores, facts)),
+        "scores_parquet": ("scores.parquet", lambda: parquet_table(scores, facts, options)),
+        "cohort_html": ("cohort.html", lambda: reports.utf8(cohort_page(cohort, scores, facts))),
     }
     for name, content in files.values():  # one after the other: of many records each is large
         reports.put_if_changed(folder, f"{below}/{name}", content())
     return {key: f"{folder}/{below}/{name}" for key, (name, _) in files.items()}
 
 
-def cohort_report(scores: xr.Dataset, rows: Rows, options: Mapping[str, Any]) -> dict[str, Any]:
+def cohort_report(scores: xr.Dataset, facts: Facts, options: Mapping[str, Any]) -> dict[str, Any]:
     """Gather everything that the cohort page says; JSON types only, ``docs/schema/cohort.json`` describes it.
 
     Counts are of records unless their name says patients. Figures are by patient (``evaluation.patient_figures``).
     """
     is_scored = np.isfinite(scores["mi_probability"].values)
-    reasons = scores["reason"].values.tolist()
-    n_unreadable = sum(not scored and reason not in scoring.REASONS for scored, reason in zip(is_scored, reasons, strict=True))
+    n_records = is_scored.size
+    unscored = Counter(scores["reason"].values[~is_scored].tolist())
+    n_unreadable = sum(count for reason, count in unscored.items() if reason not in scoring.REASONS)
     decision, label = scores["decision"].values, scores["label"].values
-    evaluation = evaluate_scores(scores, n_resamples=max(200, min(N_RESAMPLES, _MOST_CELLS // max(1, len(rows)))))
+    evaluation = evaluate_scores(scores, n_resamples=max(200, min(N_RESAMPLES, _MOST_CELLS // max(1, n_records))))
     evaluation["curves"] |= curve_bands(scores)
+    patient = np.unique(scores["patient_id"].values, return_inverse=True)[1]
+    remarks = {word: int(np.count_nonzero(facts["lead_flags"] & bit)) for word, bit in LEAD_FLAGS.items()}
     return {
         "schema_version": record_report.SCHEMA_VERSION,
         "notice": NOTICE,
@@ -136,20 +155,20 @@ def cohort_report(scores: xr.Dataset, rows: Rows, options: Mapping[str, Any]) ->
         "ecgbatch_version": __version__,
         "model": dict(options["model"]),
         **evaluation,
-        "n_patients_unknown": sum(bool(row["patient_unknown"]) for row in rows),
-        "n_readable": len(rows) - n_unreadable,
+        "n_patients_unknown": int(np.count_nonzero(facts["patient_unknown"])),
+        "n_readable": n_records - n_unreadable,
         "n_partial": int((scores["status"].values == STATUS["partial"]).sum()),
         "n_missed_mi_records": int(((label == LABEL["mi"]) & (decision == DECISION["mi_not_indicated"])).sum()),
         "n_false_alarm_records": int(((label == LABEL["control"]) & (decision == DECISION["mi_indicated"])).sum()),
         "thresholds": _range(scores["threshold"].values[is_scored]),
-        "participants": {word: _participants(scores, label == value) for word, value in LABEL.items()}
-        | {"all": _participants(scores, np.ones(label.shape, bool))},
-        "diagnoses": _diagnoses(rows),
+        "participants": {word: _participants(scores, patient, label == value) for word, value in LABEL.items()}
+        | {"all": _participants(scores, patient, np.ones(label.shape, bool))},
+        "diagnoses": _diagnoses(facts["diagnosis"]),
         "histogram": _histogram(scores, is_scored),
-        "groups": _groups(scores, rows),
-        "lead_remarks": dict(sorted(Counter(flag for row in rows for flag in row["lead_flags"]).items())),
-        "subgroups": subgroups(scores, rows),
-        "distributions": drift.distributions(scores, rows),
+        "groups": _groups(scores, facts),
+        "lead_remarks": {word: count for word, count in sorted(remarks.items()) if count},
+        "subgroups": subgroups(scores, facts),
+        "distributions": drift.distributions(scores, facts),
     }
 
 
@@ -163,7 +182,7 @@ def _timing(folder: Folder, run: str, n_records: int, seconds: Mapping[str, floa
     return {"seconds": stages, "records_per_second": rate}
 
 
-def _groups(scores: xr.Dataset, rows: Rows) -> list[dict[str, Any]]:
+def _groups(scores: xr.Dataset, facts: Facts) -> list[dict[str, Any]]:
     """Describe who is in it: records by sex and age band, with their heart rate, leads and quality."""
     age, sex = scores["age_years"].values.astype(float), scores["sex"].values
     groups = [("all", "all records", np.ones(age.shape, bool))]
@@ -171,8 +190,8 @@ def _groups(scores: xr.Dataset, rows: Rows) -> list[dict[str, Any]]:
     groups += [("age", name, (age >= low) & (age < high)) for low, high, name in AGE_BANDS] + [
         ("age", "unknown", ~np.isfinite(age))
     ]
-    rate, leads = scores["heart_rate_bpm"].values, np.array([row["n_leads_usable"] for row in rows], float)
-    has_remark = np.array([bool(set(row["lead_flags"]) - _NO_REMARK) for row in rows], bool)
+    rate, leads = scores["heart_rate_bpm"].values, facts["n_leads_usable"].astype(float)
+    has_remark = facts["lead_flags"] & REMARKABLE != 0
     scored = np.isfinite(scores["mi_probability"].values)
     return [
         {
@@ -195,38 +214,51 @@ def _quartiles(values: np.ndarray) -> dict[str, float | None]:
     return dict(zip(("lower_quartile", "median", "upper_quartile"), found, strict=True))
 
 
-def score_columns(scores: xr.Dataset, rows: Rows) -> dict[str, list[Any]]:
-    """Return ``COLUMNS``, one value a record, as Python values: unknown is None, words instead of numbers for flags."""
-    columns: dict[str, list[Any]] = {}
-    for name in COLUMNS:
-        if name == "report":
-            columns[name] = [f"records/{row['slug']}.html" for row in rows]
-        elif name in _WORDS:
-            words = {value: word for word, value in _WORDS[name].items()}
-            columns[name] = [words[value] for value in scores[name].values.tolist()]
-        elif name in scores:
-            columns[name] = _known(scores[name].values)
-        else:
-            columns[name] = [int(row[name]) if isinstance(row[name], bool) else row[name] for row in rows]
-    return columns
+def score_columns(scores: xr.Dataset, facts: Facts, chosen: Any = slice(None)) -> dict[str, list[Any]]:
+    """Return ``COLUMNS`` of the chosen records (a slice, or their places) as Python values: unknown is None, flags are words."""
+    return {name: _column(name, scores, facts, chosen) for name in COLUMNS}
 
 
-def csv_table(columns: Mapping[str, Sequence[Any]]) -> str:
-    """Return the table as CSV; text that a spreadsheet would take for a formula gets an apostrophe in front."""
-    rows = [columns.keys(), *zip(*columns.values(), strict=True)]
-    return "".join(",".join(map(_cell, row)) + "\n" for row in rows)
+def _column(name: str, scores: xr.Dataset, facts: Facts, chosen: Any = slice(None)) -> list[Any]:
+    if name == "report":
+        return [f"records/{slug}.html" for slug in facts["slug"][chosen].tolist()]
+    if name in _WORDS:
+        words = {value: word for word, value in _WORDS[name].items()}
+        return [words[value] for value in scores[name].values[chosen].tolist()]
+    return _known((scores[name].values if name in scores else facts[name])[chosen])
 
 
-def parquet_table(columns: Mapping[str, Sequence[Any]], options: Mapping[str, Any]) -> bytes:
+def _records(scores: xr.Dataset, facts: Facts, chosen: Any) -> list[dict[str, Any]]:
+    """Return ``COLUMNS`` of the chosen records, a dict each."""
+    columns = score_columns(scores, facts, chosen)
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def csv_table(scores: xr.Dataset, facts: Facts) -> bytes:
+    """Return the table as CSV in UTF-8; text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    out = io.BytesIO()
+    out.write(reports.utf8(csv_lines([name] for name in COLUMNS)))
+    for start in range(0, scores.sizes["record"], _ROWS_AT_A_TIME):
+        columns = score_columns(scores, facts, slice(start, start + _ROWS_AT_A_TIME))
+        out.write(reports.utf8(csv_lines(columns.values())))
+    return out.getvalue()
+
+
+def csv_lines(columns: Iterable[Sequence[Any]]) -> str:
+    """Return columns of Python values as lines of CSV."""
+    return "".join(",".join(map(_cell, row)) + "\n" for row in zip(*columns, strict=True))
+
+
+def parquet_table(scores: xr.Dataset, facts: Facts, options: Mapping[str, Any]) -> bytes:
     """Return the table as a Parquet file; every column carries its meaning, the file names run, model and notice."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     fields, arrays = [], []
-    for name, values in columns.items():
+    for name, meaning in COLUMNS.items():
         kind = _arrow_type(pa, name)
-        arrays.append(pa.array([_utf8(value) for value in values], type=kind))
-        fields.append(pa.field(name, kind, metadata={"description": COLUMNS[name]}))
+        arrays.append(pa.array(map(_utf8, _column(name, scores, facts)), type=kind, size=scores.sizes["record"]))
+        fields.append(pa.field(name, kind, metadata={"description": meaning}))
     stated = {"run": options["run"], "model": options["model"]["digest"], "created": options["created"], "notice": NOTICE}
     stated |= {"archive": _utf8(options["archive"]), "is_synthetic": str(bool(options["is_synthetic"])).lower()}
     out = io.BytesIO()
@@ -234,39 +266,32 @@ def parquet_table(columns: Mapping[str, Sequence[Any]], options: Mapping[str, An
     return out.getvalue()
 
 
-def cohort_page(cohort: Mapping[str, Any], columns: Mapping[str, Sequence[Any]], rows: Rows) -> str:
+def cohort_page(cohort: Mapping[str, Any], scores: xr.Dataset, facts: Facts) -> str:
     """Return the cohort's page: one HTML file; its one script, which sorts and searches the table, is its own.
 
     Parameters
     ----------
     cohort
         From ``cohort_report``, with ``since_last_run``, ``drift`` and ``timing``.
-    columns
-        From ``score_columns``.
-    rows
+    scores, facts
         As in ``write_cohort``.
 
     """
-    places = range(len(rows))
-    unscored = [k for k in places if columns["mi_probability"][k] is None]
-    records = [_record(columns, k) for k in places[:MOST_ROWS]]
-    set_aside = [_record(columns, k) | {"detail": rows[k]["reason_detail"]} for k in unscored[:MOST_NAMED]]
+    unscored = np.flatnonzero(~np.isfinite(scores["mi_probability"].values))[:MOST_NAMED]
+    details = facts["reason_detail"][unscored].tolist()
+    set_aside = [row | {"detail": detail} for row, detail in zip(_records(scores, facts, unscored), details, strict=True)]
     why = {code: record_report.explain_reason(code, is_scored=False)[0] or "no reason stated" for code in cohort["n_set_aside"]}
     steps = {"unreadable": lambda code: code not in scoring.REASONS, "unscored": lambda code: code in scoring.REASONS}
-    since = cohort["since_last_run"]
-    named = {name for key in ("new", "changed") for name in since[key]} if since else set()
-    named |= {moved["record_name"] for moved in since["decisions_changed"]} if since else set()
-    link_of = {name: link for name, link in zip(columns["record_name"], columns["report"], strict=True) if name in named}
     return pages.page(
         "cohort.html",
         script="cohort.js",
         cohort=cohort,
         drawings=_drawings(cohort),
-        records=records,
-        table=pages.data_block(_table(columns, rows)),
+        records=_records(scores, facts, slice(0, MOST_ROWS)),
+        table=pages.data_block(_table(scores, facts)),
         set_aside=set_aside,
-        wrong=worst_errors(columns),
-        link_of=link_of,
+        wrong=_records(scores, facts, worst_errors(scores)),
+        link_of=_links(cohort["since_last_run"], scores, facts),
         most_rows=MOST_ROWS,
         most_named=MOST_NAMED,
         lost={step: _lost(cohort["n_set_aside"], is_here) for step, is_here in steps.items()},
@@ -280,6 +305,15 @@ def cohort_page(cohort: Mapping[str, Any], columns: Mapping[str, Sequence[Any]],
             "variable": drift.WORDS,
         },
     )
+
+
+def _links(since: Mapping[str, Any] | None, scores: xr.Dataset, facts: Facts) -> dict[str, str]:
+    """Return the page of each record that is named as new, changed or decided otherwise since the last run."""
+    if not since:
+        return {}
+    named = {*since["new"], *since["changed"], *(moved["record_name"] for moved in since["decisions_changed"])}
+    places = [place for place, name in enumerate(scores["record_name"].values) if name in named]
+    return dict(zip(*(_column(name, scores, facts, places) for name in ("record_name", "report")), strict=True))
 
 
 def _drawings(cohort: Mapping[str, Any]) -> dict[str, Any]:
@@ -299,44 +333,37 @@ def _drawings(cohort: Mapping[str, Any]) -> dict[str, Any]:
     return drawings
 
 
-def _record(columns: Mapping[str, Sequence[Any]], place: int) -> dict[str, Any]:
-    return {name: values[place] for name, values in columns.items()}
+def worst_errors(scores: xr.Dataset) -> NDArray[np.int64]:
+    """Return the places of decisions that contradict the label, the surest first; ``MOST_NAMED`` at most."""
+    label, decision, wrong = scores["label"].values, scores["decision"].values, []
+    for name, called in (("mi", "mi_not_indicated"), ("control", "mi_indicated")):
+        places = np.flatnonzero((label == LABEL[name]) & (decision == DECISION[called]))
+        for place, probability in zip(places.tolist(), _known(scores["mi_probability"].values[places]), strict=True):
+            wrong.append((probability if name == "mi" else 1 - probability, place))
+    return np.array([place for _, place in sorted(wrong)[:MOST_NAMED]], np.int64)
 
 
-def worst_errors(columns: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Return decisions that contradict the label, the surest first; ``MOST_NAMED`` at most."""
-    found = []
-    for k, (label, decision) in enumerate(zip(columns["label"], columns["decision"], strict=True)):
-        if (label, decision) in (("mi", "mi_not_indicated"), ("control", "mi_indicated")):
-            probability = columns["mi_probability"][k]
-            found.append((probability if label == "mi" else 1 - probability, k))
-    return [_record(columns, k) for _, k in sorted(found)[:MOST_NAMED]]
+def _table(scores: xr.Dataset, facts: Facts) -> Iterator[tuple[str, list[Any]]]:
+    """Yield what the page's script shows of every record, column by column; 50,000 records take about 4 MB."""
 
+    def column(name: str) -> list[Any]:
+        return _column(name, scores, facts)
 
-def _table(columns: Mapping[str, Sequence[Any]], rows: Rows) -> dict[str, Any]:
-    """Return what the page's script shows of every record, column by column; 50,000 records take about 4 MB."""
-    slugs = record_rule(columns["record_name"], [row["slug"] for row in rows])
-    place = {
-        name: {word: k for k, word in enumerate(words)}
-        for name, words in (("decision", DECISION), ("label", LABEL), ("status", STATUS))
-    }
-    return {
-        "decisions": [word.replace("_", " ") for word in DECISION],
-        "labels": [charts.LABEL_WORDS[word] for word in LABEL],
-        "statuses": list(STATUS),
-        "record": [paper.visible(name) for name in columns["record_name"]],
-        "patient": [paper.visible(name) for name in columns["patient_id"]],
-        "slug": slugs,
-        **{name: [place[name][word] for word in columns[name]] for name in place},
-        "reason": columns["reason"],
-        **{
-            short: [None if value is None else float(f"{value:.3f}") for value in columns[name]]
-            for short, name in (("p", "mi_probability"), ("low", "probability_low"), ("high", "probability_high"))
-        },
-        "rate": [None if value is None else round(value) for value in columns["heart_rate_bpm"]],
-        "scored": columns["n_beats_scored"],
-        "found": columns["n_beats_detected"],
-    }
+    yield "decisions", [word.replace("_", " ") for word in DECISION]
+    yield "labels", [charts.LABEL_WORDS[word] for word in LABEL]
+    yield "statuses", list(STATUS)
+    yield "record", [paper.visible(name) for name in column("record_name")]
+    yield "patient", [paper.visible(name) for name in column("patient_id")]
+    yield "slug", record_rule(column("record_name"), facts["slug"].tolist())
+    for name, words in (("decision", DECISION), ("label", LABEL), ("status", STATUS)):
+        place = {value: k for k, value in enumerate(words.values())}
+        yield name, [place[value] for value in scores[name].values.tolist()]
+    yield "reason", column("reason")
+    for short, name in (("p", "mi_probability"), ("low", "probability_low"), ("high", "probability_high")):
+        yield short, [None if value is None else float(f"{value:.3f}") for value in column(name)]
+    yield "rate", [None if value is None else round(value) for value in column("heart_rate_bpm")]
+    yield "scored", column("n_beats_scored")
+    yield "found", column("n_beats_detected")
 
 
 def record_rule(names: Sequence[str], slugs: Sequence[str]) -> list[Any]:
@@ -348,29 +375,40 @@ def _lost(n_set_aside: Mapping[str, int], is_here: Callable[[str], bool]) -> dic
     return {code: count for code, count in n_set_aside.items() if is_here(code)}
 
 
-def _participants(scores: xr.Dataset, chosen: np.ndarray) -> dict[str, Any]:
-    """Describe the chosen records: how many, of how many patients, and the patients' sex and age where known."""
-    patients: dict[str, tuple[set[int], list[float]]] = {}
-    names = scores["patient_id"].values[chosen].tolist()
-    for name, sex, age in zip(names, scores["sex"].values[chosen], scores["age_years"].values[chosen], strict=True):
-        sexes, ages = patients.setdefault(name, (set(), []))
-        sexes.update({int(sex)} - {SEX["unknown"]})
-        ages += [float(age)] if np.isfinite(age) else []
-    known = [float(np.median(ages)) for _, ages in patients.values() if ages]
-    count = Counter(next(iter(sexes)) if len(sexes) == 1 else SEX["unknown"] for sexes, _ in patients.values())
-    quartiles = np.quantile(known, (0.25, 0.5, 0.75)).tolist() if known else [None] * 3
+def _participants(scores: xr.Dataset, patient: NDArray[np.int64], chosen: NDArray[np.bool_]) -> dict[str, Any]:
+    """Describe the chosen records: how many, of how many patients, and the patients' sex and age where known.
+
+    ``patient`` (record,) numbers the patients. One of whom both sexes are stated counts as unknown; of several ages the median
+    counts.
+    """
+    who, n_patients = np.unique(patient[chosen], return_inverse=True)[1], np.unique(patient[chosen]).size
+    sex, age = scores["sex"].values[chosen], scores["age_years"].values[chosen].astype(float)
+    is_stated = {word: np.bincount(who[sex == value], minlength=n_patients) > 0 for word, value in SEX.items() if value}
+    n_stated = np.sum(list(is_stated.values()), axis=0)
+    count = {word: int(np.count_nonzero(stated & (n_stated == 1))) for word, stated in is_stated.items()}
+    known = _medians(who[np.isfinite(age)], age[np.isfinite(age)])
+    quartiles = np.quantile(known, (0.25, 0.5, 0.75)).tolist() if known.size else [None] * 3
     return {
         "n_records": int(chosen.sum()),
-        "n_patients": len(patients),
-        "sex": {word: count[value] for word, value in SEX.items()},
+        "n_patients": n_patients,
+        "sex": {word: count.get(word, n_patients - sum(count.values())) for word in SEX},
         "age_years": dict(zip(("lower_quartile", "median", "upper_quartile"), quartiles, strict=True))
-        | {"n_patients": len(known)},
+        | {"n_patients": known.size},
     }
 
 
-def _diagnoses(rows: Rows) -> list[dict[str, Any]]:
+def _medians(group: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the median of each group's values."""
+    order = np.lexsort((values, group))
+    first = np.flatnonzero(np.diff(group[order], prepend=-1))
+    last = np.append(first[1:], group.size) - 1
+    ordered = values[order]
+    return np.asarray((ordered[first + (last - first) // 2] + ordered[first + (last - first + 1) // 2]) / 2)
+
+
+def _diagnoses(diagnosis: NDArray[Any]) -> list[dict[str, Any]]:
     """Return the commonest diagnoses stated, the rest together; ties by name."""
-    count = sorted(Counter(row["diagnosis"] for row in rows).items(), key=lambda entry: (-entry[1], entry[0]))
+    count = sorted(Counter(iter(diagnosis)).items(), key=lambda entry: (-entry[1], entry[0]))
     named = [{"diagnosis": name, "n_records": n} for name, n in count[:_MOST_DIAGNOSES]]
     rest = sum(n for _, n in count[_MOST_DIAGNOSES:])
     return [*named, {"diagnosis": f"{len(count) - _MOST_DIAGNOSES} others", "n_records": rest}] if rest else named

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ecgbatch.evaluation import BOOTSTRAP_SEED, Patients, by_patient, patient_figures
-from ecgbatch.terms import LABEL, SCORE_FLAGS, SEX, STATUS
+from ecgbatch.terms import LABEL, LEAD_FLAGS, SCORE_FLAGS, SEX, STATUS
 
 Float = NDArray[np.float64]
 
@@ -31,6 +31,9 @@ YEARS_A_PERIOD = 5
 """Of recording: long enough to hold patients, short enough for a change of machine or habit to show."""
 
 AGE_BANDS = ((0, 40, "under 40"), (40, 60, "40 to 59"), (60, 80, "60 to 79"), (80, 200, "80 and over"))
+
+REMARKABLE = sum(bit for word, bit in LEAD_FLAGS.items() if word not in ("unverified", "not_millivolts"))
+"""Bits of ``terms.LEAD_FLAGS`` that say something of a lead, not of a source as a whole."""
 
 _RATES = np.round(np.linspace(0, 1, 41), 4)
 _THRESHOLDS = np.round(np.linspace(0.02, 0.98, 49), 4)
@@ -170,15 +173,15 @@ def _plain(values: Float) -> list[float]:
     return [float(value) for value in np.round(values, 5)]
 
 
-def subgroups(scores: xr.Dataset, rows: Sequence[Any]) -> list[dict[str, Any]]:
+def subgroups(scores: xr.Dataset, facts: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
     """Return figures of groups of patients: by sex, age, place and age of the infarction, period of recording, and quality.
 
     Parameters
     ----------
     scores
         Variables of ``scoring.SCORES`` on ``record``.
-    rows
-        For each record: ``infarct_location``, ``infarct_age``, ``recording_year`` and ``lead_flags`` (of all its leads).
+    facts
+        (record,) each: ``infarct_location``, ``infarct_age``, ``recording_year`` (-1: unknown) and ``lead_flags`` (of any lead).
 
     Returns
     -------
@@ -196,15 +199,15 @@ def subgroups(scores: xr.Dataset, rows: Sequence[Any]) -> list[dict[str, Any]]:
     groups += [("age", name, (age >= low) & (age < high)) for low, high, name in AGE_BANDS]
     groups.append(("age", "unknown", ~np.isfinite(age)))
     for kind, field in (("localisation", "infarct_location"), ("infarction", "infarct_age")):
-        stated = np.array([str(row[field]) for row in rows], dtype=object)
+        stated = facts[field]
         names = [name for name, _ in Counter(name for name in stated[labelled & ~is_control] if name).most_common()]
         groups += [(kind, name, (stated == name) | is_control) for name in names[:MOST_PLACES]]
-    year = np.array([int(row["recording_year"]) for row in rows], dtype=int)
+    year = facts["recording_year"]
     for first in sorted({int(value) // YEARS_A_PERIOD * YEARS_A_PERIOD for value in year[labelled] if value >= 0}):
         is_then = (first <= year) & (year < first + YEARS_A_PERIOD)
         groups.append(("period", f"{first} to {first + YEARS_A_PERIOD - 1}", is_then))
     groups.append(("period", "unknown", year < 0))
-    has_remark = np.array([bool(set(row["lead_flags"]) - {"unverified", "not_millivolts"}) for row in rows], dtype=bool)
+    has_remark = facts["lead_flags"] & REMARKABLE != 0
     groups += [("quality", "no remark on any lead", ~has_remark), ("quality", "a remark on some lead", has_remark)]
     is_unlike = scores["score_flags"].values & SCORE_FLAGS["unlike_training"] > 0
     groups += [

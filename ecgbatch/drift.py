@@ -14,7 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ecgbatch.terms import DECISION
-from storage import Folder, StoreError, open_once
+from storage import TEXT, Folder, StoreError, open_once
 
 MOST_NAMED = 200
 """Records named in a list; its number counts all."""
@@ -45,25 +45,25 @@ WORDS = {
 }
 
 
-def distributions(scores: xr.Dataset, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def distributions(scores: xr.Dataset, facts: Mapping[str, NDArray[Any]]) -> dict[str, dict[str, Any]]:
     """Count records by each of ``EDGES``; unknown values count nowhere.
 
     Parameters
     ----------
     scores
         Variables of ``scoring.SCORES`` on ``record``.
-    rows
-        For each record: ``n_leads_usable`` and ``duration_s``.
+    facts
+        (record,) each: ``n_leads_usable`` and ``duration_s``.
 
     """
     detected = scores["n_beats_detected"].values
-    nothing = np.full(len(rows), np.nan)
+    nothing = np.full(detected.size, np.nan)
     values = {
         "mi_probability": scores["mi_probability"].values,
         "heart_rate_bpm": scores["heart_rate_bpm"].values,
         "scorable_share": np.where(detected > 0, scores["n_beats_scored"].values / np.maximum(detected, 1), np.nan),
-        "n_leads_usable": np.array([row["n_leads_usable"] for row in rows], float),
-        "duration_s": np.array([np.nan if row["duration_s"] is None else row["duration_s"] for row in rows], float),
+        "n_leads_usable": facts["n_leads_usable"].astype(float),
+        "duration_s": facts["duration_s"],
         "novelty": scores["novelty"].values if "novelty" in scores else nothing,
     }
     return {name: _counted(name, values[name]) for name in EDGES}
@@ -138,7 +138,7 @@ def drift(folder: Folder, earlier: str, model: Mapping[str, Any], now: Mapping[s
     return {"last_run": last, "training": training}
 
 
-def since_last_run(folder: Folder, earlier: str, scores: xr.Dataset, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def since_last_run(folder: Folder, earlier: str, scores: xr.Dataset) -> dict[str, Any] | None:
     """Say which records are new, changed and gone since an earlier run, and whose decision is another; None without one.
 
     A record has changed where its source files' digest has, not where it merely moved to another store.
@@ -147,65 +147,75 @@ def since_last_run(folder: Folder, earlier: str, scores: xr.Dataset, rows: Seque
     ----------
     folder, earlier
         Workspace; name of the earlier run.
-    scores, rows
-        This run's; of each row ``source_digest`` is used.
+    scores
+        This run's.
 
     """
     if not earlier:
         return None
     try:
-        before = open_once(str(folder.path(f"scores/{earlier}.zarr")))
+        before = open_once(str(folder.path(f"scores/{earlier}.zarr")), _COMPARED)
     except (StoreError, OSError):
         return None
-    names = before["record_name"].values.tolist()
+    names, mine = before["record_name"].values, scores["record_name"].values
     place_of = {name: place for place, name in enumerate(names)}
-    mine = scores["record_name"].values.tolist()
-    then = [place_of.get(name, -1) for name in mine]
-    digests = _digests(folder, before, scores, mine, then)
-    new = [name for name, place in zip(mine, then, strict=True) if place < 0]
-    changed = [
-        name
-        for name, row, place in zip(mine, rows, then, strict=True)
-        if place >= 0 and name in digests and digests[name] != row["source_digest"]
-    ]
-    gone = sorted(set(names) - set(mine))
+    then = np.array([place_of.get(name, -1) for name in mine], dtype=np.int64)
+    is_new, old = then < 0, _row_of(before["decision"], then)
+    is_gone = np.ones(names.size, bool)
+    is_gone[then[~is_new]] = False
+    gone = sorted(names[is_gone].tolist())
+    has_moved = _is_elsewhere(before, scores, then)
+    is_changed = np.zeros(then.size, bool)
+    is_changed[has_moved] = _source_digests(folder, before, then[has_moved]) != _source_digests(folder, scores, has_moved)
+    is_decided_otherwise = ~is_new & (old != scores["decision"].values)
     words = {value: word for word, value in DECISION.items()}
-    old, now = before["decision"].values, scores["decision"].values
+    n_new, n_changed = int(is_new.sum()), int(is_changed.sum())
     moved = [
-        {"record_name": name, "then": words[int(old[place])], "now": words[int(decision)]}
-        for name, place, decision in zip(mine, then, now, strict=True)
-        if place >= 0 and old[place] != decision
+        {"record_name": name, "then": words[int(was)], "now": words[int(decision)]}
+        for name, was, decision in (
+            zip(*(values[is_decided_otherwise][:MOST_NAMED] for values in (mine, old, scores["decision"].values)), strict=True)
+        )
     ]
     return {
         "run": earlier,
-        "n_new": len(new),
-        "n_changed": len(changed),
+        "n_new": n_new,
+        "n_changed": n_changed,
         "n_gone": len(gone),
-        "n_same": len(mine) - len(new) - len(changed),
-        "n_decisions_changed": len(moved),
-        "new": new[:MOST_NAMED],
-        "changed": changed[:MOST_NAMED],
+        "n_same": then.size - n_new - n_changed,
+        "n_decisions_changed": int(is_decided_otherwise.sum()),
+        "new": mine[is_new][:MOST_NAMED].tolist(),
+        "changed": mine[is_changed][:MOST_NAMED].tolist(),
         "gone": gone[:MOST_NAMED],
-        "decisions_changed": moved[:MOST_NAMED],
+        "decisions_changed": moved,
     }
 
 
-def _digests(folder: Folder, before: xr.Dataset, scores: xr.Dataset, mine: Sequence[str], then: Sequence[int]) -> dict[str, str]:
-    """Return the earlier source digest of each record whose row is not where it was."""
-    places: dict[str, list[tuple[str, int]]] = {}
-    old_store, old_row = before["signals_store"].values.tolist(), before["signals_row"].values.tolist()
-    new_store, new_row = scores["signals_store"].values.tolist(), scores["signals_row"].values.tolist()
-    for k, (name, place) in enumerate(zip(mine, then, strict=True)):
-        if place >= 0 and (old_store[place], old_row[place]) != (new_store[k], new_row[k]):
-            places.setdefault(old_store[place], []).append((name, old_row[place]))
-    found: dict[str, str] = {}
-    for store, records in places.items():
+_COMPARED = ("record_name", "decision", "signals_store", "signals_row")
+
+
+def _is_elsewhere(before: xr.Dataset, scores: xr.Dataset, then: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return whether each record has a row before, and it is another one of the signals stores, (record,)."""
+    is_other = [_row_of(before[name], then) != scores[name].values for name in ("signals_store", "signals_row")]
+    return np.asarray((then >= 0) & (is_other[0] | is_other[1]))
+
+
+def _row_of(column: xr.DataArray, rows: NDArray[np.int64]) -> NDArray[Any]:
+    """Return the values at these rows; at -1 something, even of an empty column."""
+    return np.append(column.values, np.zeros(1, column.dtype))[rows]
+
+
+def _source_digests(folder: Folder, scores: xr.Dataset, chosen: NDArray[Any]) -> NDArray[Any]:
+    """Return the digest of the source files of each chosen row, (row,) text."""
+    stores, rows = scores["signals_store"].values[chosen], scores["signals_row"].values[chosen]
+    found = np.full(stores.shape, "", TEXT)
+    for store in sorted(set(stores.tolist()) - {""}):
+        here = stores == store
         try:
-            digests = open_once(str(folder.path(f"signals/{store}.zarr")))["source_digest"].values
+            digests = open_once(str(folder.path(f"signals/{store}.zarr")), ("source_digest",))["source_digest"].values
         except (StoreError, OSError):
-            found |= dict.fromkeys((name for name, _ in records), "unknown: its store is gone")
+            found[here] = "unknown: its store is gone"
             continue
-        found |= {name: str(digests[row]) for name, row in records}
+        found[here] = digests[rows[here]]
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from base64 import b64encode
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -51,12 +52,19 @@ def number(value: float | None, digits: int = 3, unknown: str = "unknown") -> Ma
     return Markup(f'<data value="{json.dumps(value)}">{value:.{digits}f}</data>')  # noqa: S704 - digits only
 
 
-def data_block(document: Any) -> Markup:
-    """Return JSON that may stand inside a ``script`` element of type ``application/json``: nothing in it can end the element."""
-    text = json.dumps(document, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+def data_block(document: Iterable[tuple[str, Any]]) -> Markup:
+    """Return a JSON object that may stand inside a ``script`` element of type ``application/json``: nothing in it can end that.
+
+    ``document`` gives its keys and values one after the other: only one is held as Python values.
+    """
+    return Markup("{" + ",".join(f"{_data(key)}:{_data(value)}" for key, value in document) + "}")  # noqa: S704 - escaped below
+
+
+def _data(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     for mark, spelled in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026")):
         text = text.replace(mark, spelled)
-    return Markup(text)  # noqa: S704 - escaped above
+    return text
 
 
 @cache

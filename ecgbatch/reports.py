@@ -19,7 +19,7 @@ from ecgbatch import record_report as record
 from ecgbatch.privacy import PSEUDONYMOUS, Pseudonyms, workspace_pseudonyms, write_pseudonyms
 from ecgbatch.runs import earlier_run, read_run
 from ecgbatch.signals import archive_facts
-from storage import Folder, open_once, seal_folder
+from storage import TEXT, Folder, open_once, seal_folder
 
 EXTRAS = ("pdf", "fhir")
 """Further forms of a record's report, on request: one A4 page; a FHIR bundle."""
@@ -29,16 +29,29 @@ _LEAST_TASKS = 4  # so that two cores share even 40 records
 _MOST_BYTES = 16_000_000  # of signals held at once by a task
 _LONGEST_SLUG = 120  # bytes; with suffix and extension far below the 255 of common file systems
 _WINDOWS_NAMES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
-_IN_COHORT = (
-    "patient_unknown",
-    "reason_detail",
-    "diagnosis",
-    "infarct_location",
-    "infarct_age",
-    "duration_s",
-    "sampling_frequency_hz",
-    "n_leads_usable",
-)  # what the cohort page needs to know of a record beside its scores
+_COLUMNS: dict[str, tuple[str, ...]] = {
+    "signals": (
+        "lead",
+        "lead_flags",
+        "adc_gain",
+        "baseline",
+        "sampling_frequency_hz",
+        "n_samples",
+        "status",
+        "status_detail",
+        "reason",
+        "warnings",
+        "comments",
+        "source_digest",
+        "patient_unknown",
+        "label_rule",
+        "diagnosis",
+        "infarct_location",
+        "infarct_age",
+        "recording_year",
+    ),
+    "beats": ("lead", "sample_time_s", "first_beat", "n_beats"),
+}  # the small columns that a report is made of: the others would take as much memory again
 
 
 def record_slugs(record_names: Iterable[str]) -> dict[str, str]:
@@ -136,8 +149,7 @@ def write_reports(
     if pseudonyms:
         write_pseudonyms(work, pseudonyms, scores)
         scores = pseudonyms.scores(scores)
-    names = scores["record_name"].values.tolist()
-    slugs = record_slugs(names)
+    slugs, n_records = _slugs_of(scores["record_name"].values), scores.sizes["record"]
     options = {
         "model": record.model_summary(model),
         "run": shown,
@@ -147,24 +159,29 @@ def write_reports(
         "segments_s": store.attrs["settings"].get("segments_s"),
     }
     job = _Job(str(work), run, shown, folder.pointed("reports/latest"), tuple(extras), options, pseudonyms)
-    length = min(_MOST_RECORDS_PER_TASK, max(1, -(-len(names) // _LEAST_TASKS)))
-    tasks = [(start, [slugs[name] for name in names[start : start + length]]) for start in range(0, len(names), length)]
-    rows: dict[int, dict[str, Any]] = {}
-    for done in map(partial(_write_records, job), tasks):
-        rows.update(done)
+    length = min(_MOST_RECORDS_PER_TASK, max(1, -(-n_records // _LEAST_TASKS)))
+    tasks = ((start, slugs[start : start + length].tolist()) for start in range(0, n_records, length))
+    facts, made = {name: np.zeros(n_records, dtype) for name, dtype in cohort.FACTS.items()}, Counter[str]()
+    for start, done, found in map(partial(_write_records, job), tasks):
+        made.update(done)
+        for name, values in found.items():
+            facts[name][start : start + len(values)] = values
         if progress is not None:
-            progress(len(rows), len(names))
-    made = Counter(row["made"] for row in rows.values())
+            progress(made.total(), n_records)
     spent = {**(seconds or {}), "record reports": perf_counter() - started}
     earlier = "" if pseudonyms else earlier_run(work, run)
-    paths = cohort.write_cohort(
-        folder, scores, [rows[number] for number in range(len(names))], options, earlier=earlier, seconds=spent
-    )
-    del rows, scores, tasks  # a list of all files takes as much
+    paths = cohort.write_cohort(folder, scores, facts, options, earlier=earlier, seconds=spent)
+    del facts, scores  # a list of all files takes as much
     seal_folder(folder, f"reports/{shown}")
     folder.point("reports/latest", shown)
     counts = {f"n_{word}": made[word] for word in ("written", "linked", "kept")}
-    return {"run": shown, "folder": f"{folder}/reports/{shown}", **paths, "n_records": len(names), **counts}
+    return {"run": shown, "folder": f"{folder}/reports/{shown}", **paths, "n_records": n_records, **counts}
+
+
+def _slugs_of(names: np.ndarray) -> np.ndarray:
+    """Return the file name of each record's report, (record,) text."""
+    slugs = record_slugs(names)
+    return np.array([slugs[name] for name in names], TEXT)
 
 
 def _check_extras(extras: Sequence[str]) -> None:
@@ -183,8 +200,10 @@ def _store_path(folder: Folder, kind: str, name: str) -> str:
     return str(folder.path(f"{kind}/{name}.zarr"))
 
 
-def _write_records(job: _Job, task: tuple[int, Sequence[str]]) -> dict[int, dict[str, Any]]:
-    """Write the reports of one task's records; return what the cohort page needs to know of each, by row."""
+def _write_records(job: _Job, task: tuple[int, Sequence[str]]) -> tuple[int, list[str], dict[str, np.ndarray]]:
+    """Write the reports of one task's records; return their first row, how each came to be, and their ``cohort.FACTS``."""
+    from ecgbatch.cohort import FACTS
+
     start, slugs = task
     folder = Folder(job.work)
     scores = open_once(_store_path(folder, "scores", job.scores_run)).isel(record=slice(start, start + len(slugs))).load()
@@ -192,7 +211,8 @@ def _write_records(job: _Job, task: tuple[int, Sequence[str]]) -> dict[int, dict
     sources = _Sources(folder, rows)
     if job.pseudonyms:
         rows = record.plain_rows(job.pseudonyms.scores(scores))
-    done = {}
+    done: list[str] = []
+    facts: dict[str, list[Any]] = {name: [] for name in FACTS}
     for place, (slug, row) in enumerate(zip(slugs, rows, strict=True)):
         beats = sources.beats(place)
         signals = sources.row("signals", place)
@@ -205,11 +225,14 @@ def _write_records(job: _Job, task: tuple[int, Sequence[str]]) -> dict[int, dict
             for kind, content in _contents(report, drawn, job.extras):
                 folder.replace(_key(job.run, slug, kind), content)
             made = "written"
-        flags = sorted({flag for lead in report["leads"].values() for flag in lead})
-        facts = {name: report[name] for name in _IN_COHORT} | {"source_digest": report["provenance"]["source_digest"]}
-        facts["recording_year"] = (signals or {}).get("recording_year", -1)
-        done[start + place] = {"slug": slug, "made": made, "lead_flags": flags, **facts}
-    return done
+        done.append(made)
+        known = report | {"slug": slug, "recording_year": -1, "lead_flags": 0}
+        if signals:
+            known["recording_year"] = signals.get("recording_year", -1)
+            known["lead_flags"] = int(np.bitwise_or.reduce(signals["lead_flags"]))
+        for name, values in facts.items():
+            values.append(np.nan if known[name] is None else known[name])
+    return start, done, {name: np.array(values, FACTS[name]) for name, values in facts.items()}
 
 
 def _contents(report: Mapping[str, Any], drawn: Mapping[str, Any], extras: Sequence[str]) -> Iterable[tuple[str, bytes]]:
@@ -259,9 +282,12 @@ class _Sources:
         self._rows: dict[tuple[str, int], record.Row] = {}
         self._joined: dict[tuple[str, str], tuple[int, np.ndarray] | None] = {}
         self._signals: dict[tuple[str, int], np.ndarray] = {}
+        self._stores: dict[tuple[str, str], xr.Dataset] = {}
 
     def _store(self, kind: str, name: str) -> xr.Dataset:
-        return open_once(_store_path(self._folder, kind, name))
+        if (kind, name) not in self._stores:
+            self._stores[kind, name] = open_once(_store_path(self._folder, kind, name), _COLUMNS[kind])
+        return self._stores[kind, name]
 
     def _name(self, kind: str, place: int) -> str:
         return str(self._scores[place][f"{kind}_store"])
@@ -276,8 +302,8 @@ class _Sources:
             return None
         if (kind, place) not in self._rows:
             places, store = self._places(kind, name), self._store(kind, name)
-            bulk = [n for n, v in store.variables.items() if {"sample", "beat"} & set(v.dims)]
-            columns = store.drop_vars(bulk).isel(record=[self._scores[other][f"{kind}_row"] for other in places]).load()
+            small = [name for name in _COLUMNS[kind] if name in store.variables]
+            columns = store[small].isel(record=[self._scores[other][f"{kind}_row"] for other in places]).load()
             self._rows |= {(kind, other): row for other, row in zip(places, record.plain_rows(columns), strict=True)}
         return self._rows[kind, place]
 

@@ -120,7 +120,8 @@ def open_once(path: str | Path, keep: tuple[str, ...] | None = None) -> xr.Datas
     Parameters
     ----------
     keep
-        Names of the small columns to hold in memory, if that is known: text takes a hundred bytes a row. Default all.
+        Names of the small columns to hold in memory, if that is known: text takes a hundred bytes a row. Default all; one
+        that the store lacks, because it is of an earlier version, is passed over.
 
     """
     version = Folder(path).version("zarr.json")
@@ -135,7 +136,7 @@ KEPT_COLUMN_BYTES = 8_000_000
 def _open_once(path: str, _version: str, keep: tuple[str, ...] | None) -> xr.Dataset:
     store = open_store(path)
     described = store.attrs["plan"]["variables"]
-    for name in store.variables if keep is None else keep:
+    for name in store.variables if keep is None else store.variables.keys() & set(keep):
         variable = store.variables[name]
         if not described[str(name)]["bulk"] and variable.nbytes <= KEPT_COLUMN_BYTES:
             variable.load()

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Any
 
 from storage.errors import CorruptStore
 from storage.location import PARTIAL, Folder
 from storage.plan import canonical_json
-from storage.receipts import WrittenFile, written_file
 
 SEAL = "seal"
 MANIFEST = "manifest.json"
@@ -61,39 +65,107 @@ def _seal(document: Mapping[str, Any]) -> str:
 def seal_folder(folder: Folder, below: str) -> None:
     """Bring every file of a folder onto the disk and write the list of their digests, last, as ``manifest.json``."""
     start = f"{below}/" if below else ""
-    keys = [key for key, _ in folder.files(below) if key != f"{start}{MANIFEST}"]
-    for key in [key for key in keys if key.endswith(PARTIAL)]:
+    files, partial = Listing(), []
+    for key, _ in folder.files(below):
+        if key.endswith(PARTIAL):
+            partial.append(key)
+        elif key != f"{start}{MANIFEST}":
+            files.add(key.removeprefix(start), folder.read(key))
+    for key in partial:
         folder.delete(key)
-        keys.remove(key)
-    found = ((key, written_file(folder.read(key))) for key in keys)
-    content = sealed({"files": {key.removeprefix(start): [file.n_bytes, file.sha256] for key, file in found}})
+    content = files.to_bytes()
     try:
         if folder.read(f"{start}{MANIFEST}") == content:
             return
     except OSError:
         pass
-    folder.settle(keys, below)
+    folder.settle((f"{start}{name}" for name in files.names), below)
     folder.put(f"{start}{MANIFEST}", content)
+
+
+@dataclass
+class Listing:
+    """Names of files with their sizes and digests, as compact as can be: a folder of reports holds a hundred thousand."""
+
+    names: list[str] = field(default_factory=list)
+    sizes: array[int] = field(default_factory=lambda: array("q"))
+    digests: bytearray = field(default_factory=bytearray)
+
+    def add(self, name: str, content: bytes) -> None:
+        """Append a file."""
+        self._append(name, len(content), hashlib.sha256(content).digest())
+
+    def _append(self, name: str, n_bytes: int, sha256: bytes) -> None:
+        self.names.append(name)
+        self.sizes.append(n_bytes)
+        self.digests += sha256
+
+    def is_of(self, place: int, content: bytes) -> bool:
+        """Tell whether these are the bytes of the file at this place."""
+        sha256 = self.digests[32 * place : 32 * place + 32]
+        return self.sizes[place] == len(content) and hashlib.sha256(content).digest() == sha256
+
+    def to_bytes(self) -> bytes:
+        """Return what ``sealed({"files": {name: [bytes, digest]}})`` would, which holds all of it five times on the way."""
+        out = BytesIO()
+        for piece in self._pieces():
+            out.write(piece)
+        return out.getvalue()
+
+    def _pieces(self) -> Iterator[bytes]:
+        seal, comma = hashlib.sha256(b'{"files":{'), b""
+        yield b'{\n "files": {'
+        for place in sorted(range(len(self.names)), key=self.names.__getitem__):
+            name = json.dumps(self.names[place], ensure_ascii=False).encode()
+            n_bytes, sha256 = self.sizes[place], self.digests[32 * place : 32 * place + 32].hex().encode()
+            seal.update(b'%b%b:[%d,"%b"]' % (comma, name, n_bytes, sha256))
+            yield b'%b\n  %b: [\n   %d,\n   "%b"\n  ]' % (comma, name, n_bytes, sha256)
+            comma = b","
+        seal.update(b"}}")
+        yield b'%b},\n "%b": "%b"\n}' % (b"\n " if self.names else b"", SEAL.encode(), seal.hexdigest().encode())
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> Listing | None:
+        """Read back what ``to_bytes`` gave, in order of names; None if these are not the very bytes that it gives."""
+        files, start = cls(), 0
+        for found in _ENTRY.finditer(raw):
+            try:
+                files._append(json.loads(found[1]), int(found[2]), bytes.fromhex(found[3].decode()))
+            except (ValueError, OverflowError):
+                return None
+        for piece in files._pieces():
+            if not raw.startswith(piece, start):
+                return None
+            start += len(piece)
+        return files if start == len(raw) else None
+
+
+_ENTRY = re.compile(rb'\n  ("(?:[^"\\\n]|\\.)*"): \[\n   (\d+),\n   "([0-9a-f]{64})"\n  \]')
 
 
 def folder_problems(folder: Folder, below: str) -> Iterator[str]:
     """Yield what is wrong with a sealed folder: files that are missing, altered, or not of it."""
-    problems = list(document_problems(folder, f"{below}/{MANIFEST}"))
-    if problems:
-        yield from problems
+    where = f"{folder}/{below}/{MANIFEST}"
+    try:
+        files = Listing.from_bytes(folder.read(f"{below}/{MANIFEST}"))
+    except OSError as error:
+        yield str(error)
         return
-    files = {
-        f"{below}/{name}": WrittenFile(*file)
-        for name, file in unsealed(folder.read(f"{below}/{MANIFEST}"), f"{folder}/{below}/{MANIFEST}")["files"].items()
-    }
-    there = {key for key, _ in folder.files(below)}
-    for key, file in files.items():
+    if files is None:
+        problems = list(document_problems(folder, f"{below}/{MANIFEST}"))
+        yield from problems or [f"{where}: sealed, but no list of files"]
+        return
+    for place, name in enumerate(files.names):
+        key = f"{below}/{name}"
         try:
             content = folder.read(key)
         except OSError as error:
-            yield f"{folder}/{key}: cannot be read ({type(error).__name__}), expected {file.n_bytes} bytes"
+            yield f"{folder}/{key}: cannot be read ({type(error).__name__}), expected {files.sizes[place]} bytes"
             continue
-        if written_file(content) != file:
-            yield f"{folder}/{key}: {len(content)} bytes that differ from the {file.n_bytes} that were written"
-    for key in sorted(there - files.keys() - {f"{below}/{MANIFEST}"}):
-        yield f"{folder}/{key}: does not belong here"
+        if not files.is_of(place, content):
+            yield f"{folder}/{key}: {len(content)} bytes that differ from the {files.sizes[place]} that were written"
+    for key, _ in folder.files(below):
+        name = key.removeprefix(f"{below}/")
+        place = bisect_left(files.names, name)
+        if files.names[place : place + 1] != [name] and name != MANIFEST:
+            yield f"{folder}/{key}: does not belong here"

@@ -17,7 +17,7 @@ from ecgbatch.evaluation import roc_curve
 from ecgbatch.model import shipped_model
 from ecgbatch.record_report import model_summary
 from ecgbatch.scoring import SCORES
-from ecgbatch.terms import DECISION, LABEL, SEX
+from ecgbatch.terms import DECISION, LABEL, LEAD_FLAGS, SEX
 from storage import TEXT, Folder
 
 
@@ -64,29 +64,21 @@ def many_scores(n: int, *, seed: int = 0, labelled: bool = True) -> xr.Dataset:
     return xr.Dataset({name: ("record", values) for name, values in columns.items()})
 
 
-def rows_of(scores: xr.Dataset) -> list[dict]:
-    places = ("anterior", "inferior", "")
-    return [
-        {
-            "slug": name.replace("/", "__"),
-            "patient_unknown": False,
-            "reason_detail": "expected 120000 bytes, found 119991" if status else "",
-            "diagnosis": "Myocardial infarction" if mi == 1 else "Healthy control",
-            "infarct_location": places[k % 3] if mi == 1 else "",
-            "infarct_age": "acute" if mi == 1 else "",
-            "recording_year": 1991 + 3 * (k % 4) if k % 5 else -1,
-            "duration_s": 10.0,
-            "sampling_frequency_hz": 500.0,
-            "n_leads_usable": 12,
-            "lead_flags": ["noisy"] if k % 7 == 0 else [],
-            "source_digest": f"{k:064x}",
-        }
-        for k, (name, status, mi) in enumerate(
-            zip(
-                scores["record_name"].values.tolist(), scores["status"].values.tolist(), scores["mi"].values.tolist(), strict=True
-            )
-        )
-    ]
+def facts_of(scores: xr.Dataset) -> dict[str, np.ndarray]:
+    is_mi, k = scores["mi"].values == 1, np.arange(scores.sizes["record"])
+    facts = {
+        "slug": [name.replace("/", "__") for name in scores["record_name"].values],
+        "patient_unknown": k * 0,
+        "reason_detail": np.where(scores["status"].values, "expected 120000 bytes, found 119991", ""),
+        "diagnosis": np.where(is_mi, "Myocardial infarction", "Healthy control"),
+        "infarct_location": np.where(is_mi, np.array(["anterior", "inferior", ""])[k % 3], ""),
+        "infarct_age": np.where(is_mi, "acute", ""),
+        "recording_year": np.where(k % 5, 1991 + 3 * (k % 4), -1),
+        "duration_s": np.full(k.size, 10.0),
+        "n_leads_usable": np.full(k.size, 12),
+        "lead_flags": np.where(k % 7 == 0, LEAD_FLAGS["noisy"], 0),
+    }
+    return {name: np.array(facts[name], dtype) for name, dtype in cohort.FACTS.items()}
 
 
 OPTIONS = {
@@ -146,8 +138,7 @@ def test_curves_without_both_classes_are_empty():
 
 def test_subgroups_count_patients_and_say_which_are_small():
     scores = many_scores(400)
-    rows = rows_of(scores)
-    found = subgroups(scores, rows)
+    found = subgroups(scores, facts_of(scores))
     by_name = {(group["kind"], group["name"]): group for group in found}
     sexes = [by_name["sex", word] for word in SEX]
     labelled = np.isfinite(scores["mi_probability"].values)
@@ -164,7 +155,7 @@ def test_subgroups_count_patients_and_say_which_are_small():
 @pytest.mark.parametrize("name", ["mi-12-leads", "mi-lead-ii"])
 def test_scores_are_compared_with_those_of_the_shipped_models_training(name, tmp_path):
     scores = many_scores(400)
-    now = drift.distributions(scores, rows_of(scores))
+    now = drift.distributions(scores, facts_of(scores))
     found = drift.drift(Folder(tmp_path), "", model_summary(json.loads((shipped_model(name) / "model.json").read_text())), now)
     assert found["training"]["reason"] == ""
     assert found["training"]["variables"]["mi_probability"]["n_then"] == 531
@@ -172,15 +163,15 @@ def test_scores_are_compared_with_those_of_the_shipped_models_training(name, tmp
 
 def test_drift_is_nil_against_itself_and_large_against_another():
     scores = many_scores(2000)
-    now = drift.distributions(scores, rows_of(scores))
+    now = drift.distributions(scores, facts_of(scores))
     same = drift.compare(now, now)
     assert all(row["psi"] == 0 and row["verdict"] == "stable" for row in same.values())
     shifted = scores.assign(mi_probability=1 - scores["mi_probability"])
-    moved = drift.compare(now, drift.distributions(shifted, rows_of(scores)))
+    moved = drift.compare(now, drift.distributions(shifted, facts_of(scores)))
     assert moved["mi_probability"]["verdict"] == "large"
     assert moved["heart_rate_bpm"]["verdict"] == "stable"
     few = many_scores(60)
-    assert drift.compare(now, drift.distributions(few, rows_of(few)))["heart_rate_bpm"]["verdict"] == "few records"
+    assert drift.compare(now, drift.distributions(few, facts_of(few)))["heart_rate_bpm"]["verdict"] == "few records"
 
 
 def test_what_is_new_changed_and_gone_since_the_last_run(tmp_path):
@@ -226,14 +217,13 @@ def test_what_is_new_changed_and_gone_since_the_last_run(tmp_path):
 
 def test_page_of_fifty_thousand_records_is_under_ten_megabytes_and_holds_each():
     few, many = many_scores(500), many_scores(50_000)
-    rows = rows_of(few)
-    found = cohort.cohort_report(few, rows, OPTIONS) | {
+    found = cohort.cohort_report(few, facts_of(few), OPTIONS) | {
         "since_last_run": None,
         "timing": {"seconds": {}, "records_per_second": {}},
     }
     nothing = {"reason": "", "variables": {}, "n_unlike": 0, "n_measured": 0}
     found["drift"] = {"last_run": nothing | {"run": ""}, "training": nothing}
-    page = cohort.cohort_page(found, cohort.score_columns(many, rows_of(many)), rows_of(many))
+    page = cohort.cohort_page(found, many, facts_of(many))
     assert len(page.encode()) < 10_000_000
     data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
     assert all(len(data[name]) == 50_000 for name in ("record", "patient", "decision", "label", "p", "low", "high", "slug"))
@@ -248,7 +238,7 @@ def test_fifty_thousand_records_are_usable_in_a_browser(tmp_path):
     from test_browser import CHROMIUM, DRIVER, FLAGS
 
     scores = many_scores(50_000)
-    paths = cohort.write_cohort(Folder(tmp_path), scores, rows_of(scores), OPTIONS)
+    paths = cohort.write_cohort(Folder(tmp_path), scores, facts_of(scores), OPTIONS)
     assert Path(paths["cohort_html"]).stat().st_size < 10_000_000
     found = json.loads(Path(paths["cohort_json"]).read_text())
     assert found["n_records"] == 50_000 == sum(found["decisions"].values())

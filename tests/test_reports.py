@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 from report_runs import LEAD, SCRIPT, reported_run
 
-from ecgbatch import cohort, paper, record_report, reports
+from ecgbatch import cohort, paper, record_report
 from ecgbatch.evaluation import FIGURES
 from ecgbatch.reports import record_slugs, report_workspace
 from ecgbatch.terms import LEAD_FLAGS, LEADS, NOTICE
-from storage import Folder
+from storage import TEXT, Folder
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -77,16 +77,15 @@ def ran(tmp_path_factory) -> SimpleNamespace:
     return reported_run(tmp_path_factory.mktemp("reports"))
 
 
-def cohort_rows(ran: SimpleNamespace) -> list[dict[str, Any]]:
+def cohort_facts(ran: SimpleNamespace) -> dict[str, np.ndarray]:
     """What ``write_cohort`` needs of each record, from the records' JSON."""
     rows = []
     for name in ran.names:
         report = ran.records[name]
-        flags = sorted({flag for lead in report["leads"].values() for flag in lead})
-        known = {fact: report[fact] for fact in reports._IN_COHORT}
-        digest = report["provenance"]["source_digest"]
-        rows.append({"slug": ran.slugs[name], "lead_flags": flags, "source_digest": digest, "recording_year": -1} | known)
-    return rows
+        flags = {flag for lead in report["leads"].values() for flag in lead}
+        known = {"slug": ran.slugs[name], "lead_flags": sum(LEAD_FLAGS[flag] for flag in flags), "recording_year": -1}
+        rows.append(report | known | {"duration_s": report["duration_s"] or np.nan})
+    return {name: np.array([row[name] for row in rows], dtype) for name, dtype in cohort.FACTS.items()}
 
 
 def page_of(ran: SimpleNamespace, name: str) -> str:
@@ -211,7 +210,7 @@ def test_cohort_without_labels_says_unknown(ran, tmp_path, is_scored):
     if not is_scored:
         scores = scores.assign(mi_probability=scores["mi_probability"] * np.nan)
     options = {key: ran.cohort[key] for key in ("model", "run", "created", "archive", "is_synthetic")}
-    paths = cohort.write_cohort(Folder(tmp_path), scores, cohort_rows(ran), options)
+    paths = cohort.write_cohort(Folder(tmp_path), scores, cohort_facts(ran), options)
     found = json.loads(Path(paths["cohort_json"]).read_text())
     assert all(found[name]["value"] is None for name in FIGURES)
     text = Path(paths["cohort_html"]).read_text()
@@ -247,8 +246,8 @@ def test_csv_disarms_formulas_and_parquet_keeps_the_text(ran):
 
 @pytest.mark.parametrize("mark", ["=", "+", "-", "@", "\t", "\r"])
 def test_csv_cell_that_starts_like_a_formula_gets_an_apostrophe(mark):
-    table = cohort.csv_table({"text": [f"{mark}1", f"a{mark}1"], "number": [-1, None]})
-    assert list(csv.reader(io.StringIO(table, newline="")))[1] == [f"'{mark}1", "-1"]
+    table = cohort.csv_lines([[f"{mark}1", f"a{mark}1"], [-1, None]])
+    assert list(csv.reader(io.StringIO(table, newline="")))[0] == [f"'{mark}1", "-1"]
     assert f"'a{mark}1" not in table
 
 
@@ -375,14 +374,12 @@ def test_sixty_attacks_in_every_text_of_a_record_change_no_tag_of_its_page(ran, 
 
 
 def test_attacks_in_every_text_of_a_cohort_change_no_tag_of_its_page(ran):
-    rows = cohort_rows(ran)
-    columns = cohort.score_columns(ran.scores, rows)
-    free = ("record_name", "patient_id", "diagnosis", "infarct_location")
-
     def drawn(text: str) -> str:
-        changed = {name: [text] * len(values) if name in free else values for name, values in columns.items()}
+        everywhere = np.full(len(ran.names), text, TEXT)
+        scores = ran.scores.assign(record_name=("record", everywhere), patient_id=("record", everywhere))
+        facts = cohort_facts(ran) | dict.fromkeys(("diagnosis", "infarct_location", "reason_detail"), everywhere)
         document = ran.cohort | {"archive": text, "diagnoses": [{"diagnosis": text, "n_records": 10}]}
-        return cohort.cohort_page(document, changed, [row | {"reason_detail": text} for row in rows])
+        return cohort.cohort_page(document, scores, facts)
 
     expected = shape(drawn("harmless"))
     for attack in ATTACKS:

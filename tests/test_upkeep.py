@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import stat
@@ -18,6 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ecgbatch import upkeep
 from ecgbatch.beats import extract_beats
@@ -27,7 +31,8 @@ from ecgbatch.runs import latest_run, log_file, name_log, put_log, write_run
 from ecgbatch.scoring import score_workspace
 from ecgbatch.signals import archive_facts, convert_archive
 from ecgbatch.synthetic import write_archive
-from storage import CorruptStore, Folder, LockedWorkspace, lock, only_writer, sealed, unsealed
+from storage import CorruptStore, Folder, LockedWorkspace, folder_problems, lock, only_writer, seal_folder, sealed, unsealed
+from storage.sealed import Listing
 
 
 @pytest.fixture(scope="session")
@@ -340,6 +345,61 @@ def test_sealed_document_that_was_altered_is_refused():
         unsealed(raw.replace(b'"a"', b'"b"'), "x")
     with pytest.raises(CorruptStore, match="expected JSON"):
         unsealed(raw[:-5], "x")
+
+
+ENTRIES = st.dictionaries(st.text(st.characters(codec="utf-8"), min_size=1), st.binary(max_size=4), max_size=8)
+
+
+@given(ENTRIES)
+def test_list_of_files_is_the_sealed_document_and_is_read_back(contents):
+    files = Listing()
+    for name, content in contents.items():
+        files.add(name, content)
+    said = {name: [len(content), hashlib.sha256(content).hexdigest()] for name, content in contents.items()}
+    raw = files.to_bytes()
+    assert raw == sealed({"files": said})
+    found = Listing.from_bytes(raw)
+    assert found is not None
+    assert found.names == sorted(contents)
+    assert all(found.is_of(place, contents[name]) for place, name in enumerate(found.names))
+    assert not any(found.is_of(place, contents[name] + b"x") for place, name in enumerate(found.names))
+
+
+@given(ENTRIES, st.data())
+def test_list_of_files_that_was_altered_is_none(contents, data):
+    files = Listing()
+    for name, content in contents.items():
+        files.add(name, content)
+    raw = bytearray(files.to_bytes())
+    raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    assert Listing.from_bytes(bytes(raw)) is None
+    assert Listing.from_bytes(files.to_bytes()[:-1]) is None
+    assert Listing.from_bytes(files.to_bytes() + b" ") is None
+
+
+def test_sealed_folder_names_what_is_missing_altered_foreign_or_no_list(tmp_path):
+    folder = Folder(tmp_path)
+    for name in ("a.html", "records/b.json", "records/c.json", "z"):
+        folder.put(f"r/{name}", name.encode())
+    folder.put("r/records/c.json.1-2.partial", b"of a dead run")
+    seal_folder(folder, "r")
+    assert not list(folder_problems(folder, "r"))
+    assert not folder.exists("r/records/c.json.1-2.partial")
+    folder.put("r/a.html", b"A.html")
+    folder.delete("r/records/b.json")
+    folder.put("r/records/b.jsonx", b"")
+    found = list(folder_problems(folder, "r"))
+    assert [re.sub(r".*/r/", "", problem) for problem in found] == [
+        "a.html: 6 bytes that differ from the 6 that were written",
+        "records/b.json: cannot be read (FileNotFoundError), expected 14 bytes",
+        "records/b.jsonx: does not belong here",
+    ]
+    folder.put("r/manifest.json", sealed({"files": {"a.html": "no digest"}}))
+    assert "sealed, but no list of files" in " ".join(folder_problems(folder, "r"))
+    folder.put("r/manifest.json", b"{}")
+    assert "altered, or of an earlier version" in " ".join(folder_problems(folder, "r"))
+    folder.delete("r/manifest.json")
+    assert "No such file" in " ".join(folder_problems(folder, "r"))
 
 
 HOLDER = textwrap.dedent(
