@@ -17,6 +17,7 @@ from ecgbatch import __version__, charts, drift, pages, paper, record_report, re
 from ecgbatch.curves import AGE_BANDS, REMARKABLE, curve_bands, subgroups
 from ecgbatch.drift import MOST_NAMED
 from ecgbatch.evaluation import N_RESAMPLES, evaluate_scores
+from ecgbatch.heap import give_back
 from ecgbatch.terms import DECISION, LABEL, LEAD_FLAGS, NOTICE, SEX, STATUS
 from storage import TEXT, Folder
 
@@ -127,9 +128,10 @@ def write_cohort(
         "cohort_json": ("cohort.json", lambda: reports.utf8(reports.json_lines(cohort))),
         "scores_csv": ("scores.csv", lambda: csv_table(scores, facts)),
         "scores_parquet": ("scores.parquet", lambda: parquet_table(scores, facts, options)),
-        "cohort_html": ("cohort.html", lambda: reports.utf8(cohort_page(cohort, scores, facts))),
+        "cohort_html": ("cohort.html", lambda: cohort_page(cohort, scores, facts)),
     }
     for name, content in files.values():  # one after the other: of many records each is large
+        give_back()
         reports.put_if_changed(folder, f"{below}/{name}", content())
     return {key: f"{folder}/{below}/{name}" for key, (name, _) in files.items()}
 
@@ -263,11 +265,13 @@ def parquet_table(scores: xr.Dataset, facts: Facts, options: Mapping[str, Any]) 
     stated |= {"archive": _utf8(options["archive"]), "is_synthetic": str(bool(options["is_synthetic"])).lower()}
     out = io.BytesIO()
     pq.write_table(pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=stated)), out)
+    del arrays
+    pa.default_memory_pool().release_unused()
     return out.getvalue()
 
 
-def cohort_page(cohort: Mapping[str, Any], scores: xr.Dataset, facts: Facts) -> str:
-    """Return the cohort's page: one HTML file; its one script, which sorts and searches the table, is its own.
+def cohort_page(cohort: Mapping[str, Any], scores: xr.Dataset, facts: Facts) -> bytes:
+    """Return the cohort's page: one HTML file in UTF-8; its one script, which sorts and searches the table, is its own.
 
     Parameters
     ----------
@@ -282,7 +286,7 @@ def cohort_page(cohort: Mapping[str, Any], scores: xr.Dataset, facts: Facts) -> 
     set_aside = [row | {"detail": detail} for row, detail in zip(_records(scores, facts, unscored), details, strict=True)]
     why = {code: record_report.explain_reason(code, is_scored=False)[0] or "no reason stated" for code in cohort["n_set_aside"]}
     steps = {"unreadable": lambda code: code not in scoring.REASONS, "unscored": lambda code: code in scoring.REASONS}
-    return pages.page(
+    pieces = pages.pieces(
         "cohort.html",
         script="cohort.js",
         cohort=cohort,
@@ -305,6 +309,10 @@ def cohort_page(cohort: Mapping[str, Any], scores: xr.Dataset, facts: Facts) -> 
             "variable": drift.WORDS,
         },
     )
+    out = io.BytesIO()
+    for piece in pieces:
+        out.write(reports.utf8(piece))
+    return out.getvalue()
 
 
 def _links(since: Mapping[str, Any] | None, scores: xr.Dataset, facts: Facts) -> dict[str, str]:

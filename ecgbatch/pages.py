@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,12 @@ _SHAPING = ("measurements.py", "pages.py", "paper.py", "record_report.py")  # be
 
 
 def page(template: str, *, script: str = "", **content: Any) -> str:
+    """Return a page whole; arguments as in ``pieces``."""
+    found, ours = _template(template, script)
+    return found.render(**ours, **content)
+
+
+def pieces(template: str, *, script: str = "", **content: Any) -> Iterator[str]:
     """Render a template: text is escaped, an unknown name is an error, control characters show as a replacement character.
 
     Parameters
@@ -32,12 +38,19 @@ def page(template: str, *, script: str = "", **content: Any) -> str:
         What the template names.
 
     """
+    found, ours = _template(template, script)
+    return found.generate(**ours, **content)
+
+
+@cache
+def _template(template: str, script: str) -> tuple[jinja2.Template, dict[str, Any]]:
+    """Return a template and what each of its pages holds: style, script and the policy that allows these and no others."""
     environment, style, _ = _environment()
     run = _HERE.joinpath("templates", script).read_text(encoding="utf-8") if script else ""
     allowed = f"script-src 'sha256-{_csp_digest(run)}'; " if script else ""
     policy = f"default-src 'none'; style-src 'sha256-{_csp_digest(style)}'; {allowed}base-uri 'none'; form-action 'none'"
     ours = {"style": Markup(style), "script": Markup(run), "policy": policy, "version": __version__}  # noqa: S704 - our own files
-    return environment.get_template(template).render(**ours, **content)
+    return environment.get_template(template), ours
 
 
 def shape_digest() -> str:
@@ -52,12 +65,18 @@ def number(value: float | None, digits: int = 3, unknown: str = "unknown") -> Ma
     return Markup(f'<data value="{json.dumps(value)}">{value:.{digits}f}</data>')  # noqa: S704 - digits only
 
 
-def data_block(document: Iterable[tuple[str, Any]]) -> Markup:
-    """Return a JSON object that may stand inside a ``script`` element of type ``application/json``: nothing in it can end that.
+def data_block(document: Iterable[tuple[str, Any]]) -> Iterator[Markup]:
+    """Yield a JSON object that may stand inside a ``script`` element of type ``application/json``: nothing in it can end that.
 
-    ``document`` gives its keys and values one after the other: only one is held as Python values.
+    ``document`` gives its keys and values one after the other, so that only one is held.
     """
-    return Markup("{" + ",".join(f"{_data(key)}:{_data(value)}" for key, value in document) + "}")  # noqa: S704 - escaped below
+    yield Markup("{")
+    comma = ""
+    for key, value in document:
+        yield Markup(f"{comma}{_data(key)}:")  # noqa: S704 - escaped below
+        yield Markup(_data(value))  # noqa: S704
+        comma = ","
+    yield Markup("}")
 
 
 def _data(value: Any) -> str:

@@ -16,10 +16,11 @@ import numpy as np
 import xarray as xr
 
 from ecgbatch import record_report as record
+from ecgbatch.heap import give_back, hold_little
 from ecgbatch.privacy import PSEUDONYMOUS, Pseudonyms, workspace_pseudonyms, write_pseudonyms
 from ecgbatch.runs import earlier_run, read_run
 from ecgbatch.signals import archive_facts
-from storage import TEXT, Folder, open_once, seal_folder
+from storage import TEXT, Folder, forget_columns, load_columns, open_once, read_columns, seal_folder
 
 EXTRAS = ("pdf", "fhir")
 """Further forms of a record's report, on request: one A4 page; a FHIR bundle."""
@@ -141,10 +142,10 @@ def write_reports(
     from ecgbatch import cohort
 
     _check_extras(extras)
+    hold_little()
     started = perf_counter()
     folder = Folder(work)
-    store = open_once(_store_path(folder, "scores", run))
-    scores = store.drop_vars(["beat_probability", "evidence"], errors="ignore").load()
+    scores = load_columns(_store_path(folder, "scores", run))
     shown = f"{run}{PSEUDONYMOUS}" if pseudonyms else run
     if pseudonyms:
         write_pseudonyms(work, pseudonyms, scores)
@@ -156,26 +157,36 @@ def write_reports(
         "created": created,
         "archive": archive,
         "is_synthetic": is_synthetic,
-        "segments_s": store.attrs["settings"].get("segments_s"),
+        "segments_s": scores.attrs["settings"].get("segments_s"),
     }
     job = _Job(str(work), run, shown, folder.pointed("reports/latest"), tuple(extras), options, pseudonyms)
     length = min(_MOST_RECORDS_PER_TASK, max(1, -(-n_records // _LEAST_TASKS)))
-    tasks = ((start, slugs[start : start + length].tolist()) for start in range(0, n_records, length))
-    facts, made = {name: np.zeros(n_records, dtype) for name, dtype in cohort.FACTS.items()}, Counter[str]()
-    for start, done, found in map(partial(_write_records, job), tasks):
+    order = _in_order_of_stores(scores)
+    rows_of = [order[start : start + length] for start in range(0, n_records, length)]
+    facts = {name: np.zeros(n_records, dtype) for name, dtype in cohort.FACTS.items() if name != "slug"} | {"slug": slugs}
+    made = Counter[str]()
+    for rows, done, found in map(partial(_write_records, job), ((rows, slugs[rows].tolist()) for rows in rows_of)):
         made.update(done)
         for name, values in found.items():
-            facts[name][start : start + len(values)] = values
+            facts[name][rows] = values
         if progress is not None:
             progress(made.total(), n_records)
+    forget_columns()
     spent = {**(seconds or {}), "record reports": perf_counter() - started}
     earlier = "" if pseudonyms else earlier_run(work, run)
     paths = cohort.write_cohort(folder, scores, facts, options, earlier=earlier, seconds=spent)
-    del facts, scores  # a list of all files takes as much
+    del facts, scores, found, order, rows_of  # a list of all files takes as much
+    give_back()
     seal_folder(folder, f"reports/{shown}")
     folder.point("reports/latest", shown)
     counts = {f"n_{word}": made[word] for word in ("written", "linked", "kept")}
     return {"run": shown, "folder": f"{folder}/reports/{shown}", **paths, "n_records": n_records, **counts}
+
+
+def _in_order_of_stores(scores: xr.Dataset) -> np.ndarray:
+    """Return the records' places as their samples lie in their stores: what neighbours share is then read once."""
+    stores = np.unique(scores["signals_store"].values, return_inverse=True)[1]
+    return np.lexsort((scores["signals_row"].values, stores))
 
 
 def _slugs_of(names: np.ndarray) -> np.ndarray:
@@ -200,19 +211,19 @@ def _store_path(folder: Folder, kind: str, name: str) -> str:
     return str(folder.path(f"{kind}/{name}.zarr"))
 
 
-def _write_records(job: _Job, task: tuple[int, Sequence[str]]) -> tuple[int, list[str], dict[str, np.ndarray]]:
-    """Write the reports of one task's records; return their first row, how each came to be, and their ``cohort.FACTS``."""
+def _write_records(job: _Job, task: tuple[np.ndarray, Sequence[str]]) -> tuple[np.ndarray, list[str], dict[str, np.ndarray]]:
+    """Write the reports of one task's records; return their rows, how each came to be, and their ``cohort.FACTS``."""
     from ecgbatch.cohort import FACTS
 
-    start, slugs = task
+    numbers, slugs = task
     folder = Folder(job.work)
-    scores = open_once(_store_path(folder, "scores", job.scores_run)).isel(record=slice(start, start + len(slugs))).load()
+    scores = _scores_of(_store_path(folder, "scores", job.scores_run), numbers)
     rows = record.plain_rows(scores)
     sources = _Sources(folder, rows)
     if job.pseudonyms:
         rows = record.plain_rows(job.pseudonyms.scores(scores))
     done: list[str] = []
-    facts: dict[str, list[Any]] = {name: [] for name in FACTS}
+    facts: dict[str, list[Any]] = {name: [] for name in FACTS if name != "slug"}
     for place, (slug, row) in enumerate(zip(slugs, rows, strict=True)):
         beats = sources.beats(place)
         signals = sources.row("signals", place)
@@ -226,13 +237,20 @@ def _write_records(job: _Job, task: tuple[int, Sequence[str]]) -> tuple[int, lis
                 folder.replace(_key(job.run, slug, kind), content)
             made = "written"
         done.append(made)
-        known = report | {"slug": slug, "recording_year": -1, "lead_flags": 0}
+        known = report | {"recording_year": -1, "lead_flags": 0}
         if signals:
             known["recording_year"] = signals.get("recording_year", -1)
             known["lead_flags"] = int(np.bitwise_or.reduce(signals["lead_flags"]))
         for name, values in facts.items():
             values.append(np.nan if known[name] is None else known[name])
-    return start, done, {name: np.array(values, FACTS[name]) for name, values in facts.items()}
+    return numbers, done, {name: np.array(values, FACTS[name]) for name, values in facts.items()}
+
+
+def _scores_of(path: str, rows: np.ndarray) -> xr.Dataset:
+    """Return rows of a scores store whole."""
+    columns, store = read_columns(path, rows), open_once(path, ())
+    bulk = [name for name in ("beat_probability", "evidence") if name in store.variables]
+    return columns.assign({name: store[name].isel(record=rows).variable.load() for name in bulk})
 
 
 def _contents(report: Mapping[str, Any], drawn: Mapping[str, Any], extras: Sequence[str]) -> Iterable[tuple[str, bytes]]:
@@ -286,7 +304,7 @@ class _Sources:
 
     def _store(self, kind: str, name: str) -> xr.Dataset:
         if (kind, name) not in self._stores:
-            self._stores[kind, name] = open_once(_store_path(self._folder, kind, name), _COLUMNS[kind])
+            self._stores[kind, name] = open_once(_store_path(self._folder, kind, name), ())
         return self._stores[kind, name]
 
     def _name(self, kind: str, place: int) -> str:
@@ -301,9 +319,9 @@ class _Sources:
         if not name:
             return None
         if (kind, place) not in self._rows:
-            places, store = self._places(kind, name), self._store(kind, name)
-            small = [name for name in _COLUMNS[kind] if name in store.variables]
-            columns = store[small].isel(record=[self._scores[other][f"{kind}_row"] for other in places]).load()
+            places = self._places(kind, name)
+            rows = np.array([self._scores[other][f"{kind}_row"] for other in places], np.int64)
+            columns = read_columns(_store_path(self._folder, kind, name), rows, _COLUMNS[kind])
             self._rows |= {(kind, other): row for other, row in zip(places, record.plain_rows(columns), strict=True)}
         return self._rows[kind, place]
 
@@ -342,12 +360,14 @@ class _Sources:
         steps = self._signal(place, store)[:, first:last]
         drawn: dict[str, Any] = {"excerpt": record.excerpt_of(steps, row, start_s=first / fs)}
         waveform, flags = self._of_beats(place, "waveform"), self._of_beats(place, "beat_flags")
-        if waveform is not None and flags is not None:
-            store = self._store("beats", self._name("beats", place))
+        beats = self.row("beats", place)
+        if beats is not None and waveform is not None and flags is not None:
             quartiles = record.beat_quartiles(waveform, flags)
-            drawn["quartiles"] = _in_order(quartiles, store["lead"].values.tolist(), row["lead"].tolist())
-            drawn["sample_time_s"] = store["sample_time_s"].values
-            drawn["is_millivolts"] = store.attrs["settings"].get("method", "robust") != "kachuee"
+            drawn["quartiles"] = _in_order(quartiles, beats["lead"].tolist(), row["lead"].tolist())
+            drawn["sample_time_s"] = beats["sample_time_s"]
+            drawn["is_millivolts"] = (
+                self._store("beats", self._name("beats", place)).attrs["settings"].get("method", "robust") != "kachuee"
+            )
         return drawn
 
     def _signal(self, place: int, store: xr.Dataset) -> np.ndarray:
@@ -421,13 +441,14 @@ def report_workspace(
     from ecgbatch.model import ModelError, load_model
 
     folder = Folder(work)
-    digest = open_once(_store_path(folder, "scores", run)).attrs["settings"]["model"]["digest"]
+    digest = open_once(_store_path(folder, "scores", run), ()).attrs["settings"]["model"]["digest"]
     kept = f"models/{digest[:20]}"
     if load_model(folder.path(kept)).digest != digest:  # it tells what the pages say of thresholds and training
         raise ModelError(
             f"{folder}/{kept}: another model than the one that scored; copy it back, or see ecgbatch verify --repair"
         )
-    archive, stated = archive_facts(work), read_run(work, run)
+    archive = {name: value for name, value in archive_facts(work).items() if name in ("archive", "is_synthetic")}
+    stated = read_run(work, run)
     summary = write_reports(
         work,
         run,

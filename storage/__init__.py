@@ -6,7 +6,7 @@ from storage.errors import CorruptStore, ForeignStore, LockedWorkspace, SchemaEr
 from storage.location import PARTIAL, Folder, is_address
 from storage.lock import only_writer
 from storage.plan import Plan, Shard, make_plan
-from storage.reading import list_stores, open_once, open_store
+from storage.reading import forget_columns, list_stores, load_columns, open_once, open_store, read_columns
 from storage.remake import Origin, copied, planned_like, remove_store, schema_of
 from storage.schema import TEXT, Schema, Variable
 from storage.sealed import document_problems, folder_problems, seal_folder, sealed, unsealed
@@ -35,14 +35,17 @@ __all__ = [
     "copied",
     "document_problems",
     "folder_problems",
+    "forget_columns",
     "is_address",
     "is_mirror",
     "list_stores",
+    "load_columns",
     "make_plan",
     "only_writer",
     "open_once",
     "open_store",
     "planned_like",
+    "read_columns",
     "remove_store",
     "schema_of",
     "seal_folder",

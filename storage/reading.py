@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import lru_cache
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from storage.arrays import open_array, read_rows
+from storage.columns import column_rows
 from storage.errors import CorruptStore, ForeignStore, UnfinishedStore
 from storage.location import Folder, is_address
 from storage.receipts import RECEIPTS
@@ -125,7 +127,15 @@ def open_once(path: str | Path, keep: tuple[str, ...] | None = None) -> xr.Datas
 
     """
     version = Folder(path).version("zarr.json")
-    return _open_once(str(path), version, keep).copy() if version else open_store(path)
+    if not version:
+        return open_store(path)
+    with _lock_of(str(path)):  # threads that begin together would each hold what they opened
+        return _open_once(str(path), version, keep).copy()
+
+
+@lru_cache(maxsize=256)
+def _lock_of(_path: str) -> RLock:
+    return RLock()
 
 
 KEPT_COLUMN_BYTES = 8_000_000
@@ -141,6 +151,71 @@ def _open_once(path: str, _version: str, keep: tuple[str, ...] | None) -> xr.Dat
         if not described[str(name)]["bulk"] and variable.nbytes <= KEPT_COLUMN_BYTES:
             variable.load()
     return store
+
+
+BLOCK_ROWS = 4096
+"""Rows of small columns that ``read_columns`` keeps together: some megabytes, however many rows a store has. A column's chunk
+has sixteen times as many, so each is decoded sixteen times on the way through a store."""
+
+
+def read_columns(path: str | Path, rows: np.ndarray[Any, Any], names: tuple[str, ...] | None = None) -> xr.Dataset:
+    """Return rows, on dimension ``record``, of small columns of a published store, in memory.
+
+    What lies beside them is kept for the next call: a store that is read in order of its rows, a few at a time, takes the
+    memory of a few thousand rows.
+
+    Parameters
+    ----------
+    rows : (row,) int
+        In any order; near ones should be asked for together.
+    names
+        Of the columns, default all; one that the store lacks, because it is of an earlier version, is passed over. Columns
+        that are not on ``record`` come whole.
+
+    """
+    block_of = rows // BLOCK_ROWS
+    version, parts, order = Folder(path).version("zarr.json"), [], np.argsort(block_of, kind="stable")
+    for block in np.unique(block_of).tolist() or [0]:
+        with _lock_of(str(path)):
+            kept = _read_block(str(path), version, names, block)
+        parts.append(kept.isel(record=rows[block_of == block] - block * BLOCK_ROWS))
+    if len(parts) == 1:
+        return parts[0]
+    place, columns = np.argsort(order), dict(parts[0].variables)
+    for name, variable in columns.items():
+        if variable.dims[:1] == ("record",):
+            values = np.concatenate([part.variables[name].values for part in parts])[place]
+            columns[name] = xr.Variable(variable.dims, values, variable.attrs, fastpath=True)
+    return xr.Dataset(columns, attrs=parts[0].attrs)
+
+
+@lru_cache(maxsize=8)
+def _read_block(path: str, _version: str, names: tuple[str, ...] | None, block: int) -> xr.Dataset:
+    return _columns(path, names, block * BLOCK_ROWS, (block + 1) * BLOCK_ROWS)
+
+
+def forget_columns() -> None:
+    """Let go of what ``read_columns`` keeps for its next call."""
+    _read_block.cache_clear()
+
+
+def load_columns(path: str | Path, names: tuple[str, ...] | None = None) -> xr.Dataset:
+    """Return the small columns of a published store in memory, all or some; ``open_store(path).load()`` of no more than them."""
+    return _columns(path, names, 0, None)
+
+
+def _columns(path: str | Path, names: tuple[str, ...] | None, start: int, stop: int | None) -> xr.Dataset:
+    """Return these rows of columns on dimension ``record``, and the columns that are on others."""
+    folder, store = Folder(path), open_once(path, ())
+    described, columns = store.attrs["plan"]["variables"], {}
+    for name, variable in store.variables.items():
+        if described[str(name)]["bulk"] or not (names is None or name in names):
+            continue
+        values = column_rows(folder, str(name), start, stop) if variable.dims[0] == "record" else None
+        if values is None:
+            values = variable.isel(record=slice(start, stop), missing_dims="ignore").values
+        columns[name] = xr.Variable(variable.dims, values, variable.attrs, fastpath=True)
+    return xr.Dataset(columns, attrs=store.attrs)
 
 
 def read_root(folder: Folder) -> dict[str, Any]:

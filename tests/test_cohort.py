@@ -223,7 +223,7 @@ def test_page_of_fifty_thousand_records_is_under_ten_megabytes_and_holds_each():
     }
     nothing = {"reason": "", "variables": {}, "n_unlike": 0, "n_measured": 0}
     found["drift"] = {"last_run": nothing | {"run": ""}, "training": nothing}
-    page = cohort.cohort_page(found, many, facts_of(many))
+    page = cohort.cohort_page(found, many, facts_of(many)).decode()
     assert len(page.encode()) < 10_000_000
     data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
     assert all(len(data[name]) == 50_000 for name in ("record", "patient", "decision", "label", "p", "low", "high", "slug"))
