@@ -11,7 +11,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.reliability.bench import ERASED, STAGES, UPKEEP, Bench, Cases, gone_through
+from benchmarks.reliability.bench import ERASED, STAGES, UPKEEP, Bench, Cases, Runner, gone_through
+from benchmarks.reliability.every_call import forker
 from benchmarks.reliability.nights import bring
 from ecgbatch.synthetic import write_archive
 from ecgbatch.upkeep import KINDS
@@ -47,15 +48,19 @@ def left_of(patient: str, work: Path) -> list[str]:
 def upkeep_kills(bench: Bench, count: int, seed: int, folder: Path) -> Cases:
     """Kill erasures and a compaction as ``kills`` does; run again, nothing of the erased may be left."""
     gone = {stage: [ERASED[one] for one in UPKEEP[: number + 1] if one in ERASED] for number, stage in enumerate(UPKEEP)}
-    for case, hit, wrong in kills(bench, count, seed, folder, UPKEEP):
-        stage = case.rpartition(" at ")[0].rpartition(" ")[0]
-        yield case, hit, wrong + [one for patient in gone[stage] for one in left_of(patient, folder / "work")]
+    with forker(folder) as forked:
+        for case, hit, wrong in kills(bench, count, seed, folder, UPKEEP, forked.run):
+            stage = case.rpartition(" at ")[0].rpartition(" ")[0]
+            yield case, hit, wrong + [one for patient in gone[stage] for one in left_of(patient, folder / "work")]
 
 
-def kills(bench: Bench, count: int, seed: int, folder: Path, stages: Sequence[str] = STAGES) -> Cases:
+def kills(
+    bench: Bench, count: int, seed: int, folder: Path, stages: Sequence[str] = STAGES, runner: Runner | None = None
+) -> Cases:
     """Kill the group of each stage's processes ``count`` times, at instants spread over an undisturbed run's time.
 
-    Each case is yielded while its workspace, ``folder / "work"``, is still there.
+    The same command again is run by ``runner``, if there is one. Each case is yielded while its workspace, ``folder / "work"``,
+    is still there.
     """
     draw = random.Random(seed)
     for number in range(count):
@@ -72,7 +77,7 @@ def kills(bench: Bench, count: int, seed: int, folder: Path, stages: Sequence[st
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-            yield f"{stage} {number} at {instant:.2f} s", process.returncode < 0, bench.problems(stage, work)
+            yield f"{stage} {number} at {instant:.2f} s", process.returncode < 0, bench.problems(stage, work, runner)
             shutil.rmtree(work)
 
 
