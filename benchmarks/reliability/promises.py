@@ -71,7 +71,7 @@ CAMPAIGNS = {
     ),
     "F18": (
         "a process that is never restarted does not grow",
-        "nights in one process, stage by stage, every tenth with a new record, from the sixth of them on in the place of the "
+        "nights in one process, stage by stage, every tenth with a new record, after a quarter of the nights in the place of the "
         "oldest; the last cases compare memory (when the allocator has handed back what it keeps), what of it is given out, "
         "descriptors, threads and leftovers of the second and the last quarter of the nights",
     ),
