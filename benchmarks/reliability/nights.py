@@ -22,7 +22,7 @@ NEW_EVERY = 10
 """Nights of which one finds a new record."""
 
 MOST_RECORDS = 5
-"""Of the archive, fewer in a short campaign: it has them before the second quarter of the nights begins; from then on a new record
+"""Of the archive, fewer in a short campaign: it has them before the second quarter of the nights; from then on a new record
 comes in the oldest's place.
 
 What a night works in grows with the records that it scores and reports, so an archive that grows looks like a leak: in 200 nights
