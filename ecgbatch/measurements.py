@@ -160,7 +160,8 @@ def _intervals(
     beats: Float, rate: float, rr_ms: float, millivolts: NDArray[np.bool_]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return QRS, QT and QTc, and the ST level of each lead: of all beats, if each half of them says the same."""
-    whole, halves = find_boundaries(_median(beats), rate, millivolts), []
+    middle = _median(beats)
+    whole, halves = find_boundaries(middle, rate, millivolts), []
     for half in (beats[::2], beats[1::2]):
         halves.append(find_boundaries(_median(half), rate, millivolts))
     no_qrs = _disagreement(whole, halves, rate)
@@ -172,7 +173,7 @@ def _intervals(
     rr_s = rr_ms / 1000
     corrected = {"qtc_fridericia_ms": 1 / 3, "qtc_bazett_ms": 1 / 2}
     qtc = {name: _stated(qt["value"] / rr_s**power, "") if qt["value"] else qt for name, power in corrected.items()}
-    levels = [_stated(float(level), "", 3) for level in st_levels(_median(beats), whole, rate)]
+    levels = [_stated(float(level), "", 3) for level in st_levels(middle, whole, rate)]
     return {"qrs_ms": _stated(qrs_ms, ""), "qt_ms": qt, **qtc}, levels
 
 

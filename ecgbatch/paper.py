@@ -8,7 +8,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ _LEAST_MM = 5.0  # between a row's baseline and its neighbour's place
 _GRID_MM = (270, 170)  # the largest drawing
 _NORMALISED_SPAN_MM = 15.0
 _THIN_MM = 0.05  # a fifth of the line's width, half a dot of a 300 dpi printer: thinning by this cannot be seen
+_LARGEST_SMALL = 4000
 
 _FOR, _AGAINST = "#8a1c1c", "#15599c"  # for infarction, against it
 
@@ -547,10 +548,27 @@ def _path(x: Float, y: Float, *, is_function: bool = True) -> str:
     pieces = []
     for run in [slice(None)] if known.size == y.size else np.split(known, np.flatnonzero(np.diff(known) > 1) + 1):
         part_x, part_y = _thinned(x[run], y[run]) if is_function else (x[run], y[run])
-        points = np.rint(np.column_stack([part_x, part_y])).astype(np.int64)
-        steps = " ".join(map(str, np.diff(points, axis=0).ravel().tolist()))
-        pieces.append(f"M{points[0, 0]} {points[0, 1]}" + (f"l{steps}" if steps else "h0"))
+        at_x, at_y = np.rint(part_x).astype(np.int64), np.rint(part_y).astype(np.int64)
+        steps = np.empty(2 * at_x.size - 2, np.int64)
+        np.subtract(at_x[1:], at_x[:-1], out=steps[::2])
+        np.subtract(at_y[1:], at_y[:-1], out=steps[1::2])
+        pieces.append(f"M{at_x[0]} {at_y[0]}" + (f"l{_spelled(steps)}" if steps.size else "h0"))
     return "".join(pieces)
+
+
+def _spelled(numbers: NDArray[np.int64]) -> str:
+    """Return whole numbers with blanks between them; the small ones, of which drawings consist, are spelled once a process."""
+    values = numbers.tolist()
+    try:
+        return " ".join(map(_small_numbers().__getitem__, values))
+    except IndexError:
+        return " ".join(map(str, values))
+
+
+@cache
+def _small_numbers() -> list[str]:
+    """Return the spelling of each number up to ``_LARGEST_SMALL`` at its place; of those below nought counted from the end."""
+    return [str(number) for number in (*range(_LARGEST_SMALL + 1), *range(-_LARGEST_SMALL, 0))]
 
 
 def _thinned(x: Float, y: Float) -> tuple[Float, Float]:
@@ -560,8 +578,9 @@ def _thinned(x: Float, y: Float) -> tuple[Float, Float]:
             break
         before, at, after = slice(0, -2, 2), slice(1, -1, 2), slice(2, None, 2)
         n_odd = min(x[at].size, x[after].size)
-        share = (x[at][:n_odd] - x[before][:n_odd]) / (x[after][:n_odd] - x[before][:n_odd])
-        straight = y[before][:n_odd] + share * (y[after][:n_odd] - y[before][:n_odd])
+        first_x, first_y = x[before][:n_odd], y[before][:n_odd]
+        share = (x[at][:n_odd] - first_x) / (x[after][:n_odd] - first_x)
+        straight = first_y + share * (y[after][:n_odd] - first_y)
         keep = np.ones(x.size, bool)
         keep[1 : 2 * n_odd : 2] = np.abs(y[at][:n_odd] - straight) > _THIN_MM * UNITS_PER_MM
         x, y = x[keep], y[keep]
@@ -605,8 +624,9 @@ def visible(text: str) -> str:
     return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(mark) in ("Cc", "Cf", "Cs") else mark for mark in text)
 
 
-def _escaped(text: str) -> Markup:
-    return escape(visible(text))
+@lru_cache(maxsize=1024)
+def _escaped(text: str) -> str:
+    return str(escape(visible(text)))  # plain: a format string takes ten times as long to put Markup in
 
 
 def _u(mm: float) -> int:

@@ -434,3 +434,22 @@ def test_tall_waves_overlap_their_neighbours_and_are_never_cut_off_by_the_sheet(
         assert y.min() >= 0
         assert y.max() <= height
         assert np.ptp(y) == pytest.approx(56 * paper.UNITS_PER_MM, abs=2)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_path_spells_every_step_of_its_line(dtype):
+    random = np.random.default_rng(3)
+    y = np.cumsum(random.normal(0, 900, 400)).astype(dtype)
+    y[[7, 8, 300, 399]] = np.nan
+    y[350] = 1e6  # a step that no table holds
+    x = np.arange(y.size).astype(dtype) * dtype(37.5)
+    path = paper._path(x, y, is_function=False)
+    pieces = [slice(0, 7), slice(9, 300), slice(301, 399)]
+    expected = []
+    for piece in pieces:
+        points = np.rint(np.column_stack([x[piece], y[piece]])).astype(int)
+        steps = " ".join(str(step) for step in np.diff(points, axis=0).ravel().tolist())
+        expected.append(f"M{points[0, 0]} {points[0, 1]}l{steps}")
+    assert path == "".join(expected)
+    assert paper._path(x[:1], y[:1]) == f"M{round(float(x[0]))} {round(float(y[0]))}h0"
+    assert paper._path(x[7:9], y[7:9]) == ""
