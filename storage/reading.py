@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from functools import lru_cache
 from pathlib import Path
 from threading import RLock
@@ -17,7 +19,8 @@ from storage.arrays import open_array, read_rows
 from storage.columns import column_rows
 from storage.errors import CorruptStore, ForeignStore, UnfinishedStore
 from storage.location import Folder, is_address
-from storage.receipts import RECEIPTS
+from storage.plan import canonical_json
+from storage.receipts import RECEIPTS, WrittenFile, written_file
 from storage.shards import Layout, decode_rows, layout_of
 
 
@@ -35,16 +38,69 @@ def open_store(path: str | Path) -> xr.Dataset:
         If there is no finished store at ``path``.
     ForeignStore
         If it was not written by ``storage.build``.
+    CorruptStore
+        If its root document was altered or is another store's; from the values, when they are asked for: if the files of a small
+        column are not those that were written, or a chunk of a bulk variable is missing or does not have its checksum.
 
     """
     folder = Folder(path)
-    described = read_root(folder)["plan"]["variables"]
+    attributes = read_root(folder)
+    _check_root(folder, attributes)
+    described, files = attributes["plan"]["variables"], attributes["files"]
     store = folder.zarr_store(read_only=True)
     dataset: xr.Dataset = xr.open_zarr(store, consolidated=False, chunks=None, zarr_format=3, decode_cf=False)
+    proved = {name: _proved(folder, name, dataset[name].variable, files) for name in described if not described[name]["bulk"]}
     if is_address(path):
-        return dataset  # there Zarr fetches many ranges at once
+        return dataset.assign(proved)  # there Zarr fetches many ranges at once
     bulk = {name: dataset[name].variable for name, variable in described.items() if variable["bulk"]}
-    return dataset.assign({name: _read_by_shards(folder, name, variable) for name, variable in bulk.items()})
+    return dataset.assign(proved | {name: _read_by_shards(folder, name, variable) for name, variable in bulk.items()})
+
+
+def _check_root(folder: Folder, attributes: dict[str, Any]) -> None:
+    """Refuse a root document that does not fit its seal, and one that lies below the digest of another store."""
+    unsealed = {key: value for key, value in attributes.items() if key != "seal"}
+    if attributes.get("seal") != hashlib.sha256(canonical_json(unsealed)).hexdigest():
+        raise CorruptStore(f"{folder}/zarr.json: altered: its attributes do not fit their seal; see ecgbatch verify --repair")
+    name = folder.root.name.removesuffix(".zarr")
+    if _DIGEST.fullmatch(name) and name != attributes["digest"]:
+        raise CorruptStore(f"{folder}: holds the store {attributes['digest']}: in another's place; see ecgbatch verify --repair")
+
+
+_DIGEST = re.compile("[0-9a-f]{20}")
+
+
+def _proved(folder: Folder, name: str, variable: xr.Variable, files: dict[str, list[Any]]) -> xr.Variable:
+    """Return a small column whose files are compared with their digests before their values are given."""
+    own = {key: WrittenFile(*file) for key, file in files.items() if key.startswith(f"{name}/")}
+    lazy: Any = indexing.LazilyIndexedArray(_ProvedArray(folder, name, variable, own))
+    kept = indexing.MemoryCachedArray(indexing.CopyOnWriteArray(lazy))  # type: ignore[no-untyped-call]
+    return xr.Variable(variable.dims, kept, variable.attrs, variable.encoding)
+
+
+class _ProvedArray(BackendArray):
+    """A small column as xarray reads it: to Zarr a chunk that is gone is one of fill."""
+
+    def __init__(self, folder: Folder, name: str, variable: xr.Variable, files: dict[str, WrittenFile]) -> None:
+        self._folder, self._name, self._variable, self._files = folder, name, variable, files
+        self.shape, self.dtype = variable.shape, variable.dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        self._prove()
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
+
+    def _prove(self) -> None:
+        """Compare the files with their digests, once."""
+        for own, file in self._files.items():
+            try:
+                found = written_file(self._folder.read(own))
+            except FileNotFoundError:
+                raise CorruptStore(f"{self._folder}/{own}: missing; see ecgbatch verify --repair") from None
+            if found != file:
+                raise CorruptStore(f"{self._folder}/{own}: not the bytes that were written; see ecgbatch verify --repair")
+        self._files = {}
+
+    def _read(self, key: tuple[Any, ...]) -> np.ndarray[Any, Any]:
+        return np.asarray(self._variable[key].values)
 
 
 def _read_by_shards(folder: Folder, name: str, variable: xr.Variable) -> xr.Variable:

@@ -31,7 +31,18 @@ from ecgbatch.runs import latest_run, log_file, name_log, put_log, write_run
 from ecgbatch.scoring import score_workspace
 from ecgbatch.signals import archive_facts, convert_archive
 from ecgbatch.synthetic import write_archive
-from storage import CorruptStore, Folder, LockedWorkspace, folder_problems, lock, only_writer, seal_folder, sealed, unsealed
+from storage import (
+    CorruptStore,
+    Folder,
+    LockedWorkspace,
+    folder_problems,
+    lock,
+    only_writer,
+    open_store,
+    seal_folder,
+    sealed,
+    unsealed,
+)
 from storage.sealed import Listing
 
 
@@ -252,6 +263,27 @@ def test_stores_of_two_nights_that_are_both_lost_come_back_as_two(reported, tmp_
     assert len(found) == 2
     assert upkeep.repair(str(work), str(archive), found) == []
     assert {path.relative_to(work): path.read_bytes() for path in work.glob("signals/**/*") if path.is_file()} == wanted
+
+
+@pytest.mark.parametrize("damage", ["chunk gone", "chunk of another column", "array document of another column", "root", "store"])
+def test_nothing_damaged_is_read_as_if_it_were_data(reported, tmp_path, damage):
+    work = Path(shutil.copytree(reported[1], tmp_path / "w", symlinks=True))
+    store = next(work.glob("beats/*.zarr"))
+    assert open_store(store)["n_beats"].values.sum() > 0
+    if damage == "chunk gone":
+        (store / "n_beats" / "c" / "0").unlink()
+    elif damage == "chunk of another column":
+        shutil.copy(store / "first_beat" / "c" / "0", store / "n_beats" / "c" / "0")
+    elif damage == "array document of another column":
+        shutil.copy(store / "first_beat" / "zarr.json", store / "n_beats" / "zarr.json")
+    elif damage == "root":
+        root = (store / "zarr.json").read_text()
+        (store / "zarr.json").write_text(root.replace('"zarr": "', '"zarr": "1', 1))
+        assert (store / "zarr.json").read_text() != root
+    else:
+        store = store.rename(store.with_name("0123456789abcdef0123.zarr"))
+    with pytest.raises(CorruptStore, match=r"verify --repair"):
+        _ = open_store(store)["n_beats"].values
 
 
 def test_pipe_in_a_files_place_is_found_and_not_waited_for(reported, tmp_path):
