@@ -7,6 +7,7 @@ of those keeps for itself what it was given. Read here, the text of a chunk is b
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from struct import Struct
 from typing import Any
 
@@ -16,6 +17,7 @@ from numcodecs.zstd import Zstd
 
 from storage.errors import CorruptStore
 from storage.location import Folder
+from storage.receipts import WrittenFile, written_file
 from storage.schema import TEXT
 
 Array = np.ndarray[Any, Any]
@@ -24,16 +26,41 @@ _NUMBERS = frozenset({"bool", "int8", "int16", "int32", "int64", "uint8", "uint1
 _AT_A_TIME = 4096  # texts that are Python's at once
 
 
-def column_rows(folder: Folder, name: str, start: int, stop: int | None = None) -> Array | None:
+Files = Mapping[str, Sequence[Any]]
+"""Keys of a store's small files, with bytes and SHA-256 of each, as its root document has them."""
+
+
+def read_proved(folder: Folder, key: str, files: Files) -> bytes:
+    """Return the bytes under ``key`` if they are those that were written; ``FileNotFoundError`` where none were.
+
+    Raises
+    ------
+    CorruptStore
+        If they are others, or gone: to Zarr a chunk that is not there is one of fill.
+
+    """
+    wanted = files.get(key)
+    try:
+        content = folder.read(key)
+    except FileNotFoundError:
+        if wanted is None:
+            raise
+        raise CorruptStore(f"{folder}/{key}: missing; see ecgbatch verify --repair") from None
+    if wanted is None or written_file(content) != WrittenFile(*wanted):
+        raise CorruptStore(f"{folder}/{key}: not the bytes that were written; see ecgbatch verify --repair")
+    return content
+
+
+def column_rows(folder: Folder, name: str, files: Files, start: int, stop: int | None = None) -> Array | None:
     """Return rows of a small column of a published store; None where it is not written as ``arrays.array_document`` says.
 
     Raises
     ------
     CorruptStore
-        If bytes do not have their checksum, or cannot be decoded.
+        If files are not those that were written, or cannot be decoded.
 
     """
-    told = json.loads(folder.read(f"{name}/zarr.json"))
+    told = json.loads(read_proved(folder, f"{name}/zarr.json", files))
     shape, chunk = told["shape"], told["chunk_grid"]["configuration"].get("chunk_shape")
     is_text, codecs = told["data_type"] == "string", [codec["name"] for codec in told["codecs"]]
     known = is_text or told["data_type"] in _NUMBERS
@@ -49,7 +76,7 @@ def column_rows(folder: Folder, name: str, start: int, stop: int | None = None) 
         first, last = max(start, number * chunk[0]), min(stop, (number + 1) * chunk[0])
         here, out = slice(first - number * chunk[0], last - number * chunk[0]), found[first - start : last - start]
         try:
-            raw = _decoded(folder.read(key), f"{folder}/{key}")
+            raw = _decoded(read_proved(folder, key, files), f"{folder}/{key}")
         except FileNotFoundError:
             continue  # all fill
         if is_text:

@@ -16,11 +16,11 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from storage.arrays import open_array, read_rows
-from storage.columns import column_rows
+from storage.columns import column_rows, read_proved
 from storage.errors import CorruptStore, ForeignStore, UnfinishedStore
 from storage.location import Folder, is_address
 from storage.plan import canonical_json
-from storage.receipts import RECEIPTS, WrittenFile, written_file
+from storage.receipts import RECEIPTS
 from storage.shards import Layout, decode_rows, layout_of
 
 
@@ -71,7 +71,7 @@ _DIGEST = re.compile("[0-9a-f]{20}")
 
 def _proved(folder: Folder, name: str, variable: xr.Variable, files: dict[str, list[Any]]) -> xr.Variable:
     """Return a small column whose files are compared with their digests before their values are given."""
-    own = {key: WrittenFile(*file) for key, file in files.items() if key.startswith(f"{name}/")}
+    own = {key: file for key, file in files.items() if key.startswith(f"{name}/")}
     lazy: Any = indexing.LazilyIndexedArray(_ProvedArray(folder, name, variable, own))
     kept = indexing.MemoryCachedArray(indexing.CopyOnWriteArray(lazy))  # type: ignore[no-untyped-call]
     return xr.Variable(variable.dims, kept, variable.attrs, variable.encoding)
@@ -80,7 +80,7 @@ def _proved(folder: Folder, name: str, variable: xr.Variable, files: dict[str, l
 class _ProvedArray(BackendArray):
     """A small column as xarray reads it: to Zarr a chunk that is gone is one of fill."""
 
-    def __init__(self, folder: Folder, name: str, variable: xr.Variable, files: dict[str, WrittenFile]) -> None:
+    def __init__(self, folder: Folder, name: str, variable: xr.Variable, files: dict[str, list[Any]]) -> None:
         self._folder, self._name, self._variable, self._files = folder, name, variable, files
         self.shape, self.dtype = variable.shape, variable.dtype
 
@@ -90,13 +90,8 @@ class _ProvedArray(BackendArray):
 
     def _prove(self) -> None:
         """Compare the files with their digests, once."""
-        for own, file in self._files.items():
-            try:
-                found = written_file(self._folder.read(own))
-            except FileNotFoundError:
-                raise CorruptStore(f"{self._folder}/{own}: missing; see ecgbatch verify --repair") from None
-            if found != file:
-                raise CorruptStore(f"{self._folder}/{own}: not the bytes that were written; see ecgbatch verify --repair")
+        for key in self._files:
+            read_proved(self._folder, key, self._files)
         self._files = {}
 
     def _read(self, key: tuple[Any, ...]) -> np.ndarray[Any, Any]:
@@ -263,11 +258,11 @@ def load_columns(path: str | Path, names: tuple[str, ...] | None = None) -> xr.D
 def _columns(path: str | Path, names: tuple[str, ...] | None, start: int, stop: int | None) -> xr.Dataset:
     """Return these rows of columns on dimension ``record``, and the columns that are on others."""
     folder, store = Folder(path), open_once(path, ())
-    described, columns = store.attrs["plan"]["variables"], {}
+    described, files, columns = store.attrs["plan"]["variables"], store.attrs["files"], {}
     for name, variable in store.variables.items():
         if described[str(name)]["bulk"] or not (names is None or name in names):
             continue
-        values = column_rows(folder, str(name), start, stop) if variable.dims[0] == "record" else None
+        values = column_rows(folder, str(name), files, start, stop) if variable.dims[0] == "record" else None
         if values is None:
             values = variable.isel(record=slice(start, stop), missing_dims="ignore").values
         columns[name] = xr.Variable(variable.dims, values, variable.attrs, fastpath=True)

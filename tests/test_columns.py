@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -79,15 +80,19 @@ def test_rows_of_columns_are_those_that_zarr_reads(tmp_path, monkeypatch, chunk_
     folder = Folder(path)
     for start, stop in ((0, 1), (6, 8), (63, 65), (149, 150), (20, 20), (140, 999)):
         for name in ("record_name", "gain", "n_beats", "is_nothing"):
-            np.testing.assert_array_equal(column_rows(folder, name, start, stop), stored[name].values[start:stop])
+            np.testing.assert_array_equal(
+                column_rows(folder, name, stored.attrs["files"], start, stop), stored[name].values[start:stop]
+            )
 
 
 def test_columns_written_otherwise_are_left_to_zarr(tmp_path):
     group = zarr.open_group(tmp_path, mode="w", zarr_format=3)
     group.create_array("plain", data=np.arange(5), chunks=(2,))
     group.create_array("cut", data=np.zeros((4, 4)), chunks=(2, 2), compressors=None)
-    assert column_rows(Folder(tmp_path), "cut", 0, 4) is None
-    found = column_rows(Folder(tmp_path), "plain", 1, 4)
+    folder = Folder(tmp_path)
+    files = {key: [size, hashlib.sha256(folder.read(key)).hexdigest()] for key, size in folder.files()}
+    assert column_rows(folder, "cut", files, 0, 4) is None
+    found = column_rows(folder, "plain", files, 1, 4)
     assert found is None or found.tolist() == [1, 2, 3]
 
 
@@ -98,8 +103,11 @@ def test_damaged_column_is_refused(tmp_path, name):
     content = bytearray(Folder(path).read(key))
     content[len(content) // 2] ^= 1
     (Path(path) / key).write_bytes(content)
-    with pytest.raises(CorruptStore, match="checksum"):
+    with pytest.raises(CorruptStore, match="not the bytes"):
         load_columns(path)
     (Path(path) / key).write_bytes(b"")
-    with pytest.raises(CorruptStore, match="checksum"):
+    with pytest.raises(CorruptStore, match="not the bytes"):
+        load_columns(path)
+    (Path(path) / key).unlink()
+    with pytest.raises(CorruptStore, match="missing"):
         load_columns(path)
