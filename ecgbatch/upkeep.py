@@ -10,8 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ecgbatch.compacted import COMPACTED_FILE, compacted, compaction_problems, stands_for
 from ecgbatch.erased import ERASED_FILE, N_ERASURES, unended
+from ecgbatch.heap import hold_little
 from ecgbatch.privacy import PSEUDONYMOUS
 from ecgbatch.runs import log_problems, read_run, runs_by_time, write_run
 from ecgbatch.status import LAST_RUN_FILE, METRICS_FILE, last_run, last_run_problems, metrics
@@ -25,6 +28,7 @@ from storage import (
     build,
     document_problems,
     folder_problems,
+    load_columns,
     open_store,
     unsealed,
     verify_build,
@@ -101,10 +105,10 @@ def _inputs_named(folder: Folder, stores: Iterable[str]) -> Iterator[str]:
         with suppress(Exception):  # whatever is wrong with the store is found when it is verified itself
             settings = read_root(Folder(folder.path(key)))["settings"]
             yield from (f"{name}/{settings[name]}.zarr" for name in ("signals", "peaks") if settings.get(name))
-            store = open_store(folder.path(key))
-            for kind in ("signals", "beats"):
-                if f"{kind}_store" in store:
-                    yield from (f"{kind}/{digest}.zarr" for digest in set(store[f"{kind}_store"].values.tolist()) if digest)
+            store = load_columns(folder.path(key), ("signals_store", "beats_store"))
+            for name, digests in store.items():
+                kind = str(name).removesuffix("_store")
+                yield from (f"{kind}/{digest}.zarr" for digest in np.unique(digests.values).tolist() if digest)
 
 
 def _models_named(folder: Folder, stores: Iterable[str]) -> Iterator[str]:
@@ -199,6 +203,7 @@ def verify_workspace(
         If there is nothing to check.
 
     """
+    hold_little()
     items = items_of(work)
     if not any(sort in ("store", "reports", "build") for sort, _ in items):
         raise ValueError(f"{work}: no published store here; expected signals/, beats/ or scores/ with *.zarr")

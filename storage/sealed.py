@@ -23,7 +23,10 @@ MANIFEST = "manifest.json"
 def sealed(document: Mapping[str, Any]) -> bytes:
     """Return a document as JSON with its seal: the SHA-256 of all the rest."""
     rest = json.loads(json.dumps({key: value for key, value in document.items() if key != SEAL}))
-    return json.dumps({**rest, SEAL: _seal(rest)}, indent=1, sort_keys=True, ensure_ascii=False).encode()
+    return _SPELLED.encode({**rest, SEAL: _seal(rest)}).encode()
+
+
+_SPELLED = json.JSONEncoder(indent=1, sort_keys=True, ensure_ascii=False)
 
 
 def unsealed(raw: bytes, where: str) -> dict[str, Any]:
@@ -52,10 +55,21 @@ def document_problems(folder: Folder, key: str) -> Iterator[str]:
     where = f"{folder}/{key}"
     try:
         raw = folder.read(key)
-        if raw != sealed(unsealed(raw, where)):
+        if not _is_sealed(raw, unsealed(raw, where)):
             yield f"{where}: altered, or of an earlier version that had no seal"
     except (CorruptStore, OSError) as error:
         yield str(error)
+
+
+def _is_sealed(raw: bytes, document: dict[str, Any]) -> bool:
+    """Tell whether these are the bytes that ``sealed`` gives, without having them a second time."""
+    start = 0
+    for piece in _SPELLED.iterencode({**document, SEAL: _seal(document)}):
+        spelled = piece.encode()
+        if not raw.startswith(spelled, start):
+            return False
+        start += len(spelled)
+    return start == len(raw)
 
 
 def _seal(document: Mapping[str, Any]) -> str:
