@@ -20,7 +20,7 @@ from ecgbatch.moves import OF_REPORTS, Batch, OnProgress, abandoned_by_compactio
 from ecgbatch.privacy import PSEUDONYMOUS, TABLE_FILE
 from ecgbatch.runs import put_log, read_run
 from ecgbatch.status import LAST_RUN_FILE
-from storage import Folder, Map, list_stores, open_once, sealed
+from storage import Folder, Map, list_stores, open_once, remove_whole, sealed
 
 
 def erase_patient(work: str, patient_id: str, *, map: Map = map, on_progress: OnProgress | None = None) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def _remove_files(
     removed["report folders"] = _replace_reports(work, replaced, is_named, map, on_progress)
     for name in folder.children(".build"):
         if name != "lock":
-            folder.delete(f".build/{name}")
+            remove_whole(folder, f".build/{name}")
     return {sort: n for sort, n in removed.items() if n}
 
 
@@ -210,7 +210,7 @@ def _replace_reports(
         folder.delete("reports/latest")
     removed = [name for name in named if not (again and name == folder.pointed("reports/latest"))]
     for name in removed:
-        folder.delete(f"reports/{name}")
+        remove_whole(folder, f"reports/{name}")
         stated = read_run(work, name)
         if stated:
             folder.put(f"runs/{name}.json", sealed({key: value for key, value in stated.items() if key not in OF_REPORTS}))

@@ -7,7 +7,7 @@ from storage.location import PARTIAL, Folder, is_address
 from storage.lock import only_writer
 from storage.plan import Plan, Shard, make_plan
 from storage.reading import forget_columns, list_stores, load_columns, open_once, open_store, read_columns
-from storage.remake import Origin, copied, planned_like, remove_store, schema_of
+from storage.remake import Origin, copied, planned_like, remove_store, remove_whole, schema_of
 from storage.schema import TEXT, Schema, Variable
 from storage.sealed import document_problems, folder_problems, seal_folder, sealed, unsealed
 from storage.verify import verify_build, verify_store
@@ -47,6 +47,7 @@ __all__ = [
     "planned_like",
     "read_columns",
     "remove_store",
+    "remove_whole",
     "schema_of",
     "seal_folder",
     "sealed",

@@ -208,9 +208,12 @@ class Folder:
             _sync_folder(folder)
 
     def files(self, prefix: str = "") -> Iterator[tuple[str, int]]:
-        """Yield key and size of every file below ``prefix``, in order of keys; nothing if there is no such folder."""
+        """Yield key and size of every file below ``prefix``, in order of keys; nothing if there is no such folder.
+
+        A folder that cannot be listed is an error, not one without files: what is published lists all that it holds.
+        """
         top = self.path(prefix)
-        for folder, subfolders, names in os.walk(top):
+        for folder, subfolders, names in os.walk(top, onerror=_unless_gone):
             subfolders.sort()
             for name in sorted(names):
                 path = Path(folder, name)
@@ -307,6 +310,11 @@ def _opened(path: Path) -> io.FileIO:
         code = errno.EISDIR if S_ISDIR(mode) else errno.EINVAL
         raise OSError(code, "expected a regular file, found something else", str(path))
     return io.FileIO(descriptor)
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
 
 
 def _sync_folder(folder: Path) -> None:

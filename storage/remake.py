@@ -83,4 +83,18 @@ def remove_store(folder: Folder, key: str) -> None:
     if folder.exists(f"{key}/zarr.json"):
         folder.delete(f"{key}/zarr.json")
         folder.sync((), below=key)
+    remove_whole(folder, key)
+
+
+def remove_whole(folder: Folder, key: str) -> None:
+    """Remove a file or everything below a prefix, and see that it is gone.
+
+    Raises
+    ------
+    OSError
+        If anything is left: an erasure must not end while a patient's samples lie there.
+
+    """
     folder.delete(key)
+    if left := next(folder.files(key), None):
+        raise OSError(f"{folder}/{left[0]}: cannot be removed; look at the disk and at rights, then run the same command again")

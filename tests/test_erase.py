@@ -260,6 +260,22 @@ def test_from_its_first_step_on_an_erasure_is_missed_when_its_list_is_lost(work,
     assert list(upkeep.verify_workspace(str(work), read_data=False)) == [("document", ERASED_FILE)]
 
 
+def test_an_erasure_does_not_end_while_something_cannot_be_removed(work, monkeypatch):
+    delete = Folder.delete
+
+    def failing(folder, key):
+        if not (key.startswith("signals/") and key.endswith(".zarr")):
+            delete(folder, key)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Folder, "delete", failing)
+        with pytest.raises(OSError, match="cannot be removed"):
+            erase_patient(str(work), WHO)
+    assert "not ended" in str(upkeep.verify_workspace(str(work), read_data=False))
+    erase_patient(str(work), WHO)
+    assert upkeep.verify_workspace(str(work)) == {}
+
+
 def test_an_unknown_patient_changes_nothing(work):
     before = tree_digest(work)
     with pytest.raises(ValueError, match="no record of patient 'nobody'"):

@@ -169,6 +169,27 @@ def test_resume_does_only_what_no_receipt_covers_and_gives_identical_bytes(tmp_p
     assert tree_digest(resumed) == undisturbed
 
 
+def test_folder_that_cannot_be_listed_while_publishing_ends_the_build_and_is_not_taken_for_empty(tmp_path, monkeypatch):
+    undisturbed, listed = tree_digest(build(str(tmp_path / "undisturbed"), plan_of(), produce)), os.scandir
+    n_met = 0
+    for name in ("name", "receipts"):
+
+        def fail(path, name=name):
+            nonlocal n_met
+            if os.fspath(path).endswith(f".zarr/{name}"):
+                n_met += 1
+                raise OSError(errno.EIO, "input/output error", os.fspath(path))
+            return listed(path)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "scandir", fail)
+            with pytest.raises(OSError, match="input/output error"):
+                build(str(tmp_path / "w"), plan_of(), produce)
+        assert list_stores(tmp_path / "w", "traces") == []
+    assert n_met == 2
+    assert tree_digest(build(str(tmp_path / "w"), plan_of(), produce)) == undisturbed
+
+
 def test_torn_receipt_counts_as_no_receipt(tmp_path):
     def stop_at_last(shard, rows):
         if shard.index == 5:
