@@ -19,7 +19,7 @@ import numpy as np
 from ecgbatch.runs import latest_run, read_run
 from ecgbatch.signals import archive_facts, current_records
 from ecgbatch.terms import STATUS
-from storage import CorruptStore, Folder, UnfinishedStore, document_problems, list_stores, open_once, sealed, unsealed
+from storage import CorruptStore, Folder, UnfinishedStore, document_problems, list_stores, load_columns, sealed, unsealed
 
 log = logging.getLogger("ecgbatch")
 
@@ -170,7 +170,7 @@ def _scored(work: str, places: list[tuple[str, int]]) -> dict[str, Any]:
     """Say how many of the records' rows the last scores hold, and how many of those have a number."""
     try:
         run = latest_run(work)
-        scores = open_once(Folder(work).path(f"scores/{run}.zarr"))
+        scores = load_columns(Folder(work).path(f"scores/{run}.zarr"), ("mi_probability", "signals_store", "signals_row"))
     except (ValueError, UnfinishedStore):
         return {"n_scored": 0, "n_not_scorable": 0, "n_pending": len(places), "run": None}
     has_number = np.isfinite(scores["mi_probability"].values).tolist()
