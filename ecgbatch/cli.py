@@ -697,6 +697,9 @@ def main(arguments: list[str] | None = None) -> None:
         if _is_users(error):
             print(f"ecgbatch: {error}", file=sys.stderr)
             sys.exit(FAILED)
+        if isinstance(error, MemoryError):
+            print(f"ecgbatch: not enough memory here ({error}); fewer --workers take less. Nothing is lost", file=sys.stderr)
+            sys.exit(FAILED)
         # Prefect's own word for SIGTERM is a BaseException of its own, and Prefect is not imported for that.
         by_signal = isinstance(error, Terminated) or type(error).__name__ == "TerminationSignal"
         if not (by_signal or isinstance(error, KeyboardInterrupt | typer.Abort)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -65,13 +66,15 @@ class Bucket(Folder):
         for number in range(MOST_TRIES):
             try:
                 return verb(_store(self.bucket), key, *rest, **named)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                self._refuse_lasting(error, key)
                 raise FileNotFoundError(f"s3://{self.bucket}/{key}: no such object") from None
             except (PermissionDeniedError, UnauthenticatedError) as error:
                 raise PermissionError(f"s3://{self.bucket}/{key}: {_first_line(error)}; see the AWS_ variables") from None
             except _FINAL:
                 raise
             except BaseError as error:
+                self._refuse_lasting(error, key)
                 if number == MOST_TRIES - 1:
                     raise OSError(
                         f"s3://{self.bucket}/{key}: no answer in {MOST_TRIES} tries: {_first_line(error)}; "
@@ -79,6 +82,13 @@ class Bucket(Folder):
                     ) from None
                 time.sleep(_pause(number))
         raise AssertionError
+
+    def _refuse_lasting(self, error: BaseException, key: str) -> None:
+        """Raise what no further try mends: a bucket that is not there, and a list that is forbidden."""
+        if "NoSuchBucket" in str(error):
+            raise OSError(f"s3://{self.bucket}: no such bucket; make it first, or see the AWS_ variables") from None
+        if re.search(r"status code: 40[13]\b", str(error)):
+            raise PermissionError(f"s3://{self.bucket}/{key}: {_first_line(error)}; see the AWS_ variables") from None
 
     def read(self, key: str) -> bytes:
         """Return the bytes under ``key``; ``FileNotFoundError`` if there are none."""

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from obstore.exceptions import BaseError
 from test_storage import plan_of, produce, tree_digest
 
 from benchmarks.reliability.faulty_s3 import KINDS, FaultyProxy
@@ -284,3 +285,26 @@ def test_nights_are_compacted_and_a_patient_erased_in_a_bucket_as_on_a_disk(s3, 
     assert {key for key in in_bucket if ".zarr" in key} == {key for key in on_disk if ".zarr" in key}
     assert all(in_bucket[key] == on_disk[key] for key in on_disk if ".zarr" in key or key == "archive.json")
     assert not any(WHO.encode() in content for content in in_bucket.values())
+
+
+def test_bucket_that_is_not_there_is_said_at_once(s3):
+    folder = Folder("s3://nowhere/w")
+    for verb in (
+        lambda: folder.children("signals"),
+        lambda: folder.put_if_absent(".build/lock", b"{}"),
+        lambda: folder.read("a"),
+    ):
+        with pytest.raises(OSError, match="s3://nowhere: no such bucket"):
+            verb()
+
+
+def test_forbidden_request_is_not_tried_again(s3):
+    asked = []
+
+    def forbidden(_store, _key):
+        asked.append(1)
+        raise BaseError("Generic S3 error: Server returned non-2xx status code: 403 Forbidden: <Error>")
+
+    with pytest.raises(PermissionError, match="AWS_ variables"):
+        Folder("s3://ecg/w")._ask(forbidden, "w")
+    assert len(asked) == 1

@@ -23,7 +23,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecgbatch import upkeep
+from ecgbatch import cli, upkeep
 from ecgbatch.beats import extract_beats
 from ecgbatch.model import ModelError, load_model, shipped_model
 from ecgbatch.reports import report_workspace
@@ -518,3 +518,14 @@ def test_writer_waits_for_the_one_before_it(tmp_path):
         order.append("second")
     thread.join()
     assert order == ["first", "second"]
+
+
+def test_want_of_memory_is_one_message(tmp_path, monkeypatch, capsys):
+    def hungry(*_args, **_options):
+        raise MemoryError("9 GB for an array")
+
+    monkeypatch.setattr(upkeep, "verify_workspace", hungry)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["verify", str(tmp_path)])
+    assert stopped.value.code == 1
+    assert "not enough memory here (9 GB for an array)" in capsys.readouterr().err
