@@ -89,9 +89,10 @@ class _ProvedArray(BackendArray):
         return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
 
     def _prove(self) -> None:
-        """Compare the files with their digests, once."""
-        for key in self._files:
-            read_proved(self._folder, key, self._files)
+        """Compare the files with their digests, once; or by each of several threads that come at the same time."""
+        files = self._files
+        for key in files:
+            read_proved(self._folder, key, files)
         self._files = {}
 
     def _read(self, key: tuple[Any, ...]) -> np.ndarray[Any, Any]:

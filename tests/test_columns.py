@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event, current_thread
 
 import numpy as np
 import pytest
@@ -111,3 +113,22 @@ def test_damaged_column_is_refused(tmp_path, name):
     (Path(path) / key).unlink()
     with pytest.raises(CorruptStore, match="missing"):
         load_columns(path)
+
+
+def test_threads_that_prove_a_column_at_the_same_time_all_read_it(tmp_path, monkeypatch):
+    store = open_store(things(tmp_path, 40))
+    honest, met, is_proved = reading_module.read_proved, Event(), Event()
+
+    def read_proved(folder, key, files):
+        if current_thread().name.startswith("slow"):
+            met.set()
+            assert is_proved.wait(10)
+        return honest(folder, key, files)
+
+    monkeypatch.setattr(reading_module, "read_proved", read_proved)
+    with ThreadPoolExecutor(1, thread_name_prefix="slow") as pool:
+        slow = pool.submit(lambda: store["n_beats"][0:9].values)
+        assert met.wait(10)
+        np.testing.assert_array_equal(store["n_beats"][0:9].values, np.arange(9))
+        is_proved.set()
+        np.testing.assert_array_equal(slow.result(), np.arange(9))
