@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -695,7 +696,7 @@ def main(arguments: list[str] | None = None) -> None:
         code = error.exit_code
     except BaseException as error:
         if _is_users(error):
-            print(f"ecgbatch: {error}", file=sys.stderr)
+            print(f"ecgbatch: {error}{_what_to_do(error)}", file=sys.stderr)
             sys.exit(FAILED)
         if isinstance(error, MemoryError):
             print(f"ecgbatch: not enough memory here ({error}); fewer --workers take less. Nothing is lost", file=sys.stderr)
@@ -707,6 +708,22 @@ def main(arguments: list[str] | None = None) -> None:
         print(STOPPED_MESSAGE, file=sys.stderr)
         code = TERMINATED if by_signal else STOPPED
     sys.exit(code if isinstance(code, int) else OK)
+
+
+def _what_to_do(error: BaseException) -> str:
+    """Return what to do about an error of the disk or of this machine's limits; nothing for others, which say it themselves."""
+    number = error.errno if isinstance(error, OSError) else None
+    advice = {
+        errno.ENOSPC: "make room there",
+        errno.EDQUOT: "make room there, or have the quota raised",
+        errno.EMFILE: "raise the limit of open files (ulimit -n)",
+        errno.ENFILE: "raise the machine's limit of open files",
+        errno.EIO: "check the disk",
+        errno.EROFS: "mount it for writing",
+    }
+    return (
+        f". Nothing that was published is harmed: {advice[number]}, then run the same command again" if number in advice else ""
+    )
 
 
 def _is_users(error: BaseException) -> bool:

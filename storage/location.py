@@ -104,7 +104,7 @@ class Folder:
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = target.with_name(f"{target.name}.{os.getpid()}-{os.urandom(4).hex()}{PARTIAL}")
         try:
-            with aside.open("wb") as file:
+            with _named(target), aside.open("wb") as file:
                 file.writelines(content)
             aside.replace(target)
         finally:
@@ -153,7 +153,7 @@ class Folder:
         self._make_folder(target.parent)
         aside = target.with_name(f"{target.name}.{os.getpid()}-{os.urandom(4).hex()}{PARTIAL}")
         try:
-            with aside.open("xb") as file:
+            with _named(target), aside.open("xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -175,7 +175,8 @@ class Folder:
     def write(self, key: str, content: bytes) -> None:
         """Write a file inside something unfinished, without acknowledging it: ``sync`` does that for many at once."""
         self.path(key).parent.mkdir(parents=True, exist_ok=True)
-        self.path(key).write_bytes(content)
+        with _named(self.path(key)):
+            self.path(key).write_bytes(content)
 
     def make_folder(self, key: str) -> None:
         """Make a folder, and the folders it lies in, durably; nothing happens if it is there."""
@@ -200,7 +201,8 @@ class Folder:
             path = self.path(key)
             descriptor = os.open(path, os.O_RDONLY)
             try:
-                os.fsync(descriptor)
+                with _named(path):
+                    os.fsync(descriptor)
             finally:
                 os.close(descriptor)
             remember(path.parent)
@@ -317,9 +319,21 @@ def _unless_gone(error: OSError) -> None:
         raise error
 
 
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let an error of the disk say which file it met: writing and syncing know only a number."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
+        with _named(folder):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)

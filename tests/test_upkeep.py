@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -529,3 +530,18 @@ def test_want_of_memory_is_one_message(tmp_path, monkeypatch, capsys):
         cli.main(["verify", str(tmp_path)])
     assert stopped.value.code == 1
     assert "not enough memory here (9 GB for an array)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "advice"), [(errno.ENOSPC, "make room there"), (errno.EIO, "check the disk")])
+def test_disk_that_refuses_says_where_and_what_to_do(tmp_path, monkeypatch, capsys, number, advice):
+    write_archive(tmp_path / "archive", n_records=1, duration_s=10.0, n_leads=12, sampling_frequency_hz=250.0)
+
+    def fsync(_descriptor):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["convert", str(tmp_path / "archive"), str(tmp_path / "work")])
+    assert ended.value.code == 1
+    told = f"{os.strerror(number)}: '{tmp_path}.*{advice}, then run the same command again"
+    assert re.search(told, capsys.readouterr().err)
