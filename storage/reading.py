@@ -58,12 +58,17 @@ def open_store(path: str | Path) -> xr.Dataset:
 
 def _check_root(folder: Folder, attributes: dict[str, Any]) -> None:
     """Refuse a root document that does not fit its seal, and one that lies below the digest of another store."""
-    unsealed = {key: value for key, value in attributes.items() if key != "seal"}
-    if attributes.get("seal") != hashlib.sha256(canonical_json(unsealed)).hexdigest():
+    if not fits_seal(attributes):
         raise CorruptStore(f"{folder}/zarr.json: altered: its attributes do not fit their seal; see ecgbatch verify --repair")
     name = folder.root.name.removesuffix(".zarr")
     if _DIGEST.fullmatch(name) and name != attributes["digest"]:
         raise CorruptStore(f"{folder}: holds the store {attributes['digest']}: in another's place; see ecgbatch verify --repair")
+
+
+def fits_seal(attributes: dict[str, Any]) -> bool:
+    """Tell whether a root's attributes are those that its seal was made of."""
+    unsealed = {key: value for key, value in attributes.items() if key != "seal"}
+    return bool(attributes.get("seal") == hashlib.sha256(canonical_json(unsealed)).hexdigest())
 
 
 _DIGEST = re.compile("[0-9a-f]{20}")

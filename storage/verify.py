@@ -13,7 +13,7 @@ from storage.arrays import group_document, open_array, read_rows
 from storage.errors import StoreError
 from storage.location import Folder
 from storage.plan import canonical_json
-from storage.reading import read_root
+from storage.reading import fits_seal, read_root
 from storage.receipts import RECEIPTS, Receipt, written_file
 from storage.schema import digest_array
 
@@ -41,9 +41,7 @@ def verify_store(path: str | Path, *, read_data: bool = False) -> list[str]:
 
 
 def _root_problems(folder: Folder, attributes: dict[str, Any]) -> Iterator[str]:
-    unsealed = {key: value for key, value in attributes.items() if key != "seal"}
-    sealed = attributes.get("seal") == hashlib.sha256(canonical_json(unsealed)).hexdigest()
-    if not sealed or folder.read("zarr.json") != group_document(attributes):
+    if not fits_seal(attributes) or folder.read("zarr.json") != group_document(attributes):
         yield f"{folder}/zarr.json: altered: its attributes do not fit their seal"
         return
     name = folder.root.name.removesuffix(".zarr")
