@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ecgbatch.settings import load_settings
-from ecgbatch.terms import NOTICE
+from ecgbatch.terms import MODEL_NAME_DIGITS, NOTICE
 
 if TYPE_CHECKING:
     from ecgbatch.signals import Conversion
@@ -452,7 +452,7 @@ def _at_prevalence(work: Path, model: Path | None, prevalence: float | None) -> 
     from ecgbatch.model import load_model, save_model, with_prevalence
 
     moved = with_prevalence(load_model(model), prevalence)
-    return save_model(moved, work / "models" / moved.digest[:20])
+    return save_model(moved, work / "models" / moved.digest[:MODEL_NAME_DIGITS])
 
 
 def _score(work: Path, model: Path, dask: str | None, workers: int | None, as_json: bool) -> str:

@@ -22,7 +22,7 @@ from ecgbatch.model_card import model_card
 from ecgbatch.novelty import Reference
 from ecgbatch.random_kernels import Kernels, kernel_features, regression_logit
 from ecgbatch.splits import patient_digest
-from ecgbatch.terms import LEADS, MISSING_SAMPLE, NOTICE
+from ecgbatch.terms import LEADS, MISSING_SAMPLE, MODEL_NAME_DIGITS, NOTICE
 from storage import Folder, is_address, seal_folder
 from storage.schema import digest_array
 
@@ -496,7 +496,7 @@ def with_prevalence(model: Model, prevalence: float) -> Model:
     if not 0 < prevalence < 1 or own is None:
         raise ValueError(
             f"a prevalence between 0 and 1 and a model that states its own are needed, found {prevalence} and {own} "
-            f"(model {model.digest[:20]}); train the model again with this version if it states none"
+            f"(model {model.digest[:MODEL_NAME_DIGITS]}); train the model again with this version if it states none"
         )
     shift = float(np.log(prevalence / (1 - prevalence)) - np.log(own / (1 - own)))
 

@@ -17,6 +17,7 @@ import xarray as xr
 from ecgbatch.arrhythmia import load_trunk
 from ecgbatch.beats import current_beats
 from ecgbatch.model import Model, Preprocessing, load_model, save_model
+from ecgbatch.terms import MODEL_NAME_DIGITS
 from ecgbatch.training import Outcome, TrainSettings, train, versions
 from ecgbatch.training_data import single_beats
 from storage import Folder, cache_folder, is_address
@@ -125,7 +126,7 @@ def train_workspaces(
     model = train(data, settings, start=first, trunk=trunk, checkpoints=checkpoints, map=map, progress=progress)
     limits = {"limits": ["LEAKS: beats of one patient on both sides of every split; its figures mean nothing"]} if by_beat else {}
     model = replace(model, training={**model.training, "source": source, **limits})
-    folder = save_model(model, out or Path(home) / "models" / model.digest[:20])
+    folder = save_model(model, out or Path(home) / "models" / model.digest[:MODEL_NAME_DIGITS])
     shutil.rmtree(checkpoints, ignore_errors=True)
     return str(folder)
 

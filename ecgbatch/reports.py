@@ -20,6 +20,7 @@ from ecgbatch.heap import give_back, hold_little
 from ecgbatch.privacy import PSEUDONYMOUS, Pseudonyms, workspace_pseudonyms, write_pseudonyms
 from ecgbatch.runs import earlier_run, read_run
 from ecgbatch.signals import archive_facts
+from ecgbatch.terms import MODEL_NAME_DIGITS
 from storage import TEXT, Folder, forget_columns, load_columns, open_once, read_columns, seal_folder
 
 EXTRAS = ("pdf", "fhir")
@@ -442,7 +443,7 @@ def report_workspace(
 
     folder = Folder(work)
     digest = open_once(_store_path(folder, "scores", run), ()).attrs["settings"]["model"]["digest"]
-    kept = f"models/{digest[:20]}"
+    kept = f"models/{digest[:MODEL_NAME_DIGITS]}"
     if load_model(folder.path(kept)).digest != digest:  # it tells what the pages say of thresholds and training
         raise ModelError(
             f"{folder}/{kept}: another model than the one that scored; copy it back, or see ecgbatch verify --repair"

@@ -23,7 +23,7 @@ from ecgbatch.novelty import novelty
 from ecgbatch.precision import DECISION_MARGIN, choose_precision
 from ecgbatch.signals import SIGNALS
 from ecgbatch.splits import record_digest
-from ecgbatch.terms import DECISION, LABEL, SCORE_FLAGS, SEX, STATUS, UNSCORABLE_BEAT, UNUSABLE_LEAD
+from ecgbatch.terms import DECISION, LABEL, MODEL_NAME_DIGITS, SCORE_FLAGS, SEX, STATUS, UNSCORABLE_BEAT, UNUSABLE_LEAD
 from storage import TEXT, Plan, Shard, build, make_plan, open_once
 from storage.build import Map, Progress
 from storage.schema import Schema, Variable
@@ -694,7 +694,7 @@ def score_workspace(
     from ecgbatch.model import save_model
 
     model = _model(str(model_folder))
-    kept = save_model(model, Path(work) / "models" / model.digest[:20])
+    kept = save_model(model, Path(work) / "models" / model.digest[:MODEL_NAME_DIGITS])
     columns = [name for name in (*_INPUTS, *_LABELS) if name in SIGNALS.variables]
     records = current_beats(work, model.beats, columns)
     progress = partial(on_progress, "score") if on_progress else None

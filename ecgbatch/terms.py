@@ -134,3 +134,6 @@ SUMS_FILE = "SHA256SUMS.txt"
 
 MOST_SUMS_BYTES = 1 << 28
 """A longer list is none."""
+
+MODEL_NAME_DIGITS = 20
+"""Digits of its digest that a model's folder in a workspace is named by."""

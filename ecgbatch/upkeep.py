@@ -18,6 +18,7 @@ from ecgbatch.heap import hold_little
 from ecgbatch.privacy import PSEUDONYMOUS
 from ecgbatch.runs import log_problems, read_run, runs_by_time, write_run
 from ecgbatch.status import LAST_RUN_FILE, METRICS_FILE, last_run, last_run_problems, metrics
+from ecgbatch.terms import MODEL_NAME_DIGITS
 from ecgbatch.watch import CACHE_FILE, cache_problems
 from storage import (
     PARTIAL,
@@ -44,9 +45,6 @@ DAMAGED = ".build/damaged"
 
 LATEST = "reports/latest"
 """Leads to the reports that were written last."""
-
-MODEL_NAME_DIGITS = 20
-"""Of its digest, in the name of a model's folder below ``WORK/models``."""
 
 Item = tuple[str, str]
 """What is verified at a time: its sort, and its key below the workspace."""
@@ -272,8 +270,8 @@ def repair(
         extract_beats(work, BeatSettings(**settings), map=map, on_progress=on_progress)
     _runs_again(work, archive, lost, models, map=map, on_progress=on_progress)
     _pointed_again(folder, shown)
-    if METRICS_FILE in lost and "metrics" in last_run(work):
-        folder.put(METRICS_FILE, metrics(last_run(work)))
+    if METRICS_FILE in lost and "metrics" in (ended := last_run(work)):
+        folder.put(METRICS_FILE, metrics(ended))
     whole = {key for item in items for key in [item[1]] if folder.exists_below(key) and not _still(work, item)}
     if whole == lost:
         folder.delete(DAMAGED)
