@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import ours
+from benchmarks import naive, ours
 from benchmarks.machine import multiplications_a_second
 from benchmarks.section import Claim, Section, Times
-from ecgbatch.inference import HAS_BFLOAT16, PRECISIONS, beat_logits, pack
+from ecgbatch.inference import GAINS_BY_BFLOAT16, HAS_BFLOAT16, PRECISIONS, beat_logits, pack
 from ecgbatch.model import Model, load_model, shipped_model
 from ecgbatch.precision import choose_precision, reference_beats
 from ecgbatch.scoring import RecordBeats, read_record_beats, score_shard
@@ -30,9 +30,12 @@ def measure(folder: Path, *, rounds: int, data: Path | None) -> Section:
     """Score beats like those of training by one member of the shipped model, in turn by every engine."""
     import torch
 
+    from ecgbatch.network import BeatNet
+
     model = load_model(shipped_model())
     beats = np.tile(reference_beats(model), (8, 1, 1))
-    network, processors = _network(model), usable_processors()
+    shape, processors = (len(model.leads), model.n_samples), usable_processors()
+    network = _with_weights(naive.network(*shape), model)
     packed, halves = pack(model.members[0].weights), np.array_split(beats, processors)
     times, answers = Times(), {}
     with ThreadPoolExecutor(processors) as pool:
@@ -52,8 +55,8 @@ def measure(folder: Path, *, rounds: int, data: Path | None) -> Section:
             },
         }
         if HAS_BFLOAT16:
-            turned = _channels_last(network)
-            ways[TORCH_BFLOAT16] = lambda: with_threads(processors, lambda: eager(turned, beats, BEATS_A_PASS))
+            half = _with_weights(BeatNet(*shape), model).bfloat16()
+            ways[TORCH_BFLOAT16] = lambda: with_threads(processors, lambda: eager(half, beats, BEATS_A_PASS))
         for way in ways.values():
             way()
         for number in range(rounds):
@@ -87,7 +90,7 @@ def measure(folder: Path, *, rounds: int, data: Path | None) -> Section:
     out.claims = [
         Claim("network, float32: times faster than torch eager", times.ratios(["score"], EAGER, "ecgbatch, float32"), 1.7)
     ]
-    if HAS_BFLOAT16:
+    if GAINS_BY_BFLOAT16:
         out.claims.append(
             Claim("network, bfloat16: times faster than torch eager", times.ratios(["score"], EAGER, "ecgbatch, bfloat16"), 3)
         )
@@ -98,50 +101,21 @@ def measure(folder: Path, *, rounds: int, data: Path | None) -> Section:
 
 
 def eager(network: Any, beats: np.ndarray, size: int) -> np.ndarray:
-    """Return the logits of beats by torch, ``size`` a pass."""
+    """Return the logits of beats by torch, ``size`` a pass, in the precision of the network's weights."""
     import torch
 
+    kind = network.output.weight.dtype
     with torch.inference_mode():
-        classes = torch.cat([network(torch.from_numpy(beats[start : start + size])) for start in range(0, len(beats), size)])
+        parts = [network(torch.from_numpy(beats[start : start + size]).to(kind)) for start in range(0, len(beats), size)]
+    classes = torch.cat(parts)
     return (classes[:, 1] - classes[:, 0]).float().numpy()
 
 
-def _network(model: Model) -> Any:
+def _with_weights(network: Any, model: Model) -> Any:
     import torch
 
-    from ecgbatch.network import BeatNet
-
-    network = BeatNet(len(model.leads), model.n_samples)
     network.load_state_dict({name: torch.from_numpy(np.array(w)) for name, w in model.members[0].weights.items()})
     return network.eval()
-
-
-def _channels_last(network: Any) -> Callable[[Any], Any]:
-    """Return the same network in bfloat16, samples last but one, as torch is fastest on processors."""
-    import torch
-    from torch.nn.functional import conv2d, linear, max_pool2d
-
-    half, last = torch.bfloat16, torch.channels_last
-
-    def turned(layer: Any) -> tuple[Any, Any]:
-        return layer.weight.detach()[:, :, None].to(half).contiguous(memory_format=last), layer.bias.detach().to(half)
-
-    first, inner, outer = turned(network.first), [turned(one) for one in network.inner], [turned(one) for one in network.outer]
-    dense = [
-        (one.weight.detach().to(half), one.bias.detach().to(half)) for one in (network.hidden1, network.hidden2, network.output)
-    ]
-
-    def forward(waveform: Any) -> Any:
-        x = conv2d(waveform[:, :, None].to(half).contiguous(memory_format=last), *first, padding=(0, 2))
-        for one, two in zip(inner, outer, strict=True):
-            x = torch.relu_(conv2d(torch.relu_(conv2d(x, *one, padding=(0, 2))), *two, padding=(0, 2)).add_(x))
-            x = max_pool2d(x, (1, 5), (1, 2)) if x.shape[-1] >= 5 else x
-        x = x.flatten(1)
-        for weight, bias in dense[:2]:
-            x = torch.relu_(linear(x, weight, bias))
-        return linear(x, *dense[2])
-
-    return forward
 
 
 def real_records(folder: Path, data: Path, model: Model) -> list[str]:

@@ -174,13 +174,13 @@ def score(names: Sequence[str], work: Path, beats_name: str, model: Path, *, sca
 
     torch.set_num_threads(1)
     beats = zarr.open_group(work / f"{beats_name}.zarr", mode="r")
-    (network,), segments = _networks(model, len(leads)), _segments(model)
+    (net,), segments = _networks(model, len(leads)), _segments(model)
     random = np.random.default_rng(0)
     scores = {}
 
     def logit(beat: Array) -> float:
         with torch.no_grad():
-            control, mi = network(torch.from_numpy(beat[None]))[0].tolist()
+            control, mi = net(torch.from_numpy(beat[None]))[0].tolist()
         return float(mi - control)
 
     for name in names:
@@ -241,14 +241,14 @@ def score_leads(names: Sequence[str], work: Path, beats_name: str, model: Path) 
 
     torch.set_num_threads(1)
     beats = zarr.open_group(work / f"{beats_name}.zarr", mode="r")
-    (network,) = _networks(model, 1)
+    (net,) = _networks(model, 1)
     scores = {}
     for name in names:
         waveform, logits = beats[f"{name}/waveform"][:][beats[f"{name}/is_whole"][:]], []
         with torch.no_grad():
             for beat in waveform:
                 for lead in beat:
-                    control, mi = network(torch.from_numpy(lead[None, None]))[0].tolist()
+                    control, mi = net(torch.from_numpy(lead[None, None]))[0].tolist()
                     logits.append(mi - control)
         scores[name] = {"probability": _sigmoid(float(np.mean(logits))) if logits else math.nan}
     (work / f"{beats_name}-leads.json").write_text(json.dumps(scores))
@@ -258,14 +258,31 @@ def _networks(folder: Path, n_leads: int) -> list[Any]:
     import torch
 
     from ecgbatch.model import load_model
-    from ecgbatch.network import BeatNet
 
     model, found = load_model(folder), []
     for member in model.members:
-        network = BeatNet(n_leads, model.n_samples)
-        network.load_state_dict({name: torch.from_numpy(np.array(values)) for name, values in member.weights.items()})
-        found.append(network.eval())
+        net = network(n_leads, model.n_samples)
+        net.load_state_dict({name: torch.from_numpy(np.array(values)) for name, values in member.weights.items()})
+        found.append(net.eval())
     return found
+
+
+def network(n_leads: int, n_samples: int) -> Any:
+    """Return ``BeatNet`` with random weights, its forward pass as one writes it down from the paper."""
+    import torch
+    from torch.nn.functional import max_pool1d
+
+    from ecgbatch.network import BeatNet
+
+    class Plain(BeatNet):
+        def forward(self, waveform: Any) -> Any:
+            x = self.first(waveform)
+            for inner, outer in zip(self.inner, self.outer, strict=True):
+                x = torch.relu(x + outer(torch.relu(inner(x))))
+                x = max_pool1d(x, 5, 2) if x.shape[-1] >= 5 else x
+            return self.output(torch.relu(self.hidden2(torch.relu(self.hidden1(x.flatten(1))))))
+
+    return Plain(n_leads, n_samples)
 
 
 def peaks_found(names: Sequence[str], work: Path, beats_name: str) -> dict[str, Array]:

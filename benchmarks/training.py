@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from benchmarks import ours
+from benchmarks import naive, ours
 from benchmarks.section import Claim, Section, Times
 from ecgbatch.network import network_probabilities
 from ecgbatch.recipes import RECIPES
@@ -102,8 +102,6 @@ def eager(prepared: Prepared, settings: TrainSettings = SETTINGS) -> np.ndarray:
     """Return the logits (record,) of the first fold by a plain loop in torch on all processors."""
     import torch
 
-    from ecgbatch.network import BeatNet
-
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     torch.manual_seed(0)
     random, n_steps = np.random.default_rng(0), steps(prepared)
@@ -114,7 +112,7 @@ def eager(prepared: Prepared, settings: TrainSettings = SETTINGS) -> np.ndarray:
         ]
         for mi in (0, 1)
     ]
-    network = BeatNet(*prepared.waveform.shape[1:])
+    network = naive.network(*prepared.waveform.shape[1:])
     optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, betas=settings.betas)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 0.5 * (1 + math.cos(math.pi * step / n_steps)))
     network.train()

@@ -27,7 +27,7 @@ from ecgbatch.annotations import BEAT_SYMBOLS, decode
 from ecgbatch.beats import KACHUEE_LENGTH, KACHUEE_WINDOW_S, REFERENCE_LEADS, WORKING_RATE_HZ, resample_lead
 from ecgbatch.inspection import read_small_file
 from ecgbatch.model import ModelError, write_synced
-from ecgbatch.network import SCORING_BATCH, BeatNet
+from ecgbatch.network import SCORING_BATCH, BeatNet, train_repeatably
 from ecgbatch.signals import current_records, signals_path
 from ecgbatch.terms import NOTICE, STATUS
 from storage import open_store
@@ -247,15 +247,14 @@ def _record_folds(record: Array, n_folds: int) -> Array:
 
 def _train_one(beats: ClassedBeats, settings: ArrhythmiaSettings, task: tuple[Array, int]) -> tuple[dict[str, Array], Array]:
     """Train on the beats that are not tested; return the weights and the class called for each tested beat."""
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
+    train_repeatably()
     is_test, steps = task
     random = np.random.default_rng((settings.seed, steps, int(is_test.sum())))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         network = BeatNet(1, KACHUEE_LENGTH, len(CLASSES))
     pools = [pool for number in range(len(CLASSES)) if (pool := np.flatnonzero(~is_test & (beats.label == number))).size]
-    optimiser = torch.optim.Adam(network.parameters(), settings.learning_rate)
+    optimiser = torch.optim.Adam(network.parameters(), settings.learning_rate, fused=True)
     target = np.eye(len(CLASSES), dtype=np.float32)[beats.label]
     for step in range(steps):
         for group in optimiser.param_groups:

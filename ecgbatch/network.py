@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -45,12 +47,17 @@ class BeatNet(torch.nn.Module):
         self.output = torch.nn.Linear(HIDDEN, n_classes)
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        """Return class logits (beat, class) of prepared waveforms (beat, lead, sample); softmax gives probabilities."""
-        x = self.first(waveform)  # (beat, 32, sample)
+        """Return class logits (beat, class) of prepared waveforms (beat, lead, sample); softmax gives probabilities.
+
+        Beats are taken for pictures one row high with channels last in memory, where torch's convolutions and pools for
+        processors are fastest: a step of training takes two thirds of the time.
+        """
+        x = waveform.unsqueeze(2).to(memory_format=torch.channels_last)
+        x = _along(self.first, x)  # (beat, 32, 1, sample)
         for inner, outer in zip(self.inner, self.outer, strict=True):
-            x = torch.relu(x + outer(torch.relu(inner(x))))
+            x = torch.relu_(_along(outer, torch.relu_(_along(inner, x))).add_(x))
             if x.shape[-1] >= POOL:
-                x = torch.nn.functional.max_pool1d(x, POOL, POOL_STRIDE)
+                x = torch.nn.functional.max_pool2d(x, (1, POOL), (1, POOL_STRIDE))
         x = torch.relu(self.hidden1(x.flatten(1)))  # (beat, 64) -> (beat, 32)
         logits: torch.Tensor = self.output(torch.relu(self.hidden2(x)))
         return logits
@@ -58,6 +65,21 @@ class BeatNet(torch.nn.Module):
 
 def _convolution(channels: int) -> torch.nn.Conv1d:
     return torch.nn.Conv1d(channels, CHANNELS, KERNEL, padding=KERNEL // 2)
+
+
+def _along(convolution: Any, picture: torch.Tensor) -> torch.Tensor:
+    """Return a convolution along the last axis of (beat, channel, 1, sample)."""
+    return torch.nn.functional.conv2d(picture, convolution.weight.unsqueeze(2), convolution.bias, padding=(0, KERNEL // 2))
+
+
+def train_repeatably() -> None:
+    """Have torch train on one thread with kernels that give the same bits each time, in this process.
+
+    Torch would then also fill all memory before use, a tenth of a step; no kernel used here reads what it has not written.
+    """
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def network_probabilities(network: torch.nn.Module, waveform: np.ndarray) -> np.ndarray:

@@ -39,6 +39,7 @@ from ecgbatch.model import (
     save_model,
     write_synced,
 )
+from ecgbatch.network import train_repeatably
 from ecgbatch.novelty import fit_reference
 from ecgbatch.random_kernels import Kernels, draw_kernels, fit_regression, kernel_features, regression_logit
 from ecgbatch.splits import patient_digest
@@ -217,8 +218,7 @@ def plan_members(fold: np.ndarray, settings: TrainSettings) -> list[Task]:
 
 def train_member(folder: str, settings: TrainSettings, task: Task) -> Outcome:
     """Train one member from its last checkpoint on; one thread, deterministic, whatever process it runs in."""
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
+    train_repeatably()
     prepared = open_prepared(Path(folder), settings)
     start = start_member(Path(folder), settings, task)
     records = np.flatnonzero((prepared.fold != task.fold) & (prepared.fold != task.validation_fold))
@@ -421,7 +421,7 @@ class _State:
         self.mean = BeatNet(*shape)
         self.mean.load_state_dict(self.network.state_dict())
         learning = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        self.optimiser = torch.optim.Adam(learning, settings.learning_rate, settings.betas)
+        self.optimiser = torch.optim.Adam(learning, settings.learning_rate, settings.betas, fused=True)
 
     def step(self, loss: torch.Tensor, done: float) -> None:
         """Descend once, at the schedule's rate for this share of the training, and update the running mean."""

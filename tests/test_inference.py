@@ -18,8 +18,6 @@ from ecgbatch.model import BeatNet, Model, load_model, member_probabilities, shi
 from ecgbatch.scoring import RecordBeats, score_shard
 from ecgbatch.terms import DECISION
 
-BFLOAT16 = pytest.mark.skipif(not inference.HAS_BFLOAT16, reason="this processor does not multiply bfloat16")
-
 
 def drawn(n_leads: int, n_samples: int, n_beats: int = 9, seed: int = 0) -> tuple[BeatNet, dict[str, np.ndarray], np.ndarray]:
     with torch.random.fork_rng(devices=[]):
@@ -127,21 +125,22 @@ def test_the_kernels_constants_are_the_networks():
     assert network.HIDDEN == inference.CHANNELS
 
 
-@BFLOAT16
-def test_the_shipped_models_may_score_in_bfloat16():
+def test_the_shipped_models_may_score_in_bfloat16(monkeypatch):
+    monkeypatch.setattr(precision, "GAINS_BY_BFLOAT16", True)
     for name in ("mi-12-leads", "mi-lead-ii"):
         assert precision.choose_precision(load_model(shipped_model(name))).name == "bfloat16"
 
 
-def test_without_the_instruction_or_without_a_reference_it_is_float32(monkeypatch, shipped):
-    assert "holds no description" in precision.choose_precision(replace(shipped, novelty={})).why or not inference.HAS_BFLOAT16
-    monkeypatch.setattr(precision, "HAS_BFLOAT16", False)
-    assert precision.choose_precision(shipped) == ("float32", "this processor does not multiply bfloat16")
+def test_without_a_gain_or_without_a_reference_it_is_float32(monkeypatch, shipped):
+    monkeypatch.setattr(precision, "GAINS_BY_BFLOAT16", True)
+    assert "holds no description" in precision.choose_precision(replace(shipped, novelty={})).why
+    monkeypatch.setattr(precision, "GAINS_BY_BFLOAT16", False)
+    assert precision.choose_precision(shipped) == ("float32", "this processor is not faster in bfloat16")
 
 
-@BFLOAT16
-def test_a_model_whose_records_move_too_far_is_refused_bfloat16(shipped):
+def test_a_model_whose_records_move_too_far_is_refused_bfloat16(monkeypatch, shipped):
     """One member alone, and its logits made steeper: what ten members average out is then seen."""
+    monkeypatch.setattr(precision, "GAINS_BY_BFLOAT16", True)
     steep = replace(shipped.calibration, slope=20.0)
     found = precision.choose_precision(replace(shipped, members=shipped.members[:1], calibration=steep))
     assert found.name == "float32"
