@@ -167,21 +167,11 @@ def _write_block(
     with ThreadPoolExecutor(1, thread_name_prefix="ecgbatch-sync") as aside:  # the disk is busy while this is read back
         synced = aside.submit(folder.sync, [f"{store}/{key}"], below=f"{store}/{name}/c")
         found = folder.read(f"{store}/{key}")
-        if not _is_joined(found, written) or not _reads_back(layout, found, shard, values):
+        if not _reads_back(layout, found, shard, values):
             raise CorruptStore(f"{where}: {name} does not read back as it was written; check the disk, then run again")
-        described = written_file(*written)
+        described = written_file(found)
         synced.result()
     return {key: described}
-
-
-def _is_joined(whole: bytes, parts: list[bytes]) -> bool:
-    """Tell whether bytes are these parts, one after another."""
-    at = 0
-    for part in parts:
-        if not whole.startswith(part, at):
-            return False
-        at += len(part)
-    return at == len(whole)
 
 
 @lru_cache(maxsize=32)
@@ -193,13 +183,19 @@ def _layout(root: str, store_key: str, name: str) -> Layout:
 
 
 def _reads_back(layout: Layout, found: bytes, shard: Shard, values: np.ndarray[Any, Any]) -> bool:
-    """Decode a shard's bytes, a row of chunks at a time, and compare each with what was to be written."""
+    """Decode a shard's bytes, a row of chunks at a time, and compare each with what was to be written.
+
+    Every byte of them is under a checksum, so those that pass and decode to these values are a file that holds them.
+    """
     box = tuple(slice(0, length) for length in values.shape[1:])
     read = partial(_slice, memoryview(found))
     for start in range(0, len(values), layout.chunk[0]):
         rows = np.arange(start, min(start + layout.chunk[0], len(values)))
         decoded = np.empty_like(values[start : start + len(rows)])
-        decode_rows(layout, read, 0, rows, box, decoded, str(shard.index))
+        try:
+            decode_rows(layout, read, 0, rows, box, decoded, str(shard.index))
+        except CorruptStore:
+            return False
         if not same_values(decoded, values[start : start + len(rows)]):
             return False
     return True

@@ -155,13 +155,13 @@ def decode_rows(layout: Layout, read: Read, first: int, rows: Array, box: tuple[
         low, high = np.searchsorted(in_chunk, [number, number + 1]).tolist()
         wanted = rows[low:high] - first - number * layout.chunk[0]
         # Neighbouring rows are a slice: copied without looking each of them up.
-        picked: Any = slice(int(wanted[0]), int(wanted[-1]) + 1) if wanted[-1] - wanted[0] + 1 == high - low else wanted
+        picked: Any = wanted if (np.diff(wanted) != 1).any() else slice(int(wanted[0]), int(wanted[-1]) + 1)
         for place, source, target in _parts(layout, box):
             part = out[(slice(low, high), *target)]
             offset, n_bytes = offsets[(number, *place)].tolist()
             if offset == _NOTHING:
                 part[...] = layout.fill
-            elif part.shape == layout.chunk and part.flags.c_contiguous:
+            elif part.shape == layout.chunk and part.flags.c_contiguous and isinstance(picked, slice):
                 _decode_chunk(layout, read(offset, n_bytes), part, where)
             else:
                 whole = np.empty(layout.chunk, dtype=layout.dtype)

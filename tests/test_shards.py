@@ -12,13 +12,14 @@ import pytest
 import xarray as xr
 import zarr
 import zarr.storage
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from numcodecs.blosc import Blosc
 from test_storage import plan_of, produce
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from storage import CorruptStore, build, open_store
-from storage.shards import decode_rows, encode_shard, layout_of
+from storage.shards import Layout, decode_rows, encode_shard, layout_of
 
 
 def zarr_array(store, shape, chunk, n_chunks, dtype, fill, compressors=None):
@@ -98,6 +99,7 @@ def same_store(tmp_path_factory):
 
 @settings(deadline=None)
 @given(rows=keys(23), samples=keys(250))
+@example(rows=np.array([13, 13, 15]), samples=slice(2, 2))  # as many rows as lie between the first and the last, and not those
 def test_any_selection_is_the_one_that_zarr_reads(same_store, rows, samples):
     ours, zarrs = same_store
     selections = [(rows,), (rows, samples), (slice(None), samples)]
@@ -105,6 +107,21 @@ def test_any_selection_is_the_one_that_zarr_reads(same_store, rows, samples):
         found, wanted = ours[selection], zarrs[selection]
         assert (found.dims, found.dtype) == (wanted.dims, wanted.dtype)
         np.testing.assert_array_equal(found.values, wanted.values)
+
+
+def test_a_row_asked_for_twice_is_not_taken_for_its_neighbour():
+    """Of chunks of three rows, decoded straight into their place where all three are wanted."""
+    layout = Layout((6, 5), (6, 5), (3, 5), np.int16(-1), Blosc("lz4", 5, Blosc.NOSHUFFLE))
+    values = np.arange(30, dtype=np.int16).reshape(6, 5)
+    content = b"".join(encode_shard(layout, values))
+
+    def read(start: int, n_bytes: int) -> bytes:
+        return content[start % len(content) :][:n_bytes]
+
+    for rows in ([0, 1, 2], [0, 0, 2], [0, 2, 2], [3, 3, 3, 5], [1, 1, 3, 4, 5]):
+        out = np.empty((len(rows), 5), np.int16)
+        decode_rows(layout, read, 0, np.array(rows), (slice(0, 5),), out, "here")
+        np.testing.assert_array_equal(out, values[rows])
 
 
 def test_selections_follow_one_another_as_in_xarray(same_store):
