@@ -356,7 +356,7 @@ def forward_changed(
         if high <= low:
             logits[i] = logits[0]
             continue
-        x[:] = entered[0]
+        move(entered[0], x, 0, x.size)
         low, high = max(0, low - 2), min(n_samples, high + 2)
         enter(own if i == 0 else copies[i - 1], beat, first, first_bias, x, low, high)
         n = n_samples
@@ -365,7 +365,7 @@ def forward_changed(
                 entered[block] = x
             used = n * CHANNELS + 2 * EDGE
             x[used - EDGE : used] = 0
-            y[:] = inside[block]
+            move(inside[block], y, 0, used)
             low, high = max(0, low - 2), min(n, high + 2)
             inner(x, blocks, block_biases, block, y, low, high)
             if i == 0:
@@ -391,8 +391,15 @@ def forward_changed(
 @kernel
 def keep(base: Array, x: Array, low: int, high: int, n: int) -> None:
     """Copy the samples outside ``low`` to ``high``."""
-    x[EDGE : EDGE + low * CHANNELS] = base[EDGE : EDGE + low * CHANNELS]
-    x[EDGE + high * CHANNELS : EDGE + n * CHANNELS] = base[EDGE + high * CHANNELS : EDGE + n * CHANNELS]
+    move(base, x, EDGE, EDGE + low * CHANNELS)
+    move(base, x, EDGE + high * CHANNELS, EDGE + n * CHANNELS)
+
+
+@kernel
+def move(source: Array, target: Array, start: int, stop: int) -> None:
+    """Copy values; numba copies slices several times slower."""
+    for i in range(np.uint64(start), np.uint64(stop)):
+        target[i] = source[i]
 
 
 @kernel
@@ -456,14 +463,15 @@ def pool(x: Array, n: int, low: int, high: int) -> int:
     """
     if n < POOL:
         return n
-    left = (n - POOL) // POOL_STRIDE + 1
+    left, row, next_one = (n - POOL) // POOL_STRIDE + 1, np.empty(CHANNELS, np.float32), np.uint64(CHANNELS)
     for sample in range(low, min(high, left)):
-        for channel in range(CHANNELS):
-            at = EDGE + sample * POOL_STRIDE * CHANNELS + channel
-            largest = x[at]
-            for other in range(1, POOL):
-                largest = max(largest, x[at + other * CHANNELS])
-            x[EDGE + sample * CHANNELS + channel] = largest
+        # Unsigned, since a sign test would keep these loops scalar; into a row, since LLVM cannot tell what is in place apart.
+        at, out = np.uint64(EDGE + sample * POOL_STRIDE * CHANNELS), np.uint64(EDGE + sample * CHANNELS)
+        b, c, d, e = at + next_one, at + 2 * next_one, at + 3 * next_one, at + 4 * next_one
+        for channel in range(next_one):
+            row[channel] = max(x[at + channel], x[b + channel], x[c + channel], x[d + channel], x[e + channel])
+        for channel in range(next_one):
+            x[out + channel] = row[channel]
     return left
 
 

@@ -664,13 +664,13 @@ def probability_interval(
     around = np.concatenate([logit, logit[:, : length - 1]], axis=1)
     total = np.concatenate([np.zeros((n_members, 1)), around.cumsum(axis=1)], axis=1)
     run = (total[:, length:] - total[:, :-length]) / length  # (member, beat): mean of the run that starts at this beat
-    drawn = np.sort(random.integers(0, n_members, (n_draws, n_members)), axis=1)
-    share = np.stack([(drawn == member).mean(axis=1) for member in range(n_members)])  # (member, draw)
+    drawn = random.integers(0, n_members, (n_draws, n_members)) * n_draws + np.arange(n_draws)[:, None]
+    share = np.bincount(drawn.ravel(), minlength=n_members * n_draws).reshape(n_members, n_draws) / n_members
     starts = random.integers(0, n_beats, (n_draws, n_beats // length))
-    mean = sum(share[member] * run[member][starts].mean(axis=1) for member in range(n_members))
+    mean = (share * run.take(starts, axis=1).mean(axis=2)).sum(axis=0)  # (member, draw) to (draw)
     from ecgbatch.model import calibrated
 
-    low, high = np.quantile(calibrated(np.asarray(mean), calibration), (0.025, 0.975))
+    low, high = np.quantile(calibrated(mean, calibration), (0.025, 0.975))
     return float(low), float(high)
 
 
