@@ -167,7 +167,7 @@ def _write_block(
     with ThreadPoolExecutor(1, thread_name_prefix="ecgbatch-sync") as aside:  # the disk is busy while this is read back
         synced = aside.submit(folder.sync, [f"{store}/{key}"], below=f"{store}/{name}/c")
         found = folder.read(f"{store}/{key}")
-        if not _reads_back(layout, found, shard, values):
+        if len(found) != sum(map(len, written)) or not _reads_back(layout, found, shard, values):
             raise CorruptStore(f"{where}: {name} does not read back as it was written; check the disk, then run again")
         described = written_file(found)
         synced.result()
@@ -185,7 +185,7 @@ def _layout(root: str, store_key: str, name: str) -> Layout:
 def _reads_back(layout: Layout, found: bytes, shard: Shard, values: np.ndarray[Any, Any]) -> bool:
     """Decode a shard's bytes, a row of chunks at a time, and compare each with what was to be written.
 
-    Every byte of them is under a checksum, so those that pass and decode to these values are a file that holds them.
+    Every byte that decoding looks at is under a checksum: no more of them than were written, and they need no other comparison.
     """
     box = tuple(slice(0, length) for length in values.shape[1:])
     read = partial(_slice, memoryview(found))

@@ -27,12 +27,9 @@ class WrittenFile:
     sha256: str
 
 
-def written_file(*content: bytes) -> WrittenFile:
-    """Describe a file's bytes, given whole or in parts."""
-    digest = hashlib.sha256()
-    for part in content:
-        digest.update(part)
-    return WrittenFile(sum(map(len, content)), digest.hexdigest())
+def written_file(content: bytes) -> WrittenFile:
+    """Describe a file's bytes."""
+    return WrittenFile(len(content), hashlib.sha256(content).hexdigest())
 
 
 @dataclass(frozen=True)

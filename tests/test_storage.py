@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -40,6 +41,7 @@ from storage import (
     open_store,
     verify_store,
 )
+from storage.shards import layout_of
 
 TRACES = Schema(
     name="traces",
@@ -371,6 +373,23 @@ def test_every_file_and_folder_of_a_store_was_brought_onto_the_disk(tmp_path, mo
 def test_disk_that_lies_is_caught_by_reading_back(tmp_path, monkeypatch):
     read = Folder.read
     monkeypatch.setattr(Folder, "read", lambda self, key: read(self, key)[::-1] if "/c/" in key else read(self, key))
+    with pytest.raises(CorruptStore, match="does not read back"):
+        build(str(tmp_path), plan_of(), produce)
+
+
+def test_bytes_that_no_chunk_holds_are_caught_by_reading_back(tmp_path, monkeypatch):
+    """Put between the chunks and their index they leave every place, checksum and value as it was."""
+    read = Folder.read
+
+    def longer(self, key):
+        content = read(self, key)
+        if "/c/" not in key:
+            return content
+        layout = layout_of(read(self, f"{key.partition('/c/')[0]}/zarr.json"))
+        index = 16 * math.prod(layout.chunks) + 4
+        return content[:-index] + b"more" + content[-index:]
+
+    monkeypatch.setattr(Folder, "read", longer)
     with pytest.raises(CorruptStore, match="does not read back"):
         build(str(tmp_path), plan_of(), produce)
 
