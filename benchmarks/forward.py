@@ -34,9 +34,9 @@ def measure(folder: Path, *, rounds: int, data: Path | None) -> Section:
 
     model = load_model(shipped_model())
     beats = np.tile(reference_beats(model), (8, 1, 1))
-    shape, processors = (len(model.leads), model.n_samples), usable_processors()
-    network = _with_weights(naive.network(*shape), model)
-    packed, halves = pack(model.members[0].weights), np.array_split(beats, processors)
+    shape, weights, processors = (len(model.leads), model.n_samples), model.members[0].weights, usable_processors()
+    network = naive.with_weights(naive.plain_network(*shape), weights)
+    packed, halves = pack(weights), np.array_split(beats, processors)
     times, answers = Times(), {}
     with ThreadPoolExecutor(processors) as pool:
 
@@ -55,7 +55,7 @@ def measure(folder: Path, *, rounds: int, data: Path | None) -> Section:
             },
         }
         if HAS_BFLOAT16:
-            half = _with_weights(BeatNet(*shape), model).bfloat16()
+            half = naive.with_weights(BeatNet(*shape), weights).bfloat16()
             ways[TORCH_BFLOAT16] = lambda: with_threads(processors, lambda: eager(half, beats, BEATS_A_PASS))
         for way in ways.values():
             way()
@@ -109,13 +109,6 @@ def eager(network: Any, beats: np.ndarray, size: int) -> np.ndarray:
         parts = [network(torch.from_numpy(beats[start : start + size]).to(kind)) for start in range(0, len(beats), size)]
     classes = torch.cat(parts)
     return (classes[:, 1] - classes[:, 0]).float().numpy()
-
-
-def _with_weights(network: Any, model: Model) -> Any:
-    import torch
-
-    network.load_state_dict({name: torch.from_numpy(np.array(w)) for name, w in model.members[0].weights.items()})
-    return network.eval()
 
 
 def real_records(folder: Path, data: Path, model: Model) -> list[str]:

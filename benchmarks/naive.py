@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -174,13 +174,13 @@ def score(names: Sequence[str], work: Path, beats_name: str, model: Path, *, sca
 
     torch.set_num_threads(1)
     beats = zarr.open_group(work / f"{beats_name}.zarr", mode="r")
-    (net,), segments = _networks(model, len(leads)), _segments(model)
+    (network,), segments = _networks(model, len(leads)), _segments(model)
     random = np.random.default_rng(0)
     scores = {}
 
     def logit(beat: Array) -> float:
         with torch.no_grad():
-            control, mi = net(torch.from_numpy(beat[None]))[0].tolist()
+            control, mi = network(torch.from_numpy(beat[None]))[0].tolist()
         return float(mi - control)
 
     for name in names:
@@ -241,33 +241,27 @@ def score_leads(names: Sequence[str], work: Path, beats_name: str, model: Path) 
 
     torch.set_num_threads(1)
     beats = zarr.open_group(work / f"{beats_name}.zarr", mode="r")
-    (net,) = _networks(model, 1)
+    (network,) = _networks(model, 1)
     scores = {}
     for name in names:
         waveform, logits = beats[f"{name}/waveform"][:][beats[f"{name}/is_whole"][:]], []
         with torch.no_grad():
             for beat in waveform:
                 for lead in beat:
-                    control, mi = net(torch.from_numpy(lead[None, None]))[0].tolist()
+                    control, mi = network(torch.from_numpy(lead[None, None]))[0].tolist()
                     logits.append(mi - control)
         scores[name] = {"probability": _sigmoid(float(np.mean(logits))) if logits else math.nan}
     (work / f"{beats_name}-leads.json").write_text(json.dumps(scores))
 
 
 def _networks(folder: Path, n_leads: int) -> list[Any]:
-    import torch
-
     from ecgbatch.model import load_model
 
-    model, found = load_model(folder), []
-    for member in model.members:
-        net = network(n_leads, model.n_samples)
-        net.load_state_dict({name: torch.from_numpy(np.array(values)) for name, values in member.weights.items()})
-        found.append(net.eval())
-    return found
+    model = load_model(folder)
+    return [with_weights(plain_network(n_leads, model.n_samples), member.weights) for member in model.members]
 
 
-def network(n_leads: int, n_samples: int) -> Any:
+def plain_network(n_leads: int, n_samples: int) -> Any:
     """Return ``BeatNet`` with random weights, its forward pass as one writes it down from the paper."""
     import torch
     from torch.nn.functional import max_pool1d
@@ -283,6 +277,14 @@ def network(n_leads: int, n_samples: int) -> Any:
             return self.output(torch.relu(self.hidden2(torch.relu(self.hidden1(x.flatten(1))))))
 
     return Plain(n_leads, n_samples)
+
+
+def with_weights(network: Any, weights: Mapping[str, Array]) -> Any:
+    """Return a network that was given these weights, ready to score."""
+    import torch
+
+    network.load_state_dict({name: torch.from_numpy(np.array(values)) for name, values in weights.items()})
+    return network.eval()
 
 
 def peaks_found(names: Sequence[str], work: Path, beats_name: str) -> dict[str, Array]:

@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks import naive, ours
 from benchmarks.section import Claim, Section, Times
 from ecgbatch.evaluation import Figure, patient_figures
+from ecgbatch.model import Calibration, calibrated
 from ecgbatch.network import network_probabilities
 from ecgbatch.recipes import RECIPES
 from ecgbatch.signals import convert_archive
@@ -47,9 +48,8 @@ def measure(folder: Path, *, rounds: int, data: Path | None) -> Section:
     times, auroc = Times(), {}
     at_once = usable_processors()
     with processes() as on_processes:
-        list(
-            on_processes(partial(steps, settings=SETTINGS), [prepared] * at_once)
-        )  # libraries are loaded before anything is timed
+        # Libraries are loaded before anything is timed.
+        list(on_processes(partial(steps, settings=SETTINGS), [prepared] * at_once))
         ways = {
             EAGER: lambda settings: eager(prepared, settings),
             "ecgbatch": lambda settings: by_ecgbatch(prepared_at, settings, on_processes),
@@ -95,7 +95,7 @@ def measure(folder: Path, *, rounds: int, data: Path | None) -> Section:
 def _auroc(logit: np.ndarray, prepared: Prepared) -> Figure:
     known = np.isfinite(logit)
     patients = np.array(prepared.patient_id)[known]
-    probability = 1 / (1 + np.exp(-logit[known]))
+    probability = calibrated(logit[known], Calibration())
     return patient_figures(probability, prepared.mi[known], patients, names=["auroc"])["auroc"]
 
 
@@ -150,7 +150,7 @@ def eager(prepared: Prepared, settings: TrainSettings) -> np.ndarray:
         ]
         for mi in (0, 1)
     ]
-    network = naive.network(*prepared.waveform.shape[1:])
+    network = naive.plain_network(*prepared.waveform.shape[1:])
     optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, betas=settings.betas)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: 0.5 * (1 + math.cos(math.pi * step / n_steps)))
     network.train()

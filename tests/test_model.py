@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import naive
 from ecgbatch.model import (
     DEFAULT_LEADS,
     SCORING_BATCH,
@@ -83,6 +84,21 @@ def test_any_leads_and_both_lengths_flatten_to_64(n_leads: int, n_samples: int, 
     network = BeatNet(n_leads, n_samples, n_classes)
     assert network.hidden1.in_features == 64
     assert network(torch.zeros(3, n_leads, n_samples)).shape == (3, n_classes)
+
+
+@pytest.mark.parametrize(("n_leads", "n_samples"), [(1, 187), (12, 88), (2, 9)])
+def test_the_network_is_the_papers_written_down_plainly_and_so_are_its_gradients(n_leads: int, n_samples: int) -> None:
+    torch.manual_seed(1)
+    network, plain = BeatNet(n_leads, n_samples), naive.plain_network(n_leads, n_samples)
+    plain.load_state_dict(network.state_dict())
+    waveform = torch.randn(7, n_leads, n_samples)
+    found = []
+    for one in (network, plain):
+        logits = one(waveform)
+        torch.nn.functional.cross_entropy(logits, torch.arange(7) % 2).backward()  # type: ignore[no-untyped-call]
+        found.append([logits.detach(), *(weight.grad for weight in one.parameters())])
+    for ours, its in zip(*found, strict=True):
+        torch.testing.assert_close(ours, its, rtol=1e-4, atol=1e-6)
 
 
 def test_save_then_load_gives_the_same_model(model: Model, folder: Path) -> None:
