@@ -39,8 +39,8 @@ convolution, what skips a block and the fully connected layers stay float32: rou
 HAS_BFLOAT16 = "+avx512bf16" in processor_features()
 """Whether this processor multiplies bfloat16 itself. One that does not gets the same sums from float32, slower."""
 GAINS_BY_BFLOAT16 = HAS_BFLOAT16 and "+sse4a" in processor_features()
-"""Whether bfloat16 is faster here. AMD's processors, which alone know SSE4a, do two such instructions a cycle and take 0.6 to 0.7
-times as long as for float32; Intel's do one, and with the rounding it takes 1.4 times as long (docs/adr/0016)."""
+"""Whether bfloat16 is faster here. AMD's processors, which alone know SSE4a, take 0.6 to 0.7 times as long as for float32; the
+Intel processor that was measured takes 1.4 times as long (docs/adr/0016)."""
 TILE = (14, 8, 4, 2, 1) if "+avx512f" in processor_features() else (3, 2, 1)
 """Samples whose sums are in registers at a time: 14 x 32 channels fill 28 of AVX-512's 32 registers, 3 x 32 12 of AVX2's 16."""
 
