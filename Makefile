@@ -34,6 +34,7 @@ test-all: install
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache --no-logo
 
 types: install
 	$(BIN)/mypy
@@ -53,7 +54,8 @@ reliability: install
 model: install
 	$(BIN)/python -m benchmarks.shipped_model --data $(ECGBATCH_TEST_DATA) --check
 
-# For developers: writes the lock anew from pyproject.toml (needs uv: pip install uv).
+# For developers: writes the lock anew from pyproject.toml (needs uv: pip install uv). uv takes torch from where pip finds the CPU wheel
+# if UV_FIND_LINKS names that place; from elsewhere torch brings CUDA's packages into the lock, which do not belong there.
 lock:
 	uv pip compile pyproject.toml --extra dev --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links --no-emit-package torch --quiet --output-file requirements/lock.txt \

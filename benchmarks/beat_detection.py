@@ -129,7 +129,7 @@ def _nearer(beats: list[int], i: int, sample: int) -> bool:
 
 def ecgbatch_detector(recording: Recording, leads: Sequence[int]) -> np.ndarray:
     """Return the R peaks that ecgbatch finds on some leads."""
-    from ecgbatch.beats import REFERENCE_LEADS, detect_r_peaks
+    from ecgbatch.beats.record import REFERENCE_LEADS, detect_r_peaks
 
     usable = np.isin(np.arange(len(recording.signal)), leads)
     named = [i for i in leads if recording.leads[i] in REFERENCE_LEADS]
@@ -311,12 +311,12 @@ def wander_cost(data: Path, leads: Sequence[int]) -> tuple[Row, Row]:
 
 def with_fewer_trees(n: int) -> Detector:
     """Return the detector with the first ``n`` of its trees; 0: its rules alone."""
-    from ecgbatch import beat_evidence, detection, sequence
-    from ecgbatch.record_beats import DETECTION_CUTOFF_HZ, DETECTION_HALF_WIDTH_S
-    from ecgbatch.resampling import resampler
+    from ecgbatch.beats import candidates, detection, sequence
+    from ecgbatch.beats.record import DETECTION_CUTOFF_HZ, DETECTION_HALF_WIDTH_S
+    from ecgbatch.beats.resampling import resampler
 
     rules = sequence.RULES if n else sequence.RULES._replace(rule_share=1.0, odds_share=0.0)
-    trees = beat_evidence.scorer(beat_evidence.fitted_trees()._replace(root=beat_evidence.fitted_trees().root[:n]))
+    trees = candidates.scorer(candidates.fitted_trees()._replace(root=candidates.fitted_trees().root[:n]))
 
     def run(recording: Recording, leads: Sequence[int]) -> np.ndarray:
         design = resampler(recording.fs, DETECTION_CUTOFF_HZ, DETECTION_HALF_WIDTH_S)

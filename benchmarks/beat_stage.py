@@ -32,9 +32,11 @@ from scipy.signal import butter, find_peaks, resample_poly, sosfiltfilt
 
 from benchmarks.naive import AFTER, BEFORE, RATE_HZ, paper_parts
 from benchmarks.section import Claim, Section, Times
-from ecgbatch.beats import beat_windows, detect_r_peaks, kachuee_beats, warm_up
-from ecgbatch.records import inspect_record, read_record
-from ecgbatch.synthetic import write_archive
+from ecgbatch.beats.kachuee import kachuee_beats
+from ecgbatch.beats.record import beat_windows, detect_r_peaks, warm_up
+from ecgbatch.formats.inspection import inspect_record
+from ecgbatch.formats.records import read_record
+from ecgbatch.synthetic.archive import write_archive
 from ecgbatch.terms import LEADS
 
 FS, N_LEADS = 1000.0, 15

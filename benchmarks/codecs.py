@@ -26,8 +26,8 @@ import zarr
 import zarr.storage
 from numcodecs import LZ4, Blosc, Delta, Zstd
 
-from ecgbatch.signals import convert_archive
-from ecgbatch.synthetic import write_archive
+from ecgbatch.signals.stage import convert_archive
+from ecgbatch.synthetic.archive import write_archive
 from storage import list_stores, open_store
 from storage.shards import Layout, encode_shard, layout_of
 

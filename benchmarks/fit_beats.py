@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.beat_detection import WINDOW_S, Recording, count, interval, print_row, read_recording, record_names, total
-from ecgbatch import beat_evidence, detection, sequence
-from ecgbatch.record_beats import DETECTION_CUTOFF_HZ, DETECTION_HALF_WIDTH_S, REFERENCE_LEADS
-from ecgbatch.resampling import RATE_HZ, resampler
+from ecgbatch.beats import candidates, detection, sequence
+from ecgbatch.beats.record import DETECTION_CUTOFF_HZ, DETECTION_HALF_WIDTH_S, REFERENCE_LEADS
+from ecgbatch.beats.resampling import RATE_HZ, resampler
 
 N_FOLDS, N_INNER_FOLDS = 6, 5
 N_TREES, N_LEAVES, LEARNING_RATE, LEAST_IN_A_LEAF, L2 = 120, 32, 0.12, 200, 5.0
@@ -76,9 +76,9 @@ def main() -> None:
         cross_fit(learned, hear_stress(options.data))
     if options.write or options.only_write:
         trees = fit(learned)
-        beat_evidence.TREES_FILE.parent.mkdir(exist_ok=True)
-        beat_evidence.TREES_FILE.write_text(document(trees))
-        print(f"wrote {beat_evidence.TREES_FILE.name}: {len(trees.root)} trees, {len(trees.figure)} nodes")
+        candidates.TREES_FILE.parent.mkdir(exist_ok=True)
+        candidates.TREES_FILE.write_text(document(trees))
+        print(f"wrote {candidates.TREES_FILE.name}: {len(trees.root)} trees, {len(trees.figure)} nodes")
         print(f"odds_shift by folds of all records: {best_shift(learned)} (sequence.RULES has {sequence.RULES.odds_shift})")
 
 
@@ -184,7 +184,7 @@ def hear(name: str, recording: Recording, leads: tuple[int, ...], kind: str) -> 
     return Heard(name, leads, kind, recording, choice, figures, truth, known)
 
 
-def detect(heard: Heard, shift: float, trees: beat_evidence.Scorer) -> np.ndarray:
+def detect(heard: Heard, shift: float, trees: candidates.Scorer) -> np.ndarray:
     """Return R samples as the detector would with this ``odds_shift`` and these trees."""
     recording = heard.recording
     use = np.isin(np.arange(len(recording.signal)), heard.leads)
@@ -211,7 +211,7 @@ def labelled(recording: Recording, position: np.ndarray, amplitude: np.ndarray) 
     return is_beat, known
 
 
-def fit(heard: Sequence[Heard]) -> beat_evidence.Trees:
+def fit(heard: Sequence[Heard]) -> candidates.Trees:
     """Fit trees to the candidates of some records; seeded."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
@@ -225,7 +225,7 @@ def fit(heard: Sequence[Heard]) -> beat_evidence.Trees:
     model = HistGradientBoostingClassifier(
         max_iter=N_TREES, learning_rate=LEARNING_RATE, max_leaf_nodes=N_LEAVES, min_samples_leaf=LEAST_IN_A_LEAF,
         l2_regularization=L2, early_stopping=False, max_bins=128, random_state=0,
-        monotonic_cst=[(name in RISING) - (name in FALLING) for name in beat_evidence.FIGURES],
+        monotonic_cst=[(name in RISING) - (name in FALLING) for name in candidates.FIGURES],
     )  # fmt: skip
     model.fit(np.concatenate(figures), np.concatenate(truth), sample_weight=np.concatenate(counts))
     return flattened(model)
@@ -235,10 +235,10 @@ def best_shift(heard: Sequence[Heard]) -> float:
     """Return the ``odds_shift`` with the fewest errors, records as they are and with silences, by trees of other records."""
     errors = dict.fromkeys(SHIFTS, 0.0)
     for held in folds(heard, N_INNER_FOLDS):
-        trees = beat_evidence.scorer(fit([one for one in heard if one.name not in held]))
+        trees = candidates.scorer(fit([one for one in heard if one.name not in held]))
         for one in heard:
             if one.name in held and one.kind in (CLEAN, SILENT):
-                odds = beat_evidence.log_odds(one.figures, *trees)
+                odds = candidates.log_odds(one.figures, *trees)
                 for shift in SHIFTS:
                     position, _ = sequence.settle(one.choice, odds, sequence.RULES._replace(odds_shift=shift))
                     r_sample = np.rint(position * (one.recording.fs / RATE_HZ)).astype(np.int64)
@@ -253,7 +253,7 @@ def folds(heard: Sequence[Heard], n: int) -> list[set[str]]:
     return [set(order[fold::n].tolist()) for fold in range(n)]
 
 
-def flattened(model: Any) -> beat_evidence.Trees:
+def flattened(model: Any) -> candidates.Trees:
     """Return scikit-learn's trees as arrays for the kernel; thresholds rounded down to float32, so that sides stay."""
     nodes = [predictor[0].nodes for predictor in model._predictors]
     root = np.concatenate([[0], np.cumsum([len(one) for one in nodes])])[:-1]
@@ -262,7 +262,7 @@ def flattened(model: Any) -> beat_evidence.Trees:
     edge = np.concatenate([one["num_threshold"] for one in nodes])
     low = edge.astype(np.float32)
     low = np.where(low > edge, np.nextafter(low, np.float32(-np.inf)), low)
-    return beat_evidence.Trees(
+    return candidates.Trees(
         np.where(leaf, -1, np.concatenate([one["feature_idx"] for one in nodes])).astype(np.int8),
         np.where(leaf, value, low).astype(np.float32),
         np.concatenate([one["left"] + at for one, at in zip(nodes, root, strict=True)]).astype(np.int32),
@@ -272,11 +272,11 @@ def flattened(model: Any) -> beat_evidence.Trees:
     )
 
 
-def document(trees: beat_evidence.Trees) -> str:
+def document(trees: candidates.Trees) -> str:
     """Return the trees as text, a line for each column; float32 in as many digits as bring it back."""
     columns = {name: getattr(trees, name).tolist() for name in ("figure", "left", "right", "root")}
     value = [float(str(one)) for one in trees.value]
-    lines = {"figures": list(beat_evidence.FIGURES), "start": trees.start, **columns, "value": value}
+    lines = {"figures": list(candidates.FIGURES), "start": trees.start, **columns, "value": value}
     return "{\n" + ",\n".join(f"{json.dumps(k)}: {json.dumps(v, separators=(',', ':'))}" for k, v in lines.items()) + "\n}\n"
 
 
@@ -285,7 +285,7 @@ def cross_fit(learned: Sequence[Heard], stress: Sequence[Heard]) -> None:
     rows: dict[tuple[int, ...], list[Any]] = {leads: [] for leads in LEADS}
     for held in folds(learned, N_FOLDS):
         others = [one for one in learned if one.name not in held]
-        shift, trees = best_shift(others), beat_evidence.scorer(fit(others))
+        shift, trees = best_shift(others), candidates.scorer(fit(others))
         for one in learned:
             if one.name in held and one.kind == CLEAN:
                 rows[one.leads].append(count(one.recording, one.name, detect(one, shift, trees), 0.0, len(one.leads)))
@@ -298,12 +298,12 @@ def cross_fit(learned: Sequence[Heard], stress: Sequence[Heard]) -> None:
             print(f"  {figure}: 95 % over records {low:.2f}-{high:.2f}; worst {worst.name} {getattr(worst, figure):.2f}")
     without = [one for one in learned if one.name != "118"]
     shift = best_shift(without)
-    halves = [beat_evidence.scorer(fit([one for one in without if one.kind != half])) for half in HALVES]
+    halves = [candidates.scorer(fit([one for one in without if one.kind != half])) for half in HALVES]
     for one in stress:
         print_row(f"118e_6, channels {one.leads}, unseen", total(list(stressed_halves(one, shift, halves))))
 
 
-def stressed_halves(one: Heard, shift: float, halves: Sequence[beat_evidence.Scorer]) -> Iterator[Any]:
+def stressed_halves(one: Heard, shift: float, halves: Sequence[candidates.Scorer]) -> Iterator[Any]:
     """Yield the counts of each half of the noise stress record, the first five minutes left out."""
     fs, n = one.recording.fs, one.recording.signal.shape[1]
     middle = round((FIRST_MOTION_S + 6 * MOTION_S) * fs)

@@ -15,11 +15,11 @@ import numpy as np
 from benchmarks import naive, ours
 from benchmarks.machine import multiplications_a_second
 from benchmarks.section import Claim, Section, Times
-from ecgbatch.inference import GAINS_BY_BFLOAT16, HAS_BFLOAT16, PRECISIONS, beat_logits, pack
-from ecgbatch.model import Model, load_model, shipped_model
-from ecgbatch.precision import choose_precision, reference_beats
-from ecgbatch.scoring import RecordBeats, read_record_beats, score_shard
-from ecgbatch.signals import convert_archive
+from ecgbatch.model.inference import GAINS_BY_BFLOAT16, HAS_BFLOAT16, PRECISIONS, beat_logits, pack
+from ecgbatch.model.members import Model, load_model, shipped_model
+from ecgbatch.model.precision import choose_precision, reference_beats
+from ecgbatch.scores.stage import RecordBeats, read_record_beats, score_shard
+from ecgbatch.signals.stage import convert_archive
 from flows.cluster import engine, usable_processors
 
 EAGER, EAGER_64, TORCH_BFLOAT16 = "torch eager", "torch eager, 64 beats a pass, a thread each", "torch, channels last, bfloat16"
@@ -30,7 +30,7 @@ def measure(folder: Path, *, rounds: int, data: Path | None) -> Section:
     """Score beats like those of training by one member of the shipped model, in turn by every engine."""
     import torch
 
-    from ecgbatch.network import BeatNet
+    from ecgbatch.model.network import BeatNet
 
     model = load_model(shipped_model())
     beats = np.tile(reference_beats(model), (8, 1, 1))

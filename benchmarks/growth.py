@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks import proof, whole
 from benchmarks.section import Claim, Section, Times
-from ecgbatch.synthetic import write_archive
+from ecgbatch.synthetic.archive import write_archive
 from flows.cluster import engine
 
 

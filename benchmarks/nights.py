@@ -18,14 +18,15 @@ from pathlib import Path
 
 import psutil
 
-from ecgbatch.beats import BeatSettings, current_beats, extract_beats
-from ecgbatch.compact import KINDS
-from ecgbatch.model import load_model, save_model, shipped_model
-from ecgbatch.runs import write_run
-from ecgbatch.scoring import score_records
-from ecgbatch.signals import convert_archive
-from ecgbatch.synthetic import write_archive
-from storage import Folder, list_stores
+from ecgbatch.beats.lookup import current_beats, extract_beats
+from ecgbatch.beats.record import BeatSettings
+from ecgbatch.model.members import load_model, save_model, shipped_model
+from ecgbatch.scores.stage import score_records
+from ecgbatch.signals.stage import convert_archive
+from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.upkeep.compact import KINDS
+from ecgbatch.workspace.runs import write_run
+from storage import folder_at, list_stores
 
 COMMAND = str(Path(sys.executable).with_name("ecgbatch"))
 
@@ -117,7 +118,7 @@ def main() -> None:
 def state_of(work: Path) -> dict[str, int]:
     """Return how many stores, files and bytes a workspace's stores are."""
     stores = {f"stores of {kind}": len(list_stores(work, kind)) for kind in KINDS}
-    files = [n_bytes for kind in KINDS for _, n_bytes in Folder(work).files(kind)]
+    files = [n_bytes for kind in KINDS for _, n_bytes in folder_at(work).files(kind)]
     return stores | {"files of stores": len(files), "bytes of stores": sum(files)}
 
 

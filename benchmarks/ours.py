@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ecgbatch.beats import BeatSettings, current_beats, extract_beats
-from ecgbatch.inference import beat_logits, pack
-from ecgbatch.model import Calibration, Member, Model, OperatingPoint, Preprocessing, load_model, save_model
-from ecgbatch.scoring import score_workspace, scores_path
-from ecgbatch.signals import convert_archive
+from ecgbatch.beats.lookup import current_beats, extract_beats
+from ecgbatch.beats.record import BeatSettings
+from ecgbatch.model.inference import beat_logits, pack
+from ecgbatch.model.members import Calibration, Member, Model, OperatingPoint, Preprocessing, load_model, save_model
+from ecgbatch.scores.stage import score_workspace, scores_path
+from ecgbatch.signals.stage import convert_archive
 from ecgbatch.terms import LEADS, UNSCORABLE_BEAT
 from flows.cluster import engine, usable_processors
 from storage import open_store
@@ -88,7 +89,7 @@ def write_untrained_model(folder: Path, settings: BeatSettings, leads: Sequence[
     """Write a model of one member with random weights: it costs what a trained one costs, and its scores mean nothing."""
     import torch
 
-    from ecgbatch.network import BeatNet
+    from ecgbatch.model.network import BeatNet
 
     torch.manual_seed(seed)
     network = BeatNet(len(leads), settings.n_samples)

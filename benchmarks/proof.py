@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numcodecs.blosc import Blosc
 
-from ecgbatch.records import read_record
+from ecgbatch.formats.records import read_record
 from flows.cluster import usable_processors
 
 STEPS = (

@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks import naive, ours, proof
 from benchmarks.machine import files_below, multiplications_a_second, seconds_to_read, seconds_to_write
 from benchmarks.section import Claim, Section, Times
-from ecgbatch.synthetic import Truth, write_archive
+from ecgbatch.synthetic.archive import Truth, write_archive
 from flows.cluster import engine
 
 RECORD_S = 115.2

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ecgbatch.archive import find_records
-from ecgbatch.quality import lead_flags
-from ecgbatch.records import UnreadableRecord, read_record
+from ecgbatch.archive.listing import find_records
+from ecgbatch.formats.header import UnreadableRecord
+from ecgbatch.formats.records import read_record
+from ecgbatch.signals.quality import lead_flags
 from ecgbatch.terms import LEAD_FLAGS, LEADS, MISSING_SAMPLE
 
 SECONDS = 20.0

@@ -24,9 +24,10 @@ from pathlib import Path
 import psutil
 
 from benchmarks.stages import link_records
-from ecgbatch.beats import BeatSettings, extract_beats
-from ecgbatch.signals import convert_archive
-from ecgbatch.status import last_run
+from ecgbatch.beats.lookup import extract_beats
+from ecgbatch.beats.record import BeatSettings
+from ecgbatch.signals.stage import convert_archive
+from ecgbatch.upkeep.status import last_run
 from flows.cluster import engine
 
 ONE_THREAD = dict.fromkeys(
@@ -126,7 +127,7 @@ def measure_beats(source: Path, n_records: int, rounds: int) -> None:
 
 def warm(_: int) -> None:
     """Load the kernels, so that what is measured is work."""
-    from ecgbatch.beats import warm_up
+    from ecgbatch.beats.record import warm_up
 
     warm_up(None)
     time.sleep(0.2)

@@ -18,15 +18,17 @@ from typing import Any
 
 import numpy as np
 
-from ecgbatch.audit import evaluate_workspace
-from ecgbatch.beats import BeatSettings, current_beats, extract_beats
-from ecgbatch.evaluation import ALL_FIGURES, choose_threshold, patient_figures
-from ecgbatch.model import Model, OperatingPoint, save_model
-from ecgbatch.recipes import RECIPES
-from ecgbatch.scoring import score_workspace, scores_path
-from ecgbatch.signals import convert_archive
-from ecgbatch.training import Task, TrainSettings, train, train_member
-from ecgbatch.training_data import prepare_training
+from ecgbatch.beats.lookup import current_beats, extract_beats
+from ecgbatch.beats.record import BeatSettings
+from ecgbatch.evaluation.audit import evaluate_workspace
+from ecgbatch.figures.by_patient import ALL_FIGURES, choose_threshold, patient_figures
+from ecgbatch.model.members import Model, OperatingPoint, save_model
+from ecgbatch.scores.stage import score_workspace, scores_path
+from ecgbatch.signals.stage import convert_archive
+from ecgbatch.training.data import prepare_training
+from ecgbatch.training.fit import Task, train, train_member
+from ecgbatch.training.recipes import RECIPES
+from ecgbatch.training.settings import TrainSettings
 from flows.cluster import engine, processes
 from storage import open_store
 

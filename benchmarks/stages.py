@@ -21,8 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ecgbatch.model import shipped_model
-from ecgbatch.synthetic import write_archive
+from ecgbatch.model.members import shipped_model
+from ecgbatch.synthetic.archive import write_archive
 
 N_UNIQUE = 200
 MOST_TIME, MOST_MEMORY = 5.3, 1.2

@@ -14,14 +14,15 @@ import numpy as np
 
 from benchmarks import naive, ours
 from benchmarks.section import Claim, Section, Times
-from ecgbatch.evaluation import Figure, patient_figures
-from ecgbatch.model import Calibration, calibrated
-from ecgbatch.network import network_probabilities
-from ecgbatch.recipes import RECIPES
-from ecgbatch.signals import convert_archive
-from ecgbatch.synthetic import write_archive
-from ecgbatch.training import Task, TrainSettings, train_member
-from ecgbatch.training_data import Prepared, open_prepared, prepare_training
+from ecgbatch.figures.by_patient import Figure, patient_figures
+from ecgbatch.model.members import Calibration, calibrated
+from ecgbatch.model.network import network_probabilities
+from ecgbatch.signals.stage import convert_archive
+from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.training.data import Prepared, open_prepared, prepare_training
+from ecgbatch.training.fit import Task, train_member
+from ecgbatch.training.recipes import RECIPES
+from ecgbatch.training.settings import TrainSettings
 from flows.cluster import engine, processes, usable_processors
 from storage import Map
 

@@ -30,10 +30,10 @@ def run(archive: Path, work: Path, model: Path | None = None, *, warm: bool = Fa
 def main() -> None:
     """Convert, cut beats, score and report, and print what it took as JSON."""
     from benchmarks import ours
-    from ecgbatch.model import load_model, shipped_model
-    from ecgbatch.reports import report_workspace
-    from ecgbatch.runs import write_run
-    from ecgbatch.synthetic import write_archive
+    from ecgbatch.model.members import load_model, shipped_model
+    from ecgbatch.reports.writing import report_workspace
+    from ecgbatch.synthetic.archive import write_archive
+    from ecgbatch.workspace.runs import write_run
     from flows.cluster import engine
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.whole", description="All stages in one process, timed.")

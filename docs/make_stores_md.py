@@ -5,9 +5,9 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-from ecgbatch.beats import BEATS, PEAKS
-from ecgbatch.scoring import SCORES
-from ecgbatch.signals import SIGNALS
+from ecgbatch.beats.stage import BEATS, PEAKS
+from ecgbatch.scores.stage import SCORES
+from ecgbatch.signals.stage import SIGNALS
 from storage import Schema, Variable
 
 PAGE = Path(__file__).with_name("stores.md")

@@ -7,6 +7,18 @@ from collections.abc import Mapping
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6", "Vx", "Vy", "Vz")
 """Canonical order of leads (the standard twelve, then Frank's); any other lead follows by name."""
 
+LEAD_VECTORS = (
+    (0.632, -0.235, 0.059),  # I
+    (0.235, 1.066, -0.132),  # II
+    (-0.515, 0.157, -0.917),  # V1
+    (0.044, 0.164, -1.387),  # V2
+    (0.882, 0.098, -1.277),  # V3
+    (1.213, 0.127, -0.601),  # V4
+    (1.125, 0.127, -0.086),  # V5
+    (0.831, 0.076, 0.230),  # V6
+)
+"""Potential of a lead per unit of Frank's x, y, z. Dower, Machado, Osborne 1980, Clin Cardiol 3:87-95."""
+
 STATUS: Mapping[str, int] = {"ok": 0, "partial": 1, "set_aside": 2}
 """Of a record: ok; partial = usable, some leads missing; set aside = cannot be used, see its reason."""
 

@@ -10,9 +10,10 @@ from prefect import flow, task
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 
-from ecgbatch.beats import BeatSettings, extract_beats
-from ecgbatch.runs import Timing
-from ecgbatch.signals import convert_archive
+from ecgbatch.beats.lookup import extract_beats
+from ecgbatch.beats.record import BeatSettings
+from ecgbatch.signals.stage import convert_archive
+from ecgbatch.workspace.runs import Timing
 from flows.cluster import engine
 from storage import cached_mirror, is_address
 

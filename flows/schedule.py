@@ -17,12 +17,12 @@ from prefect.deployments.runner import EntrypointType
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from ecgbatch.drift import shift_of_new
-from ecgbatch.model import load_model, shipped_model
-from ecgbatch.runs import runs_by_time
-from ecgbatch.scoring import scores_path
+from ecgbatch.figures.drift import shift_of_new
+from ecgbatch.model.members import load_model, shipped_model
+from ecgbatch.scores.stage import scores_path
 from ecgbatch.settings import load_settings
-from ecgbatch.status import last_run
+from ecgbatch.upkeep.status import last_run
+from ecgbatch.workspace.runs import runs_by_time
 from flows.notify import notify
 from flows.score import run_archive
 from flows.server import workspace_name

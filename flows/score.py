@@ -9,15 +9,15 @@ from prefect import flow, task
 from prefect.artifacts import create_link_artifact, create_table_artifact
 
 from ecgbatch import __version__
-from ecgbatch.pages import shape_digest
-from ecgbatch.privacy import PSEUDONYMOUS
-from ecgbatch.runs import Timing, log_file, name_log, read_run, write_run
-from ecgbatch.scoring import score_workspace
-from ecgbatch.status import recorded
+from ecgbatch.reports.pages import shape_digest
+from ecgbatch.scores.stage import score_workspace
+from ecgbatch.upkeep.status import recorded
+from ecgbatch.workspace.privacy import PSEUDONYMOUS
+from ecgbatch.workspace.runs import Timing, log_file, name_log, read_run, write_run
 from flows.cluster import engine
 from flows.prepare import RETRIED, OnProgress, prepare_archive, shown
 from flows.train import train_model
-from storage import Folder, is_address, only_writer
+from storage import folder_at, is_address, only_writer
 
 
 @task(**RETRIED)
@@ -32,7 +32,7 @@ def report(
     work: str, run: str, pseudonymise: bool, dask: str | None, workers: int | None, on_progress: OnProgress | None
 ) -> dict[str, Any]:
     """Write the record reports, the cohort report and the tables."""
-    from ecgbatch.reports import report_workspace
+    from ecgbatch.reports.writing import report_workspace
 
     with engine(dask, workers) as on_engine:
         progress = shown(on_progress, "report")
@@ -80,7 +80,7 @@ def finished_reports(work: str, run: str, pseudonymise: bool = False) -> dict[st
 
     A night without anything new is the same run: it has nothing to report again (``ecgbatch report`` looks at every page).
     """
-    said, folder = read_run(work, run).get("reported", {}), Folder(work)
+    said, folder = read_run(work, run).get("reported", {}), folder_at(work)
     shown = f"{run}{PSEUDONYMOUS}" if pseudonymise else run
     if said.get("by") != _report_code(pseudonymise) or folder.pointed("reports/latest") != shown:
         return None

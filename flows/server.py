@@ -19,7 +19,7 @@ from pathlib import Path
 
 import httpx
 
-from storage import Folder, is_address
+from storage import folder_at, is_address
 
 log = logging.getLogger("ecgbatch")
 
@@ -29,7 +29,7 @@ START_S = 180
 
 def workspace_name(work: str) -> str:
     """Return the name of a workspace in Prefect: of its deployment, and of its limit of one run at a time."""
-    place = str(Folder(work)) if is_address(work) else str(Path(work).resolve())
+    place = str(folder_at(work)) if is_address(work) else str(Path(work).resolve())
     return f"ecgbatch-{hashlib.sha256(place.encode()).hexdigest()[:12]}"
 
 

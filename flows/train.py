@@ -7,8 +7,8 @@ from typing import Any
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 
-from ecgbatch.recipes import train_workspace
-from ecgbatch.runs import Timing
+from ecgbatch.training.recipes import train_workspace
+from ecgbatch.workspace.runs import Timing
 from flows.cluster import processes
 from flows.prepare import RETRIED, OnProgress, shown
 
@@ -44,7 +44,7 @@ def train_model(
     work
         A workspace with signals and beats.
     recipe
-        Name of a recipe of ``ecgbatch.training``.
+        Name of a recipe of ``ecgbatch.training.recipes``.
     out
         Folder of the model; default ``WORK/models/<digest>``.
     dask, workers

@@ -1,10 +1,12 @@
 """Stores that are complete or absent: plans, shards, receipts, Zarr."""
 
-from storage.bucket import cache_folder, cached_mirror, is_mirror
+from storage.address import is_address
 from storage.build import Map, Progress, build
 from storage.errors import CorruptStore, ForeignStore, LockedWorkspace, SchemaError, StoreError, UnfinishedStore
-from storage.location import PARTIAL, Folder, is_address
+from storage.folder import PARTIAL, Folder
+from storage.location import folder_at
 from storage.lock import only_writer
+from storage.mirror import cache_folder, cached_mirror, is_mirror
 from storage.plan import Plan, Shard, make_plan
 from storage.reading import forget_columns, list_stores, load_columns, open_once, open_store, read_columns
 from storage.remake import Origin, copied, planned_like, remove_store, remove_whole, schema_of
@@ -34,6 +36,7 @@ __all__ = [
     "cached_mirror",
     "copied",
     "document_problems",
+    "folder_at",
     "folder_problems",
     "forget_columns",
     "is_address",

@@ -11,7 +11,7 @@ import zarr.storage
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from zarr.core.buffer import default_buffer_prototype
 
-from storage.location import Folder
+from storage.folder import Folder
 from storage.plan import Plan
 from storage.schema import Variable
 

@@ -13,7 +13,8 @@ import xarray as xr
 
 from storage.arrays import array_document, group_document, open_array, plain_document, shard_key
 from storage.errors import CorruptStore, StoreError, UnfinishedStore
-from storage.location import PARTIAL, Folder
+from storage.folder import PARTIAL, Folder
+from storage.location import folder_at
 from storage.plan import Plan, Shard, canonical_json
 from storage.receipts import RECEIPTS, Receipt, WrittenFile, columns_of, read_receipt, written_file
 from storage.schema import digest_array
@@ -52,7 +53,7 @@ def build(work: str, plan: Plan, produce: Produce, *, map: Map = map, on_progres
         A block that does not fit, bytes that do not read back, shards that are still missing.
 
     """
-    folder = Folder(work)
+    folder = folder_at(work)
     published = published_key(plan)
     if folder.exists(f"{published}/zarr.json"):
         folder.sync((), below=plan.schema.name)  # whoever published it may not have lived to bring its name to the disk
@@ -133,7 +134,7 @@ def _receipt(folder: Folder, plan: Plan, shard: Shard) -> Receipt | None:
 def _make_shard(root: str, plan: Plan, produce: Produce, task: tuple[Shard, xr.Dataset]) -> int:
     """Make, check, write, read back and acknowledge one shard; runs on any worker, any number of times."""
     shard, rows = task
-    folder = Folder(root)
+    folder = folder_at(root)
     where = f"{plan.schema.name} shard {shard.index} (rows {shard.start} to {shard.stop})"
     try:
         block = produce(shard, rows)
@@ -177,7 +178,7 @@ def _write_block(
 @lru_cache(maxsize=32)
 def _layout(root: str, store_key: str, name: str) -> Layout:
     """Return an array's layout, read once a process: its key holds the plan's digest, and so all that its document says."""
-    layout = layout_of(Folder(root).read(f"{store_key}/{name}/zarr.json"))
+    layout = layout_of(folder_at(root).read(f"{store_key}/{name}/zarr.json"))
     assert layout is not None, name
     return layout
 

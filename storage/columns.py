@@ -16,7 +16,7 @@ import numpy as np
 from numcodecs.zstd import Zstd
 
 from storage.errors import CorruptStore
-from storage.location import Folder
+from storage.folder import Folder
 from storage.receipts import WrittenFile, written_file
 from storage.schema import TEXT
 

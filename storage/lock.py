@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from storage.errors import LockedWorkspace
-from storage.location import Folder
+from storage.folder import Folder
+from storage.location import folder_at
 
 LOCK_FILE = ".build/lock"
 
@@ -51,7 +52,7 @@ def only_writer(work: str | Path, command: str, *, wait_s: float | None = None) 
         If another writer still lives after that time.
 
     """
-    folder = Folder(work)
+    folder = folder_at(work)
     if str(folder) in _held:
         yield
         return

@@ -15,10 +15,12 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
+from storage.address import is_address
 from storage.arrays import open_array, read_rows
 from storage.columns import column_rows, read_proved
 from storage.errors import CorruptStore, ForeignStore, UnfinishedStore
-from storage.location import Folder, is_address
+from storage.folder import Folder
+from storage.location import folder_at
 from storage.plan import canonical_json
 from storage.receipts import RECEIPTS
 from storage.shards import Layout, decode_rows, layout_of
@@ -43,7 +45,7 @@ def open_store(path: str | Path) -> xr.Dataset:
         column are not those that were written, or a chunk of a bulk variable is missing or does not have its checksum.
 
     """
-    folder = Folder(path)
+    folder = folder_at(path)
     attributes = read_root(folder)
     _check_root(folder, attributes)
     described, files = attributes["plan"]["variables"], attributes["files"]
@@ -183,7 +185,7 @@ def open_once(path: str | Path, keep: tuple[str, ...] | None = None) -> xr.Datas
         that the store lacks, because it is of an earlier version, is passed over.
 
     """
-    version = Folder(path).version("zarr.json")
+    version = folder_at(path).version("zarr.json")
     if not version:
         return open_store(path)
     with _lock_of(str(path)):  # threads that begin together would each hold what they opened
@@ -231,7 +233,7 @@ def read_columns(path: str | Path, rows: np.ndarray[Any, Any], names: tuple[str,
 
     """
     block_of = rows // BLOCK_ROWS
-    version, parts, order = Folder(path).version("zarr.json"), [], np.argsort(block_of, kind="stable")
+    version, parts, order = folder_at(path).version("zarr.json"), [], np.argsort(block_of, kind="stable")
     for block in np.unique(block_of).tolist() or [0]:
         with _lock_of(str(path)):
             kept = _read_block(str(path), version, names, block)
@@ -263,7 +265,7 @@ def load_columns(path: str | Path, names: tuple[str, ...] | None = None) -> xr.D
 
 def _columns(path: str | Path, names: tuple[str, ...] | None, start: int, stop: int | None) -> xr.Dataset:
     """Return these rows of columns on dimension ``record``, and the columns that are on others."""
-    folder, store = Folder(path), open_once(path, ())
+    folder, store = folder_at(path), open_once(path, ())
     described, files, columns = store.attrs["plan"]["variables"], store.attrs["files"], {}
     for name, variable in store.variables.items():
         if described[str(name)]["bulk"] or not (names is None or name in names):
@@ -292,6 +294,6 @@ def read_root(folder: Folder) -> dict[str, Any]:
 
 def list_stores(work: str | Path, schema_name: str) -> list[str]:
     """Return the paths of the published stores of one kind, sorted by digest."""
-    folder = Folder(work)
+    folder = folder_at(work)
     names = [name for name in folder.children(schema_name) if name.endswith(".zarr")]
     return [str(folder.path(f"{schema_name}/{name}")) for name in names if folder.exists(f"{schema_name}/{name}/zarr.json")]

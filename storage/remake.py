@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from storage.location import Folder
+from storage.folder import Folder
 from storage.plan import Plan, Shard
 from storage.reading import open_once
 from storage.schema import Schema, Variable

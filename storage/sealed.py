@@ -13,7 +13,7 @@ from io import BytesIO
 from typing import Any
 
 from storage.errors import CorruptStore
-from storage.location import PARTIAL, Folder
+from storage.folder import PARTIAL, Folder
 from storage.plan import canonical_json
 
 SEAL = "seal"

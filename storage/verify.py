@@ -11,7 +11,8 @@ import numpy as np
 
 from storage.arrays import group_document, open_array, read_rows
 from storage.errors import StoreError
-from storage.location import Folder
+from storage.folder import Folder
+from storage.location import folder_at
 from storage.plan import canonical_json
 from storage.reading import fits_seal, read_root
 from storage.receipts import RECEIPTS, Receipt, written_file
@@ -26,7 +27,7 @@ def verify_store(path: str | Path, *, read_data: bool = False) -> list[str]:
     Without ``read_data``: the root document against its seal and the plan's digest, every expected file and its size,
     foreign files, and the bytes of everything but the shards. With it, also every byte and decoded value of the shards.
     """
-    folder = Folder(path)
+    folder = folder_at(path)
     try:
         attributes = read_root(folder)
     except StoreError as error:
@@ -110,7 +111,7 @@ def _shard_problems(folder: Folder, array: Any, shard_rows: int, shard: tuple[st
 
 def verify_build(path: str | Path) -> list[str]:
     """Return what is wrong with the unfinished build at ``WORK/.build/<schema>-<digest>``: its plan, receipts and files."""
-    folder = Folder(path)
+    folder = folder_at(path)
     digest = folder.root.name.rpartition("-")[2]
     try:
         plan = folder.read("plan.json")

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from wfdb_files import WIDTH, Lead, Record, Samples, wave
 
-from ecgbatch.headers import REASONS, WARNINGS
-from ecgbatch.records import UnreadableRecord, inspect_record, read_record
+from ecgbatch.formats.header import REASONS, WARNINGS, UnreadableRecord
+from ecgbatch.formats.inspection import inspect_record
+from ecgbatch.formats.records import read_record
 from ecgbatch.terms import MISSING_SAMPLE, STATUS
 
 TOKENS = (

@@ -9,14 +9,16 @@ from types import SimpleNamespace
 
 import torch
 
-from ecgbatch.beats import BeatSettings, extract_beats
-from ecgbatch.model import BeatNet, Calibration, Member, Model, OperatingPoint, Preprocessing, save_model
-from ecgbatch.reports import record_slugs, report_workspace
-from ecgbatch.runs import write_run
-from ecgbatch.scoring import score_workspace, scores_path
-from ecgbatch.signals import convert_archive
-from ecgbatch.synthetic import write_archive
+from ecgbatch.beats.lookup import extract_beats
+from ecgbatch.beats.record import BeatSettings
+from ecgbatch.model.members import Calibration, Member, Model, OperatingPoint, Preprocessing, save_model
+from ecgbatch.model.network import BeatNet
+from ecgbatch.reports.writing import record_slugs, report_workspace
+from ecgbatch.scores.stage import score_workspace, scores_path
+from ecgbatch.signals.stage import convert_archive
+from ecgbatch.synthetic.archive import write_archive
 from ecgbatch.terms import LEADS
+from ecgbatch.workspace.runs import write_run
 from storage import open_store
 
 SCRIPT = "=<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"

@@ -16,9 +16,11 @@ from test_bad_inputs import CASES, GOOD
 from wfdb_files import Lead, Record, wave
 
 from ecgbatch import cli
-from ecgbatch.headers import REASONS
-from ecgbatch.records import inspect_record, source_digest
-from ecgbatch.signals import SIGNALS, convert_archive, current_records
+from ecgbatch.cli import exit_codes
+from ecgbatch.formats.header import REASONS
+from ecgbatch.formats.inspection import inspect_record
+from ecgbatch.formats.records import source_digest
+from ecgbatch.signals.stage import SIGNALS, convert_archive, current_records
 from ecgbatch.terms import STATUS
 from storage import list_stores, open_store
 
@@ -61,7 +63,7 @@ def judge(folder: Path, n: int) -> None:
     clean, spoilt, good = archives(folder, n)
     n_bad = good.count(False)
     printed = []
-    for archive, code in ((clean, cli.OK), (spoilt, cli.SET_ASIDE)):
+    for archive, code in ((clean, exit_codes.OK), (spoilt, exit_codes.SET_ASIDE)):
         with pytest.raises(SystemExit) as ended, redirect_stdout(StringIO()) as out:
             cli.main(["convert", str(archive), str(folder / f"{archive.name}-work"), "--workers", "1", "--json"])
         assert ended.value.code == code

@@ -12,8 +12,8 @@ import wfdb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ecgbatch import annotations
-from ecgbatch.annotations import BEAT_SYMBOLS, UnreadableAnnotations, decode, encode_beats, reference_beats
+from ecgbatch.formats import wfdb_annotation
+from ecgbatch.formats.wfdb_annotation import BEAT_SYMBOLS, UnreadableAnnotations, decode, encode_beats, reference_beats
 
 
 def read_with_wfdb(path: Path, extension: str) -> Any:
@@ -65,7 +65,7 @@ def test_the_table_of_symbols_is_wfdbs() -> None:
     from wfdb.io.annotation import ann_labels, is_qrs
 
     theirs = {label.label_store: label.symbol for label in ann_labels if label.symbol.strip()}
-    assert {code: symbol for code, symbol in annotations.CODES.items() if symbol != " "} == theirs
+    assert {code: symbol for code, symbol in wfdb_annotation.CODES.items() if symbol != " "} == theirs
     flutter = {"!"}  # a QRS to wfdb; EC57 leaves waves of ventricular flutter out
     assert {theirs[code] for code, is_beat in enumerate(is_qrs) if is_beat and code in theirs} - flutter == BEAT_SYMBOLS
 

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from wfdb_files import simple
 
-from ecgbatch import archive as archive_module
-from ecgbatch.archive import find_records, list_archive, summarise
-from ecgbatch.signals import SIGNALS
-from ecgbatch.synthetic import Truth, write_archive
+from ecgbatch.archive import listing as listing_room
+from ecgbatch.archive.listing import find_records, list_archive, summarise
+from ecgbatch.signals.stage import SIGNALS
+from ecgbatch.synthetic.archive import Truth, write_archive
 from ecgbatch.terms import LABEL, LEADS, STATUS
 
 
@@ -151,7 +151,7 @@ def test_listing_has_the_types_of_the_signals_schema(synthetic: tuple[Path, Trut
 
 def test_engine_order_and_chunks_do_not_matter(synthetic: tuple[Path, Truth], monkeypatch: pytest.MonkeyPatch) -> None:
     expected = list_archive(synthetic[0])
-    monkeypatch.setattr(archive_module, "CHUNK_RECORDS", 5)
+    monkeypatch.setattr(listing_room, "CHUNK_RECORDS", 5)
     assert list_archive(synthetic[0], map=backwards).identical(expected)
 
 
@@ -286,5 +286,5 @@ def test_mitbih_excerpt_has_unknown_patients_and_labels(test_data: Path) -> None
 
 
 def test_import_leaves_wfdb_alone() -> None:
-    code = "import sys, ecgbatch.archive; sys.exit('wfdb' in sys.modules)"
+    code = "import sys, ecgbatch.archive.listing; sys.exit('wfdb' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,9 +11,11 @@ import torch
 from test_training import synthetic_beats
 from wfdb_files import Lead, Record
 
-from ecgbatch import arrhythmia
-from ecgbatch.annotations import CODES
-from ecgbatch.arrhythmia import (
+from ecgbatch.formats.wfdb_annotation import CODES
+from ecgbatch.model.members import ModelError, Preprocessing
+from ecgbatch.signals.stage import convert_archive
+from ecgbatch.training import arrhythmia
+from ecgbatch.training.arrhythmia import (
     AAMI,
     CLASSES,
     ArrhythmiaSettings,
@@ -22,9 +24,8 @@ from ecgbatch.arrhythmia import (
     read_classed_beats,
     train_arrhythmia,
 )
-from ecgbatch.model import ModelError, Preprocessing
-from ecgbatch.signals import convert_archive
-from ecgbatch.training import TrainSettings, train
+from ecgbatch.training.fit import train
+from ecgbatch.training.settings import TrainSettings
 
 QUICK = ArrhythmiaSettings(n_folds=2, steps=60, steps_by_record=30)
 WIDTHS = {"N": 0.02, "A": 0.02, "V": 0.08, "F": 0.05}

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecgbatch import audit, recipes, training_data
-from ecgbatch.baselines import Records, baselines, folds, out_of_fold
-from ecgbatch.beats import BeatSettings, current_beats, extract_beats
-from ecgbatch.evaluation import paired_difference, patient_figures
-from ecgbatch.model import shipped_model
-from ecgbatch.signals import convert_archive
-from ecgbatch.synthetic import write_archive
+from ecgbatch.beats.lookup import current_beats, extract_beats
+from ecgbatch.beats.record import BeatSettings
+from ecgbatch.evaluation import audit
+from ecgbatch.evaluation.baselines import Records, baselines, folds, out_of_fold
+from ecgbatch.figures.by_patient import paired_difference, patient_figures
+from ecgbatch.model.members import shipped_model
+from ecgbatch.signals.stage import convert_archive
+from ecgbatch.synthetic.archive import write_archive
 from ecgbatch.terms import DECISION
+from ecgbatch.training import data, recipes
 
 
 @pytest.fixture(scope="module")
@@ -153,9 +155,9 @@ def test_beats_dealt_at_random_are_read_in_blocks_of_any_size(work: str, tmp_pat
     settings, beats = recipes.RECIPES["ecgbatch-lead-ii"]
     rows = recipes.current_rows(current_beats(work, beats))
     stores = {f"{work}/beats/{digest}.zarr": chosen for digest, chosen in rows.items()}
-    assert len(list(training_data.single_beats(stores))) == 1
-    at_once, _ = training_data.prepare_training(training_data.single_beats(stores), settings, tmp_path)
-    monkeypatch.setattr(training_data, "BLOCK_BYTES", 50_000)
-    assert len(list(training_data.single_beats(stores))) > 2
-    in_blocks, _ = training_data.prepare_training(training_data.single_beats(stores), settings, tmp_path)
+    assert len(list(data.single_beats(stores))) == 1
+    at_once, _ = data.prepare_training(data.single_beats(stores), settings, tmp_path)
+    monkeypatch.setattr(data, "BLOCK_BYTES", 50_000)
+    assert len(list(data.single_beats(stores))) > 2
+    in_blocks, _ = data.prepare_training(data.single_beats(stores), settings, tmp_path)
     assert in_blocks == at_once  # a folder is named by the digest of what it holds

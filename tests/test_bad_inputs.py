@@ -12,10 +12,11 @@ import pytest
 from mutants import judge_mutants
 from wfdb_files import Lead, Record, wave
 
-from ecgbatch import headers
-from ecgbatch.archive import list_archive
-from ecgbatch.headers import REASONS, WARNINGS
-from ecgbatch.records import UnreadableRecord, inspect_record, read_record
+from ecgbatch.archive.listing import list_archive
+from ecgbatch.formats import header, wfdb_header
+from ecgbatch.formats.header import REASONS, WARNINGS, UnreadableRecord
+from ecgbatch.formats.inspection import inspect_record
+from ecgbatch.formats.records import read_record
 from ecgbatch.terms import STATUS
 
 N = 300
@@ -489,13 +490,13 @@ def test_lines_that_are_looked_up_are_read_as_those_that_are_parsed(case: tuple[
     number, text, _ = case
     fields = FIRST.split(" ")
     line = " ".join([*fields[:number], text, *fields[number + 1 :]])
-    control = {"HEADER_CONTROL_CHARS"} if headers._CONTROL.search(line) else set()
-    is_plain = not line.encode().translate(None, headers._PLAIN_BYTES)
+    control = {"HEADER_CONTROL_CHARS"} if header.CONTROL.search(line) else set()
+    is_plain = not line.encode().translate(None, wfdb_header._PLAIN_BYTES)
     read = []
     for text in ("", line if is_plain else "", line if is_plain else ""):
         warnings = set(control)
         try:
-            read.append((headers._signal_lines([line], text, warnings), warnings))
+            read.append((wfdb_header._signal_lines([line], text, warnings), warnings))
         except UnreadableRecord as error:
             read.append((error.code, error.detail))
     assert read[0] == read[1] == read[2]

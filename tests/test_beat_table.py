@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from ecgbatch import cli
-from ecgbatch.beat_table import read_beat_table
-from ecgbatch.record_beats import KACHUEE_STEP
-from ecgbatch.signals import current_records
-from ecgbatch.synthetic import write_archive
+from ecgbatch.beats.record import KACHUEE_STEP
+from ecgbatch.beats.table import read_beat_table
+from ecgbatch.signals.stage import current_records
+from ecgbatch.synthetic.archive import write_archive
 from ecgbatch.terms import LABEL
 from storage import list_stores, open_store
 

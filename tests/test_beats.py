@@ -17,18 +17,33 @@ import scipy.signal
 import xarray as xr
 from scipy.signal import butter, freqz, resample_poly, sosfiltfilt
 
-from ecgbatch import beats, cli, windows
-from ecgbatch.annotations import BEAT_SYMBOLS, decode, encode_beats
-from ecgbatch.kachuee import kachuee_r_peaks
-from ecgbatch.records import read_record
-from ecgbatch.signals import SIGNALS, convert_archive
+from ecgbatch import cli
+from ecgbatch.beats import windows
+from ecgbatch.beats.kachuee import kachuee_beats, kachuee_r_peaks, resample_lead
+from ecgbatch.beats.lookup import current_beats, export_annotations, extract_beats
+from ecgbatch.beats.record import (
+    CUTOFF_HZ,
+    HALF_WIDTH_S,
+    HIGH_PASS_HZ,
+    Beats,
+    BeatSettings,
+    RPeaks,
+    beat_windows,
+    detect_r_peaks,
+)
+from ecgbatch.beats.rhythm import is_plausible, rhythm, rr_previous_s
+from ecgbatch.beats.stage import plan_beats, plan_peaks, produce_beats, produce_peaks
+from ecgbatch.cli.exit_codes import USAGE
+from ecgbatch.formats.records import read_record
+from ecgbatch.formats.wfdb_annotation import BEAT_SYMBOLS, decode, encode_beats
+from ecgbatch.signals.stage import SIGNALS, convert_archive
 from ecgbatch.terms import BEAT_FLAGS, LABEL, LEAD_FLAGS, MISSING_SAMPLE, STATUS
 from storage import TEXT, Shard, UnfinishedStore, build, make_plan, open_store
 
 GAIN = 2000.0
 
 
-def flagged(found: beats.Beats | beats.RPeaks, word: str) -> list[int]:
+def flagged(found: Beats | RPeaks, word: str) -> list[int]:
     return np.flatnonzero(found.beat_flags & BEAT_FLAGS[word]).tolist()
 
 
@@ -43,20 +58,20 @@ def heart(fs: float, r_time_s: np.ndarray, duration_s: float, n_leads: int = 2, 
     return np.rint((scale * ecg + 0.005 * random.standard_normal((n_leads, time_s.size))) * GAIN).astype(np.int16)
 
 
-def cut(signal: np.ndarray, r_sample: np.ndarray, fs: float, **more: Any) -> beats.Beats:
+def cut(signal: np.ndarray, r_sample: np.ndarray, fs: float, **more: Any) -> Beats:
     flags = np.zeros(len(r_sample), np.uint16)
-    return beats.beat_windows(signal, r_sample, flags, adc_gain=np.full(len(signal), GAIN), sampling_frequency_hz=fs, **more)
+    return beat_windows(signal, r_sample, flags, adc_gain=np.full(len(signal), GAIN), sampling_frequency_hz=fs, **more)
 
 
 R_TIME_S = np.arange(0.7, 19.4, 0.8)
 
 
 def test_default_settings_are_88_samples_with_r_at_31() -> None:
-    settings = beats.BeatSettings()
+    settings = BeatSettings()
     assert (settings.n_samples, settings.r_index, settings.waveform_units) == (88, 31, "uV")
     assert settings.sample_time_s()[31] == 0
     assert settings.sample_time_s().dtype == np.float32
-    paper = beats.BeatSettings(method="kachuee")
+    paper = BeatSettings(method="kachuee")
     assert (paper.n_samples, paper.r_index, paper.waveform_step) == (187, 0, 1 / 16384)
 
 
@@ -72,20 +87,20 @@ def test_default_settings_are_88_samples_with_r_at_31() -> None:
 )
 def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        beats.BeatSettings(**wrong)
+        BeatSettings(**wrong)
 
 
 @pytest.mark.parametrize("fs", [250.0, 257.0, 360.0, 500.0, 1000.0, 10000.0])
 def test_windows_are_the_filtered_signal_at_exact_times(fs: float) -> None:
     """A window equals ``resample_poly`` with the same taps, started so that R falls on the 125 Hz grid, less the baseline."""
-    from ecgbatch.detection import full_taps, resampler
+    from ecgbatch.beats.resampling import full_taps, resampler
 
     signal = heart(fs, R_TIME_S, 20.0, n_leads=1)
     r_sample = np.rint(R_TIME_S * fs).astype(np.int64)[5:8]
     found = cut(signal, r_sample, fs)
-    design = resampler(fs, beats.CUTOFF_HZ, beats.HALF_WIDTH_S)
-    curve = windows.baselines(signal, np.array([0]), windows.high_pass(fs, beats.HIGH_PASS_HZ))[:, 0]
-    block = windows.high_pass(fs, beats.HIGH_PASS_HZ).block
+    design = resampler(fs, CUTOFF_HZ, HALF_WIDTH_S)
+    curve = windows.baselines(signal, np.array([0]), windows.high_pass(fs, HIGH_PASS_HZ))[:, 0]
+    block = windows.high_pass(fs, HIGH_PASS_HZ).block
     base = np.interp(np.arange(signal.shape[1]), (np.arange(len(curve)) + 0.5) * block - 0.5, curve)
     for beat, r in enumerate(r_sample):
         start = int(r) % design.down  # from here R falls on the 125 Hz grid
@@ -112,10 +127,10 @@ def test_baseline_removal_is_a_zero_phase_butterworth_high_pass() -> None:
 
 
 def test_low_pass_holds_what_the_documentation_says() -> None:
-    from ecgbatch.detection import full_taps, resampler
+    from ecgbatch.beats.resampling import full_taps, resampler
 
     for fs in (360.0, 1000.0):
-        design = resampler(fs, beats.CUTOFF_HZ, beats.HALF_WIDTH_S)
+        design = resampler(fs, CUTOFF_HZ, HALF_WIDTH_S)
         hz, response = freqz(full_taps(design), worN=np.arange(0, 500, 0.5), fs=fs * design.up)
         level = 20 * np.log10(np.abs(response) + 1e-9)
         assert np.abs(level[hz <= 30]).max() < 0.1
@@ -161,7 +176,7 @@ def test_a_gap_is_fill_and_flagged_edge() -> None:
 def test_values_beyond_int16_microvolts_are_held() -> None:
     signal = np.zeros((1, 5000), np.int16)
     signal[0, 2450:2550] = 32000
-    found = beats.beat_windows(
+    found = beat_windows(
         signal, np.array([2500]), np.zeros(1, np.uint16), adc_gain=np.array([200.0]), sampling_frequency_hz=250.0
     )
     assert found.waveform.max() == 32767
@@ -192,10 +207,10 @@ def test_windows_refuse_r_samples_out_of_order() -> None:
 
 
 def test_intervals_are_seconds_and_the_first_is_unknown() -> None:
-    found = beats.rr_previous_s(np.array([100, 350, 500]), 250.0)
+    found = rr_previous_s(np.array([100, 350, 500]), 250.0)
     assert np.isnan(found[0])
     np.testing.assert_allclose(found[1:], [1.0, 0.6])
-    assert len(beats.rr_previous_s(np.zeros(0, int), 250.0)) == 0
+    assert len(rr_previous_s(np.zeros(0, int), 250.0)) == 0
 
 
 def test_rhythm_counts_normal_intervals_only() -> None:
@@ -203,7 +218,7 @@ def test_rhythm_counts_normal_intervals_only() -> None:
     flags = np.zeros(11, np.uint16)
     flags[5] = BEAT_FLAGS["ectopic"]
     flags[10] = BEAT_FLAGS["edge"]
-    found = beats.rhythm(r_sample, flags, 250.0)
+    found = rhythm(r_sample, flags, 250.0)
     assert found.heart_rate_bpm == pytest.approx(60 / np.median(np.diff(r_sample) / 250))
     assert found.rr_spread_s == pytest.approx(np.std([0.8] * 4 + [0.84] * 4, ddof=1))
     assert (found.n_normal_intervals, found.n_beats, found.n_ectopic, found.n_aberrant) == (8, 11, 1, 0)
@@ -211,12 +226,12 @@ def test_rhythm_counts_normal_intervals_only() -> None:
 
 
 def test_rhythm_of_too_few_beats_is_unknown_and_noisy_beats_say_nothing() -> None:
-    nothing = beats.rhythm(np.zeros(0, np.int32), np.zeros(0, np.uint16), 250.0)
+    nothing = rhythm(np.zeros(0, np.int32), np.zeros(0, np.uint16), 250.0)
     assert np.isnan([nothing.heart_rate_bpm, nothing.rr_spread_s, nothing.usable_share]).all()
-    few = beats.rhythm(np.array([100, 300, 500]), np.zeros(3, np.uint16), 250.0)
+    few = rhythm(np.array([100, 300, 500]), np.zeros(3, np.uint16), 250.0)
     assert few.heart_rate_bpm == 75
     assert np.isnan(few.rr_spread_s)
-    noisy = beats.rhythm(np.array([100, 300, 500]), np.full(3, BEAT_FLAGS["noisy"], np.uint16), 250.0)
+    noisy = rhythm(np.array([100, 300, 500]), np.full(3, BEAT_FLAGS["noisy"], np.uint16), 250.0)
     assert np.isnan(noisy.heart_rate_bpm)
     assert noisy.usable_share == 0
 
@@ -258,8 +273,8 @@ def seven_steps(leads_125: dict[int, np.ndarray], reference: int) -> tuple[list[
 
 def assert_equals_seven_steps(signal: np.ndarray, gain: np.ndarray, baseline: np.ndarray, fs: float, leads: list[str]) -> int:
     facts = {"adc_gain": gain, "baseline": baseline, "sampling_frequency_hz": fs}
-    found = beats.kachuee_beats(signal, leads=leads, **facts)
-    at_125 = {lead: beats.resample_lead(signal[lead], gain[lead], baseline[lead], fs) for lead in range(len(signal))}
+    found = kachuee_beats(signal, leads=leads, **facts)
+    at_125 = {lead: resample_lead(signal[lead], gain[lead], baseline[lead], fs) for lead in range(len(signal))}
     places, parts, cuts = seven_steps(at_125, leads.index("II") if "II" in leads else 0)
     np.testing.assert_array_equal(found.r_sample, np.rint(np.array(places) * fs / 125))
     assert ((found.beat_flags & BEAT_FLAGS["cut"]) > 0).tolist() == cuts
@@ -284,14 +299,12 @@ def test_kachuee_beats_equal_a_plain_reading_of_the_seven_steps(fs: float, rr_s:
 def test_the_papers_rate_is_reached_by_scipys_sums_to_the_last_bit(fs: int, n_samples: int) -> None:
     steps = np.random.default_rng(n_samples).integers(-30, 31, n_samples).cumsum().astype(np.int16)
     expected = scipy.signal.resample_poly((steps.astype(np.float64) - 13.0) / 983.7, 1, fs // 125, padtype="edge")
-    np.testing.assert_array_equal(beats.resample_lead(steps, 983.7, 13, fs), expected)
+    np.testing.assert_array_equal(resample_lead(steps, 983.7, 13, fs), expected)
 
 
 def test_kachuee_flags_what_it_cuts_and_what_leaves_the_window() -> None:
     signal = heart(250.0, np.arange(0.5, 19.9, 1.4), 20.0)
-    found = beats.kachuee_beats(
-        signal, adc_gain=np.full(2, GAIN), baseline=np.zeros(2), sampling_frequency_hz=250.0, leads=["I", "II"]
-    )
+    found = kachuee_beats(signal, adc_gain=np.full(2, GAIN), baseline=np.zeros(2), sampling_frequency_hz=250.0, leads=["I", "II"])
     assert len(flagged(found, "cut")) == len(found.r_sample)
     last_s = found.r_sample[flagged(found, "edge")] / 250 % 10
     assert np.all(last_s > 10 - 187 / 125)
@@ -300,18 +313,16 @@ def test_kachuee_flags_what_it_cuts_and_what_leaves_the_window() -> None:
 def test_kachuee_without_lead_ii_uses_the_first_that_is_there() -> None:
     signal = heart(250.0, R_TIME_S, 20.0, n_leads=3)
     facts = {"adc_gain": np.full(3, GAIN), "baseline": np.zeros(3), "sampling_frequency_hz": 250.0}
-    absent = beats.kachuee_beats(signal, leads=["I", "II", "III"], present=np.array([False, False, True]), **facts)
-    alone = beats.kachuee_beats(
-        signal[2:], leads=["III"], **{k: v[2:] if isinstance(v, np.ndarray) else v for k, v in facts.items()}
-    )
+    absent = kachuee_beats(signal, leads=["I", "II", "III"], present=np.array([False, False, True]), **facts)
+    alone = kachuee_beats(signal[2:], leads=["III"], **{k: v[2:] if isinstance(v, np.ndarray) else v for k, v in facts.items()})
     np.testing.assert_array_equal(absent.r_sample, alone.r_sample)
     assert np.all(absent.waveform[:, :2] == MISSING_SAMPLE)
 
 
 def test_kachuee_gives_no_beats_in_a_record_under_ten_seconds_and_none_in_a_flat_one() -> None:
     facts = {"adc_gain": np.full(1, GAIN), "baseline": np.zeros(1), "sampling_frequency_hz": 250.0, "leads": ["II"]}
-    assert len(beats.kachuee_beats(heart(250.0, R_TIME_S, 9.9, n_leads=1), **facts).r_sample) == 0
-    assert len(beats.kachuee_beats(np.zeros((1, 5000), np.int16), **facts).r_sample) == 0
+    assert len(kachuee_beats(heart(250.0, R_TIME_S, 9.9, n_leads=1), **facts).r_sample) == 0
+    assert len(kachuee_beats(np.zeros((1, 5000), np.int16), **facts).r_sample) == 0
 
 
 def test_floor_of_1_2_t_is_the_same_in_floats_and_in_whole_numbers() -> None:
@@ -379,21 +390,19 @@ def signals_at(tmp_path_factory: pytest.TempPathFactory) -> str:
     return build(str(work), plan, partial(produce_signals, n_samples=12000))
 
 
-def build_beats(
-    work: Path, signals_at: str, settings: beats.BeatSettings, engine: Any = map
-) -> tuple[xr.Dataset, xr.Dataset, Path]:
+def build_beats(work: Path, signals_at: str, settings: BeatSettings, engine: Any = map) -> tuple[xr.Dataset, xr.Dataset, Path]:
     signals = open_store(signals_at)
-    find = partial(beats.produce_peaks, signals_at=signals_at, settings=settings)
-    peaks_at = build(str(work), beats.plan_peaks(signals, settings), find, map=engine)
+    find = partial(produce_peaks, signals_at=signals_at, settings=settings)
+    peaks_at = build(str(work), plan_peaks(signals, settings), find, map=engine)
     peaks = open_store(peaks_at)
-    cut_shard = partial(beats.produce_beats, signals_at=signals_at, peaks_at=peaks_at, settings=settings)
-    found_at = build(str(work), beats.plan_beats(signals, peaks, settings), cut_shard, map=engine)
+    cut_shard = partial(produce_beats, signals_at=signals_at, peaks_at=peaks_at, settings=settings)
+    found_at = build(str(work), plan_beats(signals, peaks, settings), cut_shard, map=engine)
     return peaks, open_store(found_at), Path(found_at)
 
 
 @pytest.mark.parametrize("method", ["robust", "kachuee"])
 def test_stages_give_every_record_its_rows(signals_at: str, tmp_path: Path, method: Any) -> None:
-    settings = beats.BeatSettings(method=method)
+    settings = BeatSettings(method=method)
     peaks, found, _ = build_beats(tmp_path, signals_at, settings)
     n_beats = peaks["n_beats"].values
     assert n_beats[2] == n_beats[4] == 0
@@ -413,14 +422,14 @@ def test_stages_give_every_record_its_rows(signals_at: str, tmp_path: Path, meth
 
 
 def test_a_record_that_two_shards_share_gives_the_same_rows(signals_at: str, tmp_path: Path) -> None:
-    settings = beats.BeatSettings()
+    settings = BeatSettings()
     _, found, path = build_beats(tmp_path, signals_at, settings)
     peaks_at = str(next((path.parents[1] / "peaks").glob("*.zarr")))
     whole = found.load()
     n = found.sizes["beat"]
     for cuts in ([0, n], [0, 7, 20, 21, n], [*range(0, n, 5), n]):
         parts = [
-            beats.produce_beats(Shard(i, a, b), xr.Dataset(), signals_at=signals_at, peaks_at=peaks_at, settings=settings)
+            produce_beats(Shard(i, a, b), xr.Dataset(), signals_at=signals_at, peaks_at=peaks_at, settings=settings)
             for i, (a, b) in enumerate(pairwise(cuts))
         ]
         joined = xr.concat(parts, "beat")
@@ -429,7 +438,7 @@ def test_a_record_that_two_shards_share_gives_the_same_rows(signals_at: str, tmp
 
 
 def test_threads_give_the_same_bytes(signals_at: str, tmp_path: Path) -> None:
-    settings = beats.BeatSettings()
+    settings = BeatSettings()
     _, _, one = build_beats(tmp_path / "one", signals_at, settings)
     with ThreadPoolExecutor(4) as pool:
         _, _, many = build_beats(tmp_path / "many", signals_at, settings, pool.map)
@@ -448,9 +457,9 @@ def annotated_archive(folder: Path) -> Path:
 
 def test_reference_annotations_take_the_place_of_detection(signals_at: str, tmp_path: Path) -> None:
     archive, signals = annotated_archive(tmp_path), open_store(signals_at)
-    settings = beats.BeatSettings(reference="atr")
-    plan = beats.plan_peaks(signals, settings, archive)
-    find = partial(beats.produce_peaks, signals_at=signals_at, settings=settings, archive=archive)
+    settings = BeatSettings(reference="atr")
+    plan = plan_peaks(signals, settings, archive)
+    find = partial(produce_peaks, signals_at=signals_at, settings=settings, archive=archive)
     peaks_at = build(str(tmp_path), plan, find)
     peaks = open_store(peaks_at)
     assert peaks["n_beats"].values.tolist() == [3, 0, 0, 3, 0, 1, 0]  # r2 is set aside; 5000 lies beyond the end of r5
@@ -460,34 +469,34 @@ def test_reference_annotations_take_the_place_of_detection(signals_at: str, tmp_
     assert sorted(without) == ["r1", "r4", "r6"]
     assert "breaks off" in without["r1"]
     assert peaks.attrs["settings"]["reference"] == "atr"
-    cut_shard = partial(beats.produce_beats, signals_at=signals_at, peaks_at=peaks_at, settings=settings)
-    found = open_store(build(str(tmp_path), beats.plan_beats(signals, peaks, settings), cut_shard))
+    cut_shard = partial(produce_beats, signals_at=signals_at, peaks_at=peaks_at, settings=settings)
+    found = open_store(build(str(tmp_path), plan_beats(signals, peaks, settings), cut_shard))
     assert found["r_sample"].values.tolist() == [300, 500, 700, 1, 400, 2899, 700]
     assert np.flatnonzero(found["beat_flags"].values & BEAT_FLAGS["edge"]).tolist() == [3, 5]
 
 
 def test_other_annotations_make_another_store_and_a_change_meanwhile_stops(signals_at: str, tmp_path: Path) -> None:
     archive, signals = annotated_archive(tmp_path), open_store(signals_at)
-    settings = beats.BeatSettings(reference="atr")
-    plan = beats.plan_peaks(signals, settings, archive)
-    assert plan.digest != beats.plan_peaks(signals, beats.BeatSettings()).digest
+    settings = BeatSettings(reference="atr")
+    plan = plan_peaks(signals, settings, archive)
+    assert plan.digest != plan_peaks(signals, BeatSettings()).digest
     (archive / "r0.atr").write_bytes(encode_beats(np.array([301]), np.zeros(1, np.uint16), 250.0))
-    assert plan.digest != beats.plan_peaks(signals, settings, archive).digest
-    find = partial(beats.produce_peaks, signals_at=signals_at, settings=settings, archive=archive)
+    assert plan.digest != plan_peaks(signals, settings, archive).digest
+    find = partial(produce_peaks, signals_at=signals_at, settings=settings, archive=archive)
     with pytest.raises(OSError, match=r"r0\.atr changed while its beats were read"):
         build(str(tmp_path), plan, find)
 
 
 def test_a_reference_needs_an_archive_and_an_archive_a_reference(signals_at: str, tmp_path: Path) -> None:
     signals = open_store(signals_at)
-    for settings, archive in ((beats.BeatSettings(reference="atr"), None), (beats.BeatSettings(), tmp_path)):
+    for settings, archive in ((BeatSettings(reference="atr"), None), (BeatSettings(), tmp_path)):
         with pytest.raises(ValueError, match="both an extension and an archive"):
-            beats.plan_peaks(signals, settings, archive)
+            plan_peaks(signals, settings, archive)
 
 
 def test_settings_of_detection_do_not_name_a_reference() -> None:
-    assert "reference" not in beats.BeatSettings().document()
-    assert beats.BeatSettings(reference="atr").document()["reference"] == "atr"
+    assert "reference" not in BeatSettings().document()
+    assert BeatSettings(reference="atr").document()["reference"] == "atr"
 
 
 @pytest.fixture(scope="module")
@@ -504,16 +513,16 @@ def ds1_work(test_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 def test_a_workspace_keeps_detected_and_annotated_beats_apart(ds1_work: tuple[Path, Path]) -> None:
     archive, work = ds1_work
-    reference = beats.BeatSettings(reference="atr")
-    annotated = beats.extract_beats(str(work), reference, archive=archive)
+    reference = BeatSettings(reference="atr")
+    annotated = extract_beats(str(work), reference, archive=archive)
     assert list(annotated.without_reference) == ["119"]
     with pytest.raises(UnfinishedStore, match="no beats cut with"):
-        beats.current_beats(str(work), beats.BeatSettings().document())
+        current_beats(str(work), BeatSettings().document())
     seen: list[tuple[str, int, int]] = []
-    detected = beats.extract_beats(str(work), beats.BeatSettings(), on_progress=lambda *step: seen.append(step))
+    detected = extract_beats(str(work), BeatSettings(), on_progress=lambda *step: seen.append(step))
     assert {stage for stage, _, _ in seen} <= {"compiling, once", "R peaks", "beats"}
-    n_detected = beats.current_beats(str(work), beats.BeatSettings().document())["n_beats"].values
-    n_annotated = beats.current_beats(str(work), reference.document())["n_beats"].values
+    n_detected = current_beats(str(work), BeatSettings().document())["n_beats"].values
+    n_annotated = current_beats(str(work), reference.document())["n_beats"].values
     assert n_detected.sum() == detected.n_beats
     assert n_annotated.tolist() == [1865, 0]
     assert n_detected.tolist() == pytest.approx([1865, 1987], abs=5)
@@ -523,10 +532,10 @@ def test_exported_annotations_are_read_by_wfdb_as_the_store_has_them(ds1_work: t
     import wfdb
 
     _, work = ds1_work
-    settings = beats.BeatSettings()
-    beats.extract_beats(str(work), settings)
-    assert beats.export_annotations(str(work), settings) == beats.export_annotations(str(work), settings, tmp_path) == 2
-    records = beats.current_beats(str(work), settings.document())
+    settings = BeatSettings()
+    extract_beats(str(work), settings)
+    assert export_annotations(str(work), settings) == export_annotations(str(work), settings, tmp_path) == 2
+    records = current_beats(str(work), settings.document())
     store = open_store(work / "beats" / f"{records['beats_store'].values[0]}.zarr")
     for row, name in enumerate(("101", "119")):
         found = wfdb.rdann(str(work / "annotations" / name), "qrs")
@@ -561,7 +570,7 @@ def test_command_beats_takes_a_reference_and_writes_annotation_files(
 
 def test_command_beats_refuses_a_reference_without_an_archive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, error = command(capsys, "beats", tmp_path, "--reference", "atr")
-    assert code == cli.USAGE
+    assert code == USAGE
     assert "--reference and --archive go together" in error
 
 
@@ -581,10 +590,10 @@ def real_records(test_data: Path, folder: str, every: int) -> list[Path]:
 def check_real_record(path: Path) -> None:
     signal, gain, baseline, fs, _ = read_real(path)
     facts = {"adc_gain": gain, "baseline": baseline, "sampling_frequency_hz": fs}
-    found = beats.detect_r_peaks(signal, **facts)
-    assert beats.is_plausible(found.r_sample, fs, signal.shape[1]), path
+    found = detect_r_peaks(signal, **facts)
+    assert is_plausible(found.r_sample, fs, signal.shape[1]), path
     for lead in range(len(signal)):
-        without = beats.detect_r_peaks(signal, usable=np.arange(len(signal)) != lead, **facts)
+        without = detect_r_peaks(signal, usable=np.arange(len(signal)) != lead, **facts)
         assert abs(len(without.r_sample) - len(found.r_sample)) <= 1, (path, lead)
 
 
@@ -611,7 +620,7 @@ def check_kachuee_plainly(path: Path, leads: int | None = None) -> None:
     for lead, column in enumerate(order):
         millivolts = (record.d_signal[:, column].astype(np.float64) - record.baseline[column]) / record.adc_gain[column]
         at_125[lead] = resample_poly(millivolts, ratio.numerator, ratio.denominator, padtype="edge")
-    found = beats.kachuee_beats(
+    found = kachuee_beats(
         signal[:leads], leads=names[:leads], adc_gain=gain[:leads], baseline=baseline[:leads], sampling_frequency_hz=fs
     )
     places, parts, cuts = seven_steps(at_125, names.index("II") if "II" in names[:leads] else 0)

@@ -14,8 +14,8 @@ from obstore.exceptions import BaseError
 from test_storage import plan_of, produce, tree_digest
 
 from benchmarks.reliability.faulty_s3 import KINDS, FaultyProxy
-from ecgbatch.synthetic import write_archive
-from storage import Folder, bucket, build, list_stores, open_store, verify_store
+from ecgbatch.synthetic.archive import write_archive
+from storage import bucket, build, folder_at, list_stores, open_store, verify_store
 
 moto_server = pytest.importorskip("moto.server")
 COMMAND = [str(Path(sys.executable).with_name("ecgbatch"))]
@@ -58,7 +58,7 @@ def use(monkeypatch, endpoint: str) -> None:
 
 
 def objects(address: str) -> dict[str, bytes]:
-    folder = Folder(address)
+    folder = folder_at(address)
     return {key: folder.read(key) for key, _ in folder.files()}
 
 
@@ -70,12 +70,12 @@ def test_store_in_a_bucket_has_the_bytes_of_one_on_a_disk(s3, tmp_path):
     assert open_store(store)["name"].values[3] == "row 3 äß"
     assert list_stores("s3://ecg/work", "traces") == [store]
     assert verify_store(store, read_data=True) == []
-    assert list(Folder("s3://ecg/work").files(".build")) == []
+    assert list(folder_at("s3://ecg/work").files(".build")) == []
 
 
 def test_damage_in_a_bucket_is_found(s3):
     store = build("s3://ecg/work", plan_of(), produce)
-    Folder(store).delete("trace/c/2/0")
+    folder_at(store).delete("trace/c/2/0")
     assert "missing" in verify_store(store)[0]
 
 
@@ -100,7 +100,7 @@ def test_interrupted_build_in_a_bucket_goes_on(s3):
 
 
 def test_conditional_put_has_one_winner_and_knows_its_own_write(s3):
-    folder = Folder("s3://ecg/work")
+    folder = folder_at("s3://ecg/work")
     assert folder.put_if_absent("x", b"first")
     assert not folder.put_if_absent("x", b"second")
     assert folder.put_if_absent("x", b"first")
@@ -143,12 +143,12 @@ def test_store_that_never_answers_is_an_error_with_its_address(s3, monkeypatch):
     with FaultyProxy(s3, share=1.0, seed=1, kinds=("503",)).running() as endpoint:
         use(monkeypatch, endpoint)
         with pytest.raises(OSError, match=r"s3://ecg/work/x: no answer in 2 tries.*goes on where"):
-            Folder("s3://ecg/work").read("x")
+            folder_at("s3://ecg/work").read("x")
 
 
 def test_archive_and_workspace_in_buckets_from_the_command_line(s3, tmp_path, monkeypatch):
     write_archive(tmp_path / "a", n_records=3, duration_s=8.0, seed=5)
-    archive = Folder("s3://ecg/archive")
+    archive = folder_at("s3://ecg/archive")
     for path in (tmp_path / "a").rglob("*"):
         if path.is_file():
             archive.put(path.relative_to(tmp_path / "a").as_posix(), path.read_bytes())
@@ -169,7 +169,7 @@ def test_archive_and_workspace_in_buckets_from_the_command_line(s3, tmp_path, mo
 
 
 def local_digest(tmp_path: Path) -> str:
-    from ecgbatch.signals import convert_archive
+    from ecgbatch.signals.stage import convert_archive
 
     convert_archive(str(tmp_path / "a"), str(tmp_path / "w"))
     return Path(list_stores(tmp_path / "w", "signals")[0]).name
@@ -178,10 +178,12 @@ def local_digest(tmp_path: Path) -> str:
 def test_training_and_evaluation_in_a_bucket_give_the_model_of_a_disk(s3, tmp_path, monkeypatch):
     from dataclasses import replace
 
-    from ecgbatch import audit, recipes
-    from ecgbatch.beats import BeatSettings, extract_beats
-    from ecgbatch.model import load_model
-    from ecgbatch.signals import convert_archive
+    from ecgbatch.beats.lookup import extract_beats
+    from ecgbatch.beats.record import BeatSettings
+    from ecgbatch.evaluation import audit
+    from ecgbatch.model.members import load_model
+    from ecgbatch.signals.stage import convert_archive
+    from ecgbatch.training import recipes
 
     settings, beats = recipes.RECIPES["ecgbatch-lead-ii"]
     monkeypatch.setattr(recipes, "RECIPES", {"quick": (replace(settings, epochs=1, min_steps=4, n_kernels=8), beats)})
@@ -210,13 +212,14 @@ def no_training(*_):
 
 
 def test_reports_in_a_bucket_are_found_by_their_address(s3, tmp_path):
-    from ecgbatch.beats import BeatSettings, extract_beats
-    from ecgbatch.model import shipped_model
-    from ecgbatch.reports import report_workspace
-    from ecgbatch.runs import write_run
-    from ecgbatch.scoring import score_workspace
-    from ecgbatch.signals import convert_archive
-    from ecgbatch.upkeep import collect_garbage
+    from ecgbatch.beats.lookup import extract_beats
+    from ecgbatch.beats.record import BeatSettings
+    from ecgbatch.model.members import shipped_model
+    from ecgbatch.reports.writing import report_workspace
+    from ecgbatch.scores.stage import score_workspace
+    from ecgbatch.signals.stage import convert_archive
+    from ecgbatch.upkeep.garbage import collect_garbage
+    from ecgbatch.workspace.runs import write_run
 
     work, model = "s3://ecg/work", str(shipped_model())
     write_archive(tmp_path / "a", n_records=2, duration_s=10.0, seed=5)
@@ -226,16 +229,17 @@ def test_reports_in_a_bucket_are_found_by_their_address(s3, tmp_path):
     write_run(work, run, {"archive": str(tmp_path / "a"), "model": model})
     made = report_workspace(work, run)
     assert made["cohort"] == f"s3://ecg/work/reports/{run}/cohort.html"
-    assert b"<html" in Folder(work).read(f"reports/{run}/cohort.html")[:500].lower()
-    assert Folder(work).pointed("reports/latest") == run
+    assert b"<html" in folder_at(work).read(f"reports/{run}/cohort.html")[:500].lower()
+    assert folder_at(work).pointed("reports/latest") == run
     assert collect_garbage(work)["removed"] == []
-    assert list(Folder(work).files(f"reports/{run}/records"))
+    assert list(folder_at(work).files(f"reports/{run}/records"))
 
 
 @pytest.mark.slow
 def test_train_on_a_bucket_from_the_command_line_writes_the_model_of_a_disk(s3, tmp_path):
-    from ecgbatch.beats import BeatSettings, extract_beats
-    from ecgbatch.signals import convert_archive
+    from ecgbatch.beats.lookup import extract_beats
+    from ecgbatch.beats.record import BeatSettings
+    from ecgbatch.signals.stage import convert_archive
 
     write_archive(tmp_path / "a", n_records=12, duration_s=22.0, seed=5)
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
@@ -258,11 +262,11 @@ def test_train_on_a_bucket_from_the_command_line_writes_the_model_of_a_disk(s3, 
 def test_nights_are_compacted_and_a_patient_erased_in_a_bucket_as_on_a_disk(s3, tmp_path):
     from test_erase import SETTINGS, WHO
 
-    from ecgbatch import upkeep
-    from ecgbatch.beats import extract_beats
-    from ecgbatch.compact import compact
-    from ecgbatch.erase import erase_patient
-    from ecgbatch.signals import convert_archive
+    from ecgbatch.beats.lookup import extract_beats
+    from ecgbatch.signals.stage import convert_archive
+    from ecgbatch.upkeep.compact import compact
+    from ecgbatch.upkeep.erase import erase_patient
+    from ecgbatch.upkeep.verify import verify_workspace
 
     archive, local = tmp_path / "archive", str(tmp_path / "work")
     write_archive(archive, n_records=5, duration_s=10.0, seed=5)
@@ -278,9 +282,9 @@ def test_nights_are_compacted_and_a_patient_erased_in_a_bucket_as_on_a_disk(s3, 
             extract_beats(work, SETTINGS)
         compact(work)
         assert len(list_stores(work, "signals")) == 1
-        assert upkeep.verify_workspace(work) == {}
+        assert verify_workspace(work) == {}
         erase_patient(work, WHO)
-        assert upkeep.verify_workspace(work) == {}
+        assert verify_workspace(work) == {}
     in_bucket, on_disk = objects("s3://ecg/work"), objects(local)
     assert {key for key in in_bucket if ".zarr" in key} == {key for key in on_disk if ".zarr" in key}
     assert all(in_bucket[key] == on_disk[key] for key in on_disk if ".zarr" in key or key == "archive.json")
@@ -288,7 +292,7 @@ def test_nights_are_compacted_and_a_patient_erased_in_a_bucket_as_on_a_disk(s3, 
 
 
 def test_bucket_that_is_not_there_is_said_at_once(s3):
-    folder = Folder("s3://nowhere/w")
+    folder = folder_at("s3://nowhere/w")
     for verb in (
         lambda: folder.children("signals"),
         lambda: folder.put_if_absent(".build/lock", b"{}"),
@@ -306,5 +310,5 @@ def test_forbidden_request_is_not_tried_again(s3):
         raise BaseError("Generic S3 error: Server returned non-2xx status code: 403 Forbidden: <Error>")
 
     with pytest.raises(PermissionError, match="AWS_ variables"):
-        Folder("s3://ecg/w")._ask(forbidden, "w")
+        folder_at("s3://ecg/w")._ask(forbidden, "w")
     assert len(asked) == 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ecgbatch.clinical import (
+from ecgbatch.archive.clinical import (
     CHALLENGE_RULE,
     PTB_RULE,
     PTBXL_RULE,
@@ -18,7 +18,7 @@ from ecgbatch.clinical import (
     read_clinical,
     read_labels,
 )
-from ecgbatch.headers import parse_header
+from ecgbatch.formats.wfdb_header import parse_header
 from ecgbatch.terms import LABEL, SEX
 
 

@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ecgbatch import cohort, drift, pages
-from ecgbatch.curves import curve_bands, subgroups
-from ecgbatch.evaluation import roc_curve
-from ecgbatch.model import shipped_model
-from ecgbatch.record_report import model_summary
-from ecgbatch.scoring import SCORES
+from ecgbatch.figures import drift
+from ecgbatch.figures.by_patient import roc_curve
+from ecgbatch.figures.curves import curve_bands, subgroups
+from ecgbatch.model.members import shipped_model
+from ecgbatch.reports import cohort, pages
+from ecgbatch.reports.record import model_summary
+from ecgbatch.scores.stage import SCORES
 from ecgbatch.terms import DECISION, LABEL, LEAD_FLAGS, SEX
-from storage import TEXT, Folder
+from storage import TEXT, folder_at
 
 
 def many_scores(n: int, *, seed: int = 0, labelled: bool = True) -> xr.Dataset:
@@ -157,7 +158,7 @@ def test_subgroups_count_patients_and_say_which_are_small():
 def test_scores_are_compared_with_those_of_the_shipped_models_training(name, tmp_path):
     scores = many_scores(400)
     now = drift.distributions(scores, facts_of(scores))
-    found = drift.drift(Folder(tmp_path), "", model_summary(json.loads((shipped_model(name) / "model.json").read_text())), now)
+    found = drift.drift(folder_at(tmp_path), "", model_summary(json.loads((shipped_model(name) / "model.json").read_text())), now)
     assert found["training"]["reason"] == ""
     assert found["training"]["variables"]["mi_probability"]["n_then"] == 531
 
@@ -178,7 +179,7 @@ def test_drift_is_nil_against_itself_and_large_against_another():
 def test_what_is_new_changed_and_gone_since_the_last_run(tmp_path):
     from report_runs import reported_run
 
-    from ecgbatch.runs import write_run
+    from ecgbatch.workspace.runs import write_run
 
     ran = reported_run(tmp_path)
     first = ran.cohort
@@ -195,10 +196,11 @@ def test_what_is_new_changed_and_gone_since_the_last_run(tmp_path):
         copy = archive / f"{ran.names[4]}b.{kind}"
         copy.write_bytes(source.read_bytes().replace(source.stem.encode(), copy.stem.encode()))
     (archive / "RECORDS").write_text("".join(f"{name}\n" for name in [*kept, f"{ran.names[4]}b"]))
-    from ecgbatch.beats import BeatSettings, extract_beats
-    from ecgbatch.reports import report_workspace
-    from ecgbatch.scoring import score_workspace
-    from ecgbatch.signals import convert_archive
+    from ecgbatch.beats.lookup import extract_beats
+    from ecgbatch.beats.record import BeatSettings
+    from ecgbatch.reports.writing import report_workspace
+    from ecgbatch.scores.stage import score_workspace
+    from ecgbatch.signals.stage import convert_archive
 
     convert_archive(str(archive), ran.work)
     extract_beats(ran.work, BeatSettings())
@@ -239,7 +241,7 @@ def test_fifty_thousand_records_are_usable_in_a_browser(tmp_path):
     from test_browser import CHROMIUM, DRIVER, FLAGS
 
     scores = many_scores(50_000)
-    paths = cohort.write_cohort(Folder(tmp_path), scores, facts_of(scores), OPTIONS)
+    paths = cohort.write_cohort(folder_at(tmp_path), scores, facts_of(scores), OPTIONS)
     assert Path(paths["cohort_html"]).stat().st_size < 10_000_000
     found = json.loads(Path(paths["cohort_json"]).read_text())
     assert found["n_records"] == 50_000 == sum(found["decisions"].values())

@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 import zarr
 
-from storage import TEXT, CorruptStore, Folder, build, forget_columns, load_columns, make_plan, open_store, read_columns
+from storage import TEXT, CorruptStore, build, folder_at, forget_columns, load_columns, make_plan, open_store, read_columns
 from storage import reading as reading_module
 from storage.columns import column_rows
 from storage.schema import Schema, Variable
@@ -79,7 +79,7 @@ def test_rows_of_columns_are_those_that_zarr_reads(tmp_path, monkeypatch, chunk_
         assert_same(read_columns(path, np.array(rows, np.int64)), wanted)
     few = read_columns(path, np.arange(3), ("n_beats", "not there"))
     assert set(few.variables) == {"n_beats"}
-    folder = Folder(path)
+    folder = folder_at(path)
     for start, stop in ((0, 1), (6, 8), (63, 65), (149, 150), (20, 20), (140, 999)):
         for name in ("record_name", "gain", "n_beats", "is_nothing"):
             np.testing.assert_array_equal(
@@ -91,7 +91,7 @@ def test_columns_written_otherwise_are_left_to_zarr(tmp_path):
     group = zarr.open_group(tmp_path, mode="w", zarr_format=3)
     group.create_array("plain", data=np.arange(5), chunks=(2,))
     group.create_array("cut", data=np.zeros((4, 4)), chunks=(2, 2), compressors=None)
-    folder = Folder(tmp_path)
+    folder = folder_at(tmp_path)
     files = {key: [size, hashlib.sha256(folder.read(key)).hexdigest()] for key, size in folder.files()}
     assert column_rows(folder, "cut", files, 0, 4) is None
     found = column_rows(folder, "plain", files, 1, 4)
@@ -102,7 +102,7 @@ def test_columns_written_otherwise_are_left_to_zarr(tmp_path):
 def test_damaged_column_is_refused(tmp_path, name):
     path = things(tmp_path, 20)
     key = f"{name}/c/0" + ("/0" if name == "gain" else "")
-    content = bytearray(Folder(path).read(key))
+    content = bytearray(folder_at(path).read(key))
     content[len(content) // 2] ^= 1
     (Path(path) / key).write_bytes(content)
     with pytest.raises(CorruptStore, match="not the bytes"):

@@ -11,17 +11,18 @@ import pytest
 from test_erase import SETTINGS, WHO, killed_at, night, scores_by_record, whole
 from test_storage import tree_digest
 
-from ecgbatch import upkeep
-from ecgbatch.beats import extract_beats
-from ecgbatch.compact import KINDS, compact
-from ecgbatch.compacted import COMPACTED_FILE, compacted
-from ecgbatch.erase import erase_patient
-from ecgbatch.model import shipped_model
-from ecgbatch.runs import latest_run, runs_by_time
-from ecgbatch.scoring import score_workspace
-from ecgbatch.signals import convert_archive
-from ecgbatch.synthetic import write_archive
-from storage import Folder, list_stores, sealed
+from ecgbatch.beats.lookup import extract_beats
+from ecgbatch.model.members import shipped_model
+from ecgbatch.scores.stage import score_workspace
+from ecgbatch.signals.stage import convert_archive
+from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.upkeep.compact import KINDS, compact
+from ecgbatch.upkeep.erase import erase_patient
+from ecgbatch.upkeep.repair import repair
+from ecgbatch.upkeep.verify import items_of, verify_workspace
+from ecgbatch.workspace.compacted import COMPACTED_FILE, compacted
+from ecgbatch.workspace.runs import latest_run, runs_by_time
+from storage import folder_at, list_stores, sealed
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def test_few_stores_hold_every_row_and_later_runs_compute_nothing(three_nights, 
     archive, nights = three_nights
     assert n_stores(nights) == dict.fromkeys(KINDS, 3)
     assert n_stores(work) == {"signals": 1, "peaks": 1, "beats": 1, "scores": 3}
-    assert upkeep.verify_workspace(str(work)) == {}
+    assert verify_workspace(str(work)) == {}
     for before, after in zip(runs_by_time(str(nights)), runs_by_time(str(work)), strict=True):
         assert scores_by_record(nights, before) == scores_by_record(work, after)
     stores, run = whole(work), latest_run(str(work))
@@ -76,16 +77,16 @@ def test_few_stores_hold_every_row_and_later_runs_compute_nothing(three_nights, 
 
 def test_every_earlier_store_is_proved_and_a_wrong_proof_is_found(three_nights, work):
     earlier = {f"{kind}/{Path(path).name}" for kind in KINDS for path in list_stores(three_nights[1], kind)}
-    assert {key for sort, key in upkeep.items_of(str(work)) if sort == "earlier store"} == earlier
+    assert {key for sort, key in items_of(str(work)) if sort == "earlier store"} == earlier
     for kind, of in (("signals", "signal"), ("peaks", "r_sample"), ("beats", "waveform"), ("scores", "beat_probability")):
         document = compacted(work)
         key = next(key for key in sorted(earlier) if key.startswith(kind))
         proof = document["stores"][key]
         digest = proof["shards"][of][0]
         wrong = proof | {"shards": proof["shards"] | {of: [digest[::-1], *proof["shards"][of][1:]]}}
-        Folder(work).put(COMPACTED_FILE, sealed(document | {"stores": document["stores"] | {key: wrong}}))
-        assert [item for item in upkeep.verify_workspace(str(work)) if item[0] == "earlier store"] == [("earlier store", key)]
-        Folder(work).put(COMPACTED_FILE, sealed(document))
+        folder_at(work).put(COMPACTED_FILE, sealed(document | {"stores": document["stores"] | {key: wrong}}))
+        assert [item for item in verify_workspace(str(work)) if item[0] == "earlier store"] == [("earlier store", key)]
+        folder_at(work).put(COMPACTED_FILE, sealed(document))
 
 
 def test_a_night_after_a_compaction_goes_on_and_the_next_keeps_the_proofs(three_nights, work, tmp_path):
@@ -99,7 +100,7 @@ def test_a_night_after_a_compaction_goes_on_and_the_next_keeps_the_proofs(three_
     compact(str(work))
     assert n_stores(work) == {"signals": 1, "peaks": 1, "beats": 1, "scores": 4}
     assert set(compacted(work)["stores"]) > proved
-    assert upkeep.verify_workspace(str(work)) == {}
+    assert verify_workspace(str(work)) == {}
 
 
 def test_a_compaction_that_is_cut_off_ends_with_the_same_command(three_nights, once_compacted, tmp_path, monkeypatch):
@@ -108,7 +109,7 @@ def test_a_compaction_that_is_cut_off_ends_with_the_same_command(three_nights, o
         assert killed_at(number, partial(compact, str(cut)), monkeypatch)
         compact(str(cut))
         assert whole(cut) == whole(once_compacted)
-        assert upkeep.verify_workspace(str(cut), read_data=False) == {}
+        assert verify_workspace(str(cut), read_data=False) == {}
 
 
 @pytest.mark.slow
@@ -120,7 +121,7 @@ def test_a_compaction_ends_wherever_it_was_cut_off(three_nights, once_compacted,
             break
         compact(str(cut))
         assert whole(cut) == whole(once_compacted)
-        assert upkeep.verify_workspace(str(cut)) == {}
+        assert verify_workspace(str(cut)) == {}
         shutil.rmtree(cut)
         number += 1
     assert number > 50
@@ -137,12 +138,12 @@ def test_what_a_cut_off_compaction_left_goes_when_a_night_came_between(three_nig
     night(archive, work, names)
     compact(str(work))
     assert n_stores(work) == {"signals": 1, "peaks": 1, "beats": 1, "scores": 4}
-    assert upkeep.verify_workspace(str(work)) == {}
+    assert verify_workspace(str(work)) == {}
 
 
 def test_a_patient_is_erased_from_what_was_compacted(work):
     erase_patient(str(work), WHO)
-    assert upkeep.verify_workspace(str(work)) == {}
+    assert verify_workspace(str(work)) == {}
     assert compacted(work)["stores"] == {}, "their digests were of the patient's rows too"
     left = [path for path in work.rglob("*") if WHO in path.name or (path.is_file() and WHO.encode() in path.read_bytes())]
     assert left == []
@@ -165,14 +166,14 @@ def test_a_damaged_store_that_was_made_of_others_is_repaired_to_the_same_digest(
     compact(str(work))
     erase_patient(str(work), WHO)
     path, before = damaged_shard(work)
-    assert upkeep.repair(str(work), str(archive), upkeep.verify_workspace(str(work))) == []
+    assert repair(str(work), str(archive), verify_workspace(str(work))) == []
     assert tree_digest(path) == before
-    assert upkeep.verify_workspace(str(work)) == {}
+    assert verify_workspace(str(work)) == {}
 
 
 def test_a_damaged_store_with_a_row_that_the_archive_has_no_more_is_said_not_to_be_repaired(three_nights, work):
     path, _ = damaged_shard(work)
-    left = upkeep.repair(str(work), str(three_nights[0]), upkeep.verify_workspace(str(work)))
+    left = repair(str(work), str(three_nights[0]), verify_workspace(str(work)))
     assert f"signals/{path.name}" in left, "one of its rows is of a file that has changed since"
     assert convert_archive(str(three_nights[0]), str(work)).n_new == 0, "the archive's records have come back"
 
@@ -184,7 +185,7 @@ def test_an_erasure_takes_what_a_cut_off_compaction_made_with_it(three_nights, t
     for work in (cut, plain):
         erase_patient(str(work), WHO)
     assert whole(cut) == whole(plain)
-    assert upkeep.verify_workspace(str(cut)) == {}
+    assert verify_workspace(str(cut)) == {}
 
 
 @pytest.mark.slow
@@ -213,7 +214,7 @@ def test_an_erasure_that_has_not_ended_comes_first(three_nights, tmp_path, monke
 
 
 def test_a_compaction_that_has_not_ended_comes_before_an_erasure(work):
-    Folder(work).put(COMPACTED_FILE, sealed(compacted(work) | {"pending": {"replaced": {}, "rows": {}}}))
+    folder_at(work).put(COMPACTED_FILE, sealed(compacted(work) | {"pending": {"replaced": {}, "rows": {}}}))
     before = whole(work)
     with pytest.raises(ValueError, match="a compaction has not ended"):
         erase_patient(str(work), WHO)

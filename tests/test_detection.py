@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import resample_poly
 
-from ecgbatch import beat_evidence, beats, detection, filtering, record_beats
+from ecgbatch.beats import candidates, filtering, record, resampling
 from ecgbatch.terms import BEAT_FLAGS
 
 GAIN = 1000.0
@@ -52,9 +52,9 @@ def pulse_train(
     return np.rint((scale * ecg + wander + noise_mv * random.standard_normal((n_leads, time_s.size))) * GAIN).astype(np.int16)
 
 
-def detect(signal: np.ndarray, fs: float, **more: Any) -> beats.RPeaks:
+def detect(signal: np.ndarray, fs: float, **more: Any) -> record.RPeaks:
     n_leads = len(signal)
-    return beats.detect_r_peaks(
+    return record.detect_r_peaks(
         signal, adc_gain=np.full(n_leads, GAIN), baseline=np.zeros(n_leads), sampling_frequency_hz=fs, **more
     )
 
@@ -82,7 +82,7 @@ def test_polarity_does_not_matter() -> None:
 def test_gain_and_offset_do_not_matter() -> None:
     signal = pulse_train(250.0, regular(20.0), 20.0)
     usual = detect(signal, 250.0)
-    shifted = beats.detect_r_peaks(
+    shifted = record.detect_r_peaks(
         (signal + 500).astype(np.int16), adc_gain=np.array([GAIN * 2]), baseline=np.array([500]), sampling_frequency_hz=250.0
     )
     np.testing.assert_array_equal(usual.r_sample, shifted.r_sample)
@@ -216,8 +216,8 @@ def test_a_long_record_is_searched_in_pieces_and_loses_no_beat_at_a_seam(monkeyp
     r_time_s = regular(300.0, 0.813)
     signal = pulse_train(257.0, r_time_s, 300.0)
     whole = detect(signal, 257.0)
-    monkeypatch.setattr(record_beats, "PIECE_S", 60.123)
-    monkeypatch.setattr(record_beats, "OVERLAP_S", 20.0)
+    monkeypatch.setattr(record, "PIECE_S", 60.123)
+    monkeypatch.setattr(record, "OVERLAP_S", 20.0)
     cut = detect(signal, 257.0)
     assert len(cut.r_sample) == len(whole.r_sample) == len(r_time_s)
     assert np.abs(cut.r_sample - whole.r_sample).max() <= 1
@@ -225,7 +225,7 @@ def test_a_long_record_is_searched_in_pieces_and_loses_no_beat_at_a_seam(monkeyp
 
 @given(n=st.integers(1, 10**9), fs=st.sampled_from([250.0, 360.0, 1000.0]))
 def test_pieces_cover_a_record_once_in_order(n: int, fs: float) -> None:
-    cut = record_beats.pieces(n, fs)
+    cut = record.pieces(n, fs)
     assert (cut[0][2], cut[-1][3]) == (0, n)
     assert all(before[3] == after[2] for before, after in pairwise(cut))
     assert all(0 <= first <= begin < end <= stop <= n and stop - first <= 3780 * fs for first, stop, begin, end in cut)
@@ -240,9 +240,9 @@ def test_samples_beyond_the_record_are_not_read() -> None:
 @pytest.mark.parametrize("fs", [100.0, 250.0, 257.0, 360.0, 500.0, 1000.0, 10000.0])
 def test_resampling_equals_resample_poly_with_the_same_taps(fs: float) -> None:
     lead = np.random.default_rng(3).integers(-20000, 20000, 4003).astype(np.int16)
-    for cutoff_hz, half_width_s in ((beats.CUTOFF_HZ, beats.HALF_WIDTH_S), (62.5, 0.024)):
-        design = detection.resampler(fs, cutoff_hz, half_width_s)
-        window = detection.full_taps(design)
+    for cutoff_hz, half_width_s in ((record.CUTOFF_HZ, record.HALF_WIDTH_S), (62.5, 0.024)):
+        design = resampling.resampler(fs, cutoff_hz, half_width_s)
+        window = resampling.full_taps(design)
         expected = resample_poly((lead - 7) / GAIN, design.up, design.down, window=window, padtype="edge")
         sums = np.empty(-(-len(expected) // filtering.AT_ONCE) * filtering.AT_ONCE, np.int32)
         filtering.resampled_sums(lead, *filtering.settings_of(design), sums)
@@ -257,7 +257,7 @@ def test_sums_side_by_side_are_the_sums_made_alone(fs: float, before: int) -> No
     signal = random.integers(-32767, 32768, (3, 90_001)).astype(np.int16)
     signal[0, :50], signal[1, 100:200] = 32767, -32767
     r_sample = np.unique(np.concatenate([[0, 1, 5, 90_000], random.integers(0, 90_001, 40)])).astype(np.int64)
-    design = detection.resampler(fs, beats.CUTOFF_HZ, beats.HALF_WIDTH_S)
+    design = resampling.resampler(fs, record.CUTOFF_HZ, record.HALF_WIDTH_S)
     assert design.pairs.shape[1] == design.reach + 1
     alone, side_by_side = (np.empty((len(r_sample), 2, 2 * filtering.AT_ONCE), np.int32) for _ in range(2))
     for total, pairs in ((alone, design.pairs[:, :0]), (side_by_side, design.pairs)):
@@ -268,8 +268,8 @@ def test_sums_side_by_side_are_the_sums_made_alone(fs: float, before: int) -> No
 
 def test_trees_asked_side_by_side_answer_as_one_by_one() -> None:
     """At their edges and where a figure is unknown too."""
-    trees, random = beat_evidence.fitted_trees(), np.random.default_rng(6)
-    figures = random.normal(0.0, 2.0, (300, beat_evidence.N_FIGURES)).astype(np.float32)
+    trees, random = candidates.fitted_trees(), np.random.default_rng(6)
+    figures = random.normal(0.0, 2.0, (300, candidates.N_FIGURES)).astype(np.float32)
     for figure in np.unique(trees.figure[trees.figure >= 0]):
         figures[:200, figure] = random.choice(trees.value[trees.figure == figure], 200)
     figures[:9, 3] = np.nan
@@ -281,8 +281,8 @@ def test_trees_asked_side_by_side_answer_as_one_by_one() -> None:
             while trees.figure[node] >= 0:
                 node = (trees.left if own[trees.figure[node]] <= trees.value[node] else trees.right)[node]
             total += float(trees.value[node])
-        expected.append(beat_evidence.CERTAIN if beat_evidence.is_plain(own) else total)
-    np.testing.assert_array_equal(beat_evidence.log_odds(figures, *beat_evidence.scorer(trees)), expected)
+        expected.append(candidates.CERTAIN if candidates.is_plain(own) else total)
+    np.testing.assert_array_equal(candidates.log_odds(figures, *candidates.scorer(trees)), expected)
 
 
 def test_a_tree_of_too_many_leaves_is_refused() -> None:
@@ -291,18 +291,18 @@ def test_a_tree_of_too_many_leaves_is_refused() -> None:
         figure = np.array([0] * n + [-1] * (n + 1), np.int8)
         left = np.array([n + i for i in range(n)] + [0] * (n + 1), np.int32)
         right = np.array([*range(1, n), 2 * n] + [0] * (n + 1), np.int32)
-        chain = beat_evidence.Trees(figure, np.zeros(2 * n + 1, np.float32), left, right, np.zeros(1, np.int32), 0.0)
+        chain = candidates.Trees(figure, np.zeros(2 * n + 1, np.float32), left, right, np.zeros(1, np.int32), 0.0)
         if is_refused:
             with pytest.raises(ValueError, match="tree 0 has 41 leaves, expected at most 32"):
-                beat_evidence.scorer(chain)
+                candidates.scorer(chain)
         else:
-            assert beat_evidence.scorer(chain).first.tolist() == [0, n]
+            assert candidates.scorer(chain).first.tolist() == [0, n]
 
 
 def test_sums_are_the_same_on_processors_with_fewer_instructions(tmp_path: Path) -> None:
     """What is compiled for this machine, for one with AVX2 but no VNNI, and for one that is twenty years old."""
     program = (
-        "import hashlib, numpy as np; from ecgbatch import filtering, kachuee, resampling\n"
+        "import hashlib, numpy as np; from ecgbatch.beats import filtering, kachuee, resampling\n"
         "lead = np.random.default_rng(5).integers(-32768, 32768, 20_001).astype(np.int16)\n"
         "design = resampling.resampler(1000.0, 43.0, 0.08); sums = np.empty(30 * filtering.AT_ONCE, np.int32)\n"
         "filtering.resampled_sums(lead, *filtering.settings_of(design), sums)\n"
@@ -333,7 +333,7 @@ def test_errors_say_what_was_found() -> None:
     with pytest.raises(ValueError, match="n_samples must lie in"):
         detect(signal, 250.0, n_samples=2000)
     with pytest.raises(ValueError, match="1 leads need as many gains"):
-        beats.detect_r_peaks(signal, adc_gain=np.ones(2), baseline=np.ones(2), sampling_frequency_hz=250.0)
+        record.detect_r_peaks(signal, adc_gain=np.ones(2), baseline=np.ones(2), sampling_frequency_hz=250.0)
 
 
 def test_evaluation_pairs_beats_as_ec57_asks() -> None:
@@ -432,7 +432,7 @@ def test_bigeminy_keeps_every_beat_and_flags_the_early_ones_by_timing_and_shape(
     found = detect(signal, 250.0)
     is_early = np.isin(np.arange(len(found.r_sample)), np.searchsorted(np.sort(np.concatenate([own_s, early_s])), early_s))
     assert len(found.r_sample) == len(own_s) + len(early_s)
-    cut = beats.beat_windows(signal, found.r_sample, found.beat_flags, adc_gain=np.array([GAIN]), sampling_frequency_hz=250.0)
+    cut = record.beat_windows(signal, found.r_sample, found.beat_flags, adc_gain=np.array([GAIN]), sampling_frequency_hz=250.0)
     inside = (cut.beat_flags & BEAT_FLAGS["edge"]) == 0
     for flag in ("ectopic", "aberrant"):
         np.testing.assert_array_equal((cut.beat_flags & BEAT_FLAGS[flag] > 0)[inside], is_early[inside], err_msg=flag)
@@ -455,8 +455,8 @@ def test_leads_agree_on_a_beat_and_not_on_an_artefact_of_one() -> None:
     beat, artefact = np.zeros((2, 50), np.float32), np.zeros((2, 50), np.float32)
     beat[:, 25] = 0.8, 0.4
     artefact[:, 25] = 5.0, 0.05
-    assert beat_evidence.agreement(beat, weight, typical, 0, 27) == pytest.approx(0, abs=1e-6)
+    assert candidates.agreement(beat, weight, typical, 0, 27) == pytest.approx(0, abs=1e-6)
     mean, root = 0.5 * (5.0 + 0.1), 0.5 * (5.0**0.5 + 0.1**0.5)
-    assert beat_evidence.agreement(artefact, weight, typical, 0, 27) == pytest.approx(np.log(root**2 / mean), abs=1e-6)
-    assert beat_evidence.agreement(artefact[:1], weight[:1], typical[:1], 0, 27) == pytest.approx(0, abs=1e-6)
-    assert beat_evidence.agreement(artefact, weight, typical, 0, 40) == pytest.approx(np.log(0.05))  # nothing near
+    assert candidates.agreement(artefact, weight, typical, 0, 27) == pytest.approx(np.log(root**2 / mean), abs=1e-6)
+    assert candidates.agreement(artefact[:1], weight[:1], typical[:1], 0, 27) == pytest.approx(0, abs=1e-6)
+    assert candidates.agreement(artefact, weight, typical, 0, 40) == pytest.approx(np.log(0.05))  # nothing near

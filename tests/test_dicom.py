@@ -19,12 +19,13 @@ from dicom_files import ecg, encoded, group, waves
 from pydicom.dataset import Dataset
 from wfdb_files import Lead, Record
 
-from ecgbatch import dicom
-from ecgbatch.archive import find_records, list_archive
-from ecgbatch.dicom import parse_dicom
-from ecgbatch.headers import REASONS, WARNINGS, patient_of
-from ecgbatch.records import UnreadableRecord, in_millivolts, inspect_record, read_record
-from ecgbatch.signals import convert_archive
+from ecgbatch.archive.listing import find_records, list_archive
+from ecgbatch.formats import dicom
+from ecgbatch.formats.dicom import parse_dicom
+from ecgbatch.formats.header import REASONS, WARNINGS, UnreadableRecord, patient_of
+from ecgbatch.formats.inspection import inspect_record
+from ecgbatch.formats.records import in_millivolts, read_record
+from ecgbatch.signals.stage import convert_archive
 from ecgbatch.terms import LEAD_FLAGS, MISSING_SAMPLE, SEX, STATUS
 from storage import open_store
 

@@ -17,10 +17,11 @@ import yaml
 
 import ecgbatch
 from ecgbatch import cli
-from ecgbatch.headers import REASONS, WARNINGS
-from ecgbatch.scoring import REASONS as SCORING_REASONS
-from ecgbatch.scoring import SCORES
-from ecgbatch.signals import SIGNALS
+from ecgbatch.cli import exit_codes
+from ecgbatch.formats.header import REASONS, WARNINGS
+from ecgbatch.scores.stage import REASONS as SCORING_REASONS
+from ecgbatch.scores.stage import SCORES
+from ecgbatch.signals.stage import SIGNALS
 from ecgbatch.terms import NOTICE
 from storage import TEXT, Plan, build, make_plan
 
@@ -62,7 +63,12 @@ def test_options_in_readme_table_belong_to_their_command():
 
 def test_readme_states_every_exit_code():
     stated = README[README.index("Exit codes") :].split("\n\n")[0]
-    assert [int(code) for code in re.findall(r"\*\*(\d)\*\*", stated)] == [cli.OK, cli.FAILED, cli.USAGE, cli.SET_ASIDE]
+    assert [int(code) for code in re.findall(r"\*\*(\d)\*\*", stated)] == [
+        exit_codes.OK,
+        exit_codes.FAILED,
+        exit_codes.USAGE,
+        exit_codes.SET_ASIDE,
+    ]
 
 
 def test_readme_says_that_it_is_no_medical_device():

@@ -16,11 +16,12 @@ import pytest
 from wfdb.io.convert.edf import read_edf
 from wfdb_files import Lead, Record, Samples, wave
 
-from ecgbatch.archive import find_records, list_archive
-from ecgbatch.edf import parse_edf
-from ecgbatch.headers import REASONS, WARNINGS
-from ecgbatch.records import UnreadableRecord, in_millivolts, inspect_record, read_record
-from ecgbatch.signals import convert_archive
+from ecgbatch.archive.listing import find_records, list_archive
+from ecgbatch.formats.edf import parse_edf
+from ecgbatch.formats.header import REASONS, WARNINGS, UnreadableRecord
+from ecgbatch.formats.inspection import inspect_record
+from ecgbatch.formats.records import in_millivolts, read_record
+from ecgbatch.signals.stage import convert_archive
 from ecgbatch.terms import LEAD_FLAGS, MISSING_SAMPLE, STATUS
 from storage import open_store
 

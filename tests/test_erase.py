@@ -16,19 +16,21 @@ import numpy as np
 import pytest
 from test_storage import tree_digest
 
-from ecgbatch import upkeep
-from ecgbatch.beats import BeatSettings, current_beats, export_annotations, extract_beats
-from ecgbatch.erase import erase_patient
-from ecgbatch.erased import ERASED_FILE, erased_list
-from ecgbatch.model import load_model, members_for, shipped_model
-from ecgbatch.privacy import workspace_pseudonyms, write_pseudonyms
-from ecgbatch.reports import report_workspace
-from ecgbatch.runs import latest_run, write_run
-from ecgbatch.scoring import score_workspace
-from ecgbatch.signals import convert_archive, current_records
-from ecgbatch.status import status
-from ecgbatch.synthetic import write_archive
-from storage import CorruptStore, Folder, list_stores, open_store
+from ecgbatch.beats.lookup import current_beats, export_annotations, extract_beats
+from ecgbatch.beats.record import BeatSettings
+from ecgbatch.model.members import load_model, members_for, shipped_model
+from ecgbatch.reports.writing import report_workspace
+from ecgbatch.scores.stage import score_workspace
+from ecgbatch.signals.stage import convert_archive, current_records
+from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.upkeep.erase import erase_patient
+from ecgbatch.upkeep.repair import repair
+from ecgbatch.upkeep.status import status
+from ecgbatch.upkeep.verify import KINDS, verify_workspace
+from ecgbatch.workspace.erased import ERASED_FILE, erased_list
+from ecgbatch.workspace.privacy import workspace_pseudonyms, write_pseudonyms
+from ecgbatch.workspace.runs import latest_run, write_run
+from storage import CorruptStore, Folder, folder_at, list_stores, open_store
 
 WHO = "patient002"
 SETTINGS = BeatSettings(**load_model(shipped_model()).beats)
@@ -48,7 +50,7 @@ def two_nights(tmp_path_factory) -> tuple[Path, Path]:
         night(archive, work, names)
         export_annotations(str(work), SETTINGS)
         write_pseudonyms(work, workspace_pseudonyms(str(work)), current_records(str(work)))
-        folder = Folder(work)
+        folder = folder_at(work)
         log = f"runs/{latest_run(str(work))}.log"
         folder.put(log, b"convert: started\n" + names[4].encode() + b": read again\nconvert: 1 s\n")
         folder.put("last-run.json", json.dumps({"outcome": "failed", "error": f"OSError: {names[4]}.dat"}).encode())
@@ -95,15 +97,15 @@ def records_of(work: Path, who: str = WHO) -> list[str]:
 
 
 def decoded(work: Path) -> Iterator[tuple[str, np.ndarray]]:
-    for kind in upkeep.KINDS:
+    for kind in KINDS:
         for path in list_stores(work, kind):
             yield from ((f"{path}/{name}", values.values) for name, values in open_store(path).variables.items())
 
 
 def whole(work: Path) -> dict[str, bytes]:
     """Return all that two erasures of one patient must have alike: stores and view."""
-    return {key: Folder(work).read(key) for kind in (*upkeep.KINDS, "archive.json") for key, _ in Folder(work).files(kind)} | {
-        "archive.json": Folder(work).read("archive.json")
+    return {key: folder_at(work).read(key) for kind in (*KINDS, "archive.json") for key, _ in folder_at(work).files(kind)} | {
+        "archive.json": folder_at(work).read("archive.json")
     }
 
 
@@ -152,7 +154,7 @@ def test_nothing_of_an_erased_patient_is_left(two_nights, once_erased):
             n_signals += 1
             assert not any((one[:, : samples.shape[1]] == samples).all() for one in values), where
     assert (texts > 10, n_signals) == (True, 2)
-    assert upkeep.verify_workspace(str(work)) == {}
+    assert verify_workspace(str(work)) == {}
     assert told["n_records"] == 4
     assert told["ended"]
 
@@ -234,14 +236,14 @@ def test_a_list_of_erasures_that_is_lost_is_missed_and_nobody_comes_back(two_nig
     else:
         newest = first
         (work / ERASED_FILE).unlink()
-    found = upkeep.verify_workspace(str(work), read_data=False)
+    found = verify_workspace(str(work), read_data=False)
     assert list(found) == [("document", ERASED_FILE)]
-    for writer in (lambda: convert_archive(str(archive), str(work)), lambda: upkeep.repair(str(work), str(archive), found)):
+    for writer in (lambda: convert_archive(str(archive), str(work)), lambda: repair(str(work), str(archive), found)):
         with pytest.raises(CorruptStore, match=r"come back|bring erased patients back"):
             writer()
     assert whole(work) == kept
     (work / ERASED_FILE).write_bytes(newest)
-    assert upkeep.verify_workspace(str(work), read_data=False) == {}
+    assert verify_workspace(str(work), read_data=False) == {}
     assert convert_archive(str(archive), str(work)).n_new == 0
 
 
@@ -250,14 +252,14 @@ def test_a_repair_without_list_and_view_sees_by_the_stores_that_somebody_was_era
         (erased / name).unlink()
     before = tree_digest(erased)
     with pytest.raises(CorruptStore, match="bring erased patients back"):
-        upkeep.repair(str(erased), str(two_nights[0]), upkeep.verify_workspace(str(erased), read_data=False))
+        repair(str(erased), str(two_nights[0]), verify_workspace(str(erased), read_data=False))
     assert tree_digest(erased) == before
 
 
 def test_from_its_first_step_on_an_erasure_is_missed_when_its_list_is_lost(work, monkeypatch):
     assert killed_at(3, partial(erase_patient, str(work), WHO), monkeypatch), "the list, the view, then stores"
     (work / ERASED_FILE).unlink()
-    assert list(upkeep.verify_workspace(str(work), read_data=False)) == [("document", ERASED_FILE)]
+    assert list(verify_workspace(str(work), read_data=False)) == [("document", ERASED_FILE)]
 
 
 def test_an_erasure_does_not_end_while_something_cannot_be_removed(work, monkeypatch):
@@ -271,9 +273,9 @@ def test_an_erasure_does_not_end_while_something_cannot_be_removed(work, monkeyp
         patched.setattr(Folder, "delete", failing)
         with pytest.raises(OSError, match="cannot be removed"):
             erase_patient(str(work), WHO)
-    assert "not ended" in str(upkeep.verify_workspace(str(work), read_data=False))
+    assert "not ended" in str(verify_workspace(str(work), read_data=False))
     erase_patient(str(work), WHO)
-    assert upkeep.verify_workspace(str(work)) == {}
+    assert verify_workspace(str(work)) == {}
 
 
 def test_an_unknown_patient_changes_nothing(work):
@@ -289,7 +291,7 @@ def test_erasing_everybody_leaves_an_empty_workspace(erased):
     for who in ("patient001", "patient003"):
         erase_patient(str(work), who)
     with pytest.raises(ValueError, match="no published store"):
-        upkeep.verify_workspace(str(work))
+        verify_workspace(str(work))
     assert list_stores(work, "signals") == list_stores(work, "scores") == []
     assert current_records(str(work)).sizes["record"] == 0
 
@@ -326,10 +328,10 @@ def killed_at(number: int, command: Callable[[], Any], monkeypatch) -> bool:
 
 
 def ends_well(work: Path, wanted: dict[str, bytes]) -> None:
-    assert "not ended" in str(upkeep.verify_workspace(str(work), read_data=False)) or not (work / ERASED_FILE).exists()
+    assert "not ended" in str(verify_workspace(str(work), read_data=False)) or not (work / ERASED_FILE).exists()
     erase_patient(str(work), WHO)
     assert whole(work) == wanted
-    assert upkeep.verify_workspace(str(work)) == {}
+    assert verify_workspace(str(work)) == {}
     left = [path for path in work.rglob("*") if path.is_file() and WHO.encode() in path.read_bytes()]
     assert left == []
 
@@ -369,4 +371,4 @@ def test_the_command_line_erases_though_it_is_killed(two_nights, once_erased, tm
             process.wait()
         subprocess.run([*command, str(cut), "--patient", WHO, "--json"], check=True, capture_output=True)
         assert whole(cut) == wanted
-        assert upkeep.verify_workspace(str(cut)) == {}
+        assert verify_workspace(str(cut)) == {}

@@ -15,8 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
-from ecgbatch.calibration import fit_platt
-from ecgbatch.evaluation import (
+from ecgbatch.figures.by_patient import (
     FIGURES,
     by_patient,
     calibration_curve,
@@ -27,6 +26,7 @@ from ecgbatch.evaluation import (
     roc_curve,
     wilson_interval,
 )
+from ecgbatch.figures.calibration import fit_platt
 from ecgbatch.terms import DECISION, LABEL
 
 

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from ecgbatch.evidence import SEGMENTS, evidence, occluded, segment_samples
-from ecgbatch.model import (
-    BeatNet,
+from ecgbatch.model.evidence import SEGMENTS, evidence, occluded, segment_samples
+from ecgbatch.model.members import (
     Calibration,
     Member,
     Model,
@@ -22,6 +21,7 @@ from ecgbatch.model import (
     rule_for,
     shipped_model,
 )
+from ecgbatch.model.network import BeatNet
 
 BEATS = {"method": "robust", "sampling_frequency_hz": 125.0, "before_s": 0.25, "after_s": 0.45}
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import ecgbatch.fetch
-from ecgbatch.fetch import fetch
+import ecgbatch.archive.fetch
+from ecgbatch.archive.fetch import fetch
 
 
 class Mirror(ThreadingHTTPServer):
@@ -94,7 +94,7 @@ def mirror() -> Iterator[Mirror]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
-    monkeypatch.setattr(ecgbatch.fetch, "SILENCE_S", 0.5)
+    monkeypatch.setattr(ecgbatch.archive.fetch, "SILENCE_S", 0.5)
 
 
 def assert_whole(mirror: Mirror, folder: Path) -> None:
@@ -132,7 +132,7 @@ def test_wrong_bytes_are_thrown_away_and_fetched_anew(mirror, tmp_path):
 
 
 def test_file_that_keeps_coming_wrong_is_an_error_and_the_others_stay(mirror, tmp_path, monkeypatch):
-    monkeypatch.setattr(ecgbatch.fetch, "TRIES", 2)
+    monkeypatch.setattr(ecgbatch.archive.fetch, "TRIES", 2)
     mirror.faults[DATA] = ["corrupt"] * 20
     with pytest.raises(OSError, match=rf"{DATA}: expected SHA-256 .* run the same command again"):
         fetch("ptbdb", tmp_path / "db", base=mirror.url, connections=1)
@@ -165,7 +165,7 @@ def test_list_that_is_none_or_leads_outside_is_refused(mirror, tmp_path, line):
 def test_unknown_database_and_absent_mirror_are_named(mirror, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="ptbdb, ptbxl, mitdb"):
         fetch("afdb", tmp_path)
-    monkeypatch.setattr(ecgbatch.fetch, "TRIES", 1)
+    monkeypatch.setattr(ecgbatch.archive.fetch, "TRIES", 1)
     del mirror.content["SHA256SUMS.txt"]
     with pytest.raises(OSError, match=r"SHA256SUMS\.txt: HTTPStatusError.*404"):
         fetch("ptbdb", tmp_path, base=mirror.url)

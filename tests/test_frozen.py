@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecgbatch import cli, upgrades
-from ecgbatch.beats import BeatSettings
-from ecgbatch.compact import KINDS
-from ecgbatch.erase import erase_patient
-from ecgbatch.model import load_model, shipped_model
-from ecgbatch.runs import latest_run
-from ecgbatch.scoring import SCORES
-from ecgbatch.signals import convert_archive, current_records
-from ecgbatch.upgrades import made_again, sentences
+from ecgbatch import cli
+from ecgbatch.beats.record import BeatSettings
+from ecgbatch.model.members import load_model, shipped_model
+from ecgbatch.scores.stage import SCORES
+from ecgbatch.signals.stage import convert_archive, current_records
+from ecgbatch.upkeep import upgrades
+from ecgbatch.upkeep.compact import KINDS
+from ecgbatch.upkeep.erase import erase_patient
+from ecgbatch.upkeep.upgrades import made_again, sentences
+from ecgbatch.workspace.runs import latest_run
 from storage import list_stores, open_store, verify_store
 
 FROZEN = Path(__file__).parent / "frozen" / "workspaces.tar.xz"
@@ -83,7 +84,7 @@ def test_what_an_upgrade_makes_again_is_said_with_its_reason(unpacked, work):
 
 
 def test_what_will_be_made_again_is_what_the_stage_then_makes(unpacked, work):
-    from ecgbatch.beats import extract_beats
+    from ecgbatch.beats.lookup import extract_beats
 
     archive = str(unpacked / "archive")
     convert_archive(archive, str(work))
@@ -94,7 +95,7 @@ def test_what_will_be_made_again_is_what_the_stage_then_makes(unpacked, work):
 
 
 def test_the_dry_run_says_what_is_made_again(unpacked, work, monkeypatch, capsys):
-    monkeypatch.setattr("ecgbatch.beat_stages.stage_versions", lambda: {"scipy": "99"})
+    monkeypatch.setattr("ecgbatch.beats.stage.stage_versions", lambda: {"scipy": "99"})
     with pytest.raises(SystemExit):
         cli.main(["beats", str(work), "--dry-run", "--json"])
     told = capsys.readouterr()
@@ -110,8 +111,8 @@ def test_scores_of_the_same_model_are_said_to_be_made_again_if_their_settings_ch
     class Same:
         digest = settings["model"]["digest"]
 
-    monkeypatch.setattr("ecgbatch.model.load_model", lambda _: Same())
-    monkeypatch.setattr("ecgbatch.scoring.score_settings", lambda _: settings | {"min_scorable_beats": 5})
+    monkeypatch.setattr("ecgbatch.model.members.load_model", lambda _: Same())
+    monkeypatch.setattr("ecgbatch.scores.stage.score_settings", lambda _: settings | {"min_scorable_beats": 5})
     because = upgrades.made_again(str(work), model="any")["scores"]
     assert because["n"] == 5
     assert "min_scorable_beats 3 -> 5" in because["because"]

@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 from test_watch import names_of, opened_below, rewrite, settle
 
-from ecgbatch import scoring, signals
-from ecgbatch.beats import BeatSettings, current_beats, extract_beats
-from ecgbatch.model import shipped_model
-from ecgbatch.recipes import current_rows
-from ecgbatch.runs import write_run
-from ecgbatch.scoring import score_workspace, scores_path
-from ecgbatch.signals import convert_archive
-from ecgbatch.synthetic import write_archive
-from ecgbatch.training_data import _read_stores
-from ecgbatch.watch import TICK_S
+from ecgbatch.archive.watch import TICK_S
+from ecgbatch.beats.lookup import current_beats, extract_beats
+from ecgbatch.beats.record import BeatSettings
+from ecgbatch.model.members import shipped_model
+from ecgbatch.scores import stage as scores_stage
+from ecgbatch.scores.stage import score_workspace, scores_path
+from ecgbatch.signals import stage as signals_stage
+from ecgbatch.signals.stage import convert_archive
+from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.training.data import _read_stores
+from ecgbatch.training.recipes import current_rows
+from ecgbatch.workspace.runs import write_run
 from storage import open_store
 
 MODEL = str(shipped_model())
@@ -52,13 +54,13 @@ def put(whole: Path, archive: Path, names: list[str]) -> None:
 def test_grown_archive_scores_exactly_the_new_records_and_the_numbers_are_those_of_one_go(whole, tmp_path, monkeypatch):
     names, archive, work = names_of(whole), tmp_path / "archive", str(tmp_path / "w")
     scored: list[str] = []
-    score_shard = scoring.score_shard
+    score_shard = scores_stage.score_shard
 
     def noted(rows, *arguments, **options):
         scored.extend(rows["record_name"].values.tolist())
         return score_shard(rows, *arguments, **options)
 
-    monkeypatch.setattr(scoring, "score_shard", noted)
+    monkeypatch.setattr(scores_stage, "score_shard", noted)
     put(whole, archive, names[:4])
     night(archive, work)
     assert scored == names[:4]
@@ -70,7 +72,7 @@ def test_grown_archive_scores_exactly_the_new_records_and_the_numbers_are_those_
     assert night(archive, work) == grown
     assert scored == []
 
-    monkeypatch.setattr(scoring, "find_earlier", lambda *_: "")
+    monkeypatch.setattr(scores_stage, "find_earlier", lambda *_: "")
     found = open_store(scores_path(work, grown)).load()
     shutil.rmtree(Path(work) / "scores")
     again = open_store(scores_path(work, night(archive, work))).load()
@@ -121,9 +123,9 @@ def test_a_store_of_an_earlier_version_has_no_year_and_grows_on(whole, tmp_path,
     names, archive, work = names_of(whole), tmp_path / "archive", str(tmp_path / "w")
     put(whole, archive, names[:3])
     settle(archive)
-    without = {name: variable for name, variable in signals.SIGNALS.variables.items() if name != "recording_year"}
+    without = {name: variable for name, variable in signals_stage.SIGNALS.variables.items() if name != "recording_year"}
     with monkeypatch.context() as earlier:
-        earlier.setattr(signals, "SIGNALS", replace(signals.SIGNALS, variables=without))
+        earlier.setattr(signals_stage, "SIGNALS", replace(signals_stage.SIGNALS, variables=without))
         convert_archive(str(archive), work)
     put(whole, archive, names[3:])
     for name in names[3:]:
@@ -132,4 +134,4 @@ def test_a_store_of_an_earlier_version_has_no_year_and_grows_on(whole, tmp_path,
         header.write_text(f"{first} 10:11:12 05/12/1996\n{rest}")
     settle(archive)
     assert convert_archive(str(archive), work).n_new == 3
-    assert signals.current_records(work)["recording_year"].values.tolist() == [-1] * 3 + [1996] * 3
+    assert signals_stage.current_records(work)["recording_year"].values.tolist() == [-1] * 3 + [1996] * 3

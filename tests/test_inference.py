@@ -12,10 +12,12 @@ import pytest
 import torch
 import xarray as xr
 
-from ecgbatch import inference, network, precision, scoring
-from ecgbatch.inference import beat_logits, changed_logits, pack
-from ecgbatch.model import BeatNet, Model, load_model, member_probabilities, shipped_model
-from ecgbatch.scoring import RecordBeats, score_shard
+from ecgbatch.model import inference, network, precision
+from ecgbatch.model.inference import beat_logits, changed_logits, pack
+from ecgbatch.model.members import Model, load_model, member_probabilities, shipped_model
+from ecgbatch.model.network import BeatNet
+from ecgbatch.scores import stage
+from ecgbatch.scores.stage import RecordBeats, score_shard
 from ecgbatch.terms import DECISION
 
 
@@ -88,7 +90,8 @@ def test_weights_that_are_not_numbers_give_no_number():
 def test_processors_without_avx512_get_the_same_bits(tmp_path, shipped):
     """They have narrower vectors and no bfloat16: what they do instead is the same sums in the same order."""
     script = (
-        "import sys, numpy as np\nfrom ecgbatch import inference\nfrom ecgbatch.model import load_model, shipped_model\n"
+        "import sys, numpy as np\nfrom ecgbatch.model import inference\n"
+        "from ecgbatch.model.members import load_model, shipped_model\n"
         "beats = np.random.default_rng(0).standard_normal((3, 12, 88)).astype(np.float32)\n"
         "packed = inference.pack(load_model(shipped_model()).members[0].weights)\n"
         "found = [inference.beat_logits(packed, beats, kind).tobytes().hex() for kind in inference.PRECISIONS]\n"
@@ -105,9 +108,9 @@ def test_processors_without_avx512_get_the_same_bits(tmp_path, shipped):
 def test_scoring_and_explaining_need_no_torch():
     """A second of every start, and some 200 MB of every worker."""
     script = (
-        "import sys, numpy as np\nimport ecgbatch.scoring, flows.cluster\nfrom ecgbatch.evidence import evidence\n"
-        "from ecgbatch.model import load_model, member_probabilities, shipped_model\n"
-        "from ecgbatch.precision import choose_precision\n"
+        "import sys, numpy as np\nimport ecgbatch.scores.stage, flows.cluster\nfrom ecgbatch.model.evidence import evidence\n"
+        "from ecgbatch.model.members import load_model, member_probabilities, shipped_model\n"
+        "from ecgbatch.model.precision import choose_precision\n"
         "model = load_model(shipped_model('mi-lead-ii'))\nchoose_precision(model)\n"
         "beats = np.ones((3, 1, 88), np.float32)\nmember_probabilities(model, (0,), beats)\n"
         "evidence(model, (0,), beats[:1])\n"
@@ -180,13 +183,13 @@ def test_scores_in_bfloat16_decide_as_float32_does(shipped):
 
 def test_close_decisions_are_taken_in_float32(monkeypatch, shipped):
     rows, found = records(shipped, 12)
-    monkeypatch.setattr(scoring, "DECISION_MARGIN", 1.0)  # every decision is close
+    monkeypatch.setattr(stage, "DECISION_MARGIN", 1.0)  # every decision is close
     plain, rounded = (score_shard(rows, shipped, found, precision=kind) for kind in inference.PRECISIONS)
     xr.testing.assert_identical(plain, rounded)
 
 
 def test_records_that_some_members_score_are_scored_in_float32(shipped):
     _, found = records(shipped, 3)
-    prepared = scoring.prepared_beats(shipped, found[0])
-    (_, _, probability), *_ = scoring._beat_probabilities(shipped, found[:1], [(0, 3)], "bfloat16")
+    prepared = stage.prepared_beats(shipped, found[0])
+    (_, _, probability), *_ = stage._beat_probabilities(shipped, found[:1], [(0, 3)], "bfloat16")
     np.testing.assert_array_equal(probability, member_probabilities(shipped, (0, 3), prepared))

@@ -13,22 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecgbatch import (
-    beat_evidence,
-    detection,
-    filtering,
-    quality,
-    quality_kernels,
-    record_beats,
-    resampling,
-    sample_kernels,
-    sequence,
-    terms,
-    windows,
-)
+from ecgbatch import terms
+from ecgbatch.beats import candidates, detection, filtering, record, resampling, sequence, windows
+from ecgbatch.formats import sample_kernels
 from ecgbatch.kernels import is_on_disk
-from ecgbatch.signals import convert_archive
-from ecgbatch.synthetic import write_archive
+from ecgbatch.signals import quality, quality_kernels
+from ecgbatch.signals.stage import convert_archive
+from ecgbatch.synthetic.archive import write_archive
 
 ROOM = Path(__file__).parents[1] / "ecgbatch"
 WITH_KERNELS = sorted(path for path in ROOM.glob("*.py") if "@kernel" in path.read_text())
@@ -63,16 +54,16 @@ def test_kernels_use_only_names_of_their_own_file(path: Path) -> None:
 
 
 def test_the_rule_above_notices_a_kernel_from_another_file() -> None:
-    source = "from ecgbatch.windows import fill_gaps\n\n@kernel\ndef f(x: Array) -> Array:\n    return fill_gaps(x)\n"
+    source = "from ecgbatch.beats.windows import fill_gaps\n\n@kernel\ndef f(x: Array) -> Array:\n    return fill_gaps(x)\n"
     assert names_from_elsewhere(source) == {"fill_gaps"}
 
 
 def test_constants_that_files_hold_for_their_kernels_agree() -> None:
     assert windows.TAP_ONE == filtering.TAP_ONE == resampling.TAP_ONE
     assert windows.MISSING == filtering.MISSING == quality_kernels.MISSING == terms.MISSING_SAMPLE
-    assert beat_evidence.RATE_HZ == sequence.RATE_HZ == resampling.RATE_HZ == record_beats.WORKING_RATE_HZ
-    assert beat_evidence.REACH == sequence.REACH
-    assert len(beat_evidence.FIGURES) == beat_evidence.N_FIGURES
+    assert candidates.RATE_HZ == sequence.RATE_HZ == resampling.RATE_HZ == record.WORKING_RATE_HZ
+    assert candidates.REACH == sequence.REACH
+    assert len(candidates.FIGURES) == candidates.N_FIGURES
 
 
 def kernels_of(module: Any) -> list[Any]:
@@ -80,17 +71,17 @@ def kernels_of(module: Any) -> list[Any]:
 
 
 def test_a_warm_up_leaves_nothing_to_compile() -> None:
-    record_beats.warm_up()
-    every = [one for module in (windows, filtering, sequence, beat_evidence, detection) for one in kernels_of(module)]
+    record.warm_up()
+    every = [one for module in (windows, filtering, sequence, candidates, detection) for one in kernels_of(module)]
     before = {one.py_func.__name__: len(one.nopython_signatures) for one in every}
     random = np.random.default_rng(0)
     signal = random.integers(-2000, 2000, (3, 9000)).astype(np.int16)
     signal[1, 4000:4100] = -32768
     facts: dict[str, Any] = {"adc_gain": np.full(3, 500.0), "sampling_frequency_hz": 360.0}
-    found = record_beats.detect_r_peaks(signal, baseline=np.zeros(3, np.int32), usable=np.array([True, True, False]), **facts)
-    record_beats.beat_windows(signal, found.r_sample, found.beat_flags, present=np.ones(3, bool), **facts)
+    found = record.detect_r_peaks(signal, baseline=np.zeros(3, np.int32), usable=np.array([True, True, False]), **facts)
+    record.beat_windows(signal, found.r_sample, found.beat_flags, present=np.ones(3, bool), **facts)
     assert {one.py_func.__name__: len(one.nopython_signatures) for one in every} == before
-    assert all(is_on_disk(one) for one in (filtering.listen, sequence.choose, beat_evidence.evidence, windows.write_windows))
+    assert all(is_on_disk(one) for one in (filtering.listen, sequence.choose, candidates.evidence, windows.write_windows))
 
 
 def test_a_warm_up_of_conversion_leaves_nothing_to_compile(tmp_path: Path) -> None:
@@ -104,15 +95,15 @@ def test_a_warm_up_of_conversion_leaves_nothing_to_compile(tmp_path: Path) -> No
 
 
 def test_a_warm_up_is_silent_where_code_is_on_disk() -> None:
-    record_beats.warm_up()
+    record.warm_up()
     seen: list[tuple[int, int]] = []
-    record_beats.warm_up(lambda done, total: seen.append((done, total)))
+    record.warm_up(lambda done, total: seen.append((done, total)))
     assert seen == []
 
 
 @pytest.mark.slow
 def test_the_first_use_on_a_machine_says_that_it_compiles(tmp_path: Path) -> None:
-    script = "from ecgbatch.record_beats import warm_up; warm_up(lambda done, total: print(done, total))"
+    script = "from ecgbatch.beats.record import warm_up; warm_up(lambda done, total: print(done, total))"
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     said = [
         subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True).stdout

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecgbatch.measurements import FEWEST_BEATS, measure
+from ecgbatch.measurements.intervals import FEWEST_BEATS, measure
 from ecgbatch.terms import BEAT_FLAGS, LEAD_FLAGS, LEADS
 
 TWELVE = LEADS[:12]

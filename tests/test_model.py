@@ -13,10 +13,8 @@ import pytest
 import torch
 
 from benchmarks import naive
-from ecgbatch.model import (
+from ecgbatch.model.members import (
     DEFAULT_LEADS,
-    SCORING_BATCH,
-    BeatNet,
     Calibration,
     Member,
     Model,
@@ -34,7 +32,8 @@ from ecgbatch.model import (
     save_model,
     shipped_model,
 )
-from ecgbatch.splits import patient_digest
+from ecgbatch.model.network import SCORING_BATCH, BeatNet
+from ecgbatch.model.splits import patient_digest
 from ecgbatch.terms import MISSING_SAMPLE
 
 FIGURE = {"value": 0.9, "low": 0.8, "high": 0.95, "n_patients": 20}
@@ -166,7 +165,7 @@ def test_a_failed_save_leaves_nothing(model: Model, tmp_path: Path, monkeypatch:
     def full(*_: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("ecgbatch.model.write_synced", full)
+    monkeypatch.setattr("ecgbatch.model.members.write_synced", full)
     with pytest.raises(OSError, match="no space"):
         save_model(model, tmp_path / "m")
     assert list(tmp_path.iterdir()) == []

@@ -15,10 +15,11 @@ from dicom_files import ecg, encoded, group, waves
 from test_bad_inputs import GOOD
 
 from ecgbatch import cli
-from ecgbatch.model import shipped_model
-from ecgbatch.privacy import KEY_FILE, TABLE_FILE, Pseudonyms, workspace_pseudonyms
-from ecgbatch.signals import convert_archive
-from ecgbatch.synthetic import write_archive
+from ecgbatch.cli.exit_codes import SET_ASIDE
+from ecgbatch.model.members import shipped_model
+from ecgbatch.signals.stage import convert_archive
+from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.workspace.privacy import KEY_FILE, TABLE_FILE, Pseudonyms, workspace_pseudonyms
 from storage import list_stores, open_store
 
 SECRETS = ("Canary", "Zaphod", "11:22:33", "07/08/1990", "29-Sep-90", "canarazine", "MRN4711", "19500101", "97")
@@ -50,7 +51,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def command(*arguments: str | Path) -> dict[str, Any]:
     with pytest.raises(SystemExit) as ended, redirect_stdout(StringIO()) as out:
         cli.main([*map(str, arguments), "--workers", "1", "--json"])
-    assert ended.value.code == cli.SET_ASIDE
+    assert ended.value.code == SET_ASIDE
     printed: dict[str, Any] = json.loads(out.getvalue())
     return printed
 

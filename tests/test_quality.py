@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from ecgbatch import quality
-from ecgbatch.archive import find_records
-from ecgbatch.quality import lead_flags
-from ecgbatch.records import read_record
-from ecgbatch.synthetic import synthetic_record
+from ecgbatch.archive.listing import find_records
+from ecgbatch.formats.records import read_record
+from ecgbatch.signals import quality
+from ecgbatch.signals.quality import lead_flags
+from ecgbatch.synthetic.archive import synthetic_record
 from ecgbatch.terms import LEAD_FLAGS, LEADS, MISSING_SAMPLE, words_of_mask
 
 with warnings.catch_warnings():  # wfdb 4.3.1 uses an argument that pandas 3.1 deprecates

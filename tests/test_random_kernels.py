@@ -7,9 +7,9 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from ecgbatch.calibration import RULES, compare_calibrations
-from ecgbatch.novelty import fit_reference, novelty
-from ecgbatch.random_kernels import (
+from ecgbatch.figures.calibration import RULES, compare_calibrations
+from ecgbatch.model.novelty import fit_reference, novelty
+from ecgbatch.model.random_kernels import (
     DILATIONS,
     LENGTH,
     draw_kernels,

@@ -15,8 +15,10 @@ import pytest
 import wfdb
 from wfdb_files import WIDTH, Lead, Record, simple, wave
 
-from ecgbatch import decoding, inspection, records
-from ecgbatch.records import UnreadableRecord, in_millivolts, inspect_record, read_record
+from ecgbatch.formats import files, header, inspection, records, wfdb_signal
+from ecgbatch.formats.header import UnreadableRecord
+from ecgbatch.formats.inspection import inspect_record
+from ecgbatch.formats.records import in_millivolts, read_record
 from ecgbatch.terms import LEAD_FLAGS, MISSING_SAMPLE, STATUS
 
 
@@ -33,7 +35,7 @@ def as_wfdb_reads_it(path: Path) -> dict[str, np.ndarray]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         record = wfdb.rdrecord(str(path), physical=False)
-    return {records.canonical_lead(name): record.d_signal[:, i] for i, name in enumerate(record.sig_name)}
+    return {header.canonical_lead(name): record.d_signal[:, i] for i, name in enumerate(record.sig_name)}
 
 
 REAL = {"ptb-full": 1, "ptb": 4, "ptb-10s": 3, "ptbxl": 12, "mitdb-ds1": 6, "nstdb": 1}
@@ -247,7 +249,7 @@ def test_file_that_changes_between_inspection_and_reading_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     simple().write(tmp_path)
-    real, data = records.open_regular, tmp_path / "r.dat"
+    real, data = files.open_regular, tmp_path / "r.dat"
 
     def opened(path: str) -> tuple[int, os.stat_result]:
         if when == "before":
@@ -328,7 +330,7 @@ def test_flac_that_is_longer_than_stated_needs_checksums(tmp_path: Path) -> None
 @pytest.mark.parametrize(("limit", "value"), [("_CHILD_SECONDS", -1e-4), ("_CHILD_BYTES", 60 << 20)])
 def test_decoder_beyond_its_limits_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: float) -> None:
     flac(tmp_path)
-    monkeypatch.setattr(decoding, limit, value)
+    monkeypatch.setattr(wfdb_signal, limit, value)
     assert refusal(tmp_path) in {"DECODER_LIMIT", "DECODER_FAILED"}
 
 

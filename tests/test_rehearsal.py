@@ -27,9 +27,9 @@ import pytest
 from test_end_to_end import COMMAND, ecgbatch, store_digests
 
 import storage.bucket
-from ecgbatch.status import last_run
-from ecgbatch.synthetic import write_archive
-from storage import Folder, list_stores, open_store
+from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.upkeep.status import last_run
+from storage import Folder, folder_at, list_stores, open_store
 
 POSTGRES = Path("/usr/lib/postgresql/15/bin")
 ROOT = Path(__file__).resolve().parents[1]
@@ -196,7 +196,7 @@ def put(whole: Path, archive: Folder, names: list[str]) -> None:
 
 def object_digests(work: str) -> dict[str, str]:
     """What ``store_digests`` says of a workspace on a disk, of one in a bucket."""
-    folder = Folder(work)
+    folder = folder_at(work)
     keys = [key for key, _ in folder.files() if ".zarr/" in key and not key.startswith(".build/")]
     return {key: hashlib.sha256(folder.read(key)).hexdigest() for key in keys}
 
@@ -226,7 +226,7 @@ def test_nights_that_are_disturbed_leave_what_an_undisturbed_run_leaves(tmp_path
     subprocess.run(["sh", str(ROOT / "deploy" / "make_secrets.sh"), str(certificates)], check=True, capture_output=True)
     with ExitStack() as stack:
         s3 = stack.enter_context(bucket(tmp_path / "s3.log", monkeypatch))
-        archive = Folder("s3://ecg/archive")
+        archive = folder_at("s3://ecg/archive")
         put(whole, archive, steps[0])
         database, database_process = stack.enter_context(postgres(tmp_path / "postgres.log"))
         prefect = Prefect(tmp_path, database)
@@ -286,15 +286,15 @@ def test_nights_that_are_disturbed_leave_what_an_undisturbed_run_leaves(tmp_path
         undisturbed = tmp_path / "undisturbed"
         grown = tmp_path / "grown" / "archive"
         for step in steps:
-            put(whole, Folder(grown), step)
+            put(whole, folder_at(grown), step)
             ecgbatch("run", grown, undisturbed)
         assert object_digests(work) == store_digests(undisturbed)
         scores = max((open_store(path) for path in list_stores(work, "scores")), key=lambda scores: scores.sizes["record"])
         assert scores["record_name"].values.tolist() == names
         assert sorted(open_store(path).sizes["record"] for path in list_stores(work, "signals")) == [2, 2, 4, 4]
         assert ecgbatch("verify", work, "--read-data")["n_problems"] == 0
-        kept = [key for key, _ in Folder(work).files("runs") if key.endswith(".log")]
-        logs = "".join(Folder(work).read(key).decode() for key in kept)
+        kept = [key for key, _ in folder_at(work).files("runs") if key.endswith(".log")]
+        logs = "".join(folder_at(work).read(key).decode() for key in kept)
     logs += "".join(path.read_text(errors="replace") for path in tmp_path.glob("*.log") if path.name != "postgres.log")
     assert not any(secret in logs for secret in [prefect.auth, "rehearsal@", "rehearsal-of-s3"])
     private = [path for place in ("cache", "undisturbed") for path in (tmp_path / place).rglob("*") if not path.is_symlink()]

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from report_runs import reported_run
 
-from ecgbatch import fhir, paper, pdf, record_report
-from ecgbatch.reports import report_workspace
+from ecgbatch.reports import fhir, paper, pdf, record
+from ecgbatch.reports.writing import report_workspace
 
 
 @pytest.fixture(scope="module")
@@ -130,4 +130,4 @@ def test_forms_are_made_for_a_report_that_was_kept_without_them(ran, tmp_path):
     path.unlink()
     report_workspace(ran.work, ran.run, extras=("pdf",))
     assert path.read_bytes() == before
-    assert ran.records[ran.partial]["schema_version"] == record_report.SCHEMA_VERSION
+    assert ran.records[ran.partial]["schema_version"] == record.SCHEMA_VERSION

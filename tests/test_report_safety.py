@@ -15,13 +15,14 @@ import pytest
 from attacks import ATTACKS
 from report_runs import untrained_model
 
-from ecgbatch import record_report
-from ecgbatch.beats import BeatSettings, extract_beats
-from ecgbatch.reports import record_slugs, report_workspace
-from ecgbatch.runs import Timing, log_file, name_log, write_run
-from ecgbatch.scoring import score_workspace
-from ecgbatch.signals import convert_archive
-from ecgbatch.synthetic import write_archive
+from ecgbatch.beats.lookup import extract_beats
+from ecgbatch.beats.record import BeatSettings
+from ecgbatch.reports import record
+from ecgbatch.reports.writing import record_slugs, report_workspace
+from ecgbatch.scores.stage import score_workspace
+from ecgbatch.signals.stage import convert_archive
+from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.workspace.runs import Timing, log_file, name_log, write_run
 from storage import list_stores, open_store
 
 KNOWN = frozenset(
@@ -147,8 +148,8 @@ def a_report() -> dict[str, Any]:
         "lead": np.array(["I", "II"], object),
         "lead_flags": np.array([0, 8]),
     }
-    model = record_report.model_summary({"name": "m", "digest": "d", "operating_point": {"chosen_on": "c"}})
-    return record_report.record_report(row, source, None, model=model, run="r", created="c", archive="a")
+    model = record.model_summary({"name": "m", "digest": "d", "operating_point": {"chosen_on": "c"}})
+    return record.record_report(row, source, None, model=model, run="r", created="c", archive="a")
 
 
 def attacked(value: Any, attack: str) -> Any:
@@ -166,7 +167,7 @@ def test_five_hundred_strings_in_every_text_of_a_record_stay_text():
     report = a_report()
     for attack in ATTACKS:
         changed = attacked(report, attack) | {"leads": {attack: ["noisy"], attack + "2": []}}
-        assert dangers(record_report.record_page(changed)) == [], attack
+        assert dangers(record.record_page(changed)) == [], attack
 
 
 @pytest.fixture(scope="module")

@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 from report_runs import LEAD, SCRIPT, reported_run
 
-from ecgbatch import cohort, paper, record_report
-from ecgbatch.evaluation import FIGURES
-from ecgbatch.reports import record_slugs, report_workspace
+from ecgbatch.figures.by_patient import FIGURES
+from ecgbatch.reports import cohort, paper, record
+from ecgbatch.reports.writing import record_slugs, report_workspace
 from ecgbatch.terms import LEAD_FLAGS, LEADS, NOTICE
-from storage import TEXT, Folder
+from storage import TEXT, folder_at
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -210,7 +210,7 @@ def test_cohort_without_labels_says_unknown(ran, tmp_path, is_scored):
     if not is_scored:
         scores = scores.assign(mi_probability=scores["mi_probability"] * np.nan)
     options = {key: ran.cohort[key] for key in ("model", "run", "created", "archive", "is_synthetic")}
-    paths = cohort.write_cohort(Folder(tmp_path), scores, cohort_facts(ran), options)
+    paths = cohort.write_cohort(folder_at(tmp_path), scores, cohort_facts(ran), options)
     found = json.loads(Path(paths["cohort_json"]).read_text())
     assert all(found[name]["value"] is None for name in FIGURES)
     text = Path(paths["cohort_html"]).read_text()
@@ -362,7 +362,7 @@ def test_sixty_attacks_in_every_text_of_a_record_change_no_tag_of_its_page(ran, 
         excerpt = paper.Excerpt(signal, tuple(leads), flags, 0.0, 250.0)
         changed = attacked(report, text, words) | {"leads": leads, "warnings": [text] * len(report["warnings"])}
         with_ecg = {"excerpt": excerpt} if report["excerpt"] else {}
-        return record_report.record_page(changed, **with_ecg)
+        return record.record_page(changed, **with_ecg)
 
     assert len(ATTACKS) >= 60
     expected = shape(drawn("harmless"))

@@ -16,11 +16,10 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import ecgbatch.scoring
-from ecgbatch.beats import BEATS
-from ecgbatch.evaluation import evaluate_scores
-from ecgbatch.model import (
-    BeatNet,
+import ecgbatch.scores.stage
+from ecgbatch.beats.stage import BEATS
+from ecgbatch.figures.by_patient import evaluate_scores
+from ecgbatch.model.members import (
     Calibration,
     Member,
     Model,
@@ -32,7 +31,9 @@ from ecgbatch.model import (
     rule_for,
     save_model,
 )
-from ecgbatch.scoring import (
+from ecgbatch.model.network import BeatNet
+from ecgbatch.model.splits import patient_digest
+from ecgbatch.scores.stage import (
     MIN_SCORABLE_BEATS,
     REASONS,
     SCORES,
@@ -46,8 +47,7 @@ from ecgbatch.scoring import (
     score_records,
     score_shard,
 )
-from ecgbatch.signals import SIGNALS
-from ecgbatch.splits import patient_digest
+from ecgbatch.signals.stage import SIGNALS
 from ecgbatch.terms import BEAT_FLAGS, DECISION, LABEL, LEAD_FLAGS, SCORE_FLAGS, STATUS
 from storage import TEXT, build, make_plan, open_store, verify_store
 
@@ -362,7 +362,7 @@ def _publish(
 
 @pytest.fixture
 def archive(tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, xr.Dataset, list[RecordBeats | None]]:
-    monkeypatch.setattr(ecgbatch.scoring, "BEATS_A_SHARD", 150)  # several shards of few beats
+    monkeypatch.setattr(ecgbatch.scores.stage, "BEATS_A_SHARD", 150)  # several shards of few beats
     records = [_beats(row, 20 + 5 * row) if row != 4 else None for row in range(10)]
     save_model(model, tmp_path / "model")
     return tmp_path, _write_stores(tmp_path / "W", records), records
@@ -412,7 +412,7 @@ def test_any_engine_gives_the_same_bytes(archive: tuple[Path, xr.Dataset, list[R
 
 
 def _load(folder: Path) -> Model:
-    from ecgbatch.model import load_model
+    from ecgbatch.model.members import load_model
 
     return load_model(folder / "model")
 

@@ -14,8 +14,8 @@ import psutil
 import pytest
 from wfdb_files import simple
 
-from ecgbatch.signals import convert_archive, current_records
-from ecgbatch.synthetic import write_archive
+from ecgbatch.signals.stage import convert_archive, current_records
+from ecgbatch.synthetic.archive import write_archive
 from ecgbatch.terms import STATUS
 
 COMMAND = str(Path(sys.executable).with_name("ecgbatch"))
@@ -158,7 +158,7 @@ def test_every_stage_runs_as_nobody_without_network_rights_or_a_disk_but_the_wor
     if subprocess.run([*jail, "true"], capture_output=True, check=False).returncode:
         pytest.skip("bwrap may not make name spaces here")
     assert subprocess.run([*jail, "touch", str(archive / "x")], capture_output=True, check=False).returncode
-    from ecgbatch.model import shipped_model
+    from ecgbatch.model.members import shipped_model
 
     stages = (
         ["convert", archive, work],

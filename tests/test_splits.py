@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecgbatch.splits import assign_folds, patient_digest, patient_labels
+from ecgbatch.model.splits import assign_folds, patient_digest, patient_labels
 from ecgbatch.terms import LABEL
 
 RECORDS = st.lists(st.tuples(st.sampled_from("abcdefghijklmn"), st.sampled_from(sorted(LABEL.values()))), min_size=1, max_size=60)

@@ -21,15 +21,17 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from report_runs import untrained_model
 
-import ecgbatch.watch
+import ecgbatch.archive.watch
 import storage.lock
-from ecgbatch.beats import BeatSettings, current_beats, extract_beats
-from ecgbatch.runs import write_run
-from ecgbatch.scoring import score_workspace, scores_path
-from ecgbatch.signals import convert_archive, current_records
-from ecgbatch.synthetic import write_archive
+from ecgbatch.beats.lookup import current_beats, extract_beats
+from ecgbatch.beats.record import BeatSettings
+from ecgbatch.scores.stage import score_workspace, scores_path
+from ecgbatch.signals.stage import convert_archive, current_records
+from ecgbatch.synthetic.archive import write_archive
 from ecgbatch.terms import STATUS
-from ecgbatch.upkeep import KINDS, collect_garbage, verify_workspace
+from ecgbatch.upkeep.garbage import collect_garbage
+from ecgbatch.upkeep.verify import KINDS, verify_workspace
+from ecgbatch.workspace.runs import write_run
 from storage import only_writer, open_store, verify_store
 
 SLOTS = ("r0", "r1", "r2", "r3")
@@ -319,7 +321,7 @@ myself = storage.lock._myself
 def make(tmp_path, monkeypatch) -> tuple[type[RuleBasedStateMachine], Counter[str]]:
     """The machine, and what it has reached."""
     monkeypatch.setattr(storage.lock, "BEAT_S", 1e6)
-    monkeypatch.setattr(ecgbatch.watch, "PAUSE_S", 0.0)
+    monkeypatch.setattr(ecgbatch.archive.watch, "PAUSE_S", 0.0)
     for name in ("pool", "nights"):
         (tmp_path / name).mkdir()
     reached = Counter[str]()

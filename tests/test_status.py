@@ -18,9 +18,9 @@ from test_end_to_end import COMMAND, ecgbatch, store_digests
 from test_storage import plan_of, produce
 from test_watch import names_of
 
-from ecgbatch.drift import shift_of_new
-from ecgbatch.status import LAST_RUN_FILE, METRICS_FILE, last_run, last_run_problems, recorded, status
-from ecgbatch.synthetic import write_archive
+from ecgbatch.figures.drift import shift_of_new
+from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.upkeep.status import LAST_RUN_FILE, METRICS_FILE, last_run, last_run_problems, recorded, status
 from storage import StoreError, UnfinishedStore, build, sealed
 
 
@@ -171,7 +171,7 @@ def test_sigterm_ends_a_run_soon_with_143_and_the_same_command_gives_the_same_by
 
 
 def test_reports_of_the_same_run_by_the_same_code_are_not_made_again(tmp_path, monkeypatch):
-    from ecgbatch.runs import write_run
+    from ecgbatch.workspace.runs import write_run
     from flows import score
 
     work, said = str(tmp_path), {"cohort": str(tmp_path / "reports" / "r" / "cohort.html"), "counts": {"n_records": 2}}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from ecgbatch.signals import convert_archive, current_records
-from ecgbatch.sums import archive_sums
-from ecgbatch.synthetic import write_archive
+from ecgbatch.archive.sums import archive_sums
+from ecgbatch.signals.stage import convert_archive, current_records
+from ecgbatch.synthetic.archive import write_archive
 
 
 def archive_with_sums(top: Path) -> tuple[Path, list[str]]:

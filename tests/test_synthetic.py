@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecgbatch.heart_vector import Case, compute_leads
-from ecgbatch.synthetic import SYNTHETIC_NOTE, Truth, plan_records, plan_records_like, synthetic_record, write_archive
+from ecgbatch.synthetic.archive import SYNTHETIC_NOTE, Truth, plan_records, plan_records_like, synthetic_record, write_archive
+from ecgbatch.synthetic.heart_vector import Case, compute_leads
 from ecgbatch.terms import LABEL, LEADS
 
 with warnings.catch_warnings():  # wfdb 4.3.1 uses an argument that pandas 3.1 deprecates

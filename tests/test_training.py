@@ -14,10 +14,10 @@ import pytest
 import torch
 import xarray as xr
 
-from ecgbatch import recipes, training, training_data
-from ecgbatch.drift import of_training
-from ecgbatch.evaluation import patient_figures
-from ecgbatch.model import (
+from ecgbatch.figures.by_patient import patient_figures
+from ecgbatch.figures.drift import of_training
+from ecgbatch.model import random_kernels
+from ecgbatch.model.members import (
     DEFAULT_LEADS,
     Model,
     calibrated,
@@ -27,10 +27,12 @@ from ecgbatch.model import (
     rule_for,
     with_prevalence,
 )
-from ecgbatch.model import member_probabilities as beat_probabilities
-from ecgbatch.splits import patient_digest, record_digest
-from ecgbatch.training import Task, TrainSettings, augment, plan_members, train, train_member
-from ecgbatch.training_data import TrainingBeats, evenly_spread
+from ecgbatch.model.members import member_probabilities as beat_probabilities
+from ecgbatch.model.splits import patient_digest, record_digest
+from ecgbatch.training import data, fit, recipes
+from ecgbatch.training.data import TrainingBeats, evenly_spread
+from ecgbatch.training.fit import Task, augment, plan_members, train, train_member
+from ecgbatch.training.settings import TrainSettings
 
 TINY = TrainSettings(
     epochs=2,
@@ -149,7 +151,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bits(
     beats: TrainingBeats, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_after: int
 ) -> None:
     saved, steps = 0, 0
-    save, step = training._State.save, training._State.step
+    save, step = fit._State.save, fit._State.step
 
     def save_then_die(self: Any, path: Path, epochs_done: int) -> None:
         nonlocal saved
@@ -167,12 +169,12 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bits(
         step(self, loss, done)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training._State, "save", save_then_die)
-        patch.setattr(training._State, "step", step_or_die)
+        patch.setattr(fit._State, "save", save_then_die)
+        patch.setattr(fit._State, "step", step_or_die)
         with pytest.raises(KilledError):
             train(beats, TINY, checkpoints=tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(training._State, "step", counted)
+        patch.setattr(fit._State, "step", counted)
         assert train(beats, TINY, checkpoints=tmp_path).digest == model.digest
         assert 0 < steps < steps_of_a_whole_training(beats)
         before = steps
@@ -184,7 +186,7 @@ def test_lead_ii_resumes_and_repeats_bit_for_bit(beats: TrainingBeats, tmp_path:
     lead_ii = replace(TINY, leads=("II",), augmentation=True, lead_dropout=0.0, holds_out_validation=False)
     whole = train(beats, lead_ii, checkpoints=tmp_path / "whole")
     assert train(beats, lead_ii, checkpoints=tmp_path / "again").digest == whole.digest
-    save, saved = training._State.save, 0
+    save, saved = fit._State.save, 0
 
     def save_then_die(self: Any, path: Path, epochs_done: int) -> None:
         nonlocal saved
@@ -194,7 +196,7 @@ def test_lead_ii_resumes_and_repeats_bit_for_bit(beats: TrainingBeats, tmp_path:
             raise KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(training._State, "save", save_then_die)
+        patch.setattr(fit._State, "save", save_then_die)
         with pytest.raises(KilledError):
             train(beats, lead_ii, checkpoints=tmp_path / "killed")
     resumed = train(beats, lead_ii, checkpoints=tmp_path / "killed")
@@ -275,24 +277,24 @@ def test_stores_train_the_same_model_as_memory_in_blocks_of_any_size(
     beats: TrainingBeats, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stores = {"one": _store(beats)}
-    monkeypatch.setattr(training_data, "open_store", stores.__getitem__)
+    monkeypatch.setattr(data, "open_store", stores.__getitem__)
     for block_bytes in (1, 40_000, 64_000_000):
-        monkeypatch.setattr(training_data, "BLOCK_BYTES", block_bytes)
+        monkeypatch.setattr(data, "BLOCK_BYTES", block_bytes)
         assert train(["one"], TINY, checkpoints=tmp_path).digest == model.digest
 
 
 def test_stores_cut_differently_are_refused(beats: TrainingBeats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = replace(beats, beats=BEATS | {"method": "kachuee"})
     stores = {"one": _store(beats), "two": _store(other)}
-    monkeypatch.setattr(training_data, "open_store", stores.__getitem__)
+    monkeypatch.setattr(data, "open_store", stores.__getitem__)
     with pytest.raises(ValueError, match="cut one way"):
         train(["one", "two"], TINY, checkpoints=tmp_path)
 
 
 def test_batches_are_half_infarction_and_every_patient_as_likely(beats: TrainingBeats, tmp_path: Path) -> None:
-    folder, _ = training.prepare_training(beats, TINY, tmp_path)
-    prepared = training.open_prepared(folder, TINY)
-    batches = training._Batches(prepared, np.arange(len(prepared.mi)))
+    folder, _ = data.prepare_training(beats, TINY, tmp_path)
+    prepared = data.open_prepared(folder, TINY)
+    batches = fit._Batches(prepared, np.arange(len(prepared.mi)))
     rows, mi = batches.draw(6000, np.random.default_rng(0))
     record = np.searchsorted(prepared.first_beat, rows, side="right") - 1
     np.testing.assert_array_equal(prepared.mi[record], mi)
@@ -316,26 +318,26 @@ def test_augmentation_spares_lost_leads_and_may_be_off() -> None:
 def test_blended_beats_carry_blended_labels_and_stay_nearer_to_their_own() -> None:
     mi = np.arange(64, dtype=np.int64) % 2
     waveform = np.broadcast_to(mi.astype(np.float32)[:, None, None], (64, 2, 5)).copy()
-    blended, target = training.mixed(waveform, mi, TrainSettings(), np.random.default_rng(3))
+    blended, target = fit.mixed(waveform, mi, TrainSettings(), np.random.default_rng(3))
     np.testing.assert_allclose(target.sum(axis=1), 1, rtol=1e-6)
     np.testing.assert_allclose(blended[:, 0, 0], target[:, 1], rtol=1e-6)  # the same share of beat and label
     assert (target[np.arange(64), mi] >= 0.5).all()
     assert 0.6 < target[np.arange(64), mi].mean() < 0.95
-    same, sharp = training.mixed(waveform, mi, TrainSettings(mixup=0), np.random.default_rng(3))
+    same, sharp = fit.mixed(waveform, mi, TrainSettings(mixup=0), np.random.default_rng(3))
     np.testing.assert_array_equal(same, waveform)
     np.testing.assert_array_equal(sharp, np.eye(2)[mi])
 
 
 def test_small_archives_get_enough_steps(beats: TrainingBeats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rates: list[float] = []
-    step = training._State.step
+    step = fit._State.step
 
     def noted(self: Any, loss: torch.Tensor, done: float) -> None:
         step(self, loss, done)
         rates.append(self.optimiser.param_groups[0]["lr"])
 
-    monkeypatch.setattr(training._State, "step", noted)
-    folder, _ = training.prepare_training(beats, TINY, tmp_path)
+    monkeypatch.setattr(fit._State, "step", noted)
+    folder, _ = data.prepare_training(beats, TINY, tmp_path)
     train_member(str(folder), replace(TINY, min_steps=61), Task(0, 1, 0))
     assert len(rates) == 62  # two epochs of 31
     assert rates[0] == pytest.approx(1e-3)
@@ -350,7 +352,7 @@ def test_chosen_beats_are_spread_over_the_record() -> None:
 
 
 def test_a_member_can_be_trained_on_its_own(beats: TrainingBeats, model: Model, tmp_path: Path) -> None:
-    folder, _ = training.prepare_training(beats, TINY, tmp_path)
+    folder, _ = data.prepare_training(beats, TINY, tmp_path)
     assert_same_weights(train_member(str(folder), TINY, Task(2, 0, 0)).weights, model.members[2].weights)
 
 
@@ -427,17 +429,17 @@ def test_a_large_archive_is_drawn_from_so_that_memory_stays_bounded(
     beats: TrainingBeats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[int] = []
-    fit = training.fit_regression
+    fit_regression = random_kernels.fit_regression
 
     def counted(features: np.ndarray, *arguments: Any, **options: Any) -> Any:
         rows.append(len(features))
-        return fit(features, *arguments, **options)
+        return fit_regression(features, *arguments, **options)
 
-    monkeypatch.setattr(training, "fit_regression", counted)
-    monkeypatch.setattr(training, "MOST_ROWS", 30)
+    monkeypatch.setattr(fit, "fit_regression", counted)
+    monkeypatch.setattr(fit, "MOST_ROWS", 30)
     train(beats, replace(TINY, epochs=1, augmentation=True, kernel_copies=2), checkpoints=tmp_path)
     assert rows
     assert max(rows) <= 30
-    chosen = training.some_of(np.arange(100), 10, np.random.default_rng(0))
+    chosen = fit.some_of(np.arange(100), 10, np.random.default_rng(0))
     assert len(set(chosen.tolist())) == 10
     assert (np.diff(chosen) > 0).all()

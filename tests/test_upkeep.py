@@ -24,18 +24,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ecgbatch import cli, upkeep
-from ecgbatch.beats import extract_beats
-from ecgbatch.model import ModelError, load_model, shipped_model
-from ecgbatch.reports import report_workspace
-from ecgbatch.runs import latest_run, log_file, name_log, put_log, write_run
-from ecgbatch.scoring import score_workspace
-from ecgbatch.signals import archive_facts, convert_archive
-from ecgbatch.synthetic import write_archive
+from ecgbatch import cli
+from ecgbatch.beats.lookup import extract_beats
+from ecgbatch.model.members import ModelError, load_model, shipped_model
+from ecgbatch.reports.writing import report_workspace
+from ecgbatch.scores.stage import score_workspace
+from ecgbatch.signals.stage import archive_facts, convert_archive
+from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.upkeep import verify
+from ecgbatch.upkeep.garbage import collect_garbage, leftovers
+from ecgbatch.upkeep.repair import _runs_again, repair
+from ecgbatch.upkeep.verify import items_of, problems_of, verify_workspace
+from ecgbatch.workspace.runs import latest_run, log_file, name_log, put_log, write_run
 from storage import (
     CorruptStore,
-    Folder,
     LockedWorkspace,
+    folder_at,
     folder_problems,
     lock,
     only_writer,
@@ -62,7 +66,7 @@ def reported(tmp_path_factory) -> tuple[Path, Path]:
 
 
 def run_stages(archive: Path, work: Path) -> str:
-    from ecgbatch.beats import BeatSettings
+    from ecgbatch.beats.record import BeatSettings
 
     convert_archive(str(archive), str(work))
     extract_beats(str(work), BeatSettings(**load_model(shipped_model()).beats))
@@ -113,7 +117,7 @@ def missed_damages(work: Path, n: int, seed: int) -> list[str]:
         content = path.read_bytes()
         kind = damage(path, files, random)
         try:
-            found = bool(upkeep.verify_workspace(str(work)))
+            found = bool(verify_workspace(str(work)))
         except ValueError:
             found = True
         if not found:
@@ -124,34 +128,34 @@ def missed_damages(work: Path, n: int, seed: int) -> list[str]:
 
 def test_verify_of_a_whole_workspace_finds_nothing(reported):
     _, work = reported
-    assert upkeep.verify_workspace(str(work)) == {}
-    sorts = {sort for sort, _ in upkeep.items_of(str(work))}
+    assert verify_workspace(str(work)) == {}
+    sorts = {sort for sort, _ in items_of(str(work))}
     assert sorts == {"document", "log", "look", "store", "model", "reports", "pointer"}
 
 
 def test_every_damage_of_a_workspace_is_found(reported, tmp_path):
     work = Path(shutil.copytree(reported[1], tmp_path / "w", symlinks=True))
     assert missed_damages(work, 12, seed=1) == []
-    assert upkeep.verify_workspace(str(work)) == {}
+    assert verify_workspace(str(work)) == {}
 
 
 def test_a_log_that_was_altered_is_found_and_one_that_grew_is_not(reported, tmp_path):
     work = str(shutil.copytree(reported[1], tmp_path / "w", symlinks=True))
     run = latest_run(work)
     put_log(work, run, b"convert: started\nconvert: 1 s\n")
-    assert upkeep.verify_workspace(work, read_data=False) == {}
+    assert verify_workspace(work, read_data=False) == {}
     log = Path(work, "runs", f"{run}.log")
     log.write_bytes(log.read_bytes() + b"beats: started\n")
-    assert upkeep.verify_workspace(work, read_data=False) == {}
+    assert verify_workspace(work, read_data=False) == {}
     log.write_bytes(log.read_bytes().replace(b"1 s", b"2 s"))
-    assert list(upkeep.verify_workspace(work, read_data=False)) == [("log", f"runs/{run}.log")]
+    assert list(verify_workspace(work, read_data=False)) == [("log", f"runs/{run}.log")]
     log.unlink()
-    assert list(upkeep.verify_workspace(work, read_data=False)) == [("log", f"runs/{run}.log")]
-    assert upkeep.repair(work, str(reported[0]), [("log", f"runs/{run}.log")]) == [f"runs/{run}.log"], "no archive has it"
+    assert list(verify_workspace(work, read_data=False)) == [("log", f"runs/{run}.log")]
+    assert repair(work, str(reported[0]), [("log", f"runs/{run}.log")]) == [f"runs/{run}.log"], "no archive has it"
 
 
 def test_a_flipped_bit_of_the_last_look_is_found_and_changes_nothing(reported, tmp_path):
-    from ecgbatch.watch import CACHE_FILE, _read_cache, cache_problems
+    from ecgbatch.archive.watch import CACHE_FILE, _read_cache, cache_problems
 
     work = tmp_path / "w"
     work.mkdir()
@@ -172,12 +176,12 @@ def test_a_flipped_bit_of_the_last_look_is_found_and_changes_nothing(reported, t
 
 
 def test_what_dead_runs_left_is_counted(tmp_path):
-    assert upkeep.leftovers(str(tmp_path)) == {"n_unfinished": 0, "n_files": 0, "n_bytes": 0}
-    folder = Folder(tmp_path)
+    assert leftovers(str(tmp_path)) == {"n_unfinished": 0, "n_files": 0, "n_bytes": 0}
+    folder = folder_at(tmp_path)
     folder.put(".build/signals-0/plan.json", b"12345")
     folder.put(".build/log-1.log", b"123")
     folder.put(".build/lock", b"{}")
-    assert upkeep.leftovers(str(tmp_path)) == {"n_unfinished": 1, "n_files": 2, "n_bytes": 8}
+    assert leftovers(str(tmp_path)) == {"n_unfinished": 1, "n_files": 2, "n_bytes": 8}
 
 
 @pytest.mark.slow
@@ -192,7 +196,7 @@ def test_store_or_report_that_is_gone_as_a_whole_is_missed(reported, tmp_path, g
     for path in work.glob(gone if "/" in gone else f"{gone}/*"):
         if not path.is_symlink():
             shutil.rmtree(path)
-    assert upkeep.verify_workspace(str(work))
+    assert verify_workspace(str(work))
 
 
 def test_repair_makes_the_same_bytes_again(reported, tmp_path):
@@ -208,10 +212,10 @@ def test_repair_makes_the_same_bytes_again(reported, tmp_path):
     ):
         path = next(path for path in sorted(work.glob(pattern)) if "latest" not in path.parts)
         path.write_bytes(path.read_bytes()[:-3])
-    found = upkeep.verify_workspace(str(work))
+    found = verify_workspace(str(work))
     assert len(found) == 5
-    assert upkeep.repair(str(work), str(archive), found) == []
-    assert upkeep.verify_workspace(str(work)) == {}
+    assert repair(str(work), str(archive), found) == []
+    assert verify_workspace(str(work)) == {}
     assert wanted == {path.relative_to(work): path.read_bytes() for path in work.glob("*/*.zarr/**/*") if path.is_file()}
 
 
@@ -221,11 +225,11 @@ def test_what_lies_in_anothers_place_is_found(reported, tmp_path):
     (model,) = (path.name for path in (work / "models").iterdir())
     for sort, key in (("document", f"runs/{run}.json"), ("reports", f"reports/{run}"), ("model", f"models/{model}")):
         place = f"{key.split('/')[0]}/{other}{Path(key).suffix}"
-        assert upkeep.problems_of((sort, key), work=str(work), read_data=True) == []
+        assert problems_of((sort, key), work=str(work), read_data=True) == []
         (work / key).rename(work / place)
-        assert "in another's place" in upkeep.problems_of((sort, place), work=str(work), read_data=True)[0]
+        assert "in another's place" in problems_of((sort, place), work=str(work), read_data=True)[0]
     (work / f"reports/{other}").rename(work / f"reports/{run}")
-    assert {("model", f"models/{model}"), ("model", f"models/{other}")} <= upkeep.verify_workspace(str(work)).keys()
+    assert {("model", f"models/{model}"), ("model", f"models/{other}")} <= verify_workspace(str(work)).keys()
 
 
 def test_model_that_scored_is_missed_and_one_that_ships_comes_back(reported, tmp_path):
@@ -238,9 +242,9 @@ def test_model_that_scored_is_missed_and_one_that_ships_comes_back(reported, tmp
     with pytest.raises(ModelError, match="altered or damaged"):
         report_workspace(str(work), latest_run(str(work)))
     shutil.rmtree(model)
-    found = upkeep.verify_workspace(str(work), read_data=False)
+    found = verify_workspace(str(work), read_data=False)
     assert list(found) == [("model", f"models/{model.name}")]
-    assert upkeep.repair(str(work), str(archive), found) == []
+    assert repair(str(work), str(archive), found) == []
     assert {path.relative_to(work): path.read_bytes() for path in work.glob("models/*/*")} == wanted
 
 
@@ -260,9 +264,9 @@ def test_stores_of_two_nights_that_are_both_lost_come_back_as_two(reported, tmp_
     assert len(places) == 2
     for source, target in ((places[0], work / "aside"), (places[1], places[0]), (work / "aside", places[1])):
         source.rename(target)
-    found = upkeep.verify_workspace(str(work))
+    found = verify_workspace(str(work))
     assert len(found) == 2
-    assert upkeep.repair(str(work), str(archive), found) == []
+    assert repair(str(work), str(archive), found) == []
     assert {path.relative_to(work): path.read_bytes() for path in work.glob("signals/**/*") if path.is_file()} == wanted
 
 
@@ -293,31 +297,31 @@ def test_pipe_in_a_files_place_is_found_and_not_waited_for(reported, tmp_path):
         (work / key).unlink()
         os.mkfifo(work / key)
         with pytest.raises(OSError, match="regular file"):
-            Folder(work).read(key)
-    assert len(upkeep.verify_workspace(str(work), read_data=False)) >= 2
+            folder_at(work).read(key)
+    assert len(verify_workspace(str(work), read_data=False)) >= 2
 
 
 def test_link_to_reports_that_are_gone_is_found_and_set_anew(reported, tmp_path):
     archive, whole = reported
     work = Path(shutil.copytree(whole, tmp_path / "w", symlinks=True))
-    Folder(work).point("reports/latest", "gone")
-    found = upkeep.verify_workspace(str(work), read_data=False)
+    folder_at(work).point("reports/latest", "gone")
+    found = verify_workspace(str(work), read_data=False)
     assert list(found) == [("pointer", "reports/latest")]
-    assert upkeep.repair(str(work), str(archive), found) == []
-    assert Folder(work).pointed("reports/latest") == latest_run(str(work))
+    assert repair(str(work), str(archive), found) == []
+    assert folder_at(work).pointed("reports/latest") == latest_run(str(work))
 
 
 def test_report_in_an_earlier_runs_place_comes_back_from_its_scores(reported, tmp_path):
     archive, whole = reported
     work = Path(shutil.copytree(whole, tmp_path / "w", symlinks=True))
     run = latest_run(str(work))
-    (archive_view := Folder(work)).put("archive.json", sealed(_without_last(archive_view.read("archive.json"))))
+    (archive_view := folder_at(work)).put("archive.json", sealed(_without_last(archive_view.read("archive.json"))))
     later = score_workspace(str(work), str(shipped_model()))
     write_run(str(work), later, {"archive": str(archive), "counts": {}, "last_run": "9999"})
     report_workspace(str(work), later)
     wanted = {path.name: path.read_bytes() for path in work.glob(f"reports/{run}/records/*")}
     shutil.rmtree(work / "reports" / run)
-    upkeep._runs_again(str(work), str(archive), {f"reports/{run}"}, [], map=map, on_progress=None)
+    _runs_again(str(work), str(archive), {f"reports/{run}"}, [], map=map, on_progress=None)
     assert {path.name: path.read_bytes() for path in work.glob(f"reports/{run}/records/*")} == wanted
 
 
@@ -327,7 +331,7 @@ def _without_last(raw: bytes) -> dict:
 
 
 def test_list_of_records_that_names_none_is_refused(tmp_path):
-    Folder(tmp_path).put("archive.json", b"{}")
+    folder_at(tmp_path).put("archive.json", b"{}")
     with pytest.raises(CorruptStore, match="altered"):
         archive_facts(str(tmp_path))
 
@@ -363,11 +367,11 @@ def test_gc_removes_what_dead_runs_left_and_keeps_what_a_run_goes_on_with(report
     (work / ".build" / f"signals-{digest}" / "plan.json").write_text("{}")
     (work / "runs" / "x.json.17-ab.partial").write_text("{")
     (work / "models" / ".m.x.partial").mkdir()
-    said = upkeep.collect_garbage(str(work))
+    said = collect_garbage(str(work))
     assert said["kept_unfinished"] == [".build/signals-0123456789abcdef0123", ".build/train-0123"]
     assert {path for path in work.rglob("*") if ".build" not in path.parts} == before
     assert sorted(path.name for path in (work / ".build").iterdir()) == ["signals-0123456789abcdef0123", "train-0123"]
-    upkeep.collect_garbage(str(work), unfinished=True)
+    collect_garbage(str(work), unfinished=True)
     assert not list((work / ".build").iterdir())
 
 
@@ -411,7 +415,7 @@ def test_list_of_files_that_was_altered_is_none(contents, data):
 
 
 def test_sealed_folder_names_what_is_missing_altered_foreign_or_no_list(tmp_path):
-    folder = Folder(tmp_path)
+    folder = folder_at(tmp_path)
     for name in ("a.html", "records/b.json", "records/c.json", "z"):
         folder.put(f"r/{name}", name.encode())
     folder.put("r/records/c.json.1-2.partial", b"of a dead run")
@@ -469,13 +473,13 @@ def test_dead_writer_is_followed_at_once(tmp_path, holder):
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
     with only_writer(tmp_path, "beats", wait_s=0):
-        assert json.loads(Folder(tmp_path).read(lock.LOCK_FILE))["pid"] == os.getpid()
-    assert not Folder(tmp_path).exists(lock.LOCK_FILE)
+        assert json.loads(folder_at(tmp_path).read(lock.LOCK_FILE))["pid"] == os.getpid()
+    assert not folder_at(tmp_path).exists(lock.LOCK_FILE)
 
 
 def test_what_a_dead_writer_was_writing_goes_with_its_lock(tmp_path, holder):
     own, others = f"runs/x.json.{holder.pid}-0a.partial", f"runs/x.json.{os.getpid()}-0a.partial"
-    folder = Folder(tmp_path)
+    folder = folder_at(tmp_path)
     for key in (own, f"archive.json.{holder.pid}-0b.partial", others, "runs/x.json"):
         folder.put(key, b"{}")
     os.kill(holder.pid, signal.SIGKILL)
@@ -490,12 +494,12 @@ def test_frozen_writer_is_followed_and_leaves_the_lock_to_its_follower(tmp_path,
     with only_writer(tmp_path, "beats", wait_s=30):
         os.kill(holder.pid, signal.SIGCONT)
         time.sleep(2 * lock.BEAT_S)
-        assert json.loads(Folder(tmp_path).read(lock.LOCK_FILE))["pid"] == os.getpid()
+        assert json.loads(folder_at(tmp_path).read(lock.LOCK_FILE))["pid"] == os.getpid()
 
 
 def test_process_id_that_was_given_anew_is_not_the_holder(tmp_path):
     stale = {"command": "run", "token": "x", **lock._myself(), "started": "1"}
-    Folder(tmp_path).put(lock.LOCK_FILE, json.dumps(stale).encode())
+    folder_at(tmp_path).put(lock.LOCK_FILE, json.dumps(stale).encode())
     with only_writer(tmp_path, "beats", wait_s=0):
         pass
 
@@ -525,7 +529,7 @@ def test_want_of_memory_is_one_message(tmp_path, monkeypatch, capsys):
     def hungry(*_args, **_options):
         raise MemoryError("9 GB for an array")
 
-    monkeypatch.setattr(upkeep, "verify_workspace", hungry)
+    monkeypatch.setattr(verify, "verify_workspace", hungry)
     with pytest.raises(SystemExit) as stopped:
         cli.main(["verify", str(tmp_path)])
     assert stopped.value.code == 1

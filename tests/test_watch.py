@@ -13,12 +13,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from ecgbatch import signals
-from ecgbatch.archive import LISTING_COLUMNS
-from ecgbatch.headers import UnreadableRecord
-from ecgbatch.signals import archive_facts, convert_archive, current_records
-from ecgbatch.synthetic import write_archive
-from ecgbatch.watch import CACHE_FILE, TICK_S, look_at
+from ecgbatch.archive.listing import LISTING_COLUMNS
+from ecgbatch.archive.watch import CACHE_FILE, TICK_S, look_at
+from ecgbatch.formats import inspection, records
+from ecgbatch.formats.header import UnreadableRecord
+from ecgbatch.signals import stage
+from ecgbatch.signals.stage import archive_facts, convert_archive, current_records
+from ecgbatch.synthetic.archive import write_archive
 from storage import list_stores, open_store
 
 _opened: list[str] = []
@@ -227,7 +228,7 @@ def test_look_of_a_version_with_other_columns_is_taken_anew(tmp_path, monkeypatc
     write_archive(tmp_path / "a", n_records=3, duration_s=5, seed=1)
     archive, work = str(tmp_path / "a"), str(tmp_path / "w")
     with monkeypatch.context() as before:
-        before.setattr("ecgbatch.watch.LISTING_COLUMNS", tuple(c for c in LISTING_COLUMNS if c != "recording_year"))
+        before.setattr("ecgbatch.archive.watch.LISTING_COLUMNS", tuple(c for c in LISTING_COLUMNS if c != "recording_year"))
         stores = convert_archive(archive, work).stores
     cache = Path(work, CACHE_FILE)
     table = pq.read_table(cache).drop_columns(["recording_year"])
@@ -264,7 +265,7 @@ def test_record_that_became_whole_after_it_was_refused_is_read_again(archive, tm
     name, work = names_of(archive)[2], str(tmp_path / "work")
     path = archive / f"{name}.dat"
     whole = path.read_bytes()
-    inspect, read, refused = signals.inspect_records, signals.read_samples, []
+    inspect, read, refused = inspection.inspect_records, records.read_samples, []
 
     def half_written(root, names):
         if name in names:
@@ -283,8 +284,8 @@ def test_record_that_became_whole_after_it_was_refused_is_read_again(archive, tm
                 settle(archive)
 
     with monkeypatch.context() as patch:
-        patch.setattr(signals, "inspect_records", half_written)
-        patch.setattr(signals, "read_samples", then_whole)
+        patch.setattr(stage, "inspect_records", half_written)
+        patch.setattr(stage, "read_samples", then_whole)
         assert convert_archive(str(archive), work).set_aside == {"CHANGED_WHILE_READING": 1}
     assert refused == ["CHECKSUM_MISMATCH"]
     done = convert_archive(str(archive), work)

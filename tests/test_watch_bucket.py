@@ -11,10 +11,10 @@ from test_bucket import s3, s3_port, use  # noqa: F401 (fixtures)
 from test_watch import names_of, opened_below, rewrite
 
 from benchmarks.reliability.faulty_s3 import FaultyProxy
-from ecgbatch import watch
-from ecgbatch.signals import convert_archive, current_records
-from ecgbatch.synthetic import write_archive
-from storage import Folder, cached_mirror, is_mirror
+from ecgbatch.archive import watch
+from ecgbatch.signals.stage import convert_archive, current_records
+from ecgbatch.synthetic.archive import write_archive
+from storage import Folder, cached_mirror, folder_at, is_mirror
 
 ADDRESS = "s3://ecg/archive"
 
@@ -28,7 +28,7 @@ def local(tmp_path) -> Path:
 @pytest.fixture
 def archive(s3, local, tmp_path, monkeypatch) -> Folder:  # noqa: F811
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    folder = Folder(ADDRESS)
+    folder = folder_at(ADDRESS)
     upload(local, folder, [path.relative_to(local).as_posix() for path in sorted(local.rglob("*")) if path.is_file()])
     return folder
 

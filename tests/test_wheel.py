@@ -40,7 +40,7 @@ def test_wheel_holds_every_file_of_the_packages(wheel):
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert held == there
-    assert {"ecgbatch/weights/mi-12-leads/model.safetensors", "ecgbatch/templates/record.html"} <= held
+    assert {"ecgbatch/weights/mi-12-leads/model.safetensors", "ecgbatch/reports/templates/record.html"} <= held
 
 
 @pytest.mark.slow

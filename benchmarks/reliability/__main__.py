@@ -20,7 +20,7 @@ from benchmarks.reliability.every_call import at_every_call
 from benchmarks.reliability.network import faulty_stores
 from benchmarks.reliability.nights import NEW_EVERY, many_nights
 from benchmarks.reliability.processes import contests, kills, of_nights, upkeep_kills
-from ecgbatch.synthetic import write_archive
+from ecgbatch.synthetic.archive import write_archive
 
 
 class Campaigns:

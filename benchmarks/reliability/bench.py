@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ecgbatch.model import shipped_model
-from ecgbatch.synthetic import write_archive
-from ecgbatch.upkeep import verify_workspace
+from ecgbatch.model.members import shipped_model
+from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.upkeep.verify import verify_workspace
 
 PROGRAM = str(Path(sys.executable).parent / "ecgbatch")
 

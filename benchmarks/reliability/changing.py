@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 from benchmarks.reliability.bench import PROGRAM, Bench, Cases, run, unverified
-from ecgbatch.records import source_digest
-from ecgbatch.signals import current_records
+from ecgbatch.formats.records import source_digest
+from ecgbatch.signals.stage import current_records
 from ecgbatch.terms import STATUS
 from storage import list_stores, open_store
 

@@ -120,16 +120,25 @@ def serve() -> None:
         print(os.waitstatus_to_exitcode(status), flush=True)
 
 
-NEEDED = ("ecgbatch.cli", "ecgbatch.signals", "ecgbatch.scoring", "ecgbatch.reports", "flows.cluster", "dask.threaded", "torch")
+NEEDED = (
+    "ecgbatch.cli",
+    "ecgbatch.signals.stage",
+    "ecgbatch.scores.stage",
+    "ecgbatch.reports.writing",
+    "flows.cluster",
+    "dask.threaded",
+    "torch",
+)
 
 
 def _import_all() -> None:
     """Import what the stages import when they need it, and load their kernels: nothing of it starts a thread of Python's."""
-    from ecgbatch import beats, quality
+    from ecgbatch.beats import record
+    from ecgbatch.signals import quality
 
     for name in NEEDED:
         import_module(name)
-    for of in (quality, beats):
+    for of in (quality, record):
         of.warm_up()
     assert threading.active_count() == 1, "a process with threads cannot be forked safely"
 

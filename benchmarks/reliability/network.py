@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.reliability.bench import Bench, Cases, contents, different, run, unverified
 from benchmarks.reliability.faulty_s3 import FaultyProxy
-from storage import Folder
+from storage import folder_at
 
 
 def faulty_stores(bench: Bench, count: int, seed: int, folder: Path) -> Cases:
@@ -28,7 +28,7 @@ def faulty_stores(bench: Bench, count: int, seed: int, folder: Path) -> Cases:
         for number in range(count):
             stage, work, copy = bench.stages[number % 3], f"s3://ecg/work-{number}", folder / "copy"
             os.environ |= access
-            bucket = Folder(work)
+            bucket = folder_at(work)
             for path in sorted(path for path in bench.before(stage).rglob("*") if path.is_file()):
                 bucket.put(path.relative_to(bench.before(stage)).as_posix(), path.read_bytes())
             proxy = FaultyProxy(port, share=0.1, seed=seed + number)

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from benchmarks.reliability.bench import Bench, Cases, unverified
-from ecgbatch.model import shipped_model
+from ecgbatch.model.members import shipped_model
 
 NEW_EVERY = 10
 """Nights of which one finds a new record."""
@@ -140,12 +140,13 @@ def _by_flow(archive: str, work: str) -> dict[str, Any]:
 
 
 def _by_stages(archive: str, work: str) -> dict[str, Any]:
-    from ecgbatch.beats import BeatSettings, extract_beats
-    from ecgbatch.model import load_model
-    from ecgbatch.reports import report_workspace
-    from ecgbatch.runs import log_file, name_log, write_run
-    from ecgbatch.scoring import score_workspace
-    from ecgbatch.signals import convert_archive
+    from ecgbatch.beats.lookup import extract_beats
+    from ecgbatch.beats.record import BeatSettings
+    from ecgbatch.model.members import load_model
+    from ecgbatch.reports.writing import report_workspace
+    from ecgbatch.scores.stage import score_workspace
+    from ecgbatch.signals.stage import convert_archive
+    from ecgbatch.workspace.runs import log_file, name_log, write_run
     from flows.cluster import engine
     from storage import only_writer
 

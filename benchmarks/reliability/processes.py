@@ -14,8 +14,8 @@ from pathlib import Path
 from benchmarks.reliability.bench import ERASED, STAGES, UPKEEP, Bench, Cases, Runner, gone_through
 from benchmarks.reliability.every_call import forker
 from benchmarks.reliability.nights import bring
-from ecgbatch.synthetic import write_archive
-from ecgbatch.upkeep import KINDS
+from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.upkeep.verify import KINDS
 from storage import list_stores, open_store
 
 NIGHTS = (3, 6, 8)

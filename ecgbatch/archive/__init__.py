@@ -1,0 +1,13 @@
+"""Archives: which records a folder holds, what is new or changed there, and what is known of each patient.
+
+What comes in are an archive's folder, a label table and the look that was kept of the last time; what goes out is a listing, one
+row a record whatever is wrong with it, and the places of records that have not moved. ``fetch`` brings a database here.
+
+Other wings use:
+
+- ``fetch``: ``fetch``
+- ``listing``: ``each``, ``list_archive``, ``summarise``
+- ``sums``: ``with_sums``
+- ``watch``: ``CACHE_FILE``, ``LOOK_COLUMNS``, ``Look``, ``Place``, ``cache_problems``, ``changed_key``, ``look_at``,
+  ``remember``, ``remember_moved``, ``settle_changes``
+"""

@@ -1,0 +1,491 @@
+"""Archives: which records a folder holds, and one row for each of them, whatever is wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+import xarray as xr
+
+from ecgbatch.archive.clinical import YEARS, Clinical, label_rule, read_clinical, read_labels
+from ecgbatch.formats.files import check_record_name, read_small_file
+from ecgbatch.formats.header import Header, UnreadableRecord
+from ecgbatch.formats.inspection import SUFFIXES, Inspection, has_checksums, inspect_records
+from ecgbatch.formats.records import read_record
+from ecgbatch.formats.wfdb_header import NULL_FILE
+from ecgbatch.terms import LABEL, STATUS
+from storage import TEXT, Map
+
+RECORDS_FILE = "RECORDS"
+MAX_RECORDS_BYTES = 1 << 28
+"""256 MiB: five million names."""
+CHUNK_RECORDS = 256
+"""Records of one task: a fraction of a second of headers, or minutes of samples with ``read_data``."""
+N_PROBLEMS = 20
+"""Problems that ``summarise`` spells out."""
+_MAX_DEPTH = 8
+"""Lists inside lists that are followed; PhysioNet's deepest archives have three."""
+_PATIENT = re.compile(r"patient\d+", re.ASCII)
+_LABEL_WORD = {value: word for word, value in LABEL.items()}
+
+_Known = tuple[str, int] | None
+"""Of a record: patient identifier and label of the label table."""
+_Task = tuple[int, list[str], list[_Known]]
+_Columns = dict[str, np.ndarray[Any, Any]]
+
+
+class _Row(NamedTuple):
+    """One record's row; the fields are the listing's variables, in its order."""
+
+    record_name: str
+    fingerprint: str
+    patient_id: str
+    patient_unknown: int
+    n_samples: int
+    sampling_frequency_hz: float
+    status: int
+    reason: str
+    status_detail: str
+    warnings: str
+    leads: str
+    label: int
+    label_rule: str
+    mi: int
+    diagnosis: str
+    infarct_location: str
+    infarct_age: str
+    age_years: float
+    sex: int
+    recording_year: int
+    n_bytes: int
+    files: str
+    comments: str
+    content_key: bytes
+    """Equal where records hold the same samples, as far as headers tell; zero where they tell nothing. Not in the listing."""
+
+
+LISTING_COLUMNS = tuple(name for name in _Row._fields if name != "content_key")
+"""Of ``list_archive``'s table; ``comments`` only where they are kept."""
+
+_NUMBERS = {
+    "patient_unknown": "int8",
+    "n_samples": "int64",
+    "sampling_frequency_hz": "float64",
+    "status": "int8",
+    "label": "int8",
+    "mi": "int8",
+    "age_years": "float32",
+    "sex": "int8",
+    "recording_year": "int16",
+    "n_bytes": "int64",
+    "content_key": "V16",
+}
+"""Variables that are not text, and their types."""
+
+
+def find_records(archive: str | Path) -> list[str]:
+    """Return the names of an archive's records: those that ``RECORDS`` lists, else all ``*.hea``, ``*.edf``, ``*.dcm``.
+
+    Parameters
+    ----------
+    archive
+        Folder of WFDB records. A listed folder (its name ends with ``/``, or it has a ``RECORDS`` of its own) stands for its
+        records. Links to other folders are not walked through in the search for headers; a multi-segment record's segments are
+        records of their own there: list the master record in ``RECORDS`` to leave them out.
+
+    Returns
+    -------
+    list of str
+        Paths below the archive: of headers without ``.hea``, of EDF and DICOM files with their suffix; in the list's order, or
+        sorted; each once. A listed name is kept even if it is missing or leaves the archive: ``inspect_record`` says what is
+        wrong with it.
+
+    Raises
+    ------
+    ValueError
+        If ``archive`` is no folder, cannot be read, or holds no record.
+
+    """
+    root = os.path.realpath(archive)
+    if not Path(root).is_dir():
+        raise ValueError(f"{archive}: expected a folder of WFDB records, found no folder of that name")
+    if os.path.lexists(f"{root}/{RECORDS_FILE}"):
+        names, where = _listed(root, ""), f"a {RECORDS_FILE} file that lists none"
+    else:
+        names, where = _walked(root, ""), f"neither {RECORDS_FILE} nor any *.hea below it"
+    if not names:
+        raise ValueError(f"{archive}: expected WFDB records, listed in {RECORDS_FILE} or as *.hea files; found {where}")
+    return names
+
+
+def _listed(root: str, folder: str) -> list[str]:
+    """Return the names of the list in ``folder``, its folders replaced by their records."""
+    try:
+        return list(dict.fromkeys(_expanded(root, folder, {}, 0)))
+    except UnreadableRecord as error:
+        raise ValueError(f"{RECORDS_FILE}: expected a list of record names, one a line; {error.detail}") from error
+
+
+def _expanded(root: str, folder: str, followed: dict[str, str], depth: int) -> Iterator[str]:
+    """Yield the names listed in ``folder`` (empty or ending with ``/``).
+
+    ``followed`` has every folder whose list was followed, by its real place: no list is followed under a second name, or a few
+    lists that name each other would have more records than a disk has bytes.
+    """
+    followed[os.path.realpath(f"{root}/{folder}")] = folder
+    content = read_small_file(root, f"{folder}{RECORDS_FILE}", MAX_RECORDS_BYTES, "HEADER_TOO_BIG")
+    for line in re.split(r"[\r\n]+", _storable(content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "backslashreplace"))):
+        name = folder + line.strip()
+        if name == folder:
+            continue
+        inner = _folder_records(root, name, followed, depth)
+        if inner is None or (not name.endswith("/") and os.path.lexists(f"{root}/{name}.hea")):
+            yield name
+        yield from inner or ()
+
+
+def _folder_records(root: str, name: str, followed: dict[str, str], depth: int) -> Iterable[str] | None:
+    """Return the records of the folder that ``name`` stands for; None where it is no such folder of the archive."""
+    folder = name.rstrip("/")
+    try:
+        check_record_name(folder)
+        place = os.path.realpath(f"{root}/{folder}")
+        if place in followed:
+            return () if followed[place] == f"{folder}/" else None  # listed twice, or one place under another name
+        if not place.startswith(root.rstrip("/") + "/") or depth > _MAX_DEPTH:
+            return None
+        if os.path.isfile(f"{place}/{RECORDS_FILE}"):  # noqa: PTH113 - false, not OSError, for a name too long to be one
+            return list(_expanded(root, f"{folder}/", followed, depth + 1)) or None
+    except UnreadableRecord:
+        return None
+    if not (name.endswith("/") and os.path.isdir(place)):  # noqa: PTH112
+        return None
+    followed[place] = f"{folder}/"
+    return _walked(root, f"{folder}/") or None
+
+
+def _walked(root: str, folder: str) -> list[str]:
+    """Return the names of all headers below ``folder``, sorted."""
+    top = f"{root}/{folder}".rstrip("/") or "/"
+    names = []
+    for path, folders, files in os.walk(top, onerror=_refuse_folder):
+        folders.sort()
+        below = folder + path[len(top) :].lstrip("/")
+        prefix = f"{below.rstrip('/')}/" if below else ""
+        names += [_storable(prefix + file[:-4]) for file in files if file.lower().endswith(".hea")]
+        names += [_storable(prefix + file) for file in files if file.lower().endswith(SUFFIXES)]
+    return sorted(names)
+
+
+def _refuse_folder(error: OSError) -> NoReturn:
+    raise ValueError(f"{error.filename}: expected a folder that can be searched for records, found: {error.strerror}") from error
+
+
+def _storable(text: str) -> str:
+    """Spell bytes that are no text with backslashes: no such record is read, so it gets a row that says so."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def list_archive(
+    archive: str | Path,
+    *,
+    labels: str | Path | None = None,
+    read_data: bool = False,
+    keep_comments: bool = False,
+    names: Sequence[str] | None = None,
+    map: Map = map,
+) -> xr.Dataset:
+    """List an archive: one row for every record found, in ``find_records``'s order, nothing left out.
+
+    Parameters
+    ----------
+    archive
+        Folder of WFDB records.
+    labels
+        Label table (``clinical.read_labels``): its patients and labels win over paths and header comments.
+    read_data
+        Read every sample too: checksums, formats and ranges are judged as a conversion would.
+    keep_comments
+        Give the headers' comment lines too.
+    names
+        Only these records; default all that ``find_records`` finds.
+    map
+        Engine for the records, in tasks of ``CHUNK_RECORDS``; results may come in any order.
+
+    Returns
+    -------
+    <xarray.Dataset>
+        Dimensions: (record)
+          record_name, fingerprint, patient_id  text     SHA-256 of name, file names and sizes, header, patient and label
+          patient_unknown        int8     1 where ``patient_id`` is the record's own name
+          n_samples              int64    per lead
+          sampling_frequency_hz  float64  0 where the header does not tell
+          status                 int8     ``terms.STATUS``
+          reason, status_detail, warnings, leads  text   codes and canonical lead names are separated by spaces
+          label                  int8     ``terms.LABEL``
+          label_rule             text
+          mi                     int8     1, 0 (healthy control) or -1
+          diagnosis, infarct_location, infarct_age  text
+          age_years              float32  NaN where unknown
+          sex                    int8     ``terms.SEX``
+          recording_year         int16    of the ECG's date in comments or record line; -1 where unknown
+          n_bytes                int64    of header and signal files
+          files                  text     their paths below the archive, one a line; empty where they cannot be told
+          comments               text     of the header, one a line; only with ``keep_comments``
+        Attributes: labels_unmatched, the number of records of the label table that the archive does not have.
+
+    Raises
+    ------
+    ValueError
+        By ``find_records`` and ``read_labels``: no record found, or a label table that is not one.
+
+    """
+    names = find_records(archive) if names is None else list(names)
+    table = read_labels(labels, frozenset(names)) if labels is not None else {}
+    rule = label_rule(labels) if labels is not None else ""
+    tasks = [
+        (first, names[first : first + CHUNK_RECORDS], [table.get(name) for name in names[first : first + CHUNK_RECORDS]])
+        for first in range(0, len(names), CHUNK_RECORDS)
+    ]
+    list_chunk = partial(_list_chunk, archive=str(archive), rule=rule, read_data=read_data, keep_comments=keep_comments)
+    columns = {name: np.zeros(len(names), _type_of(name)) for name in _fields(keep_comments)}
+    for first, part in map(list_chunk, tasks):  # each to its place at once: parts that are joined are held twice
+        for name, values in part.items():
+            columns[name][first : first + len(values)] = values
+    _compare(columns)
+    variables = {name: ("record", values) for name, values in columns.items() if name != "content_key"}
+    return xr.Dataset(variables, attrs={"labels_unmatched": len(table.keys() - set(names))})
+
+
+def _fields(keep_comments: bool) -> list[str]:
+    return [name for name in _Row._fields if keep_comments or name != "comments"]
+
+
+def _type_of(name: str) -> Any:
+    return _NUMBERS.get(name, TEXT)
+
+
+def _as_columns(rows: list[_Row], keep_comments: bool) -> _Columns:
+    """Return rows as arrays: a tenth of the memory that they take one by one."""
+    columns = dict(zip(_Row._fields, zip(*rows, strict=True), strict=True))
+    return {name: np.array(columns[name], dtype=_type_of(name)) for name in _fields(keep_comments)}
+
+
+def _compare(columns: _Columns) -> None:
+    """Add the warnings that only all records together give: equal samples, a patient's labels that differ."""
+    keys = Counter[bytes]()
+    for key in each(columns["content_key"]):
+        keys[key] += 1
+    labels: dict[str, set[int]] = {}
+    for patient, label in zip(each(columns["patient_id"]), each(columns["label"]), strict=True):
+        if label != LABEL["unknown"]:
+            labels.setdefault(patient, set()).add(label)
+    known = zip(each(columns["content_key"]), each(columns["patient_id"]), strict=True)
+    for row, (key, patient) in enumerate(known):
+        told = {"SAME_CONTENT"} if key != _NO_KEY and keys[key] > 1 else set()
+        told |= {"LABELS_CONFLICT"} if len(labels.get(patient, ())) > 1 else set()
+        if told:
+            columns["warnings"][row] = " ".join(sorted({*columns["warnings"][row].split(), *told}))
+
+
+_AT_ONCE = 4096
+_NO_KEY = bytes(16)
+
+
+def each(values: np.ndarray[Any, Any]) -> Iterator[Any]:
+    """Yield an array's values as Python's, few of which are there at a time."""
+    for first in range(0, len(values), _AT_ONCE):
+        yield from values[first : first + _AT_ONCE].tolist()
+
+
+def _list_chunk(task: _Task, *, archive: str, rule: str, read_data: bool, keep_comments: bool) -> tuple[int, _Columns]:
+    """Return a task's first record number and its records' columns."""
+    first, names, known = task
+    found = inspect_records(archive, names)
+    root = os.path.realpath(archive)
+    rows = [_row(inspection, entry, rule, root) for inspection, entry in zip(found, known, strict=True)]
+    if keep_comments:
+        rows = [row._replace(fingerprint=hashlib.sha256(f"{row.fingerprint} comments".encode()).hexdigest()) for row in rows]
+    return first, _as_columns([_read(archive, row) for row in rows] if read_data else rows, keep_comments)
+
+
+def _row(inspection: Inspection, known: _Known, rule: str, root: str) -> _Row:
+    name, header = inspection.record_name, inspection.header
+    clinical = read_clinical(_whole_comments(header)) if header else Clinical()
+    label, label_rule = (clinical.label, clinical.label_rule) if known is None else (known[1], rule)
+    folder = next((part for part in name.split("/") if _PATIENT.fullmatch(part)), "")
+    patient_id = (known[0] if known else "") or folder or (header.patient if header else "")
+    return _Row(
+        record_name=name,
+        fingerprint=_fingerprint(inspection, patient_id or name, label),
+        patient_id=patient_id or name,
+        patient_unknown=int(not patient_id),
+        n_samples=inspection.n_samples,
+        sampling_frequency_hz=header.sampling_frequency_hz if header else 0.0,
+        status=inspection.status,
+        reason=inspection.reason,
+        status_detail=_storable(inspection.status_detail),
+        warnings=" ".join(inspection.warnings),
+        leads=" ".join(inspection.leads),
+        label=label,
+        label_rule=label_rule,
+        mi={LABEL["mi"]: 1, LABEL["control"]: 0}.get(label, -1),
+        diagnosis=clinical.diagnosis,
+        infarct_location=clinical.infarct_location,
+        infarct_age=clinical.infarct_age,
+        age_years=clinical.age_years,
+        sex=clinical.sex,
+        recording_year=_year(clinical, header),
+        n_bytes=inspection.n_bytes,
+        files="\n".join(_files(inspection, root)),
+        comments="\n".join(map(_storable, header.comments)) if header else "",
+        content_key=_content_key(inspection),
+    )
+
+
+def _year(clinical: Clinical, header: Header | None) -> int:
+    """Return the comments' year, else the record line's; -1 where they differ or tell none that can be."""
+    told = header.recording_year if header and YEARS[0] <= header.recording_year < YEARS[1] else -1
+    known = {clinical.recording_year, told} - {-1}
+    return known.pop() if len(known) == 1 else -1
+
+
+def _content_key(inspection: Inspection) -> bytes:
+    header = inspection.header
+    if header is None or not header.signals:
+        return _NO_KEY
+    if not has_checksums(list(header.signals)):
+        is_one_file = inspection.record_name.lower().endswith(SUFFIXES)
+        return hashlib.sha256(inspection.header_bytes).digest()[:16] if is_one_file else _NO_KEY
+    leads = sorted((line.lead, line.initial_value, line.checksum) for line in header.signals)
+    return hashlib.sha256(repr((leads, header.sampling_frequency_hz, inspection.n_samples)).encode()).digest()[:16]
+
+
+def _files(inspection: Inspection, root: str) -> list[str]:
+    """Return the paths of a record's files below the archive; none where a name or its spelling leads elsewhere."""
+    if "CASE_MISMATCH" in inspection.warnings or inspection.reason in _NO_FILE:
+        return []
+    paths = []
+    for part in [inspection, *(segment for _, segment in inspection.segments if segment is not None)]:
+        parent = os.path.dirname(part.record_name)  # noqa: PTH120
+        paths.append(part.record_name if part.record_name.lower().endswith(SUFFIXES) else f"{part.record_name}.hea")
+        paths += [
+            _below(file.path, root) if file.path else os.path.join(parent, file.name)  # noqa: PTH118
+            for file in part.files
+            if file.name != NULL_FILE
+        ]
+    return [_storable(path) for path in dict.fromkeys(paths)]
+
+
+def _below(path: str, root: str) -> str:
+    """Return the path of a file of the archive below it: as ``inspection`` gives them, there is nothing to resolve."""
+    return path[len(root) :].lstrip("/")
+
+
+_NO_FILE = frozenset({"REMOTE_NAME", "PATH_ESCAPE", "BAD_RECORD_NAME", "UNREADABLE_FILE", "CHANGED_WHILE_READING"})
+"""Reasons that say nothing of the files themselves, or that may pass without a change of theirs."""
+
+
+def _whole_comments(header: Header) -> tuple[str, ...]:
+    """Leave out a last comment that may be cut (the file does not end with a newline), unless it is a whole diagnosis."""
+    last = header.comments[-1:]
+    if "HEADER_NO_FINAL_NEWLINE" not in header.warnings or read_clinical(last).label in {LABEL["mi"], LABEL["control"]}:
+        return header.comments
+    return header.comments[:-1]
+
+
+def _fingerprint(inspection: Inspection, patient_id: str, label: int) -> str:
+    """Return what makes a record new: SHA-256 of its name, files' names and sizes, headers, patient and label."""
+    parts = [inspection, *(segment for _, segment in inspection.segments if segment is not None)]
+    content = [
+        [part.record_name, hashlib.sha256(part.header_bytes).hexdigest(), [[file.name, file.n_bytes] for file in part.files]]
+        for part in parts
+    ]
+    return hashlib.sha256(json.dumps([content, patient_id, label]).encode()).hexdigest()
+
+
+def _read(archive: str, row: _Row) -> _Row:
+    """Return the row as reading every sample of its record changes it."""
+    if row.status == STATUS["set_aside"]:
+        return row
+    try:
+        attrs = read_record(archive, row.record_name).attrs
+    except UnreadableRecord as error:
+        return row._replace(status=STATUS["set_aside"], reason=error.code, status_detail=_storable(error.detail), leads="")
+    return row._replace(
+        status=attrs["status"],
+        reason=attrs["reason"],
+        status_detail=attrs["status_detail"],
+        warnings=" ".join(sorted({*row.warnings.split(), *attrs["warnings"]})),
+        n_samples=attrs["n_samples"],
+    )
+
+
+def summarise(listing: xr.Dataset) -> dict[str, Any]:
+    """Count what a listing says, for people and as JSON.
+
+    Parameters
+    ----------
+    listing
+        ``list_archive``'s table.
+
+    Returns
+    -------
+    dict
+        ``n_records``, ``n_patients`` (distinct; of ``n_patients_unknown`` records the patient is the record itself), ``n_ok``,
+        ``n_partial``, ``n_set_aside`` {reason: n}, ``warnings`` {code: n}, ``labels`` {word: n}, ``labels_unmatched``,
+        ``patients_in_conflict`` (the first ``N_PROBLEMS`` of those whose records have different labels),
+        ``leads`` {name: n}, ``sampling_frequencies_hz`` {rate: n} and ``duration_hours`` of the records that are not set aside,
+        and ``problems``: the first ``N_PROBLEMS`` of {record, reason, detail}, records set aside before partial ones.
+
+    """
+    status = listing["status"].values
+    usable = np.flatnonzero(status != STATUS["set_aside"])
+    is_aside, is_partial = status == STATUS["set_aside"], status == STATUS["partial"]
+    rates = listing["sampling_frequency_hz"].values[usable]
+    seconds = float((listing["n_samples"].values[usable] / rates).sum())
+    bad = [*np.flatnonzero(is_aside).tolist(), *np.flatnonzero(is_partial).tolist()][:N_PROBLEMS]
+    problems = [[listing[name].values[row] for name in ("record_name", "reason", "status_detail")] for row in bad]
+    return {
+        "n_records": listing.sizes["record"],
+        "n_patients": len(set(listing["patient_id"].values.tolist())),
+        "n_patients_unknown": int(listing["patient_unknown"].values.sum()),
+        "n_ok": int((status == STATUS["ok"]).sum()),
+        "n_partial": int(is_partial.sum()),
+        "n_set_aside": _counted(Counter(listing["reason"].values[is_aside].tolist())),
+        "warnings": _counted(_words(listing["warnings"].values)),
+        "leads": dict(_words(listing["leads"].values[usable])),
+        "sampling_frequencies_hz": {f"{rate:.10g}": n for rate, n in sorted(Counter(rates.tolist()).items())},
+        "duration_hours": round(seconds / 3600, 3),
+        "labels": _counted(Counter(_LABEL_WORD[label] for label in listing["label"].values.tolist())),
+        "patients_in_conflict": _in_conflict(listing)[:N_PROBLEMS],
+        "labels_unmatched": int(listing.attrs.get("labels_unmatched", 0)),
+        "problems": [dict(zip(("record", "reason", "detail"), problem, strict=True)) for problem in problems],
+    }
+
+
+def _words(texts: np.ndarray[Any, Any]) -> Counter[str]:
+    """Count the words of texts, few of which differ."""
+    words: Counter[str] = Counter()
+    for text, n in Counter(texts.tolist()).items():
+        for word in text.split():
+            words[word] += n
+    return words
+
+
+def _in_conflict(listing: xr.Dataset) -> list[str]:
+    patients = zip(listing["patient_id"].values.tolist(), listing["warnings"].values.tolist(), strict=True)
+    return list(dict.fromkeys(patient for patient, codes in patients if "LABELS_CONFLICT" in codes.split()))
+
+
+def _counted(words: Counter[str]) -> dict[str, int]:
+    """Return counts, the most frequent first."""
+    return dict(sorted(words.items(), key=lambda word: (-word[1], word[0])))

@@ -1,0 +1,14 @@
+"""The second stage: R peaks of every record, and a window around each; by our own detection or as Kachuee and others published.
+
+What comes in are rows of a signals store, or a reference's annotations; what goes out are peaks and beats stores, annotation
+files and the paper's table. One record is handled in ``record``, a store in ``stage``, a workspace in ``lookup``.
+
+Other wings use:
+
+- ``kachuee``: ``KACHUEE_WINDOW_S``, ``resample_lead``
+- ``lookup``: ``ANNOTATIONS_FOLDER``, ``current_beats``, ``export_annotations``, ``extract_beats``
+- ``record``: ``BeatSettings``, ``KACHUEE_LENGTH``, ``REFERENCE_LEADS``, ``WORKING_RATE_HZ``
+- ``rhythm``: ``rhythm``
+- ``stage``: ``BEATS``, ``PEAKS``, ``plan_beats``, ``plan_peaks``, ``stage_settings``, ``stage_versions``
+- ``table``: ``write_beat_table``
+"""

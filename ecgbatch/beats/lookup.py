@@ -1,0 +1,167 @@
+"""Beats of a workspace: found, cut, looked up, and handed out as annotation files.
+
+Two methods. ``robust``, the default, finds R peaks on all usable leads and cuts windows of microvolts around them
+(``record``); a reference's annotations (``formats.wfdb_annotation``) may take the place of detection. ``kachuee`` is the
+extraction of Kachuee, Fazeli and Sarrafzadeh 2018.
+docs/beat-detection.md has methods, decisions and measured accuracy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from ecgbatch.beats.record import (
+    BeatSettings,
+    warm_up,
+)
+from ecgbatch.beats.stage import plan_beats, plan_peaks, produce_beats, produce_peaks
+from ecgbatch.formats.wfdb_annotation import EXTENSION, encode_beats
+from ecgbatch.signals.stage import current_records, signals_path
+from ecgbatch.terms import STATUS
+from storage import TEXT, Map, Plan, UnfinishedStore, build, folder_at, list_stores, open_store
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What ``extract_beats`` did."""
+
+    stores: tuple[str, ...]
+    n_records: int
+    n_beats: int
+    n_without_beats: int
+    without_reference: dict[str, str] = field(default_factory=dict)
+    """Records that have no reference beats, and why; empty where beats are detected."""
+
+
+def extract_beats(
+    work: str,
+    settings: BeatSettings,
+    *,
+    archive: str | Path | None = None,
+    map: Map = map,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> Extraction:
+    """Find the R peaks and cut the beats of every signals store that holds a record now in the archive.
+
+    Parameters
+    ----------
+    work
+        A workspace with signals.
+    settings
+        Method and window.
+    archive
+        Where the annotation files of ``settings.reference`` lie; only with one.
+    map
+        Engine; the bytes do not depend on it.
+    on_progress
+        Called with the stage's name, shards done and shards in all.
+
+    """
+    digests = sorted(set(current_records(work, ["status"])["signals_store"].values.tolist()))
+    stores, n_records, n_beats, n_without = [], 0, 0, 0
+    without_reference: dict[str, str] = {}
+    is_compiled = settings.method == "kachuee"
+    for number, digest in enumerate(digests, 1):
+        mark = "" if len(digests) == 1 else f" {number}/{len(digests)}"
+        progress = [partial(on_progress, stage + mark) if on_progress else None for stage in ("R peaks", "beats")]
+        signals_at = signals_path(work, digest)
+        signals = open_store(signals_at)
+        find = partial(produce_peaks, signals_at=signals_at, settings=settings, archive=archive)
+        plan = plan_peaks(signals, settings, archive)
+        if not is_compiled and not _is_published(work, plan):
+            warm_up(partial(on_progress, "compiling, once") if on_progress else None)
+            is_compiled = True
+        peaks_at = build(work, plan, find, map=map, on_progress=progress[0])
+        peaks = open_store(peaks_at)
+        without_reference |= peaks.attrs["settings"].get("without_reference", {})
+        cut = partial(produce_beats, signals_at=signals_at, peaks_at=peaks_at, settings=settings)
+        stores.append(build(work, plan_beats(signals, peaks, settings), cut, map=map, on_progress=progress[1]))
+        counts = peaks["n_beats"].values
+        n_records, n_beats, n_without = n_records + counts.size, n_beats + int(counts.sum()), n_without + int((counts == 0).sum())
+    return Extraction(tuple(stores), n_records, n_beats, n_without, without_reference)
+
+
+def _is_published(work: str, plan: Plan) -> bool:
+    return any(Path(path).stem == plan.digest for path in list_stores(work, plan.schema.name))
+
+
+ANNOTATIONS_FOLDER = "annotations"
+"""Below the workspace: where annotation files go unless another folder is named."""
+
+
+def export_annotations(work: str, settings: BeatSettings, folder: str | Path | None = None) -> int:
+    """Write a WFDB annotation file ``<record>.qrs`` for every record that is not set aside; return how many.
+
+    Parameters
+    ----------
+    work
+        A workspace with beats cut with ``settings``.
+    folder
+        Default: ``annotations`` below the workspace. Records' own folders are kept; files there are replaced.
+
+    """
+    records = current_beats(work, settings.document())
+    target = folder_at(folder or Path(work) / ANNOTATIONS_FOLDER)
+    stores = {digest: open_store(folder_at(work).path(f"beats/{digest}.zarr")) for digest in set(records["beats_store"].values)}
+    columns = {digest: [beats[name].values for name in _EXPORTED] for digest, beats in stores.items()}
+    usable = np.flatnonzero(records["status"].values != STATUS["set_aside"])
+    for place in usable.tolist():
+        record = records.isel(record=place)
+        first_beat, n_beats, r_sample, flags = columns[str(record["beats_store"].values)]
+        row = int(record["beats_row"])
+        rows = slice(int(first_beat[row]), int(first_beat[row]) + int(n_beats[row]))
+        fs = float(record["sampling_frequency_hz"])
+        target.put(f"{record['record_name'].values}.{EXTENSION}", encode_beats(r_sample[rows], flags[rows], fs))
+    return len(usable)
+
+
+_EXPORTED = ("first_beat", "n_beats", "r_sample", "beat_flags")
+
+
+def current_beats(work: str, settings: Mapping[str, Any], columns: Sequence[str] | None = None) -> xr.Dataset:
+    """Return ``signals.stage.current_records`` joined with the beats that were cut with ``settings``.
+
+    Parameters
+    ----------
+    settings
+        What a beats store's settings must hold, for instance ``model.beats``.
+    columns
+        As in ``signals.stage.current_records``.
+
+    Returns
+    -------
+    xarray.Dataset
+        The records' table, plus ``beats_store`` (digest; empty where there is none), ``beats_row`` and ``n_beats``.
+
+    Raises
+    ------
+    UnfinishedStore
+        If a record's signals store has no such beats yet.
+
+    """
+    records = current_records(work, columns)
+    stores = {}
+    for path in list_stores(work, "beats"):
+        beats = open_store(path)
+        wanted = {"reference": None} | dict(settings)  # beats that were detected have none
+        if all(beats.attrs["settings"].get(name) == value for name, value in wanted.items()):
+            stores[beats.attrs["settings"]["signals"]] = beats
+    digests, rows = records["signals_store"].values, records["signals_row"].values
+    missing = sorted(set(digests.tolist()) - stores.keys())
+    if missing:
+        raise UnfinishedStore(
+            f"{work}: no beats cut with {dict(settings)} for signals {', '.join(missing)}; run `ecgbatch beats {work}`"
+        )
+    names, n_beats = np.empty(rows.size, dtype=TEXT), np.zeros(rows.size, np.int32)
+    for digest, beats in stores.items():
+        here = np.flatnonzero(digests == digest)
+        names[here] = beats.attrs["digest"]
+        n_beats[here] = beats["n_beats"].values[rows[here]]
+    return records.assign(beats_store=("record", names), beats_row=("record", rows.copy()), n_beats=("record", n_beats))

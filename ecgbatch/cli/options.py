@@ -1,0 +1,90 @@
+"""What a user types after a command's name: arguments and options that several commands share, and how they are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def work_place(text: str) -> Path:
+    """Return a workspace's place: a folder, or an address of an object store as it is."""
+    place = Path(text)
+    if not text.startswith("s3:"):
+        place = place.resolve()
+        if place.exists() and not place.is_dir():
+            raise typer.BadParameter(f"Directory {text!r} is a file.")
+    return place
+
+
+def _archive_place(text: str) -> Path:
+    """Return an archive's folder; of one in an object store, the up-to-date copy that is kept in the user's cache."""
+    if not text.startswith("s3:"):
+        place = work_place(text)
+        if not place.exists():
+            raise typer.BadParameter(f"Directory {text!r} does not exist.")
+        return place
+    from storage import cached_mirror
+
+    try:
+        return cached_mirror(text)
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _watched_place(text: str) -> Path:
+    """Return an archive's place for a schedule: each night looks there anew, so an address stays one. It must answer now."""
+    if not text.startswith("s3:"):
+        return _archive_place(text)
+    from storage import folder_at
+
+    try:
+        if folder_at(text).children():
+            return Path(text)
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from None
+    raise typer.BadParameter(f"{text}: expected an archive, found nothing there.")
+
+
+Archive = Annotated[Path, typer.Argument(help="Folder of WFDB records, or s3://bucket/prefix.", parser=_archive_place)]
+WatchedArchive = Annotated[Path, typer.Argument(help="Folder of WFDB records, or s3://bucket/prefix.", parser=_watched_place)]
+Work = Annotated[
+    Path, typer.Argument(help="Workspace: where stores, models and reports lie; or s3://bucket/prefix.", parser=work_place)
+]
+Labels = Annotated[Path | None, typer.Option(help="CSV: record, patient_id, label (mi, control, other or empty).", exists=True)]
+Model = Annotated[Path | None, typer.Option(help="Folder of a model.", exists=True, file_okay=False, resolve_path=True)]
+NeededModel = Annotated[Path, typer.Option(help="Folder of a model.", exists=True, file_okay=False, resolve_path=True)]
+Prevalence = Annotated[
+    float | None, typer.Option(help="Share of the patients here who have MI, where it is not that of the model's training.")
+]
+Dask = Annotated[
+    str | None, typer.Option(help="Address of a Dask scheduler: tls://host:port, or tcp:// here. Default: threads here.")
+]
+Workers = Annotated[int | None, typer.Option(help="Threads (training: processes) here. Default: the processors.", min=1)]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print shards, bytes, memory and minutes; do nothing.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output.")]
+Rehash = Annotated[
+    bool, typer.Option("--rehash", help="Look into every record, also those whose files have the size and time of the last run.")
+]
+Settle = Annotated[
+    float | None, typer.Option(help="A record with a file changed less than this many seconds ago waits for the next run.", min=0)
+]
+KeepComments = Annotated[
+    bool, typer.Option("--keep-comments", help="Keep the headers' comments, with all names and dates they hold.")
+]
+Pseudonymise = Annotated[bool, typer.Option("--pseudonymise", help="Name records and patients in reports by keyed digests only.")]
+Method = Annotated[str, typer.Option(help="How beats are found and cut: robust or kachuee.")]
+Recipe = Annotated[str, typer.Option(help="How a model is trained: ecgbatch, ecgbatch-lead-ii or kachuee.")]
+
+
+def as_text(path: Path | None) -> str | None:
+    """Return a path as the stages take it."""
+    return None if path is None else str(path)
+
+
+def checked_method(method: str) -> Any:
+    """Return the method; wrong usage if it is none."""
+    if method not in ("robust", "kachuee"):
+        raise typer.BadParameter(f"--method must be robust or kachuee, found {method!r}")
+    return method

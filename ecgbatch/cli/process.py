@@ -1,0 +1,83 @@
+"""The process of a command: its signals, its exit codes, and one message for each error that a user can cause."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import threading
+from typing import Any
+
+import typer
+
+from ecgbatch.cli.app import app
+from ecgbatch.cli.exit_codes import FAILED, OK, STOPPED, TERMINATED
+from ecgbatch.settings import load_settings
+
+STOPPED_MESSAGE = "ecgbatch: stopped; the same command goes on where this one was"
+
+
+class Terminated(BaseException):
+    """SIGTERM came: what is under way ends as at Ctrl-C (whose exception the command line library would take for its own)."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: errors a user can cause become one message, never a traceback."""
+    from typer.exceptions import TyperException
+
+    os.umask(0o077)  # recordings of patients: what is written here is its owner's alone
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _stop_soon)
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(arguments, prog_name="ecgbatch", standalone_mode=False)
+        if code == STOPPED:  # at Ctrl-C the command line library says nothing
+            print(STOPPED_MESSAGE, file=sys.stderr)
+    except TyperException as error:
+        print(f"ecgbatch: {error.format_message()} Try 'ecgbatch --help'.", file=sys.stderr)
+        code = error.exit_code
+    except BaseException as error:
+        if _is_users(error):
+            print(f"ecgbatch: {error}{_what_to_do(error)}", file=sys.stderr)
+            sys.exit(FAILED)
+        if isinstance(error, MemoryError):
+            print(f"ecgbatch: not enough memory here ({error}); fewer --workers take less. Nothing is lost", file=sys.stderr)
+            sys.exit(FAILED)
+        # Prefect's own word for SIGTERM is a BaseException of its own, and Prefect is not imported for that.
+        by_signal = isinstance(error, Terminated) or type(error).__name__ == "TerminationSignal"
+        if not (by_signal or isinstance(error, KeyboardInterrupt | typer.Abort)):
+            raise
+        print(STOPPED_MESSAGE, file=sys.stderr)
+        code = TERMINATED if by_signal else STOPPED
+    sys.exit(code if isinstance(code, int) else OK)
+
+
+def _stop_soon(_signal: int, _frame: Any) -> None:
+    """End the command in an orderly way; if that takes longer than the settings allow, end it anyhow: receipts remain."""
+    last = threading.Timer(load_settings().stop_within_s, os._exit, (TERMINATED,))
+    last.daemon = True
+    last.start()
+    raise Terminated
+
+
+def _what_to_do(error: BaseException) -> str:
+    """Return what to do about an error of the disk or of this machine's limits; nothing for others, which say it themselves."""
+    number = error.errno if isinstance(error, OSError) else None
+    advice = {
+        errno.ENOSPC: "make room there",
+        errno.EDQUOT: "make room there, or have the quota raised",
+        errno.EMFILE: "raise the limit of open files (ulimit -n)",
+        errno.ENFILE: "raise the machine's limit of open files",
+        errno.EIO: "check the disk",
+        errno.EROFS: "mount it for writing",
+    }
+    return (
+        f". Nothing that was published is harmed: {advice[number]}, then run the same command again" if number in advice else ""
+    )
+
+
+def _is_users(error: BaseException) -> bool:
+    """Tell whether an error is one that a user can cause. Storage, half a second of imports, is not imported to ask."""
+    of_stores = sys.modules.get("storage.errors")
+    return isinstance(error, ValueError | OSError) or (of_stores is not None and isinstance(error, of_stores.StoreError))

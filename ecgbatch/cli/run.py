@@ -1,0 +1,160 @@
+"""The main job, once, on a synthetic archive, or every night: demo, run, schedule."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ecgbatch.cli.dry_run import estimate_archive, made_again_by, print_estimate
+from ecgbatch.cli.exit_codes import OK, SET_ASIDE
+from ecgbatch.cli.options import (
+    Archive,
+    AsJson,
+    Dask,
+    DryRun,
+    KeepComments,
+    Labels,
+    Method,
+    Model,
+    Prevalence,
+    Pseudonymise,
+    Recipe,
+    Rehash,
+    Settle,
+    WatchedArchive,
+    Work,
+    Workers,
+    as_text,
+    checked_method,
+)
+from ecgbatch.cli.output import print_result, progress
+from ecgbatch.cli.stages import at_prevalence
+from ecgbatch.settings import load_settings
+
+DEMO: dict[str, Any] = {"n_records": 60, "duration_s": 30.0, "seed": 1}
+"""Of the demo's archive: large enough for five folds by patient, small enough for about a minute on two processors."""
+
+
+def demo(
+    out: Annotated[Path, typer.Argument(help="A new folder.", file_okay=False, resolve_path=True)],
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> int:
+    """Make a synthetic PTB-like archive in OUT and run the whole job on it."""
+    from ecgbatch.synthetic.archive import write_archive
+
+    archive, work = out / "synthetic-archive", out / "work"
+    with progress(as_json) as on_progress:
+        on_progress("synthetic archive", 0, 1)
+        write_archive(archive, **DEMO)
+        on_progress("synthetic archive", 1, 1)
+    return run(archive, work, train=True, workers=workers, as_json=as_json)
+
+
+def run(
+    archive: Archive,
+    work: Work,
+    model: Model = None,
+    train: Annotated[bool, typer.Option("--train", help="Train a model on this archive's labels; score out of fold.")] = False,
+    labels: Labels = None,
+    method: Method = "robust",
+    recipe: Recipe = "ecgbatch",
+    prevalence: Prevalence = None,
+    rehash: Rehash = False,
+    settle_s: Settle = None,
+    keep_comments: KeepComments = False,
+    pseudonymise: Pseudonymise = False,
+    dask: Dask = None,
+    workers: Workers = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> int:
+    """Convert, find beats, score and report: the main job. Without --model or --train, the model that ships here scores."""
+    if model is not None and train:
+        raise typer.BadParameter("give --model FOLDER or --train, not both")
+    settings = load_settings(model=model, labels=labels, settle_s=settle_s)
+    model, labels = None if train else settings.model, settings.labels
+    if model is None and not train:
+        from ecgbatch.model.members import shipped_model
+
+        model = shipped_model()
+    if train and prevalence is not None:
+        raise typer.BadParameter("--prevalence goes with a model that is there already, not with --train")
+    looks = {"archive": True, "labels": as_text(labels), "keep_comments": keep_comments}
+    again = made_again_by(work, beats=_beat_settings(model, method), model=as_text(model), **looks)
+    if dry_run:
+        return print_estimate(estimate_archive(archive, work, labels, train=train) | again, as_json)
+    model = at_prevalence(work, model, prevalence)
+    _quiet_prefect()
+    from flows.server import guard_own_server
+
+    guard_own_server()
+    from flows.score import run_archive
+
+    with progress(as_json) as on_progress:
+        result = run_archive(
+            str(archive),
+            str(work),
+            model=as_text(model),
+            labels=as_text(labels),
+            rehash=rehash,
+            settle_s=settings.settle_s,
+            settings=_beat_settings(model, method),
+            recipe=recipe,
+            keep_comments=keep_comments,
+            pseudonymise=pseudonymise,
+            dask=dask,
+            workers=workers,
+            on_progress=on_progress,
+        )
+    print_result(result, as_json)
+    return SET_ASIDE if result["counts"]["n_set_aside"] else OK
+
+
+def _beat_settings(model: Path | None, method: str) -> dict[str, Any]:
+    """Return the beat settings of a run: those that its model was trained on, else the method asked for."""
+    if model is None:
+        return {"method": checked_method(method)}
+    from ecgbatch.model.members import load_model
+
+    return dict(load_model(model).beats)
+
+
+def _quiet_prefect() -> None:
+    """Leave the screen to the progress bars and to this command's own error message."""
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+
+
+def schedule(
+    archive: WatchedArchive,
+    work: Work,
+    cron: Annotated[str, typer.Option(help="When, in five fields: minute, hour, day of month, month, day of week.")],
+    timezone: Annotated[str, typer.Option(help="The clock that --cron means.")] = "UTC",
+    model: Model = None,
+    labels: Labels = None,
+    settle_s: Settle = None,
+    dask: Dask = None,
+    workers: Workers = None,
+) -> int:
+    """Run at the hours of a cron line whatever is new, until stopped: a served Prefect deployment."""
+    from flows.server import prefect_server
+
+    settings = load_settings(model=model, labels=labels, settle_s=settle_s, dask=dask, workers=workers)
+    wanted: dict[str, Any] = {
+        "model": as_text(settings.model),
+        "labels": as_text(settings.labels),
+        "dask": settings.dask,
+        "workers": settings.workers,
+    }
+    # A night must not take what is half copied: without a word about it, files rest for a minute first.
+    wanted["settle_s"] = settings.settle_s if "settle_s" in settings.model_fields_set else 60.0
+    with prefect_server(str(work)) as url:
+        from flows.schedule import serve_nightly
+
+        print(f"Prefect: {url}; schedule: {cron} ({timezone}); stop with Ctrl-C or SIGTERM", file=sys.stderr, flush=True)
+        serve_nightly(str(archive), str(work), cron=cron, timezone=timezone, **wanted)
+    return OK

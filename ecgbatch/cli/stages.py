@@ -1,0 +1,238 @@
+"""The stages of the main job, one by one: inspect, convert, beats, score, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ecgbatch.cli.dry_run import estimate_archive, estimate_work, made_again_by, print_estimate
+from ecgbatch.cli.exit_codes import OK, SET_ASIDE
+from ecgbatch.cli.options import (
+    Archive,
+    AsJson,
+    Dask,
+    DryRun,
+    KeepComments,
+    Labels,
+    Method,
+    NeededModel,
+    Prevalence,
+    Pseudonymise,
+    Rehash,
+    Settle,
+    Work,
+    Workers,
+    as_text,
+    checked_method,
+)
+from ecgbatch.cli.output import print_document, progress
+from ecgbatch.settings import load_settings
+from ecgbatch.terms import MODEL_NAME_DIGITS
+
+if TYPE_CHECKING:
+    from ecgbatch.signals.stage import Conversion
+
+
+def inspect(
+    archive: Archive,
+    labels: Labels = None,
+    read_data: Annotated[bool, typer.Option("--read-data", help="Read every sample too: all verdicts.")] = False,
+    dask: Dask = None,
+    workers: Workers = None,
+    as_json: AsJson = False,
+) -> int:
+    """Say what an archive holds and what is wrong with it; nothing is written."""
+    from ecgbatch.archive.listing import list_archive, summarise
+    from flows.cluster import engine
+
+    with engine(dask, workers) as on_engine:
+        listing = list_archive(str(archive), labels=as_text(labels), read_data=read_data, map=on_engine)
+    summary = summarise(listing)
+    print_document(summary, as_json)
+    return SET_ASIDE if summary["n_set_aside"] else OK
+
+
+def convert(
+    archive: Archive,
+    work: Work,
+    labels: Labels = None,
+    rehash: Rehash = False,
+    settle_s: Settle = None,
+    keep_comments: KeepComments = False,
+    dask: Dask = None,
+    workers: Workers = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> int:
+    """Store every record's samples as chunked Zarr, exactly as they are."""
+    settings = load_settings(labels=labels, settle_s=settle_s)
+    labels = settings.labels
+    again = made_again_by(work, archive=True, labels=as_text(labels), keep_comments=keep_comments)
+    if dry_run:
+        return print_estimate(estimate_archive(archive, work, labels, only="convert") | again, as_json)
+    from ecgbatch.signals.stage import convert_archive
+    from flows.cluster import engine
+    from storage import only_writer
+
+    with only_writer(work, "convert"), progress(as_json) as on_progress, engine(dask, workers) as on_engine:
+        done = convert_archive(
+            str(archive),
+            str(work),
+            labels=as_text(labels),
+            rehash=rehash,
+            settle_s=settings.settle_s,
+            keep_comments=keep_comments,
+            map=on_engine,
+            on_progress=on_progress,
+        )
+    print_document(_conversion_summary(done, work), as_json)
+    return SET_ASIDE if done.set_aside else OK
+
+
+def _conversion_summary(done: Conversion, work: Path) -> dict[str, Any]:
+    return {
+        "n_records": done.n_records,
+        "n_new": done.n_new,
+        "n_superseded": len(done.superseded),
+        "n_gone": len(done.gone),
+        "n_waiting": len(done.waiting),
+        "n_erased": done.n_erased,
+        "n_set_aside": done.set_aside,
+        "stores": [str(work / "signals" / f"{digest}.zarr") for digest in done.stores],
+    }
+
+
+def beats(
+    work: Work,
+    method: Method = "robust",
+    reference: Annotated[
+        str | None,
+        typer.Option(help="Take beats from the archive's annotation files of this extension (atr) instead of detecting."),
+    ] = None,
+    archive: Annotated[
+        Path | None, typer.Option(help="Archive that the reference annotations lie in.", exists=True, file_okay=False)
+    ] = None,
+    annotations: Annotated[bool, typer.Option("--annotations", help="Also write WORK/annotations/RECORD.qrs (WFDB).")] = False,
+    annotations_out: Annotated[Path | None, typer.Option(help="Also write RECORD.qrs (WFDB) below this folder.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="kachuee: also write labelled beats of lead II as the paper's CSV.")] = None,
+    dask: Dask = None,
+    workers: Workers = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> int:
+    """Find the R peaks of every record and cut a window around each."""
+    if (reference is None) != (archive is None):
+        raise typer.BadParameter("--reference and --archive go together: which annotation files, and where they lie")
+    if csv is not None and method != "kachuee":
+        raise typer.BadParameter("--csv has the paper's 187 columns: give --method kachuee with it")
+    again = made_again_by(work, beats={"method": checked_method(method), "reference": reference or ""})
+    if dry_run:
+        return print_estimate(estimate_work(work, "beats") | again, as_json)
+    from ecgbatch.beats.lookup import export_annotations, extract_beats
+    from ecgbatch.beats.record import BeatSettings
+    from flows.cluster import engine
+    from storage import only_writer
+
+    settings = BeatSettings(method=checked_method(method), reference=reference or "")
+    with only_writer(work, "beats"), progress(as_json) as on_progress, engine(dask, workers) as on_engine:
+        done = extract_beats(str(work), settings, archive=archive, map=on_engine, on_progress=on_progress)
+    said: dict[str, Any] = {
+        "n_records": done.n_records,
+        "n_beats": done.n_beats,
+        "n_without_beats": done.n_without_beats,
+        "stores": list(done.stores),
+    }
+    if reference:
+        said["without_reference"] = done.without_reference
+    if annotations or annotations_out:
+        said["n_annotation_files"] = export_annotations(str(work), settings, annotations_out)
+    if csv:
+        from ecgbatch.beats.table import write_beat_table
+
+        said["n_beats_in_table"] = write_beat_table(str(work), csv)
+    print_document(said, as_json)
+    return exit_code_of(work)
+
+
+def score(
+    work: Work,
+    model: NeededModel,
+    prevalence: Prevalence = None,
+    dask: Dask = None,
+    workers: Workers = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> int:
+    """Score every prepared record with a model."""
+    again = made_again_by(work, model=as_text(model))
+    if dry_run:
+        return print_estimate(estimate_work(work, "score") | again, as_json)
+    from ecgbatch.scores.stage import scores_path
+
+    scored = _score(work, at_prevalence(work, model, prevalence) or model, dask, workers, as_json)
+    print_document({"run": scored, "store": scores_path(str(work), scored)}, as_json)
+    return exit_code_of(work)
+
+
+def at_prevalence(work: Path, model: Path | None, prevalence: float | None) -> Path | None:
+    """Return the model's folder, or where it is kept in the workspace with its probabilities moved to a prevalence."""
+    if model is None or prevalence is None:
+        return model
+    from ecgbatch.model.members import load_model, save_model, with_prevalence
+
+    moved = with_prevalence(load_model(model), prevalence)
+    return save_model(moved, work / "models" / moved.digest[:MODEL_NAME_DIGITS])
+
+
+def _score(work: Path, model: Path, dask: str | None, workers: int | None, as_json: bool) -> str:
+    from ecgbatch.scores.stage import score_workspace
+    from ecgbatch.workspace.runs import Timing, log_file, name_log, write_run
+    from flows.cluster import engine
+    from storage import only_writer
+
+    timing = Timing()
+    with only_writer(work, "score"), log_file(str(work)), progress(as_json) as on_progress, engine(dask, workers) as on_engine:
+        with timing.stage("score"):
+            scored = score_workspace(str(work), str(model), map=on_engine, on_progress=on_progress)
+        write_run(str(work), scored, {"model": str(model), "seconds": timing.seconds})
+        name_log(str(work), scored)
+    return scored
+
+
+def report(
+    work: Work,
+    run_name: Annotated[str | None, typer.Option("--run", help="Name of the run; default the last.")] = None,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Each record's report as one A4 page too (needs ecgbatch[pdf]).")] = False,
+    fhir: Annotated[bool, typer.Option("--fhir", help="Each record's report as FHIR R4 too (needs ecgbatch[fhir]).")] = False,
+    pseudonymise: Pseudonymise = False,
+    dask: Dask = None,
+    workers: Workers = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> int:
+    """Write the reports of a run: a page and JSON for each record, the cohort page, tables."""
+    if dry_run:
+        return print_estimate(estimate_work(work, "report"), as_json)
+    from ecgbatch.reports.writing import report_workspace
+    from ecgbatch.workspace.runs import latest_run
+    from flows.cluster import engine
+    from storage import only_writer
+
+    name = run_name or latest_run(str(work))
+    with only_writer(work, "report"), progress(as_json) as on_progress, engine(dask, workers) as on_engine:
+        extras = [kind for kind, wanted in (("pdf", pdf), ("fhir", fhir)) if wanted]
+        summary = report_workspace(
+            str(work), name, extras=extras, pseudonymise=pseudonymise, map=on_engine, on_progress=on_progress
+        )
+    print_document({"run": name, **summary}, as_json)
+    return exit_code_of(work)
+
+
+def exit_code_of(work: Path) -> int:
+    """Return the exit code of a stage that ended well: whether the workspace holds records that are set aside."""
+    from ecgbatch.signals.stage import current_records
+    from ecgbatch.terms import STATUS
+
+    return SET_ASIDE if (current_records(str(work), ["status"])["status"].values == STATUS["set_aside"]).any() else OK

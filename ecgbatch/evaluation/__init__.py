@@ -1,0 +1,8 @@
+"""A model judged: figures by patient, subgroups, simple baselines, comparisons, and an audit for leaks and shortcuts.
+
+What comes in are a labelled workspace and a model, or a recipe to train anew by folds; what goes out is one JSON document.
+
+Other wings use:
+
+- ``audit``: ``evaluate_workspace``, ``repeated``
+"""

@@ -1,0 +1,13 @@
+"""Numbers about a cohort: figures of merit, calibration, curves and drift, each with an interval that resamples patients.
+
+What comes in are probabilities, labels and patients as arrays or a scores store's small columns; what goes out are figures as
+{value, low, high, n_patients} and curves, as plain values. Nothing here knows a model or a page.
+
+Other wings use:
+
+- ``by_patient``: ``ALL_FIGURES``, ``Figure``, ``N_RESAMPLES``, ``choose_threshold``, ``evaluate_scores``, ``paired_difference``,
+  ``patient_figures``
+- ``calibration``: ``compare_calibrations``, ``fit_platt``
+- ``curves``: ``AGE_BANDS``, ``REMARKABLE``, ``curve_bands``, ``subgroups``
+- ``drift``: ``MOST_NAMED``, ``WORDS``, ``distributions``, ``drift``, ``of_training``, ``shift_of_new``, ``since_last_run``
+"""

@@ -1,0 +1,352 @@
+"""DICOM waveform ECGs read strictly: the file's structure is walked first, within limits, then pydicom reads the values."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections.abc import Iterator
+from io import BytesIO
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgbatch.formats.header import (
+    DEFAULT_GAIN,
+    FS_RANGE_HZ,
+    GAIN_RANGE,
+    MAX_SIGNALS,
+    MILLIVOLTS_PER_UNIT,
+    Header,
+    SignalLine,
+    UnreadableRecord,
+    canonical_lead,
+    check_leads,
+    patient_of,
+)
+from ecgbatch.terms import LEADS, MISSING_SAMPLE
+
+SUFFIX = ".dcm"
+MAX_DICOM_BYTES = 1 << 26
+"""64 MiB: 46 minutes of 12 leads at 1000 Hz. pydicom holds about three times the file."""
+MAX_ELEMENTS, MAX_DEPTH = 50_000, 16
+"""A 12-lead ECG has about 600 data elements, 4 sequences deep; pydicom takes a second for the first limit."""
+_EXPLICIT, _IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
+_ECG_CLASSES = frozenset(f"1.2.840.10008.5.1.4.1.1.9.1.{kind}" for kind in (1, 2, 3, 4))
+"""SOP classes 12-lead ECG, general ECG, ambulatory ECG, general 32-bit ECG waveform storage: DICOM PS3.4, B.5."""
+_LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+_SHORT = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+"""Value representations with a length of four and of two bytes: PS3.5, 7.1.2."""
+_UNDEFINED = 0xFFFFFFFF
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_SEQUENCES = frozenset({0x54000100, 0x003A0200, 0x003A0208, 0x003A0211})
+"""Waveform, channel definition, channel source, channel sensitivity units: walked where the file does not name its types."""
+_DTYPES = MappingProxyType(
+    {(8, "SB"): "i1", (8, "UB"): "u1", (16, "SS"): "<i2", (16, "US"): "<u2", (32, "SL"): "<i4", (32, "UL"): "<u4"}
+)
+"""Bits allocated and sample interpretation: PS3.3, C.10.9.1.5. Companded samples (MB, AB) are for voices."""
+_LEAD_NUMBERS = MappingProxyType(
+    {1: "I", 2: "II", **{n + 2: f"V{n}" for n in range(1, 7)}, 16: "Vx", 17: "Vy", 18: "Vz"}
+    | {61: "III", 62: "aVR", 63: "aVL", 64: "aVF"}
+)
+"""Of SCP-ECG (5.6.3-9-n) and of ISO/IEEE 11073 (MDC, 2:n): DICOM PS3.16, CID 3001."""
+_LEAD_CODE = re.compile(r"(?:5\.6\.3-9-|2:)(\d{1,3})", re.ASCII)
+_NUMBER = re.compile(r"[-+]?(?:\d{1,14}(?:\.\d{0,14})?|\.\d{1,14})(?:[eE][-+]?\d{1,3})?", re.ASCII)
+_AGE = re.compile(r"(\d{3})Y", re.ASCII)
+_STRICT = threading.Lock()
+"""pydicom's strictness is one setting for all threads: whoever reads holds this, so that no verdict depends on the others."""
+
+
+class DicomRecord(NamedTuple):
+    """A DICOM ECG as a WFDB header, and its samples."""
+
+    header: Header
+    signals: tuple[NDArray[Any], ...]
+    """Of each line of ``header``: (sample) integers as stored; padding is ``padding``."""
+    padding: tuple[int | None, ...]
+    """Of each line, the value that means missing; None where the file states none."""
+    content_digest: bytes
+
+
+class _Channel(NamedTuple):
+    line: SignalLine
+    samples: NDArray[Any]
+    padding: int | None
+
+
+def parse_dicom(content: bytes) -> DicomRecord:
+    """Read a DICOM file of an ECG storage class, explicit or implicit little endian, not compressed.
+
+    The longest original multiplex group with a standard lead makes the record, with every other original group of the same
+    rate, length and time offset; other groups (median beats, other rates) are left out (warning ``GROUPS_LEFT_OUT``). Names,
+    dates and annotations are not kept; of the patient, age, sex and a digest of the identifier.
+
+    Parameters
+    ----------
+    content
+        The whole file, at most ``MAX_DICOM_BYTES``.
+
+    Raises
+    ------
+    UnreadableRecord
+        The only exception, whatever the bytes are.
+
+    """
+    start, syntax = _meta(content)
+    _walk(content, start, is_explicit=syntax == _EXPLICIT)
+    try:
+        from pydicom import config, dcmread  # optional, and 0.1 s to import
+    except ImportError:
+        detail = "reading DICOM needs pydicom: pip install 'ecgbatch[dicom]', then run again"
+        raise UnreadableRecord("EXTRA_MISSING", detail) from None
+    try:
+        with _STRICT, config.strict_reading():
+            return _record(dcmread(BytesIO(content)), content)
+    except UnreadableRecord:
+        raise
+    except Exception as error:  # pydicom raises whatever its parts raise; the kind tells more than its text, which may be private
+        raise UnreadableRecord("DECODER_FAILED", f"DICOM: {type(error).__name__} at reading; export the file again") from None
+
+
+def _meta(content: bytes) -> tuple[int, str]:
+    """Return where the data set begins, and its transfer syntax."""
+    if content[128:132] != b"DICM":
+        raise UnreadableRecord("HEADER_SYNTAX", "expected DICM after 128 bytes; is it another format?")
+    first, syntax, sop_class = 132, "", ""
+    while content[first : first + 2] == b"\2\0":
+        tag, vr, value, end = _element(content, first, len(content), is_explicit=True)
+        if vr in {b"SQ"} or value < 0:
+            raise UnreadableRecord("HEADER_SYNTAX", "a sequence in the file meta information")
+        text = content[value:end].rstrip(b"\0 ").decode("ascii", "replace")
+        syntax, sop_class = (text if tag == 0x00020010 else syntax), (text if tag == 0x00020002 else sop_class)
+        first = end
+    if syntax not in {_EXPLICIT, _IMPLICIT}:
+        raise UnreadableRecord("FMT_UNSUPPORTED", "a compressed, big endian or unknown transfer syntax; export it uncompressed")
+    if sop_class not in _ECG_CLASSES:
+        raise UnreadableRecord("FMT_UNSUPPORTED", "the file's storage class is none of an ECG; take it out of the archive")
+    return first, syntax
+
+
+def _element(content: bytes, first: int, stop: int, *, is_explicit: bool) -> tuple[int, bytes, int, int]:
+    """Return tag, type (empty where it is not stated), start and end of the value (start < 0: of undefined length)."""
+    if stop - first < 8:
+        raise UnreadableRecord("DAT_TRUNCATED", f"byte {first}: the file ends inside a data element; fetch it again")
+    tag = int.from_bytes(content[first : first + 2], "little") << 16 | int.from_bytes(content[first + 2 : first + 4], "little")
+    vr, start = b"", first + 8
+    if is_explicit and tag >> 16 != 0xFFFE:
+        vr = content[first + 4 : first + 6]
+        if vr in _LONG:
+            start = first + 12
+            length = int.from_bytes(content[first + 8 : first + 12], "little")
+        elif vr in _SHORT:
+            length = int.from_bytes(content[first + 6 : first + 8], "little")
+        else:
+            raise UnreadableRecord("HEADER_SYNTAX", f"byte {first}: a data element of no known type")
+    else:
+        length = int.from_bytes(content[first + 4 : first + 8], "little")
+    if length == _UNDEFINED:
+        return tag, vr, -start, start
+    if length % 2:
+        raise UnreadableRecord("HEADER_SYNTAX", f"byte {first}: a data element of odd length")
+    if length > stop - start:
+        raise UnreadableRecord(
+            "DAT_TRUNCATED", f"byte {first}: expected {length} bytes, found {max(0, stop - start)}; fetch it again"
+        )
+    return tag, vr, start, start + length
+
+
+class _Level(NamedTuple):
+    """A data set, or the items of a sequence, that the walk is inside of."""
+
+    stop: int
+    """Its last byte; the enclosing one's where it ends with a delimiter."""
+    is_items: bool
+    is_delimited: bool
+    is_explicit: bool
+
+
+def _walk(content: bytes, first: int, *, is_explicit: bool) -> None:
+    """Refuse a data set that is cut, nested or divided beyond the limits, or whose elements are out of order."""
+    levels, last_tags = [_Level(len(content), False, False, is_explicit)], [-1]
+    for _ in range(MAX_ELEMENTS):
+        while first >= levels[-1].stop and not levels[-1].is_delimited:
+            if len(levels) == 1:
+                return
+            levels.pop()
+            last_tags.pop()
+        level = levels[-1]
+        tag, vr, start, end = _element(content, first, level.stop, is_explicit=level.is_explicit)
+        if tag in {_ITEM_END, _SEQUENCE_END}:
+            if not level.is_delimited or level.is_items != (tag == _SEQUENCE_END) or start < 0:
+                raise UnreadableRecord("HEADER_SYNTAX", f"byte {first}: an end of nothing that began")
+            levels.pop()
+            last_tags.pop()
+            first = end
+            continue
+        if level.is_items != (tag == _ITEM):
+            raise UnreadableRecord(
+                "HEADER_SYNTAX", f"byte {first}: expected an item of a sequence, or a data element, not the other"
+            )
+        if not level.is_items:
+            if tag <= last_tags[-1]:
+                raise UnreadableRecord("HEADER_SYNTAX", f"byte {first}: data elements out of order, or one twice")
+            last_tags[-1] = tag
+        is_sequence = tag == _ITEM or vr == b"SQ" or start < 0 or (not vr and tag in _SEQUENCES)
+        if not is_sequence:
+            first = end
+            continue
+        if start < 0 and vr and vr not in {b"SQ", b"UN"}:
+            raise UnreadableRecord("FMT_UNSUPPORTED", "encapsulated data; export the file uncompressed")
+        if len(levels) > MAX_DEPTH:
+            raise UnreadableRecord("HEADER_LIMIT", f"sequences more than {MAX_DEPTH} deep")
+        # PS3.5, 6.2.2: what is unknown and has no length is a sequence without stated types.
+        levels.append(_Level(level.stop if start < 0 else end, tag != _ITEM, start < 0, level.is_explicit and vr != b"UN"))
+        last_tags.append(-1)
+        first = abs(start)
+    raise UnreadableRecord("HEADER_LIMIT", f"more than {MAX_ELEMENTS} data elements")
+
+
+def _record(dataset: Any, content: bytes) -> DicomRecord:
+    groups = [
+        group for group in dataset.get("WaveformSequence", None) or () if str(group.get("WaveformOriginality", "")) == "ORIGINAL"
+    ]
+    if not groups:
+        raise UnreadableRecord("NSIG_ZERO", "the file holds no original waveform")
+    described = [_described(group) for group in groups]
+    chosen = max(described, key=lambda each: (each[0] > 0, each[1]))[1:]
+    warnings: set[str] = set()
+    kept = [group for group, (_, *key) in zip(groups, described, strict=True) if tuple(key) == chosen]
+    if len(kept) < len(dataset.WaveformSequence):
+        warnings.add("GROUPS_LEFT_OUT")
+    channels = [channel for group in kept for channel in _channels(group, warnings)]
+    if len(channels) > MAX_SIGNALS:
+        raise UnreadableRecord("HEADER_LIMIT", f"{len(channels)} channels; at most {MAX_SIGNALS} are read")
+    lines = tuple(channel.line for channel in channels)
+    check_leads([line.lead for line in lines])
+    header = Header(
+        "", chosen[1], chosen[0], lines, len(lines), (), _comments(dataset), tuple(sorted(warnings)), _patient(dataset)
+    )
+    signals, padding = tuple(each.samples for each in channels), tuple(each.padding for each in channels)
+    return DicomRecord(header, signals, padding, hashlib.sha256(content).digest())
+
+
+def _described(group: Any) -> tuple[int, int, float, float]:
+    """Return a group's standard leads, and what groups of one record share: samples, rate, offset in time."""
+    n_samples = _whole(group, "NumberOfWaveformSamples")
+    if n_samples < 1:
+        raise UnreadableRecord("LENGTH_INVALID", "a waveform of no samples")
+    fs = _number(group, "SamplingFrequency", "FS_INVALID")
+    if not FS_RANGE_HZ[0] <= fs <= FS_RANGE_HZ[1]:
+        raise UnreadableRecord("FS_INVALID", f"expected a sampling frequency of {FS_RANGE_HZ} Hz, found {fs:g}")
+    n_standard = sum(_lead(channel) in LEADS for channel in group.get("ChannelDefinitionSequence", None) or ())
+    return n_standard, n_samples, fs, _number(group, "MultiplexGroupTimeOffset", "HEADER_SYNTAX", 0.0)
+
+
+def _channels(group: Any, warnings: set[str]) -> Iterator[_Channel]:
+    n_channels, n_samples = _whole(group, "NumberOfWaveformChannels"), _whole(group, "NumberOfWaveformSamples")
+    definitions = list(group.get("ChannelDefinitionSequence", None) or ())
+    if not 1 <= n_channels <= MAX_SIGNALS:
+        raise UnreadableRecord("HEADER_LIMIT" if n_channels else "NSIG_ZERO", f"{n_channels} channels stated")
+    if len(definitions) != n_channels:
+        raise UnreadableRecord("NSIG_MISMATCH", f"{n_channels} channels stated, {len(definitions)} described")
+    kind = (_whole(group, "WaveformBitsAllocated"), str(group.get("WaveformSampleInterpretation", "")))
+    if kind not in _DTYPES:
+        raise UnreadableRecord("FMT_UNSUPPORTED", f"samples of {kind[0]} bits, or their kind; expected one of {sorted(_DTYPES)}")
+    dtype = np.dtype(_DTYPES[kind])
+    data, expected = bytes(group.get("WaveformData", b"") or b""), n_samples * n_channels * dtype.itemsize
+    if len(data) != expected + expected % 2:
+        code = "DAT_TRUNCATED" if len(data) < expected else "DAT_TOO_LONG"
+        raise UnreadableRecord(code, f"expected {expected} bytes of samples, found {len(data)}; export the file again")
+    frames = np.frombuffer(data, dtype, n_samples * n_channels).reshape(n_samples, n_channels)
+    mark = bytes(group.get("WaveformPaddingValue", b"") or b"")
+    padding = int(np.frombuffer(mark, dtype, 1)[0]) if len(mark) >= dtype.itemsize else None
+    for number, definition in enumerate(definitions):
+        yield _Channel(_line(definition, warnings), frames[:, number], padding)
+
+
+def _line(channel: Any, warnings: set[str]) -> SignalLine:
+    """Return a channel as a WFDB signal line: gain and baseline from its sensitivity."""
+    lead = _lead(channel)
+    for keyword in ("ChannelTimeSkew", "ChannelSampleSkew"):
+        if _number(channel, keyword, "HEADER_SYNTAX", 0.0):
+            raise UnreadableRecord("FMT_UNSUPPORTED", f"lead {lead} is shifted in time; export it with aligned leads")
+    if "ChannelSensitivity" not in channel:
+        warnings.add("GAIN_DEFAULTED")
+        return SignalLine("", 16, 1, 0, 0, DEFAULT_GAIN, 0, False, None, None, lead)
+    step = _number(channel, "ChannelSensitivity", "GAIN_INVALID")
+    step *= _number(channel, "ChannelSensitivityCorrectionFactor", "GAIN_INVALID", 1.0)
+    units = [str(unit.get("CodeValue", "")) for unit in channel.get("ChannelSensitivityUnitsSequence", None) or ()]
+    millivolts = MILLIVOLTS_PER_UNIT.get(units[0].lower()) if len(units) == 1 else None
+    gain = float(f"{1 / (step * (millivolts or 1.0)):.12g}") if step else 0.0
+    if not GAIN_RANGE[0] <= gain <= GAIN_RANGE[1]:
+        raise UnreadableRecord("GAIN_INVALID", f"lead {lead}: {gain:g} adu per mV; expected {GAIN_RANGE}")
+    exact = -_number(channel, "ChannelBaseline", "BASELINE_INVALID", 0.0) / step
+    if not -(2**31) <= exact < 2**31 - 1:
+        raise UnreadableRecord("BASELINE_INVALID", f"lead {lead}: its zero does not fit 32 bits")
+    if abs(exact - round(exact)) > 1e-3:
+        warnings.add("BASELINE_ROUNDED")
+    if millivolts is None:
+        warnings.add("UNITS_UNKNOWN")
+    return SignalLine("", 16, 1, 0, 0, gain, round(exact), millivolts is not None, None, None, lead)
+
+
+def _lead(channel: Any) -> str:
+    """Return a channel's lead by its code, else by its name; both must agree where both are standard."""
+    sources = list(channel.get("ChannelSourceSequence", None) or ())
+    code = _LEAD_CODE.fullmatch(str(sources[0].get("CodeValue", ""))) if sources else None
+    by_code = _LEAD_NUMBERS.get(int(code[1]), "") if code else ""
+    names = [str(source.get("CodeMeaning", "")) for source in sources[:1]] + [str(channel.get("ChannelLabel", "") or "")]
+    named = [canonical_lead(re.sub(r"\(.*\)|^MDC_ECG_LEAD_", "", name)) for name in names if name]
+    named = ["V" + name.lower() if name in {"X", "Y", "Z"} else name for name in named if name]
+    by_name = next((name for name in named if name in LEADS), named[0] if named else "")
+    if by_code and by_name in LEADS and by_code != by_name:
+        raise UnreadableRecord("LEADS_CONTRADICT", f"a channel with the code of lead {by_code} is named {by_name}")
+    return by_code or by_name
+
+
+def _comments(dataset: Any) -> tuple[str, ...]:
+    age = _AGE.fullmatch(str(dataset.get("PatientAge", "") or ""))
+    sex = str(dataset.get("PatientSex", "") or "")
+    return (*([f"Age: {int(age[1])}"] if age else []), *([f"Sex: {sex}"] if sex in {"F", "M"} else []))
+
+
+def _patient(dataset: Any) -> str:
+    return patient_of(str(dataset.get("PatientID", "") or ""))
+
+
+def _whole(item: Any, keyword: str) -> int:
+    value = item.get(keyword, None)
+    if not isinstance(value, int):
+        raise UnreadableRecord("HEADER_SYNTAX", f"expected a whole number as {keyword}")
+    return int(value)
+
+
+def _number(item: Any, keyword: str, code: str, default: float | None = None) -> float:
+    value = item.get(keyword, None)
+    if default is not None and value in {None, ""}:
+        return default
+    text = str(getattr(value, "original_string", value))
+    if not _NUMBER.fullmatch(text.strip()):
+        raise UnreadableRecord(code, f"expected a number as {keyword}, found none")
+    return float(text)
+
+
+def missing_as_ours(samples: NDArray[Any], padding: int | None, lead: str) -> NDArray[np.int16]:
+    """Return samples as int16, padding as ``terms.MISSING_SAMPLE``.
+
+    Raises
+    ------
+    UnreadableRecord
+        ``RANGE``, where a sample does not fit.
+
+    """
+    missing = np.zeros(samples.shape, bool) if padding is None else samples == padding
+    if samples.dtype == np.dtype("<i2"):
+        missing |= samples == MISSING_SAMPLE  # as everywhere: no ECG is meant by it
+    values = samples[~missing]
+    if values.size and not -32767 <= int(values.min()) <= int(values.max()) <= 32767:
+        detail = f"lead {lead}: samples {values.min()} to {values.max()}; -32767 to 32767 can be stored"
+        raise UnreadableRecord("RANGE", detail)
+    return np.where(missing, MISSING_SAMPLE, samples).astype(np.int16)

@@ -1,0 +1,20 @@
+"""A model: its members and what they saw, from the beats of one record to a probability, why, and whether it should be trusted.
+
+What comes in are beats (beat, lead, sample) and a model's folder; what goes out are the logits and probabilities of members, the
+evidence in a median beat, and how unlike training it is. Reading a model executes nothing of it. The folds that keep patients
+apart are dealt here (``splits``), since a model must know whom it has seen.
+
+Other wings use:
+
+- ``evidence``: ``EVIDENCE_RULE``, ``SEGMENTS``, ``evidence``
+- ``inference``: ``ENGINE``
+- ``members``: ``Calibration``, ``DEFAULT_LEADS``, ``Member``, ``Model``, ``ModelError``, ``OperatingPoint``, ``Preprocessing``,
+  ``SHIPPED``, ``beat_logit``, ``calibrated``, ``check_beats``, ``joined``, ``load_model``, ``mean_beat_logit``, ``median_beat``,
+  ``member_probabilities``, ``members_for``, ``prepare_waveforms``, ``record_probability``, ``rule_for``, ``save_model``,
+  ``shipped_model``, ``with_prevalence``, ``write_synced``
+- ``network``: ``BeatNet``, ``SCORING_BATCH``, ``network_probabilities``, ``train_repeatably``
+- ``novelty``: ``fit_reference``, ``novelty``
+- ``precision``: ``DECISION_MARGIN``, ``choose_precision``
+- ``random_kernels``: ``Kernels``, ``draw_kernels``, ``fit_regression``, ``kernel_features``, ``regression_logit``
+- ``splits``: ``assign_folds``, ``patient_digest``, ``patient_labels``, ``record_digest``
+"""

@@ -1,0 +1,172 @@
+"""A record's report as FHIR R4: a bundle of a preliminary DiagnosticReport, its Observations and the software as Device."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+from ecgbatch.measurements import intervals
+from ecgbatch.reports.record import LEAD_WORDS, SCOPE, explain_reason
+
+STATUS = "preliminary"
+"""Of every resource: nobody has confirmed it."""
+
+_LOINC = "http://loinc.org"
+_UCUM = "http://unitsofmeasure.org"
+_OWN = "urn:ecgbatch:observation"
+_ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
+_CODES = {
+    "heart_rate_bpm": ("8867-4", "Heart rate", "/min"),
+    "qrs_ms": ("8633-0", "QRS duration", "ms"),
+    "qt_ms": ("8634-8", "Q-T interval", "ms"),
+    "qtc_fridericia_ms": ("8636-3", "Q-T interval corrected", "ms"),
+}
+"""Measurements with a LOINC code; corrected by Fridericia, as the observation's note says."""
+
+Resource = dict[str, Any]
+
+
+def check_installed() -> None:
+    """Raise ``ValueError`` if the library that checks FHIR resources is not installed."""
+    try:
+        import fhir.resources  # noqa: F401
+    except ImportError as error:
+        raise ValueError("--fhir needs fhir.resources, which is not installed; run: pip install 'ecgbatch[fhir]'") from error
+
+
+def record_bundle(report: Mapping[str, Any]) -> bytes:
+    """Return the bundle as JSON, checked against the models of FHIR R4 (4.3.0, R4B); the same report gives the same bytes.
+
+    Raises
+    ------
+    ValueError
+        If the models refuse it: a bug.
+
+    """
+    from fhir.resources.R4B.bundle import Bundle
+
+    digest = report["provenance"]["report_digest"]
+    device = _device(report)
+    observations = [_probability(report), *_measured(report), *_st_levels(report), *_quality(report)]
+    shared = {"status": STATUS, "subject": _subject(report), **_issued(report)}
+    by = {"device": {"reference": _urn(digest, "device")}}
+    observations = [observation | shared | by for observation in observations]
+    results = [_urn(digest, f"observation{number}") for number in range(len(observations))]
+    conclusion = " ".join(part for part in (report["decision_words"] + ".", _why(report), report["notice"], SCOPE) if part)
+    diagnostic = {
+        "resourceType": "DiagnosticReport",
+        **shared,
+        "identifier": [{"system": "urn:ecgbatch:report", "value": digest}],
+        "code": _concept(_LOINC, "11524-6", "EKG study"),
+        "result": [{"reference": urn} for urn in results],
+        "conclusion": conclusion,
+    }
+    entries = [(_urn(digest, "report"), diagnostic), (_urn(digest, "device"), device), *zip(results, observations, strict=True)]
+    bundle: Resource = {"resourceType": "Bundle", "type": "collection"}
+    if report["provenance"]["created"]:
+        bundle["timestamp"] = report["provenance"]["created"]
+    bundle["entry"] = [{"fullUrl": urn, "resource": resource} for urn, resource in entries]
+    Bundle.model_validate(bundle)
+    return json.dumps(bundle, indent=1, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def _urn(digest: str, name: str) -> str:
+    return f"urn:uuid:{uuid5(NAMESPACE_URL, f'ecgbatch/{digest}/{name}')}"
+
+
+def _concept(system: str, code: str, text: str) -> Resource:
+    return {"coding": [{"system": system, "code": code, "display": text}], "text": text}
+
+
+def _quantity(value: float, unit: str) -> Resource:
+    return {"value": value, "unit": unit, "system": _UCUM, "code": unit}
+
+
+def _subject(report: Mapping[str, Any]) -> Resource:
+    return {"identifier": {"system": "urn:ecgbatch:patient", "value": _text(report["patient_id"])}}
+
+
+def _text(text: str) -> str:
+    """Return text as FHIR takes it: not empty, without control characters and without spaces at its ends."""
+    return "".join(mark if mark.isprintable() else "\N{REPLACEMENT CHARACTER}" for mark in text).strip() or "unknown"
+
+
+def _issued(report: Mapping[str, Any]) -> Resource:
+    return {"issued": report["provenance"]["created"]} if report["provenance"]["created"] else {}
+
+
+def _device(report: Mapping[str, Any]) -> Resource:
+    return {
+        "resourceType": "Device",
+        "deviceName": [{"name": "ecgbatch", "type": "model-name"}],
+        "version": [{"value": report["provenance"]["ecgbatch_version"]}],
+        "identifier": [{"system": "urn:ecgbatch:model", "value": report["model"]["digest"] or "unknown"}],
+        "note": [{"text": report["notice"]}],
+    }
+
+
+def _absent(reason: str) -> Resource:
+    coding = {"system": _ABSENT, "code": "not-performed", "display": "Not Performed"}
+    return {"dataAbsentReason": {"coding": [coding], "text": _text(reason)}}
+
+
+def _why(report: Mapping[str, Any]) -> str:
+    if report["mi_probability"] is not None:
+        return ""
+    why, _ = explain_reason(report["reason"], is_scored=False)
+    return f"{why or 'No reason stated'} ({report['reason'] or 'no code'})."
+
+
+def _probability(report: Mapping[str, Any]) -> Resource:
+    found: Resource = {
+        "resourceType": "Observation",
+        "code": _concept(_OWN, "mi-probability", "Probability of myocardial infarction, computed"),
+        "interpretation": [{"text": report["decision_words"]}],
+        "note": [{"text": f"{report['notice']} {SCOPE}"}],
+    }
+    if report["mi_probability"] is None:
+        return found | _absent(_why(report))
+    parts = [("decision-threshold", "Operating point", report["operating_point"]["threshold"])]
+    if report["interval"]:
+        names = (("probability-low", "Lower end of the 95 % interval"), ("probability-high", "Upper end of the 95 % interval"))
+        parts += [(code, text, value) for (code, text), value in zip(names, report["interval"], strict=True)]
+    known = [(code, text, value) for code, text, value in parts if value is not None]
+    components = [{"code": _concept(_OWN, code, text), "valueQuantity": _quantity(value, "1")} for code, text, value in known]
+    return found | {"valueQuantity": _quantity(report["mi_probability"], "1"), "component": components}
+
+
+def _measured(report: Mapping[str, Any]) -> list[Resource]:
+    if not report["measurements"]:
+        return []
+    resources = []
+    for name, (code, text, unit) in _CODES.items():
+        found = report["measurements"][name]
+        value = {"valueQuantity": _quantity(found["value"], unit)} if found["value"] is not None else _absent(found["reason"])
+        note = {"note": [{"text": intervals.METHOD}]}
+        resources.append({"resourceType": "Observation", "code": _concept(_LOINC, code, text), **value, **note})
+    return resources
+
+
+def _st_levels(report: Mapping[str, Any]) -> list[Resource]:
+    if not report["measurements"]:
+        return []
+    components = []
+    for lead, found in report["measurements"]["st_60_mv"].items():
+        value = {"valueQuantity": _quantity(found["value"], "mV")} if found["value"] is not None else _absent(found["reason"])
+        components.append({"code": {"text": _text(f"ST level 60 ms after J, lead {lead}")}, **value})
+    st = {"resourceType": "Observation", "code": _concept(_OWN, "st-level-j60", "ST level 60 ms after the J point")}
+    return [st | {"component": components}] if components else []
+
+
+def _quality(report: Mapping[str, Any]) -> list[Resource]:
+    components = [
+        {
+            "code": {"text": _text(f"Quality of lead {lead}")},
+            "valueString": ", ".join(LEAD_WORDS[flag] for flag in flags) or "good",
+        }
+        for lead, flags in report["leads"].items()
+    ]
+    quality = {"resourceType": "Observation", "code": _concept(_OWN, "signal-quality", "Signal quality, lead by lead")}
+    return [quality | {"component": components}] if components else []

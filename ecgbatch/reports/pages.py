@@ -1,0 +1,114 @@
+"""Pages: templates in, one self-contained HTML file out; text is escaped, and a policy in each page forbids the rest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from base64 import b64encode
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup, escape
+
+from ecgbatch import __version__
+from ecgbatch.reports import paper
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_SHAPING = ("measurements/intervals.py", "reports/pages.py", "reports/paper.py", "reports/record.py")  # below the package
+
+
+def page(template: str, *, script: str = "", **content: Any) -> str:
+    """Return a page whole; arguments as in ``pieces``."""
+    found, ours = _template(template, script)
+    return found.render(**ours, **content)
+
+
+def pieces(template: str, *, script: str = "", **content: Any) -> Iterator[str]:
+    """Render a template: text is escaped, an unknown name is an error, control characters show as a replacement character.
+
+    Parameters
+    ----------
+    template
+        File in ``templates/``.
+    script
+        File there that the page runs, the only script that its Content-Security-Policy lets run; none by default.
+    content
+        What the template names.
+
+    """
+    found, ours = _template(template, script)
+    return found.generate(**ours, **content)
+
+
+@cache
+def _template(template: str, script: str) -> tuple[jinja2.Template, dict[str, Any]]:
+    """Return a template and what each of its pages holds: style, script and the policy that allows these and no others."""
+    environment, style, _ = _environment()
+    run = _TEMPLATES.joinpath(script).read_text(encoding="utf-8") if script else ""
+    allowed = f"script-src 'sha256-{_csp_digest(run)}'; " if script else ""
+    policy = f"default-src 'none'; style-src 'sha256-{_csp_digest(style)}'; {allowed}base-uri 'none'; form-action 'none'"
+    ours = {"style": Markup(style), "script": Markup(run), "policy": policy, "version": __version__}  # noqa: S704 - our own files
+    return environment.get_template(template), ours
+
+
+def shape_digest() -> str:
+    """Return a digest of everything that shapes a record's page: templates, style and the code that fills them."""
+    return _environment()[2]
+
+
+def number(value: float | None, digits: int = 3, unknown: str = "unknown") -> Markup:
+    """Return a number as the page shows it, with its exact value beside it for machines (an HTML ``data`` element)."""
+    if value is None:
+        return escape(unknown)
+    exact = repr(value) if type(value) in (float, int) else json.dumps(value)  # as JSON spells it, at a third of the time
+    return Markup(f'<data value="{exact}">{value:.{digits}f}</data>')  # noqa: S704 - digits only
+
+
+def data_block(document: Iterable[tuple[str, Any]]) -> Iterator[Markup]:
+    """Yield a JSON object that may stand inside a ``script`` element of type ``application/json``: nothing in it can end that.
+
+    ``document`` gives its keys and values one after the other, so that only one is held.
+    """
+    yield Markup("{")
+    comma = ""
+    for key, value in document:
+        yield Markup(f"{comma}{_data(key)}:")  # noqa: S704 - escaped below
+        yield Markup(_data(value))  # noqa: S704
+        comma = ","
+    yield Markup("}")
+
+
+def _data(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    for mark, spelled in (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026")):
+        text = text.replace(mark, spelled)
+    return text
+
+
+@cache
+def _environment() -> tuple[jinja2.Environment, str, str]:
+    """Return the template engine, the style sheet, and the digest of everything that shapes a page."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_visible,
+    )
+    environment.filters["number"] = number
+    style = _TEMPLATES.joinpath("style.css").read_text(encoding="utf-8")
+    package = _TEMPLATES.parents[1]
+    files = [_TEMPLATES / "record.html", _TEMPLATES / "style.css", *(package / name for name in _SHAPING)]
+    return environment, style, hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+
+
+def _visible(value: Any) -> Any:
+    return paper.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _csp_digest(text: str) -> str:
+    return b64encode(hashlib.sha256(text.encode()).digest()).decode()

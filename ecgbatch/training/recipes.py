@@ -1,0 +1,172 @@
+"""Recipes: from workspaces and the name of a recipe, or a model to go on from, to a trained model in its folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from builtins import map as _map
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from ecgbatch.beats.lookup import current_beats
+from ecgbatch.model.members import Model, Preprocessing, load_model, save_model
+from ecgbatch.terms import MODEL_NAME_DIGITS
+from ecgbatch.training.arrhythmia import load_trunk
+from ecgbatch.training.data import single_beats
+from ecgbatch.training.fit import Outcome, train, versions
+from ecgbatch.training.settings import TrainSettings
+from storage import cache_folder, folder_at, is_address
+
+RECIPES: Mapping[str, tuple[TrainSettings, Mapping[str, Any]]] = {
+    "ecgbatch": (TrainSettings(), {"method": "robust"}),
+    "ecgbatch-lead-ii": (
+        TrainSettings(recipe="ecgbatch-lead-ii", leads=("II",), lead_dropout=0.0, n_kernels=2048),
+        {"method": "robust"},
+    ),
+    "kachuee": (
+        TrainSettings(
+            recipe="kachuee",
+            leads=("II",),
+            preprocessing=Preprocessing(kind="scaled"),
+            epochs=30,
+            min_steps=0,
+            cosine=False,
+            augmentation=False,
+            holds_out_validation=True,
+            n_kernels=0,
+        ),
+        {"method": "kachuee"},
+    ),
+}
+"""Name to training settings and the beat settings that they want."""
+
+
+def train_workspace(
+    work: str,
+    *,
+    recipe: str = "ecgbatch",
+    start: str | None = None,
+    out: str | None = None,
+    map: Callable[..., Iterable[Outcome]] = _map,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> str:
+    """Train on the labelled records of a workspace; return the model's folder: ``train_workspaces`` of one."""
+    return train_workspaces([work], recipe=recipe, start=start, out=out, map=map, on_progress=on_progress)
+
+
+def train_workspaces(
+    works: Sequence[str],
+    *,
+    recipe: str = "ecgbatch",
+    changes: Mapping[str, Any] | None = None,
+    by_beat: bool = False,
+    start: str | None = None,
+    out: str | None = None,
+    map: Callable[..., Iterable[Outcome]] = _map,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> str:
+    """Train on the labelled records of workspaces together; return the model's folder.
+
+    Parameters
+    ----------
+    works
+        Workspaces with beats cut as the recipe wants them, at least one. Checkpoints lie in the first; of one in an object
+        store, in the user's cache (``$XDG_CACHE_HOME/ecgbatch``), since members map the prepared beats into memory.
+    recipe
+        A name of ``RECIPES``.
+    changes
+        Settings that differ from the recipe's.
+    by_beat
+        Deal single beats to the folds, as the paper did, instead of patients: to show what the leak is worth, never to use.
+    start
+        Folder of a model to fine-tune on these; its leads, preprocessing and beats take the recipe's place. Or of what
+        ``arrhythmia.train_arrhythmia`` left: recipe ``kachuee`` takes its convolutions over, frozen.
+    out
+        Folder of the model. Default ``WORK/models/<digest>``; a model of the same beats and settings is not trained again.
+    map, on_progress
+        As in ``train``; ``on_progress`` is called with the stage's name too.
+
+    Raises
+    ------
+    ValueError
+        If there is no such recipe, or too few labelled patients.
+
+    """
+    if recipe not in RECIPES:
+        raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, found {recipe!r}")
+    settings, beat_settings = RECIPES[recipe]
+    trunk = start if start is not None and (Path(start) / "arrhythmia.json").is_file() else None
+    first = None if start is None or trunk is not None else load_model(start)
+    if trunk is not None:
+        if settings.leads != ("II",) or beat_settings["method"] != "kachuee":
+            raise ValueError(f"{start}: a network of arrhythmia is taken over by --recipe kachuee only, found recipe {recipe!r}")
+        settings = replace(settings, recipe=f"{settings.recipe}, transferred", trunk=load_trunk(trunk)[0])
+    if first is not None:
+        settings, beat_settings = settings_from(first), dict(first.beats)
+    settings = replace(settings, **dict(changes or {}))
+    current: dict[str, list[int]] = {}
+    stores: dict[str, list[int]] = {}
+    for work in works:
+        for digest, rows in current_rows(current_beats(work, beat_settings)).items():
+            if digest not in current:
+                stores[str(Path(work) / "beats" / f"{digest}.zarr")] = current.setdefault(digest, rows)
+    stated = [current, asdict(settings), versions(), by_beat]
+    source = hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
+    home = works[0]
+    if out is None and (found := _find_model(home, source)):
+        return found
+    checkpoints = (cache_folder() if is_address(home) else Path(home) / ".build") / f"train-{source[:20]}"
+    progress = partial(on_progress, "train") if on_progress else None
+    data = single_beats(stores) if by_beat else stores
+    model = train(data, settings, start=first, trunk=trunk, checkpoints=checkpoints, map=map, progress=progress)
+    limits = {"limits": ["LEAKS: beats of one patient on both sides of every split; its figures mean nothing"]} if by_beat else {}
+    model = replace(model, training={**model.training, "source": source, **limits})
+    folder = save_model(model, out or Path(home) / "models" / model.digest[:MODEL_NAME_DIGITS])
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return str(folder)
+
+
+def current_rows(records: xr.Dataset) -> dict[str, list[int]]:
+    """Return the rows of each beats store that stand for a record now in the archive; superseded and gone ones are left out."""
+    rows: dict[str, list[int]] = {}
+    for digest, row in zip(records["beats_store"].values.tolist(), records["beats_row"].values.tolist(), strict=True):
+        rows.setdefault(digest, []).append(int(row))
+    return {digest: sorted(rows[digest]) for digest in sorted(rows)}
+
+
+def settings_from(start: Model) -> TrainSettings:
+    """Return the settings that fine-tune a model: its own input, kernels and patients' key.
+
+    A fifth of the rate and a third of the steps of a training from random weights: what was learnt on many patients is moved,
+    not overwritten.
+    """
+    return TrainSettings(
+        recipe=f"{start.training.get('recipe', 'unnamed')}, fine-tuned",
+        leads=start.leads,
+        preprocessing=start.preprocessing,
+        augmentation=bool(start.training.get("augmentation", True)),
+        lead_dropout=float(start.training.get("lead_dropout", 0.0)),
+        n_kernels=sum(len(values) for name, values in start.kernels.items() if name.startswith("bias")),
+        start=start.digest,
+        key=start.patient_key,
+        learning_rate=2e-4,
+        epochs=4,
+        min_steps=100,
+    )
+
+
+def _find_model(work: str, source: str) -> str | None:
+    """Return the workspace's model that was trained on this very source."""
+    folder = folder_at(work)
+    for name in sorted(folder.children("models")):
+        if not folder.exists(f"models/{name}/model.json"):
+            continue
+        if json.loads(folder.read(f"models/{name}/model.json")).get("training", {}).get("source") == source:
+            return str(Path(work) / "models" / name)
+    return None

@@ -1,0 +1,16 @@
+"""A workspace kept whole over years: verify, repair, erase, compact, clear away, and say how it stands.
+
+What comes in is a workspace; what goes out are problems as sentences, stores that take the place of others, counts. This wing may
+ask all stages, since it has to make again what they made.
+
+Other wings use:
+
+- ``compact``: ``compact``
+- ``erase``: ``erase_patient``
+- ``estimates``: ``estimate_conversion``, ``estimate_stages``
+- ``garbage``: ``collect_garbage``, ``leftovers``
+- ``repair``: ``repair``
+- ``status``: ``last_run``, ``recorded``, ``status``
+- ``upgrades``: ``made_again``, ``sentences``
+- ``verify``: ``items_of``, ``verify_workspace``
+"""

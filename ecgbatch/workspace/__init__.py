@@ -1,0 +1,13 @@
+"""What a workspace remembers beside its stores: runs and their logs, pseudonyms, who was erased, what compactions replaced.
+
+What comes in and goes out are small sealed documents below WORK, read and written through ``storage``. Rooms of every stage ask
+here what is known; none of these rooms knows a stage.
+
+Other wings use:
+
+- ``compacted``: ``COMPACTED_FILE``, ``compacted``, ``compaction_problems``, ``proof_of``, ``stands_for``
+- ``erased``: ``ERASED_FILE``, ``N_ERASURES``, ``VIEW_FILE``, ``erased_list``, ``unended``, ``write_erased``
+- ``privacy``: ``PSEUDONYMOUS``, ``Pseudonyms``, ``TABLE_FILE``, ``workspace_pseudonyms``, ``write_pseudonyms``
+- ``runs``: ``Timing``, ``earlier_run``, ``latest_run``, ``log_file``, ``log_problems``, ``name_log``, ``put_log``, ``read_run``,
+  ``runs_by_time``, ``write_run``
+"""

@@ -1,0 +1,92 @@
+"""Privacy: reports whose names lead back to records and patients only with a key that stays in the workspace."""
+
+from __future__ import annotations
+
+import csv
+import hmac
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from storage import TEXT, folder_at
+
+KEY_FILE = "pseudonyms.key"
+"""Below the workspace, made once, readable by its owner only. Who has it can find a name again by trying all names."""
+
+TABLE_FILE = "pseudonyms.csv"
+"""Below the workspace: record name, patient and their pseudonyms, so that whoever holds the workspace finds a record again."""
+
+PSEUDONYMOUS = "-pseudonymous"
+"""What the name of a run's reports ends with where pseudonyms stand for names; the others have the run's own name."""
+
+_KEY_BYTES = 32
+_DIGITS = 16
+"""Of a pseudonym: 64 bits; two of a million names meet with a chance of 3e-8."""
+
+
+@dataclass(frozen=True)
+class Pseudonyms:
+    """Names of records and patients replaced by keyed digests (HMAC-SHA-256): the same in every run of one workspace."""
+
+    key: bytes
+
+    def record(self, record_name: str) -> str:
+        """Return a record's pseudonym."""
+        return f"r-{self._digest('record', record_name)}"
+
+    def patient(self, patient_id: str) -> str:
+        """Return a patient's pseudonym: records of one patient stay together."""
+        return f"p-{self._digest('patient', patient_id)}"
+
+    def scores(self, scores: xr.Dataset) -> xr.Dataset:
+        """Return rows of a scores store under their pseudonyms."""
+        names = [self.record(name) for name in scores["record_name"].values.tolist()]
+        people = [self.patient(name) for name in scores["patient_id"].values.tolist()]
+        return scores.assign(record_name=("record", np.array(names, TEXT)), patient_id=("record", np.array(people, TEXT)))
+
+    def signals(self, row: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """Return a row of a signals store without what may hold a name: details name files, comments anything."""
+        return None if row is None else {**row, "record_name": "", "patient_id": "", "status_detail": "", "comments": ""}
+
+    def _digest(self, kind: str, name: str) -> str:
+        return hmac.digest(self.key, f"{kind} {name}".encode("utf-8", "surrogatepass"), "sha256").hex()[:_DIGITS]
+
+
+def workspace_pseudonyms(work: str | Path) -> Pseudonyms:
+    """Return the pseudonyms of a workspace; its key is made where there is none.
+
+    Raises
+    ------
+    ValueError
+        If the key file holds something else than a key: with another key every name would change.
+
+    """
+    folder = folder_at(work)
+    if not folder.exists(KEY_FILE):
+        folder.put_if_absent(KEY_FILE, secrets.token_hex(_KEY_BYTES).encode())
+    try:
+        key = bytes.fromhex(folder.read(KEY_FILE).decode("ascii"))
+    except ValueError:
+        key = b""
+    if len(key) != _KEY_BYTES:
+        raise ValueError(f"{KEY_FILE}: expected {_KEY_BYTES} bytes in hexadecimal; put the file back, or delete it to rename all")
+    return Pseudonyms(key)
+
+
+def write_pseudonyms(work: str | Path, pseudonyms: Pseudonyms, scores: xr.Dataset) -> None:
+    """Write ``TABLE_FILE``: what each pseudonym stands for. It stays in the workspace and is no report."""
+    pairs = zip(scores["record_name"].values.tolist(), scores["patient_id"].values.tolist(), strict=True)
+    rows: Iterable[tuple[str, str, str, str]] = (
+        (name, pseudonyms.record(name), patient, pseudonyms.patient(patient)) for name, patient in pairs
+    )
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("record_name", "record_pseudonym", "patient_id", "patient_pseudonym"))
+    writer.writerows(rows)
+    folder_at(work).put(TABLE_FILE, text.getvalue().encode("utf-8", "backslashreplace"))
