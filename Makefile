@@ -52,7 +52,7 @@ reliability: install
 
 # Trains the models that ship with the package, from the real records beside it.
 model: install
-	$(BIN)/python -m benchmarks.shipped_model --data $(ECGBATCH_TEST_DATA) --check
+	$(BIN)/python -m benchmarks.accuracy.shipped_model --data $(ECGBATCH_TEST_DATA) --check
 
 # For developers: writes the lock anew from pyproject.toml (needs uv: pip install uv). uv takes torch from where pip finds the CPU wheel
 # if UV_FIND_LINKS names that place; from elsewhere torch brings CUDA's packages into the lock, which do not belong there.

@@ -1,1 +1,1 @@
-"""Side-by-side measurements on synthetic archives: ``python -m benchmarks``."""
+"""What ecgbatch is worth, measured: how fast (``speed``), how right (``accuracy``), and what becomes of it when things break."""

@@ -19,8 +19,9 @@ from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
+from ecgbatch import __version__
 from ecgbatch.settings import Settings, load_settings
-from storage.build import Map
+from storage import Map
 
 PARCELS_PER_THREAD = 3
 """Parcels of tasks in flight per thread of a cluster: enough to hide the way there, few enough to bound its memory."""
@@ -217,11 +218,18 @@ def _privately(function: Callable[[Any], Any], parcel: list[Any]) -> tuple[list[
 
 
 def _map_or_say(client: Any, wait_for_workers_s: float, function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
-    """Run tasks on a cluster; a scheduler that is gone is an error of the network, with a word about what to do."""
+    """Run tasks on a cluster; a scheduler that is gone or of another version is an error, with a word about what to do."""
     from distributed.comm import CommClosedError
 
     try:
         yield from _map_on_cluster(client, wait_for_workers_s, function, tasks)
+    except RuntimeError as error:
+        if not isinstance(error.__cause__, ImportError | AttributeError):  # what a task's name could not be found by
+            raise
+        raise ValueError(
+            f"the Dask scheduler {client.scheduler.address} does not know this version of ecgbatch ({error.__cause__}); install "
+            f"{__version__} for scheduler and workers, start them anew, then run the same command again"
+        ) from error
     except (CancelledError, CommClosedError) as error:
         raise OSError(
             f"the Dask scheduler {client.scheduler.address} is gone ({type(error).__name__}); start it, or leave --dask out, and "
@@ -263,8 +271,9 @@ def _map_on_cluster(
         last_seen = monotonic() if done or n_threads else last_seen
         if monotonic() - last_seen > wait_for_workers_s:
             raise OSError(
-                f"the Dask cluster has had no worker for {wait_for_workers_s:g} s; start some, then run again "
-                "(a queue that is slower: setting wait_for_workers_s)"
+                f"the Dask cluster has had no worker for {wait_for_workers_s:g} s; start some, then run again (a queue that is "
+                "slower: setting wait_for_workers_s; workers of another version of ecgbatch end at their first task, as their "
+                "logs say)"
             )
         for future in done:
             parcel, times = sent.pop(future)

@@ -87,6 +87,19 @@ def test_only_the_ground_lies_beside_the_wings():
     assert {path.stem for path in (ROOT / "ecgbatch").glob("*.py")} == GROUND
 
 
+def test_tests_mirror_the_wings():
+    folders = {path.parent.name for path in (ROOT / "tests").glob("*/__init__.py")}
+    assert folders == {*WINGS, "storage", "flows", "benchmarks"}
+
+
+def test_what_lasts_and_what_needs_a_browser_is_found_by_name():
+    mark, browser = "pytest.mark." + "slow", "webdriver." + "Chrome("
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        text, is_rehearsal = path.read_text(), path.stem == "test_rehearsal"
+        assert (mark in text) == (path.stem.endswith("_slow") or is_rehearsal), path
+        assert (browser in text) == ("_browser" in path.stem) or is_rehearsal, path
+
+
 @cache
 def names_taken() -> dict[str, dict[str, set[str]]]:
     """Return by wing and room what code outside the wing takes of it."""

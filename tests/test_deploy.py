@@ -215,7 +215,7 @@ def test_scripts_are_scripts():
 
 
 def test_every_command_in_a_deployment_exists():
-    from test_docs import COMMANDS, options_of
+    from tests.test_docs import COMMANDS, options_of
 
     nights = [container for name, pod in PODS for container in pod["containers"] if "DaskCluster" not in name]
     assert nights

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
-import sysconfig
-import venv
 import zipfile
 from pathlib import Path
 
@@ -41,44 +38,3 @@ def test_wheel_holds_every_file_of_the_packages(wheel):
     }
     assert held == there
     assert {"ecgbatch/weights/mi-12-leads/model.safetensors", "ecgbatch/reports/templates/record.html"} <= held
-
-
-@pytest.mark.slow
-def test_wheel_alone_runs_the_main_job(wheel, tmp_path):
-    venv.create(tmp_path / "venv", with_pip=True)
-    binaries = tmp_path / "venv" / "bin"
-    subprocess.run([binaries / "pip", "install", "--quiet", "--no-deps", "--no-index", str(wheel)], check=True)
-    site = subprocess.run(
-        [binaries / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
-    # What it depends on is taken from here; the checkout, which a .pth file there names, is not found by this.
-    (Path(site) / "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
-    found = subprocess.run(
-        [
-            binaries / "python",
-            "-c",
-            "import ecgbatch, flows, storage; print(*(m.__file__ for m in (ecgbatch, flows, storage)))",
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
-    assert all(Path(path).is_relative_to(site) for path in found)
-    done = subprocess.run(
-        [binaries / "ecgbatch", "demo", str(tmp_path / "out"), "--json"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
-    assert result["counts"]["n_scored"] == result["counts"]["n_records"] == 60
-    assert Path(result["cohort"]).is_file()
-    # The models that ship, and the folder of their weights, are in it too.
-    again = [binaries / "ecgbatch", "run", str(tmp_path / "out" / "synthetic-archive"), str(tmp_path / "work"), "--json"]
-    assert subprocess.run(again, cwd=tmp_path, capture_output=True, check=False).returncode == 0

@@ -85,19 +85,19 @@ CAMPAIGNS = {
 BY_TESTS = (
     (
         "damage anywhere in a workspace is found by `ecgbatch verify`",
-        "`tests/test_upkeep.py`: flips, truncations, deletions, swaps in stores, models, runs and reports",
+        "`tests/upkeep/test_verify.py`: flips, truncations, deletions, swaps in stores, models, runs and reports",
         "1,000 of 1,000 (seed 2, the slow test); whole stores and reports removed: 5 of 5",
     ),
     (
         "`verify --repair ARCHIVE` makes the same bytes again",
-        "`tests/test_upkeep.py`: one damage in each kind of store and a report, one store removed",
+        "`tests/upkeep/test_verify.py`: one damage in each kind of store and a report, one store removed",
         "5 of 5 items, all store bytes equal",
     ),
     (
         "nights, kills, power cuts, frozen writers, changed, cut and removed records and `gc` in any order end as a simple model "
         "says, with the bytes of an undisturbed run; a run without work writes nothing",
-        "`tests/test_state_machine.py`: a hypothesis state machine in one process: at any step that changes the disk it dies "
-        "(files without fsync lose their content), or another writer does the whole stage",
+        "`tests/upkeep/test_state_machine.py`: a hypothesis state machine in one process: at any step that changes the disk it "
+        "dies (files without fsync lose their content), or another writer does the whole stage",
         "no contradiction in 15 walks of up to 30 steps (89 stages ended, 35 deaths, 7 frozen writers); the slow test makes 60",
     ),
     (
@@ -118,27 +118,27 @@ BY_TESTS = (
     ),
     (
         "a writer that froze while publishing reaches no published byte",
-        "`tests/test_storage.py`: another writer publishes at 5 points of the first one's publishing",
+        "`tests/storage/test_storage.py`: another writer publishes at 5 points of the first one's publishing",
         "5 of 5",
     ),
     (
         "a second writer refuses and names the first; a dead, frozen or re-used process id is followed",
-        "`tests/test_upkeep.py`, real processes, SIGKILL and SIGSTOP",
+        "`tests/upkeep/test_verify.py`, real processes, SIGKILL and SIGSTOP",
         "5 of 5 cases",
     ),
     (
         "an object store gives the bytes of a disk, whatever the network does",
-        "`tests/test_bucket.py`: one build for each fault, 10 % of requests",
+        "`tests/storage/test_bucket.py`: one build for each fault, 10 % of requests",
         "6 of 6",
     ),
     (
         "a store of a dead writer's leftovers is never published; `gc` removes them and nothing else",
-        "`tests/test_storage.py`, `tests/test_upkeep.py`",
+        "`tests/storage/test_storage.py`, `tests/upkeep/test_verify.py`",
         "all cases",
     ),
     (
         "a night that is told to stop (SIGTERM, Ctrl-C) ends within seconds and the next goes on",
-        "`tests/test_rehearsal.py`, `tests/test_end_to_end.py`",
+        "`tests/flows/test_rehearsal.py`, `tests/cli/test_end_to_end.py`",
         "all cases",
     ),
 )

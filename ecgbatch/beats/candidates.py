@@ -1,7 +1,7 @@
 """What speaks for and against a candidate, and the fitted trees that turn it into log-odds of being a beat (numba kernels).
 
 ``sequence`` decides most candidates by rules. Here the others, about a quarter, are looked at again, each in its context: trees
-fitted on annotated records (``benchmarks/fit_beats.py``) weigh 29 figures. docs/beat-detection.md says what they gain.
+fitted on annotated records (``benchmarks/accuracy/fit_beats.py``) weigh 29 figures. docs/beat-detection.md says what they gain.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def fitted_trees() -> Trees:
     """Return the trees that ship with the package; ValueError if they were fitted for other figures."""
     document = json.loads(TREES_FILE.read_text())
     if document["figures"] != list(FIGURES):
-        raise ValueError(f"{TREES_FILE.name} was fitted for other figures than this version has: run benchmarks.fit_beats")
+        raise ValueError(
+            f"{TREES_FILE.name} was fitted for other figures than this version has: run benchmarks.accuracy.fit_beats"
+        )
     return Trees(
         np.array(document["figure"], np.int8),
         np.array(document["value"], np.float32),

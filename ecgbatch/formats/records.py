@@ -24,7 +24,7 @@ from ecgbatch.formats.header import SignalLine, UnreadableRecord
 from ecgbatch.formats.inspection import FLAC_FORMATS, SUFFIXES, Inspection, SignalFile, inspect_record
 from ecgbatch.formats.wfdb_signal import DTYPES, decode_frames
 from ecgbatch.terms import LEAD_FLAGS, MISSING_SAMPLE, STATUS
-from storage.schema import TEXT
+from storage import TEXT
 
 _PLAIN_FORMATS = frozenset({16, 61, 160})
 _SENTINELS = MappingProxyType(

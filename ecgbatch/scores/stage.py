@@ -24,9 +24,7 @@ from ecgbatch.model.splits import record_digest
 from ecgbatch.scores.earlier import find_earlier, known_rows, with_known
 from ecgbatch.signals.stage import SIGNALS
 from ecgbatch.terms import DECISION, LABEL, MODEL_NAME_DIGITS, SCORE_FLAGS, SEX, STATUS, UNSCORABLE_BEAT, UNUSABLE_LEAD
-from storage import TEXT, Plan, Shard, build, make_plan, open_once
-from storage.build import Map, Progress
-from storage.schema import Schema, Variable
+from storage import TEXT, Map, Plan, Progress, Schema, Shard, Variable, build, make_plan, open_once
 
 if TYPE_CHECKING:  # torch costs a second: only those who score pay for it
     from ecgbatch.model.members import Calibration, Model

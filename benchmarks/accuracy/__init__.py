@@ -1,0 +1,1 @@
+"""How right: beats, flags and scores against what people annotated, on real records."""

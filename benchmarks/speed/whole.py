@@ -1,0 +1,83 @@
+"""All stages on an archive in a process of its own: ``python -m benchmarks.speed.whole ARCHIVE WORK [--model M] [--warm]``.
+
+It prints what they took as JSON; ``--warm`` converts two other records first, so that libraries and kernels are loaded;
+``--only STAGE`` stops there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+STAGES = ("convert", "beats", "score", "report")
+
+
+def run(archive: Path, work: Path, model: Path | None = None, *, warm: bool = False) -> dict[str, Any]:
+    """Run all stages in a new process; return ``seconds`` and ``processor`` seconds by stage, and ``peak_bytes`` of memory."""
+    command = [sys.executable, "-m", "benchmarks.speed.whole", str(archive), str(work)]
+    command += ["--model", str(model)] * (model is not None) + ["--warm"] * warm
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    """Convert, cut beats, score and report, and print what it took as JSON."""
+    from benchmarks.speed import ours
+    from ecgbatch.model.members import load_model, shipped_model
+    from ecgbatch.reports.writing import report_workspace
+    from ecgbatch.synthetic.archive import write_archive
+    from ecgbatch.workspace.runs import write_run
+    from flows.cluster import engine
+
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.whole", description="All stages in one process, timed.")
+    parser.add_argument("archive", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--model", type=Path, default=shipped_model())
+    parser.add_argument("--warm", action="store_true", help="convert two other records first")
+    parser.add_argument("--only", choices=STAGES, help="stop after this stage")
+    options = parser.parse_args()
+    archive, work, model = options.archive, options.work, options.model
+    load_model(model)
+    if options.warm:
+        with tempfile.TemporaryDirectory() as folder:
+            write_archive(Path(folder, "archive"), n_records=2, duration_s=10, sampling_frequency_hz=500, n_leads=12)
+            ours.convert(Path(folder, "archive"), Path(folder, "work"))
+    seconds: dict[str, float] = {}
+    processor: dict[str, float] = {}
+    named: list[str] = []
+
+    def report() -> None:
+        write_run(str(work), named[0], {"model": model.name})
+        with engine() as on_threads:
+            report_workspace(str(work), named[0], map=on_threads)
+
+    steps = (
+        lambda: ours.convert(archive, work),
+        lambda: ours.beats(work, ours.ROBUST),
+        lambda: named.append(ours.score(work, model)),
+        report,
+    )
+    for stage, step in zip(STAGES, steps, strict=True):
+        begun, used = time.perf_counter(), time.process_time()
+        step()
+        seconds[stage], processor[stage] = time.perf_counter() - begun, time.process_time() - used
+        if stage == options.only:
+            break
+    print(json.dumps({"seconds": seconds, "processor": processor, "peak_bytes": peak_bytes()}))
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this program has held; ``getrusage`` would count what its parent held when it was started."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,254 @@
+"""The cohort's curves, subgroups and drift; and its page with 50,000 records."""
+
+from __future__ import annotations
+
+import json
+import time
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from ecgbatch.figures import drift
+from ecgbatch.figures.by_patient import roc_curve
+from ecgbatch.figures.curves import curve_bands, subgroups
+from ecgbatch.model.members import shipped_model
+from ecgbatch.reports import cohort, pages
+from ecgbatch.reports.record import model_summary
+from ecgbatch.scores.stage import SCORES
+from ecgbatch.terms import DECISION, LABEL, LEAD_FLAGS, SEX
+from storage import TEXT, folder_at
+
+
+def many_scores(n: int, *, seed: int = 0, labelled: bool = True) -> xr.Dataset:
+    """Scores of ``n`` records of about ``0.6 n`` patients, as a scores store has them."""
+    random = np.random.default_rng(seed)
+    patient = np.sort(random.integers(0, max(2, round(0.6 * n)), n))
+    mi = (patient % 3 == 0).astype(np.int8)
+    logit = np.where(mi, 1.5, -1.5) + random.normal(0, 1.5, n)
+    probability = (1 / (1 + np.exp(-logit))).astype(np.float32)
+    unscored = random.random(n) < 0.04
+    probability[unscored] = np.nan
+    half = np.float32(0.05)
+    low, high = np.maximum(probability - half, 0), np.minimum(probability + half, 1)
+    called = np.where(probability >= 0.5, DECISION["mi_indicated"], DECISION["mi_not_indicated"])
+    called = np.where((low <= 0.5) & (high >= 0.5), DECISION["indeterminate"], called)
+    columns = {
+        "record_name": np.array([f"patient{p:05d}/s{k:05d}_re" for k, p in enumerate(patient)], TEXT),
+        "patient_id": np.array([f"patient{p:05d}" for p in patient], TEXT),
+        "signals_store": np.full(n, "0" * 20, TEXT),
+        "beats_store": np.full(n, "1" * 20, TEXT),
+        "signals_row": np.arange(n),
+        "beats_row": np.arange(n),
+        "reason": np.where(unscored, "DAT_TRUNCATED", "").astype(TEXT),
+        "status": np.where(unscored, 2, 0).astype(np.int8),
+        "label": np.where(mi, LABEL["mi"], LABEL["control"]).astype(np.int8) * labelled,
+        "mi": mi if labelled else np.full(n, -1, np.int8),
+        "age_years": np.where(random.random(n) < 0.1, np.nan, random.integers(18, 90, n)).astype(np.float32),
+        "sex": random.integers(0, 3, n).astype(np.int8),
+        "mi_probability": probability,
+        "probability_low": low,
+        "probability_high": high,
+        "threshold": np.where(unscored, np.nan, 0.5).astype(np.float32),
+        "n_beats_detected": random.integers(8, 15, n).astype(np.int32),
+        "n_beats_scored": random.integers(6, 9, n).astype(np.int32),
+        "beat_agreement": np.where(unscored, np.nan, 1).astype(np.float32),
+        "heart_rate_bpm": random.normal(72, 12, n).clip(35, 180).astype(np.float32),
+        "n_members_used": np.full(n, 5, np.int16),
+        "novelty": random.random(n).astype(np.float32),
+        "score_flags": np.zeros(n, np.uint8),
+        "decision": np.where(unscored, DECISION["not_scorable"], called).astype(np.int8),
+    }
+    assert set(columns) <= set(SCORES.variables)
+    return xr.Dataset({name: ("record", values) for name, values in columns.items()})
+
+
+def facts_of(scores: xr.Dataset) -> dict[str, np.ndarray]:
+    is_mi, k = scores["mi"].values == 1, np.arange(scores.sizes["record"])
+    facts = {
+        "slug": [name.replace("/", "__") for name in scores["record_name"].values],
+        "patient_unknown": k * 0,
+        "reason_detail": np.where(scores["status"].values, "expected 120000 bytes, found 119991", ""),
+        "diagnosis": np.where(is_mi, "Myocardial infarction", "Healthy control"),
+        "infarct_location": np.where(is_mi, np.array(["anterior", "inferior", ""])[k % 3], ""),
+        "infarct_age": np.where(is_mi, "acute", ""),
+        "recording_year": np.where(k % 5, 1991 + 3 * (k % 4), -1),
+        "duration_s": np.full(k.size, 10.0),
+        "n_leads_usable": np.full(k.size, 12),
+        "lead_flags": np.where(k % 7 == 0, LEAD_FLAGS["noisy"], 0),
+    }
+    return {name: np.array(facts[name], dtype) for name, dtype in cohort.FACTS.items()}
+
+
+OPTIONS = {
+    "model": {
+        "name": "m",
+        "digest": "d",
+        "n_members": 5,
+        "operating_point": {"threshold": 0.5, "chosen_on": "nobody"},
+        "prevalence": 0.3,
+        "reference": None,
+    },
+    "run": "r" * 20,
+    "created": "2026-01-01T00:00:00+00:00",
+    "archive": "many",
+    "is_synthetic": True,
+}
+
+
+def test_bands_hold_their_curves_and_narrow_with_more_patients():
+    widths = []
+    for n in (150, 3000):
+        scores = many_scores(n)
+        bands = curve_bands(scores)
+        roc = roc_curve(*(scores[name].values for name in ("mi_probability", "mi", "patient_id")))
+        at = np.interp(bands["roc_band"]["false_positive_rate"], roc["false_positive_rate"], roc["sensitivity"])
+        low, high = np.array(bands["roc_band"]["low"]), np.array(bands["roc_band"]["high"])
+        assert ((low <= at + 0.02) & (at <= high + 0.02)).mean() > 0.95
+        widths.append(float((high - low).mean()))
+        for name in ("decision", "predictive_value"):
+            curve = bands[name]
+            for key in ("value",) if name == "decision" else ("ppv", "npv"):
+                low, high = (curve["low"], curve["high"]) if key == "value" else (curve[f"{key}_low"], curve[f"{key}_high"])
+                inside = (np.array(low) <= np.array(curve[key]) + 0.02) & (np.array(curve[key]) <= np.array(high) + 0.02)
+                assert inside.mean() > 0.9, (name, key)
+    assert widths[1] < widths[0] / 2
+
+
+def test_net_benefit_is_that_of_acting_on_everybody_where_the_threshold_is_nought():
+    scores = many_scores(600)
+    curve = curve_bands(scores, n_resamples=20)["decision"]
+    assert curve["value"][0] == pytest.approx(curve["treat_all"][0], abs=0.01)
+    assert max(curve["value"]) <= 1 / 3 + 0.05
+    assert curve["value"][-1] >= -0.05
+
+
+def test_predictive_values_follow_bayes():
+    scores = many_scores(900)
+    curve = curve_bands(scores, n_resamples=50)["predictive_value"]
+    assert curve["ppv"] == sorted(curve["ppv"])
+    assert curve["npv"] == sorted(curve["npv"], reverse=True)
+
+
+def test_curves_without_both_classes_are_empty():
+    bands = curve_bands(many_scores(50, labelled=False))
+    assert all(values == [] for curve in bands.values() for values in curve.values())
+
+
+def test_subgroups_count_patients_and_say_which_are_small():
+    scores = many_scores(400)
+    found = subgroups(scores, facts_of(scores))
+    by_name = {(group["kind"], group["name"]): group for group in found}
+    sexes = [by_name["sex", word] for word in SEX]
+    labelled = np.isfinite(scores["mi_probability"].values)
+    assert sum(group["n_records"] for group in sexes) == labelled.sum()
+    anterior, quality = by_name["localisation", "anterior"], by_name["quality", "a remark on some lead"]
+    assert anterior["n_control"] >= by_name["sex", "male"]["n_control"]
+    assert quality["auroc"]["low"] <= quality["auroc"]["value"] <= quality["auroc"]["high"]
+    periods = [group["name"] for group in found if group["kind"] == "period"]
+    assert periods == ["1990 to 1994", "1995 to 1999", "2000 to 2004", "unknown"]
+    assert sum(by_name["period", name]["n_records"] for name in periods) == labelled.sum()
+    assert all(group["is_small"] == (min(group["n_mi"], group["n_control"]) < 20) for group in found)
+
+
+@pytest.mark.parametrize("name", ["mi-12-leads", "mi-lead-ii"])
+def test_scores_are_compared_with_those_of_the_shipped_models_training(name, tmp_path):
+    scores = many_scores(400)
+    now = drift.distributions(scores, facts_of(scores))
+    found = drift.drift(folder_at(tmp_path), "", model_summary(json.loads((shipped_model(name) / "model.json").read_text())), now)
+    assert found["training"]["reason"] == ""
+    assert found["training"]["variables"]["mi_probability"]["n_then"] == 531
+
+
+def test_drift_is_nil_against_itself_and_large_against_another():
+    scores = many_scores(2000)
+    now = drift.distributions(scores, facts_of(scores))
+    same = drift.compare(now, now)
+    assert all(row["psi"] == 0 and row["verdict"] == "stable" for row in same.values())
+    shifted = scores.assign(mi_probability=1 - scores["mi_probability"])
+    moved = drift.compare(now, drift.distributions(shifted, facts_of(scores)))
+    assert moved["mi_probability"]["verdict"] == "large"
+    assert moved["heart_rate_bpm"]["verdict"] == "stable"
+    few = many_scores(60)
+    assert drift.compare(now, drift.distributions(few, facts_of(few)))["heart_rate_bpm"]["verdict"] == "few records"
+
+
+def test_what_is_new_changed_and_gone_since_the_last_run(tmp_path):
+    from ecgbatch.workspace.runs import write_run
+    from tests.reports.report_runs import reported_run
+
+    ran = reported_run(tmp_path)
+    first = ran.cohort
+    assert first["since_last_run"] is None
+    assert first["drift"]["last_run"]["reason"] == "there is no earlier run"
+    archive = tmp_path / "archive"
+    kept = [name for name in ran.names if name != ran.names[0]]
+    header = archive / f"{ran.names[2]}.hea"
+    header.write_text(header.read_text().replace("# Additional diagnoses: n/a", "# Additional diagnoses: none"))
+    mended = archive / f"{ran.broken}.dat"
+    mended.write_bytes(mended.read_bytes() + bytes(7))
+    for kind in ("hea", "dat", "xyz"):
+        source = archive / f"{ran.names[4]}.{kind}"
+        copy = archive / f"{ran.names[4]}b.{kind}"
+        copy.write_bytes(source.read_bytes().replace(source.stem.encode(), copy.stem.encode()))
+    (archive / "RECORDS").write_text("".join(f"{name}\n" for name in [*kept, f"{ran.names[4]}b"]))
+    from ecgbatch.beats.lookup import extract_beats
+    from ecgbatch.beats.record import BeatSettings
+    from ecgbatch.reports.writing import report_workspace
+    from ecgbatch.scores.stage import score_workspace
+    from ecgbatch.signals.stage import convert_archive
+
+    convert_archive(str(archive), ran.work)
+    extract_beats(ran.work, BeatSettings())
+    time.sleep(1.1)  # runs are told apart by the second of their making
+    run = score_workspace(ran.work, str(tmp_path / "model"))
+    write_run(ran.work, run, {})
+    said = report_workspace(ran.work, run)
+    found = json.loads((Path(said["reports"]) / "cohort.json").read_text())["since_last_run"]
+    assert found["run"] == ran.run
+    assert found["new"] == [f"{ran.names[4]}b"]
+    assert found["gone"] == [ran.names[0]]
+    assert sorted(found["changed"]) == sorted([ran.names[2], ran.broken])
+    assert found["n_same"] == len(ran.names) - 3
+    page = (Path(said["reports"]) / "cohort.html").read_text()
+    assert f"Beside run <code>{ran.run}</code>" in page
+
+
+def test_page_of_fifty_thousand_records_is_under_ten_megabytes_and_holds_each():
+    few, many = many_scores(500), many_scores(50_000)
+    found = cohort.cohort_report(few, facts_of(few), OPTIONS) | {
+        "since_last_run": None,
+        "timing": {"seconds": {}, "records_per_second": {}},
+    }
+    nothing = {"reason": "", "variables": {}, "n_unlike": 0, "n_measured": 0}
+    found["drift"] = {"last_run": nothing | {"run": ""}, "training": nothing}
+    page = cohort.cohort_page(found, many, facts_of(many)).decode()
+    assert len(page.encode()) < 10_000_000
+    data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
+    assert all(len(data[name]) == 50_000 for name in ("record", "patient", "decision", "label", "p", "low", "high", "slug"))
+    assert data["record"] == many["record_name"].values.tolist()
+
+
+def test_tables_of_a_cohort_hold_little_more_than_their_bytes():
+    """As lists of Python values they took two kilobytes a record beside them."""
+    most = {}
+    for n in (5000, 10_000):
+        scores = many_scores(n)
+        facts = facts_of(scores)
+        tables = {
+            "csv": lambda scores=scores, facts=facts: cohort.csv_table(scores, facts),
+            "page": lambda scores=scores, facts=facts: list(pages.data_block(cohort._table(scores, facts))),
+        }
+        for name, table in tables.items():
+            tracemalloc.start()
+            try:
+                content = table()
+                held = tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+            most[name, n] = held - sum(map(len, content)) if name == "page" else held - len(content)
+    growth = {name: (most[name, 10_000] - most[name, 5000]) / 5000 for name in tables}
+    print(growth)
+    assert max(growth.values()) < 400

@@ -1,0 +1,51 @@
+"""What of ``test_cohort`` takes long."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ecgbatch.reports import cohort
+from storage import folder_at
+from tests.reports.test_cohort import OPTIONS, facts_of, many_scores
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.skipif(not shutil.which("chromedriver"), reason="no chromedriver on PATH: install chromium-driver")
+def test_fifty_thousand_records_are_usable_in_a_browser(tmp_path):
+    """Opened, searched and sorted; figures printed, none asserted: the machine decides them (docs/reports.md states ours)."""
+    from selenium import webdriver
+
+    from tests.reports.test_pages_browser import CHROMIUM, DRIVER, FLAGS
+
+    scores = many_scores(50_000)
+    paths = cohort.write_cohort(folder_at(tmp_path), scores, facts_of(scores), OPTIONS)
+    assert Path(paths["cohort_html"]).stat().st_size < 10_000_000
+    found = json.loads(Path(paths["cohort_json"]).read_text())
+    assert found["n_records"] == 50_000 == sum(found["decisions"].values())
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'chromium'}"):
+        options.add_argument(flag)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=str(DRIVER)))
+    try:
+        timed, times = "const t = performance.timing; return (t.loadEventEnd - t.navigationStart) / 1000", []
+        for _ in range(5):
+            driver.get(Path(paths["cohort_html"]).as_uri())
+            times.append(driver.execute_script(timed))
+        assert driver.execute_script("return document.getElementById('count').textContent") == "1 to 100 of 50000 records"
+        act = "const t = performance.now(); {} return (performance.now() - t) / 1000"
+        search = "const s = document.getElementById('search'); s.value = 's49999'; s.dispatchEvent(new Event('input'));"
+        searched = driver.execute_script(act.format(search))
+        assert driver.execute_script("return document.querySelectorAll('#records tbody tr').length") == 1
+        clear = "const s = document.getElementById('search'); s.value = ''; s.dispatchEvent(new Event('input'));"
+        driver.execute_script(clear)
+        sorted_in = driver.execute_script(act.format("document.querySelector('button[data-key=p]').click();"))
+        print(f"\nload {np.median(times):.2f} s (at most {max(times):.2f}), search {searched:.3f} s, sort {sorted_in:.3f} s")
+    finally:
+        driver.quit()

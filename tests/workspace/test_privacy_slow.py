@@ -1,0 +1,22 @@
+"""What of ``test_privacy`` takes long."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.workspace import test_privacy
+from tests.workspace.test_privacy import columns_of, command, texts_of
+
+pytestmark = pytest.mark.slow
+
+archive = test_privacy.archive
+"""Fixture of both."""
+
+
+def test_main_job_takes_both_options(archive: Path, tmp_path: Path) -> None:
+    result = command("run", archive, tmp_path / "work", "--pseudonymise", "--keep-comments")
+    assert Path(result["cohort"]).parent.name.endswith("-pseudonymous")
+    assert "canarazine" in columns_of(tmp_path / "work")
+    assert "canarazine" not in texts_of(Path(result["cohort"]).parent)
