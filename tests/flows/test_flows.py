@@ -8,15 +8,19 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Timer
 from types import ModuleType
 
 import psutil
 import pytest
 from distributed import Client
+from prefect.flows import load_flow_from_entrypoint
 
 from benchmarks.reliability.engines import cluster
 from flows.cluster import LARGEST_PARCEL, LOOK_AHEAD, PARCEL_S, PARCELS_PER_THREAD, engine, processes, usable_processors
+
+ROOT = Path(__file__).parents[2]
 
 
 def square(number: int) -> int:
@@ -241,3 +245,16 @@ def test_task_that_workers_die_of_is_an_error_not_a_traceback(monkeypatch):
         pytest.raises(OSError, match="died of the same task"),
     ):
         list(on_cluster(os._exit, [1]))
+
+
+@pytest.mark.parametrize("entrypoint", ["flows.schedule.nightly", "flows/schedule.py:nightly"])
+def test_what_registered_deployments_name_is_still_there(entrypoint, monkeypatch):
+    """A served schedule names the module, one in a work pool the file; its parameters are kept by Prefect as they were."""
+    monkeypatch.chdir(ROOT)
+    flow = load_flow_from_entrypoint(entrypoint)
+    assert flow.name == "nightly"
+    assert set(flow.parameters.properties) == {"archive", "work", "model", "labels", "settle_s", "dask", "workers"}
+
+
+def test_shipped_models_lie_where_schedules_have_named_them():
+    assert {path.parent.name for path in (ROOT / "ecgbatch" / "weights").glob("*/model.json")} == {"mi-12-leads", "mi-lead-ii"}
