@@ -2,7 +2,7 @@
 
 What comes in are a plan and a pure function from a shard to a Dataset; what goes out are published stores that prove themselves,
 on a disk or in a bucket, and small sealed documents beside them. Nothing here has heard of an ECG. ``__all__`` is what others
-use; who moves or proves stores enters ``arrays``, ``plan``, ``reading``, ``receipts`` and ``schema`` for a name more, ``heap``
+use; few enter ``arrays``, ``plan``, ``reading``, ``receipts`` and ``schema`` for a name more, ``heap``
 to hand freed memory back to the system.
 """
 

@@ -1,4 +1,4 @@
-"""The storage floor's family of errors."""
+"""The family of storage's errors."""
 
 
 class StoreError(Exception):

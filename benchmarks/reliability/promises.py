@@ -85,8 +85,8 @@ CAMPAIGNS = {
 BY_TESTS = (
     (
         "damage anywhere in a workspace is found by `ecgbatch verify`",
-        "`tests/upkeep/test_verify.py`: flips, truncations, deletions, swaps in stores, models, runs and reports",
-        "1,000 of 1,000 (seed 2, the slow test); whole stores and reports removed: 5 of 5",
+        "`tests/upkeep/test_verify_slow.py`: flips, truncations, deletions, swaps in stores, models, runs and reports",
+        "1,000 of 1,000 (seed 2); whole stores and reports removed: 5 of 5",
     ),
     (
         "`verify --repair ARCHIVE` makes the same bytes again",
@@ -98,7 +98,8 @@ BY_TESTS = (
         "says, with the bytes of an undisturbed run; a run without work writes nothing",
         "`tests/upkeep/test_state_machine.py`: a hypothesis state machine in one process: at any step that changes the disk it "
         "dies (files without fsync lose their content), or another writer does the whole stage",
-        "no contradiction in 15 walks of up to 30 steps (89 stages ended, 35 deaths, 7 frozen writers); the slow test makes 60",
+        "no contradiction in 15 walks of up to 30 steps (89 stages ended, 35 deaths, 7 frozen writers); "
+        "`test_state_machine_slow.py` makes 60",
     ),
     (
         "names that try to leave their folder read and write nothing outside it",
@@ -107,13 +108,14 @@ BY_TESTS = (
     ),
     (
         "every stage runs as nobody, without network and rights, on a disk of which only the workspace can be written",
-        "`tests/test_security.py` under bubblewrap: convert, beats, score, report, verify",
+        "`tests/test_security_slow.py` under bubblewrap: convert, beats, score, report, verify",
         "5 of 5 commands",
     ),
     (
         "everything listens on loopback; Prefect's server asks for its password at every door but health and ready, and answers "
         "no other page",
-        "`tests/test_security.py`: the sockets of `ecgbatch run` while it lasts; every operation of the server's own description",
+        "`tests/test_security_slow.py`: the sockets of `ecgbatch run` while it lasts; every operation of the server's own "
+        "description",
         "127.0.0.1 only; 0 doors open",
     ),
     (
@@ -138,7 +140,7 @@ BY_TESTS = (
     ),
     (
         "a night that is told to stop (SIGTERM, Ctrl-C) ends within seconds and the next goes on",
-        "`tests/flows/test_rehearsal.py`, `tests/cli/test_end_to_end.py`",
+        "`tests/flows/test_rehearsal.py`, `tests/upkeep/test_status.py`",
         "all cases",
     ),
 )

@@ -1,7 +1,8 @@
 """Archives: which records a folder holds, what is new or changed there, and what is known of each patient.
 
-What comes in are an archive's folder, a label table and the look that was kept of the last time; what goes out is a listing, one
-row a record whatever is wrong with it, and the places of records that have not moved. ``fetch`` brings a database here.
+What comes in are an archive's folder, a label table and the look that was kept of the last time (``WORK/archive.parquet``); what
+goes out is a listing, one row a record whatever is wrong with it, and the places of records that have not moved. Records of
+erased patients, and files that still grow, are left out of a look. ``fetch`` brings a database here.
 
 Other wings use:
 

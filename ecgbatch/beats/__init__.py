@@ -1,4 +1,4 @@
-"""The second stage: R peaks of every record, and a window around each; by our own detection or as Kachuee and others published.
+"""R peaks of every record, and a window around each: by our own detection, or as Kachuee and others published.
 
 What comes in are rows of a signals store, or a reference's annotations; what goes out are peaks and beats stores, annotation
 files and the paper's table. One record is handled in ``record``, a store in ``stage``, a workspace in ``lookup``.

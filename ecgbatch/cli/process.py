@@ -1,8 +1,7 @@
-"""The process of a command: its signals, its exit codes, and one message for each error that a user can cause."""
+"""The process of a command: its signals, its exit code, and one message for each error that a user can cause (``errors``)."""
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 import typer
 
 from ecgbatch.cli.app import app
+from ecgbatch.cli.errors import is_users, what_to_do
 from ecgbatch.cli.exit_codes import FAILED, OK, STOPPED, TERMINATED
 from ecgbatch.settings import load_settings
 
@@ -38,8 +38,8 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"ecgbatch: {error.format_message()} Try 'ecgbatch --help'.", file=sys.stderr)
         code = error.exit_code
     except BaseException as error:
-        if _is_users(error):
-            print(f"ecgbatch: {error}{_what_to_do(error)}", file=sys.stderr)
+        if is_users(error):
+            print(f"ecgbatch: {error}{what_to_do(error)}", file=sys.stderr)
             sys.exit(FAILED)
         if isinstance(error, MemoryError):
             print(f"ecgbatch: not enough memory here ({error}); fewer --workers take less. Nothing is lost", file=sys.stderr)
@@ -59,25 +59,3 @@ def _stop_soon(_signal: int, _frame: Any) -> None:
     last.daemon = True
     last.start()
     raise Terminated
-
-
-def _what_to_do(error: BaseException) -> str:
-    """Return what to do about an error of the disk or of this machine's limits; nothing for others, which say it themselves."""
-    number = error.errno if isinstance(error, OSError) else None
-    advice = {
-        errno.ENOSPC: "make room there",
-        errno.EDQUOT: "make room there, or have the quota raised",
-        errno.EMFILE: "raise the limit of open files (ulimit -n)",
-        errno.ENFILE: "raise the machine's limit of open files",
-        errno.EIO: "check the disk",
-        errno.EROFS: "mount it for writing",
-    }
-    return (
-        f". Nothing that was published is harmed: {advice[number]}, then run the same command again" if number in advice else ""
-    )
-
-
-def _is_users(error: BaseException) -> bool:
-    """Tell whether an error is one that a user can cause. Storage, half a second of imports, is not imported to ask."""
-    of_stores = sys.modules.get("storage.errors")
-    return isinstance(error, ValueError | OSError) or (of_stores is not None and isinstance(error, of_stores.StoreError))

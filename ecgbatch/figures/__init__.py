@@ -1,4 +1,4 @@
-"""Numbers about a cohort: figures of merit, calibration, curves and drift, each with an interval that resamples patients.
+"""Numbers about a cohort: figures of merit and curves with intervals that resample patients, calibration, drift.
 
 What comes in are probabilities, labels and patients as arrays or a scores store's small columns; what goes out are figures as
 {value, low, high, n_patients} and curves, as plain values. Nothing here knows a model or a page.

@@ -1,8 +1,10 @@
-"""Files as archives have them: WFDB, EDF, DICOM, each parsed strictly in a room of its own, none trusted.
+"""Files as archives have them: WFDB, EDF, DICOM, each parsed strictly, none trusted.
 
 What comes in are an archive's folder and a record's name; what goes out is the record's header, a verdict that needs no sample
-(``inspection``), or its samples exactly as they were recorded (``records``), and for what cannot be used ``UnreadableRecord``
-with a stable code of ``header.REASONS``. A new file format is a new room here, called by ``inspection`` and ``records``.
+(``inspection``), or its samples exactly as they were recorded (``records``). A record that cannot be used has a stable code of
+``header.REASONS``: ``inspection`` states it, ``records`` raises it as ``UnreadableRecord``. Annotation files are read and written
+here too. A new file format is a new room: its suffix in ``inspection.SUFFIXES``, a branch in ``inspection._inspect_into``, a
+reader in ``records._reader``.
 
 Other wings use:
 

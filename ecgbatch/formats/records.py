@@ -1,4 +1,4 @@
-"""Records: WFDB files in, one Dataset of samples out that is exactly what was recorded, or a reason why not."""
+"""Records: files of any format in, one Dataset of samples out that is exactly what was recorded, or a reason why not."""
 
 from __future__ import annotations
 

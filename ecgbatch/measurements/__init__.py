@@ -1,7 +1,7 @@
 """What an electrocardiograph prints beside an ECG: each a number with a unit, or the reason why there is none.
 
-What comes in are ten seconds of leads in millivolts with their R peaks; what goes out are heart rate, intervals and levels.
-Reports show them; a score's guards may ask for them, which is why this wing stands below both.
+What comes in are up to ten seconds of leads with their R peaks; what goes out are heart rate, intervals and levels. Reports show
+them; the wing stands below the scores so that a score's guards can ask too.
 
 Other wings use:
 

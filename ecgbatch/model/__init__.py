@@ -2,7 +2,7 @@
 
 What comes in are beats (beat, lead, sample) and a model's folder; what goes out are the logits and probabilities of members, the
 evidence in a median beat, and how unlike training it is. Reading a model executes nothing of it. The folds that keep patients
-apart are dealt here (``splits``), since a model must know whom it has seen.
+apart are dealt here (``splits``), since a model must know whom it has seen; its card is written in ``card``.
 
 Other wings use:
 

@@ -1,4 +1,4 @@
-"""The third stage: a probability, an interval and a decision for every record, or a reason why it has no score.
+"""Decisions: a probability, an interval and a decision for every record, or a reason why it has no score.
 
 What comes in are a workspace with beats and a model; what goes out is one immutable scores store a run. The decision is made in
 ``stage``; a record that has not changed is not scored again (``earlier``).

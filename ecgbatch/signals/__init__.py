@@ -1,4 +1,4 @@
-"""The first stage: every record of an archive as a row of a chunked int16 store, with what is wrong with each of its leads.
+"""Samples stored: every record of an archive as a row of a chunked int16 store, with what is wrong with each of its leads.
 
 What comes in are an archive and a workspace; what goes out are signals stores and ``WORK/archive.json``, which says which row of
 which store each record is now. Later stages ask here for the records that are current.

@@ -1,7 +1,7 @@
-"""A workspace kept whole over years: verify, repair, erase, compact, clear away, and say how it stands.
+"""A workspace kept whole over years: verify, repair, erase, compact, clear away, say how it stands and what a command will do.
 
-What comes in is a workspace; what goes out are problems as sentences, stores that take the place of others, counts. This wing may
-ask all stages, since it has to make again what they made.
+What comes in is a workspace; what goes out are problems as sentences, stores that take the place of others, counts, estimates for
+``--dry-run`` and what an upgrade makes again. This wing may ask all stages, since it has to make again what they made.
 
 Other wings use:
 

@@ -1,7 +1,7 @@
 """What a workspace remembers beside its stores: runs and their logs, pseudonyms, who was erased, what compactions replaced.
 
-What comes in and goes out are small sealed documents below WORK, read and written through ``storage``. Rooms of every stage ask
-here what is known; none of these rooms knows a stage.
+What comes in and goes out are small documents below WORK, most of them sealed, read and written through ``storage``. Rooms of
+every stage ask here what is known; none of these rooms imports a stage.
 
 Other wings use:
 

@@ -1,0 +1,28 @@
+"""Errors that a user can cause, and what to do about a full disk and its like."""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+
+def what_to_do(error: BaseException) -> str:
+    """Return what to do about an error of the disk or of this machine's limits; nothing for others, which say it themselves."""
+    number = error.errno if isinstance(error, OSError) else None
+    advice = {
+        errno.ENOSPC: "make room there",
+        errno.EDQUOT: "make room there, or have the quota raised",
+        errno.EMFILE: "raise the limit of open files (ulimit -n)",
+        errno.ENFILE: "raise the machine's limit of open files",
+        errno.EIO: "check the disk",
+        errno.EROFS: "mount it for writing",
+    }
+    return (
+        f". Nothing that was published is harmed: {advice[number]}, then run the same command again" if number in advice else ""
+    )
+
+
+def is_users(error: BaseException) -> bool:
+    """Tell whether an error is one that a user can cause. Storage, half a second of imports, is not imported to ask."""
+    of_stores = sys.modules.get("storage.errors")
+    return isinstance(error, ValueError | OSError) or (of_stores is not None and isinstance(error, of_stores.StoreError))
