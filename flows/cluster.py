@@ -19,7 +19,6 @@ from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
-from ecgbatch import __version__
 from ecgbatch.settings import Settings, load_settings
 from storage import Map
 
@@ -224,11 +223,11 @@ def _map_or_say(client: Any, wait_for_workers_s: float, function: Callable[[Any]
     try:
         yield from _map_on_cluster(client, wait_for_workers_s, function, tasks)
     except RuntimeError as error:
-        if not isinstance(error.__cause__, ImportError | AttributeError):  # what a task's name could not be found by
+        if "deserialization of the task graph" not in str(error):
             raise
         raise ValueError(
-            f"the Dask scheduler {client.scheduler.address} does not know this version of ecgbatch ({error.__cause__}); install "
-            f"{__version__} for scheduler and workers, start them anew, then run the same command again"
+            f"the Dask scheduler {client.scheduler.address} has another ecgbatch than this command ({error.__cause__}); install "
+            "the same for scheduler and workers, start them anew, then run the same command again"
         ) from error
     except (CancelledError, CommClosedError) as error:
         raise OSError(
@@ -272,8 +271,8 @@ def _map_on_cluster(
         if monotonic() - last_seen > wait_for_workers_s:
             raise OSError(
                 f"the Dask cluster has had no worker for {wait_for_workers_s:g} s; start some, then run again (a queue that is "
-                "slower: setting wait_for_workers_s; workers of another version of ecgbatch end at their first task, as their "
-                "logs say)"
+                "slower: setting wait_for_workers_s; workers with another ecgbatch end at their first task, as their logs "
+                "say)"
             )
         for future in done:
             parcel, times = sent.pop(future)

@@ -9,7 +9,7 @@ from prefect import flow, task
 from prefect.artifacts import create_link_artifact, create_table_artifact
 
 from ecgbatch import __version__
-from ecgbatch.reports.pages import shape_digest
+from ecgbatch.reports.shape import shape_digest
 from ecgbatch.scores.stage import score_workspace
 from ecgbatch.upkeep.status import recorded
 from ecgbatch.workspace.privacy import PSEUDONYMOUS

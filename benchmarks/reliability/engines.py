@@ -177,7 +177,7 @@ def poison(count: int, seed: int, folder: Path) -> Cases:
     planted, archive, work = folder / "planted", folder / "flac", folder / "work"
     for name in ("ecgbatch", "flows", "storage"):
         shutil.copytree(Path(__file__).parents[2] / name, planted / name)
-    child = planted / "ecgbatch" / "wfdb_child.py"
+    child = planted / "ecgbatch" / "formats" / "wfdb_child.py"
     text, found = child.read_text(), "    warnings.simplefilter"
     assert found in text
     assert "sys.stdin.buffer.read()" in text

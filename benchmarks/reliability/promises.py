@@ -85,7 +85,7 @@ CAMPAIGNS = {
 BY_TESTS = (
     (
         "damage anywhere in a workspace is found by `ecgbatch verify`",
-        "`tests/upkeep/test_verify_slow.py`: flips, truncations, deletions, swaps in stores, models, runs and reports",
+        "`tests/upkeep/test_verify.py`, `test_verify_slow.py`: flips, truncations, deletions, swaps in stores, models, reports",
         "1,000 of 1,000 (seed 2); whole stores and reports removed: 5 of 5",
     ),
     (
@@ -130,7 +130,7 @@ BY_TESTS = (
     ),
     (
         "an object store gives the bytes of a disk, whatever the network does",
-        "`tests/storage/test_bucket.py`: one build for each fault, 10 % of requests",
+        "`tests/storage/test_bucket.py`, `test_bucket_slow.py`: one build for each fault, 10 % of requests",
         "6 of 6",
     ),
     (

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from ecgbatch.cli.app import app
+from ecgbatch.cli.commands import app
 from ecgbatch.cli.errors import is_users, what_to_do
 from ecgbatch.cli.exit_codes import FAILED, OK, STOPPED, TERMINATED
 from ecgbatch.settings import load_settings

@@ -1,11 +1,11 @@
 """What people read: a page and a JSON for each record, the cohort's page and tables, and further forms (PDF, FHIR).
 
 What comes in is a run's scores store and the stores behind it; what goes out lies below ``WORK/reports``, and in
-``WORK/pseudonyms.*`` where names are replaced. What is written where is decided in ``writing``; a page's ECG is drawn in ``paper``
-(on the grid of ECG paper), the cohort's charts in ``charts``; HTML is made of ``templates/`` by ``pages``.
+``WORK/pseudonyms.*`` where names are replaced. What is written where is decided in ``writing``; a page's ECG is drawn in
+``paper`` (on the grid of ECG paper), the cohort's charts in ``charts``; HTML is made of ``templates/`` by ``pages``.
 
 Other wings use:
 
-- ``pages``: ``shape_digest``
+- ``shape``: ``shape_digest``
 - ``writing``: ``report_workspace``
 """

@@ -17,7 +17,6 @@ from ecgbatch import __version__
 from ecgbatch.reports import paper
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_SHAPING = ("measurements/intervals.py", "reports/pages.py", "reports/paper.py", "reports/record.py")  # below the package
 
 
 def page(template: str, *, script: str = "", **content: Any) -> str:
@@ -46,17 +45,12 @@ def pieces(template: str, *, script: str = "", **content: Any) -> Iterator[str]:
 @cache
 def _template(template: str, script: str) -> tuple[jinja2.Template, dict[str, Any]]:
     """Return a template and what each of its pages holds: style, script and the policy that allows these and no others."""
-    environment, style, _ = _environment()
+    environment, style = _environment()
     run = _TEMPLATES.joinpath(script).read_text(encoding="utf-8") if script else ""
     allowed = f"script-src 'sha256-{_csp_digest(run)}'; " if script else ""
     policy = f"default-src 'none'; style-src 'sha256-{_csp_digest(style)}'; {allowed}base-uri 'none'; form-action 'none'"
     ours = {"style": Markup(style), "script": Markup(run), "policy": policy, "version": __version__}  # noqa: S704 - our own files
     return environment.get_template(template), ours
-
-
-def shape_digest() -> str:
-    """Return a digest of everything that shapes a record's page: templates, style and the code that fills them."""
-    return _environment()[2]
 
 
 def number(value: float | None, digits: int = 3, unknown: str = "unknown") -> Markup:
@@ -89,8 +83,8 @@ def _data(value: Any) -> str:
 
 
 @cache
-def _environment() -> tuple[jinja2.Environment, str, str]:
-    """Return the template engine, the style sheet, and the digest of everything that shapes a page."""
+def _environment() -> tuple[jinja2.Environment, str]:
+    """Return the template engine and the style sheet."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -100,10 +94,7 @@ def _environment() -> tuple[jinja2.Environment, str, str]:
         finalize=_visible,
     )
     environment.filters["number"] = number
-    style = _TEMPLATES.joinpath("style.css").read_text(encoding="utf-8")
-    package = _TEMPLATES.parents[1]
-    files = [_TEMPLATES / "record.html", _TEMPLATES / "style.css", *(package / name for name in _SHAPING)]
-    return environment, style, hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    return environment, _TEMPLATES.joinpath("style.css").read_text(encoding="utf-8")
 
 
 def _visible(value: Any) -> Any:

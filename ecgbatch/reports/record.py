@@ -19,7 +19,8 @@ from ecgbatch.formats.header import WARNINGS
 from ecgbatch.measurements import intervals
 from ecgbatch.model.evidence import EVIDENCE_RULE
 from ecgbatch.reports import paper
-from ecgbatch.reports.pages import page, shape_digest
+from ecgbatch.reports.pages import page
+from ecgbatch.reports.shape import shape_digest
 from ecgbatch.scores.stage import REASONS as SCORE_REASONS
 from ecgbatch.terms import (
     BEAT_FLAGS,

@@ -17,7 +17,7 @@ from ecgbatch.archive.listing import LISTING_COLUMNS
 from ecgbatch.archive.watch import CACHE_FILE, TICK_S, look_at
 from ecgbatch.formats import inspection, records
 from ecgbatch.formats.header import UnreadableRecord
-from ecgbatch.signals import stage
+from ecgbatch.signals import stage as signals_stage
 from ecgbatch.signals.stage import archive_facts, convert_archive, current_records
 from ecgbatch.synthetic.archive import write_archive
 from storage import list_stores, open_store
@@ -284,8 +284,8 @@ def test_record_that_became_whole_after_it_was_refused_is_read_again(archive, tm
                 settle(archive)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "inspect_records", half_written)
-        patch.setattr(stage, "read_samples", then_whole)
+        patch.setattr(signals_stage, "inspect_records", half_written)
+        patch.setattr(signals_stage, "read_samples", then_whole)
         assert convert_archive(str(archive), work).set_aside == {"CHANGED_WHILE_READING": 1}
     assert refused == ["CHECKSUM_MISMATCH"]
     done = convert_archive(str(archive), work)

@@ -142,7 +142,10 @@ def test_cluster_of_another_version_is_told_from_a_bug(dask_address, monkeypatch
     later = ModuleType("ecgbatch.later")
     exec("def double(number): return 2 * number", vars(later))
     monkeypatch.setitem(sys.modules, "ecgbatch.later", later)
-    with engine(dask_address) as on_engine, pytest.raises(ValueError, match=r"No module named 'ecgbatch.later'.*start them anew"):
+    with (
+        engine(dask_address) as on_engine,
+        pytest.raises(ValueError, match=r"another ecgbatch.*No module named 'ecgbatch.later'.*start them anew"),
+    ):
         list(on_engine(later.double, [1]))
 
 

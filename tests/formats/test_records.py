@@ -253,7 +253,7 @@ def test_file_that_changes_between_inspection_and_reading_is_not_used(
             os.truncate(data, 100)
         return found
 
-    monkeypatch.setattr(records, "open_regular", opened)
+    monkeypatch.setattr(records, "open_regular", opened)  # where samples are read; inspection opens by its own name
     assert refusal(tmp_path) == "CHANGED_WHILE_READING"
 
 

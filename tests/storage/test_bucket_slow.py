@@ -10,7 +10,7 @@ import pytest
 from ecgbatch.synthetic.archive import write_archive
 from storage import list_stores
 from tests.storage import test_bucket
-from tests.storage.test_bucket import COMMAND, check_fault_is_ridden_out, objects
+from tests.storage.test_bucket import COMMAND, SLOW_KINDS, check_fault_is_ridden_out, objects
 
 pytestmark = pytest.mark.slow
 
@@ -18,7 +18,7 @@ s3, s3_port = test_bucket.s3, test_bucket.s3_port
 """Fixtures of both."""
 
 
-@pytest.mark.parametrize("kind", ["timeout"])
+@pytest.mark.parametrize("kind", SLOW_KINDS)
 def test_each_fault_alone_is_ridden_out(s3, monkeypatch, tmp_path, kind):
     check_fault_is_ridden_out(s3, monkeypatch, tmp_path, kind)
 

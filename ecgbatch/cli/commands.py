@@ -34,5 +34,5 @@ COMMANDS = (
     run.schedule,
     keep.fetch,
 )
-for command in COMMANDS:
-    app.command()(command)
+for _command in COMMANDS:
+    app.command()(_command)
