@@ -50,7 +50,9 @@ def collect_garbage(work: str, *, unfinished: bool = False) -> dict[str, Any]:
     removed += [
         key
         for key, _ in folder.files("")
-        if key.endswith(PARTIAL) and not any(key.startswith(f"{gone}/") for gone in removed) and ".zarr/" not in key
+        if key.endswith(PARTIAL)
+        and not any(key.startswith(f"{gone}/") for gone in removed)
+        and (key.startswith(".build/") or ".zarr/" not in key)  # what lies in a published store is for ``verify`` to tell
     ]
     removed += [f"models/{name}" for name in folder.children("models") if name.startswith(".") and name.endswith(PARTIAL)]
     n_bytes = sum(n_bytes for key in removed for _, n_bytes in folder.files(key))

@@ -359,12 +359,17 @@ def test_gc_removes_what_dead_runs_left_and_keeps_what_a_run_goes_on_with(report
         (work / ".build" / name).mkdir(parents=True)
     (work / ".build" / "signals-0123456789abcdef0123" / "plan.json").write_text("{}")
     (work / ".build" / f"signals-{digest}" / "plan.json").write_text("{}")
+    cut_off = work / ".build" / "signals-0123456789abcdef0123" / "0123456789abcdef0123.zarr" / "signal"
+    cut_off.mkdir(parents=True)
+    for name in ("zarr.json", "zarr.json.17-ab.partial"):
+        (cut_off / name).write_text("{}")
     (work / "runs" / "x.json.17-ab.partial").write_text("{")
     (work / "models" / ".m.x.partial").mkdir()
     said = collect_garbage(str(work))
     assert said["kept_unfinished"] == [".build/signals-0123456789abcdef0123", ".build/train-0123"]
     assert {path for path in work.rglob("*") if ".build" not in path.parts} == before
     assert sorted(path.name for path in (work / ".build").iterdir()) == ["signals-0123456789abcdef0123", "train-0123"]
+    assert [path.name for path in cut_off.iterdir()] == ["zarr.json"]
     collect_garbage(str(work), unfinished=True)
     assert not list((work / ".build").iterdir())
 
