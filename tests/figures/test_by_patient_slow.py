@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ecgbatch.figures.by_patient import (
-    patient_figures,
-)
+from ecgbatch.figures.by_patient import patient_figures
 
 pytestmark = pytest.mark.slow
 

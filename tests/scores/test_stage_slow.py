@@ -5,12 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ecgbatch.model.members import (
-    Calibration,
-)
-from ecgbatch.scores.stage import (
-    probability_interval,
-)
+from ecgbatch.model.members import Calibration
+from ecgbatch.scores.stage import probability_interval
 
 pytestmark = pytest.mark.slow
 
