@@ -17,10 +17,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ecgbatch.beats.record import (
-    BeatSettings,
-    warm_up,
-)
+from ecgbatch.beats.record import BeatSettings, warm_up
 from ecgbatch.beats.stage import plan_beats, plan_peaks, produce_beats, produce_peaks
 from ecgbatch.formats.wfdb_annotation import EXTENSION, encode_beats
 from ecgbatch.signals.stage import current_records, signals_path

@@ -27,15 +27,7 @@ from ecgbatch.beats.record import (
 from ecgbatch.beats.rhythm import rr_previous_s
 from ecgbatch.formats.wfdb_annotation import Reference, reference_beats
 from ecgbatch.terms import BEAT_FLAGS, LABEL, LEAD_FLAGS, LONGEST_HEART_RATE_BPM, STATUS, UNUSABLE_LEAD
-from storage import (
-    TEXT,
-    Plan,
-    Schema,
-    Shard,
-    Variable,
-    make_plan,
-    open_once,
-)
+from storage import TEXT, Plan, Schema, Shard, Variable, make_plan, open_once
 
 Array = NDArray[Any]
 

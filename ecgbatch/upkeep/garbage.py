@@ -5,10 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ecgbatch.upkeep.verify import KINDS
-from storage import (
-    PARTIAL,
-    folder_at,
-)
+from storage import PARTIAL, folder_at
 
 
 def leftovers(work: str) -> dict[str, int]:

@@ -15,15 +15,7 @@ from ecgbatch.upkeep.verify import LATEST, Item, problems_of
 from ecgbatch.workspace.erased import ERASED_FILE
 from ecgbatch.workspace.privacy import PSEUDONYMOUS
 from ecgbatch.workspace.runs import read_run, runs_by_time, write_run
-from storage import (
-    CorruptStore,
-    Folder,
-    Map,
-    StoreError,
-    build,
-    folder_at,
-    open_store,
-)
+from storage import CorruptStore, Folder, Map, StoreError, build, folder_at, open_store
 
 DAMAGED = ".build/damaged"
 """Where a repair puts aside what it makes anew."""

@@ -21,16 +21,7 @@ from ecgbatch import cli
 from ecgbatch.beats import windows
 from ecgbatch.beats.kachuee import kachuee_beats, kachuee_r_peaks, resample_lead
 from ecgbatch.beats.lookup import current_beats, export_annotations, extract_beats
-from ecgbatch.beats.record import (
-    CUTOFF_HZ,
-    HALF_WIDTH_S,
-    HIGH_PASS_HZ,
-    Beats,
-    BeatSettings,
-    RPeaks,
-    beat_windows,
-    detect_r_peaks,
-)
+from ecgbatch.beats.record import CUTOFF_HZ, HALF_WIDTH_S, HIGH_PASS_HZ, Beats, BeatSettings, RPeaks, beat_windows, detect_r_peaks
 from ecgbatch.beats.rhythm import is_plausible, rhythm, rr_previous_s
 from ecgbatch.beats.stage import plan_beats, plan_peaks, produce_beats, produce_peaks
 from ecgbatch.cli.exit_codes import USAGE
