@@ -27,7 +27,12 @@ from storage import TEXT, Plan, build, make_plan
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "deploy").glob("*.md"))]
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *(ROOT / "deploy").glob("*.md"),
+    *(ROOT / "benchmarks").glob("*.md"),
+]
 PICTURES = {"docs/images/record-report.png", "docs/images/cohort-report.png"}
 COMMANDS: dict[str, click.Command] = dict(typer.main.get_command(cli.app).commands)
 
@@ -54,6 +59,23 @@ def test_every_command_and_option_on_a_page_exists(page):
     for command, arguments in commands_in(page.read_text(encoding="utf-8")):
         assert command in COMMANDS, command
         assert set(re.findall(r"--[a-z][a-z-]*", arguments)) <= options_of(command), f"{command}{arguments}"
+
+
+def test_every_benchmark_on_a_page_exists():
+    named = {name for page in PAGES for name in re.findall(r"python -m (benchmarks[a-z_.]*)", page.read_text(encoding="utf-8"))}
+    assert {"benchmarks", "benchmarks.reliability", "benchmarks.accuracy.beat_detection"} <= named
+    for name in named:
+        place = ROOT.joinpath(*name.rstrip(".").split("."))
+        assert place.with_suffix(".py").is_file() or (place / "__main__.py").is_file(), name
+
+
+def test_readme_of_the_benchmarks_names_every_command():
+    """A module is one if it can be run; each has a row that says what it measures."""
+    text = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    runs = [path for path in (ROOT / "benchmarks").glob("[as]*/*.py") if '__name__ == "__main__"' in path.read_text()]
+    names = {path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for path in runs} - {"benchmarks.speed.__main__"}
+    assert {name for name in names if name not in text} == set()
+    assert len(names) >= 8
 
 
 def test_options_in_readme_table_belong_to_their_command():
