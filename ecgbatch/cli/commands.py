@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from ecgbatch.cli import keep, run, stages, train
+from ecgbatch.cli.keep import compact, config, erase, fetch, gc, status, verify
+from ecgbatch.cli.run import demo, run, schedule
+from ecgbatch.cli.stages import beats, convert, inspect, report, score
+from ecgbatch.cli.train import evaluate, train
 from ecgbatch.terms import NOTICE
 
 app = typer.Typer(
@@ -16,23 +19,23 @@ app = typer.Typer(
 )
 
 COMMANDS = (
-    run.demo,
-    run.run,
-    stages.inspect,
-    stages.convert,
-    stages.beats,
-    train.train,
-    train.evaluate,
-    stages.score,
-    stages.report,
-    keep.verify,
-    keep.gc,
-    keep.compact,
-    keep.erase,
-    keep.status,
-    keep.config,
-    run.schedule,
-    keep.fetch,
+    demo,
+    run,
+    inspect,
+    convert,
+    beats,
+    train,
+    evaluate,
+    score,
+    report,
+    verify,
+    gc,
+    compact,
+    erase,
+    status,
+    config,
+    schedule,
+    fetch,
 )
 for _command in COMMANDS:
     app.command()(_command)
