@@ -37,7 +37,7 @@ def test_imports_follow_the_contracts():
 
 
 PLANTED = {
-    "upwards": ("ecgbatch/beats/rhythm.py", "from ecgbatch.reports import paper", "wings"),
+    "upwards": ("ecgbatch/beats/rhythm.py", "from ecgbatch.reports import ecg_paper", "wings"),
     "between wings of one line": ("ecgbatch/formats/edf.py", "from ecgbatch.model import splits", "wings"),
     "from storage": ("storage/plan.py", "from ecgbatch import terms", "wings"),
     "from storage, of the package itself": ("storage/plan.py", "from ecgbatch import __version__", "storage"),

@@ -2,7 +2,7 @@
 
 What comes in is a run's scores store and the stores behind it; what goes out lies below ``WORK/reports``, and in
 ``WORK/pseudonyms.*`` where names are replaced. What is written where is decided in ``writing``; a page's ECG is drawn in
-``paper`` (on the grid of ECG paper), the cohort's charts in ``charts``; HTML is made of ``templates/`` by ``pages``.
+``ecg_paper``, the cohort's charts in ``charts``; HTML is made of ``templates/`` by ``pages``.
 
 Other wings use:
 

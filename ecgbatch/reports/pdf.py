@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ecgbatch.measurements import intervals
-from ecgbatch.reports import paper
+from ecgbatch.reports import ecg_paper
 from ecgbatch.reports.record import LEAD_WORDS, SCOPE, explain_reason
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def check_installed() -> None:
         raise ValueError("--pdf needs fpdf2, which is not installed; run: pip install 'ecgbatch[pdf]'") from error
 
 
-def record_pdf(report: Mapping[str, Any], *, excerpt: paper.Excerpt | None = None) -> bytes:
+def record_pdf(report: Mapping[str, Any], *, excerpt: ecg_paper.Excerpt | None = None) -> bytes:
     """Return the page; the same report gives the same bytes.
 
     Parameters
@@ -66,7 +66,7 @@ def _made(created: str) -> datetime:
 
 def _latin(text: str) -> str:
     """Return what the standard fonts can show; other marks become question marks."""
-    return paper.visible(text).encode("latin-1", "replace").decode("latin-1")
+    return ecg_paper.visible(text).encode("latin-1", "replace").decode("latin-1")
 
 
 def _write(pdf: FPDF, text: str, size_pt: float, *, bold: bool = False, colour: tuple[int, int, int] = _BLACK) -> None:
@@ -138,15 +138,15 @@ def _meaning(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _ecg(pdf: FPDF, excerpt: paper.Excerpt, top_mm: float) -> None:
-    strips = paper.layout(excerpt, rows_mm=_ROWS_MM)
+def _ecg(pdf: FPDF, excerpt: ecg_paper.Excerpt, top_mm: float) -> None:
+    strips = ecg_paper.layout(excerpt, rows_mm=_ROWS_MM)
     while sum(strip.height_mm for strip in strips) > _ROWS_MM + 10:  # more strips than a page holds: the first ones
         strips = strips[:-1]
-    left_mm = (_WIDTH_MM - paper.SHEET_WIDTH_MM) / 2
+    left_mm = (_WIDTH_MM - ecg_paper.SHEET_WIDTH_MM) / 2
     for strip in strips:
         if len({panel.is_millivolts for panel in strip.panels}) == 1:
             in_mv = strip.panels[0].is_millivolts
-            _grid(pdf, left_mm, top_mm, paper.SHEET_WIDTH_MM, strip.height_mm, is_millivolts=in_mv)
+            _grid(pdf, left_mm, top_mm, ecg_paper.SHEET_WIDTH_MM, strip.height_mm, is_millivolts=in_mv)
         else:
             for panel in strip.panels:
                 _grid(pdf, left_mm + panel.left_mm, top_mm, panel.width_mm, strip.height_mm, is_millivolts=panel.is_millivolts)
@@ -155,7 +155,7 @@ def _ecg(pdf: FPDF, excerpt: paper.Excerpt, top_mm: float) -> None:
         baseline_mm = top_mm + strip.above_mm
         if all(panel.is_millivolts for panel in strip.panels):
             x, y = left_mm + 1.5, baseline_mm
-            up = y - paper.MM_PER_MV
+            up = y - ecg_paper.MM_PER_MV
             pdf.polyline([(x, y), (x + 1.5, y), (x + 1.5, up), (x + 6.5, up), (x + 6.5, y), (x + 8, y)])
         for panel in strip.panels:
             _trace(pdf, panel, left_mm, baseline_mm)
@@ -180,8 +180,8 @@ def _grid(pdf: FPDF, left: float, top: float, width: float, height: float, *, is
             pdf.line(left, top + mm, left + width, top + mm)
 
 
-def _trace(pdf: FPDF, panel: paper.Panel, left_mm: float, baseline_mm: float) -> None:
-    for x, y in paper.traces(panel):
+def _trace(pdf: FPDF, panel: ecg_paper.Panel, left_mm: float, baseline_mm: float) -> None:
+    for x, y in ecg_paper.traces(panel):
         points = np.column_stack([left_mm + x, baseline_mm - y]).round(3)
         if len(points) > 1:
             pdf.polyline([(float(a), float(b)) for a, b in points])

@@ -18,7 +18,7 @@ from ecgbatch.formats.header import REASONS as RECORD_REASONS
 from ecgbatch.formats.header import WARNINGS
 from ecgbatch.measurements import intervals
 from ecgbatch.model.evidence import EVIDENCE_RULE
-from ecgbatch.reports import paper
+from ecgbatch.reports import ecg_paper
 from ecgbatch.reports.pages import page
 from ecgbatch.reports.shape import shape_digest
 from ecgbatch.scores.stage import REASONS as SCORE_REASONS
@@ -228,7 +228,7 @@ def record_report(
     return report
 
 
-def add_measurements(report: dict[str, Any], excerpt: paper.Excerpt, beats: Beats | None) -> None:
+def add_measurements(report: dict[str, Any], excerpt: ecg_paper.Excerpt, beats: Beats | None) -> None:
     """Measure the excerpt that is put on paper; the report's digest does not change, since they follow from what it names."""
     r_sample, flags = (np.empty(0, np.int64),) * 2 if beats is None else (beats.r_sample, beats.flags)
     here = r_sample - round(excerpt.start_s * excerpt.sampling_frequency_hz)
@@ -246,7 +246,7 @@ def add_measurements(report: dict[str, Any], excerpt: paper.Excerpt, beats: Beat
 def record_page(
     report: Mapping[str, Any],
     *,
-    excerpt: paper.Excerpt | None = None,
+    excerpt: ecg_paper.Excerpt | None = None,
     quartiles: np.ndarray | None = None,
     sample_time_s: np.ndarray | None = None,
     is_millivolts: bool = True,
@@ -269,21 +269,21 @@ def record_page(
     probability = np.array([np.nan if value is None else value for value in beats["probability"]], float)
     time_s = np.array(beats["time_s"], float)
     threshold = report["operating_point"]["threshold"] if report["mi_probability"] is not None else None
-    drawings: dict[str, Any] = {"grid": paper.grid_patterns() if excerpt is not None else ""}
+    drawings: dict[str, Any] = {"grid": ecg_paper.grid_patterns() if excerpt is not None else ""}
     if excerpt is not None:
-        rows = paper.layout(excerpt)
-        drawings["ecg"] = paper.ecg_paper(excerpt, time_s, probability, threshold=threshold, rows=rows)
-        drawings["ecg_is_tall"] = paper.is_tall(rows)
+        rows = ecg_paper.layout(excerpt)
+        drawings["ecg"] = ecg_paper.ecg_paper(excerpt, time_s, probability, threshold=threshold, rows=rows)
+        drawings["ecg_is_tall"] = ecg_paper.is_tall(rows)
         if quartiles is not None and sample_time_s is not None:
-            drawings["median_beats"] = paper.median_beats(
+            drawings["median_beats"] = ecg_paper.median_beats(
                 quartiles, excerpt.leads, excerpt.lead_flags, sample_time_s, is_millivolts=is_millivolts, evidence=evidence
             )
-            drawings["beats_are_fast"] = paper.beat_speed(sample_time_s) > paper.MM_PER_S
+            drawings["beats_are_fast"] = ecg_paper.beat_speed(sample_time_s) > ecg_paper.MM_PER_S
             drawings["beats_are_millivolts"] = is_millivolts and excerpt.is_millivolts
     if time_s.size and report["duration_s"]:
-        drawings["beat_strip"] = paper.beat_strip(time_s, probability, duration_s=report["duration_s"], threshold=threshold)
+        drawings["beat_strip"] = ecg_paper.beat_strip(time_s, probability, duration_s=report["duration_s"], threshold=threshold)
     if threshold is not None:
-        drawings["scale"] = paper.probability_scale(report["mi_probability"], report["interval"], threshold)
+        drawings["scale"] = ecg_paper.probability_scale(report["mi_probability"], report["interval"], threshold)
     measured = intervals.in_words(report["measurements"]) if report["measurements"] else []
     return page("record.html", report=report, drawings=drawings, words=_page_words(report), measured=measured)
 
@@ -343,7 +343,7 @@ def explain_reason(code: str, *, is_scored: bool) -> tuple[str, str]:
     return why, advice if code else ""
 
 
-def excerpt_of(steps: np.ndarray, source: Row, *, start_s: float) -> paper.Excerpt:
+def excerpt_of(steps: np.ndarray, source: Row, *, start_s: float) -> ecg_paper.Excerpt:
     """Turn stored samples into the excerpt that is put on paper.
 
     Parameters
@@ -361,7 +361,7 @@ def excerpt_of(steps: np.ndarray, source: Row, *, start_s: float) -> paper.Excer
     if (missing := steps == MISSING_SAMPLE).any():
         millivolts[missing] = np.nan
     leads, flags = source["lead"].tolist(), source["lead_flags"].tolist()
-    return paper.Excerpt(millivolts, tuple(leads), tuple(flags), start_s, float(source["sampling_frequency_hz"]))
+    return ecg_paper.Excerpt(millivolts, tuple(leads), tuple(flags), start_s, float(source["sampling_frequency_hz"]))
 
 
 def model_summary(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -500,7 +500,7 @@ def _excerpt(report: Mapping[str, Any]) -> dict[str, float] | None:
     duration_s, beats = report["duration_s"], report["beats"]
     if not duration_s:
         return None
-    length_s = min(paper.EXCERPT_S, duration_s)
+    length_s = min(ecg_paper.EXCERPT_S, duration_s)
     starts = np.arange(int(duration_s - length_s) + 1, dtype=float)
     unusable = {word for word, bit in BEAT_FLAGS.items() if bit & UNSCORABLE_BEAT}
     worth = np.array([-2 if unusable.intersection(flags) else 1 for flags in beats["flags"]], int)

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ecgbatch.reports import fhir, paper, pdf, record
+from ecgbatch.reports import ecg_paper, fhir, pdf, record
 from ecgbatch.reports.writing import report_workspace
 from tests.reports.report_runs import reported_run
 
@@ -62,9 +62,9 @@ def test_pdf_draws_at_scale():
 
     signal = np.zeros((2, 5000), np.float32)
     signal[1, 1000:1050] = 1.0
-    excerpt = paper.Excerpt(signal, ("I", "II"), (0, 0), 0.0, 500.0)
-    (strip,) = [strip for strip in paper.layout(excerpt) if strip.panels[0].lead == "II"]
-    ((x, y),) = paper.traces(strip.panels[0])
+    excerpt = ecg_paper.Excerpt(signal, ("I", "II"), (0, 0), 0.0, 500.0)
+    (strip,) = [strip for strip in ecg_paper.layout(excerpt) if strip.panels[0].lead == "II"]
+    ((x, y),) = ecg_paper.traces(strip.panels[0])
     assert np.ptp(y) == pytest.approx(10.0, rel=0.01)
     assert np.ptp(x) == pytest.approx(250.0, rel=0.01)
     report = json.loads(json.dumps(a_report()))
