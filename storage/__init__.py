@@ -2,8 +2,8 @@
 
 What comes in are a plan and a pure function from a shard to a Dataset; what goes out are published stores that prove themselves,
 on a disk or in a bucket, and small sealed documents beside them. Nothing here has heard of an ECG. ``__all__`` is what others
-use; few enter ``arrays``, ``plan``, ``reading``, ``receipts`` and ``schema`` for a name more, ``heap``
-to hand freed memory back to the system.
+use; few enter ``arrays``, ``plan``, ``reading``, ``receipts`` and ``schema`` for a name more. ``heap`` hands freed memory back to
+the system.
 """
 
 from storage.address import is_address

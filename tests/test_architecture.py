@@ -62,16 +62,20 @@ def copy(tmp_path_factory) -> Path:
     return folder
 
 
+def lint_planted(path: Path, lines: str) -> subprocess.CompletedProcess[str]:
+    """Check the contracts of a copy while lines stand at the end of one of its files, which lies in a package there."""
+    whole = path.read_text()
+    path.write_text(f"{whole}\n{lines}\n")
+    try:
+        return lint_imports(next(folder for folder in path.parents if (folder / "pyproject.toml").is_file()))
+    finally:
+        path.write_text(whole)
+
+
 @pytest.mark.parametrize("case", PLANTED)
 def test_a_wrong_import_breaks_its_contract(copy, case):
     name, line, contract = PLANTED[case]
-    path = copy / name
-    whole = path.read_text()
-    path.write_text(f"{whole}\n{line}\n")
-    try:
-        done = lint_imports(copy)
-    finally:
-        path.write_text(whole)
+    done = lint_planted(copy / name, line)
     (told,) = (each["name"] for each in CONTRACTS if each["id"] == contract)
     assert done.returncode == 1
     assert is_broken(told, done.stdout), done.stdout
@@ -84,13 +88,7 @@ def is_broken(contract: str, printed: str) -> bool:
 def test_every_library_that_has_a_door_is_refused_elsewhere(copy):
     doors = {each["name"]: each["protected_modules"] for each in CONTRACTS if each["type"] == "protected"}
     libraries = [library for behind in doors.values() for library in behind]
-    path = copy / "ecgbatch" / "terms.py"
-    whole = path.read_text()
-    path.write_text("\n".join([whole, *(f"import {library}" for library in libraries)]))
-    try:
-        printed = lint_imports(copy).stdout
-    finally:
-        path.write_text(whole)
+    printed = lint_planted(copy / "ecgbatch" / "terms.py", "\n".join(f"import {library}" for library in libraries)).stdout
     assert [name for name in doors if not is_broken(name, printed)] == []
     assert [library for library in libraries if f"ecgbatch.terms -> {library} " not in printed] == []
 

@@ -10,7 +10,7 @@ import typer
 from ecgbatch.cli.exit_codes import FAILED, OK
 from ecgbatch.cli.options import AsJson, Dask, Labels, Work, Workers, as_text
 from ecgbatch.cli.output import print_document, progress
-from ecgbatch.settings import load_settings
+from ecgbatch.settings import CONFIG_VARIABLE, config_file, load_settings, stated
 
 
 def verify(
@@ -105,8 +105,6 @@ def status(work: Work, as_json: AsJson = False) -> int:
 
 def config(as_json: AsJson = False) -> int:
     """Print every setting: its value, where that comes from, and what it means."""
-    from ecgbatch.settings import CONFIG_VARIABLE, config_file, stated
-
     settings = stated()
     if as_json:
         print_document(settings, as_json)

@@ -29,7 +29,7 @@ from ecgbatch.cli.options import (
 )
 from ecgbatch.cli.output import print_document, progress
 from ecgbatch.settings import load_settings
-from ecgbatch.terms import MODEL_NAME_DIGITS
+from ecgbatch.terms import MODEL_NAME_DIGITS, STATUS
 
 if TYPE_CHECKING:
     from ecgbatch.signals.stage import Conversion
@@ -233,6 +233,5 @@ def report(
 def exit_code_of(work: Path) -> int:
     """Return the exit code of a stage that ended well: whether the workspace holds records that are set aside."""
     from ecgbatch.signals.stage import current_records
-    from ecgbatch.terms import STATUS
 
     return SET_ASIDE if (current_records(str(work), ["status"])["status"].values == STATUS["set_aside"]).any() else OK

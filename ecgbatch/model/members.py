@@ -125,7 +125,7 @@ class Model:
     @property
     def digest(self) -> str:
         """SHA-256 (hex) over the weights and the canonical JSON of everything else."""
-        return _digest(_tensors(self), _document(self))
+        return _digest(_tensors(self), _plain(_stated(self)))
 
     @property
     def name(self) -> str:
@@ -584,13 +584,14 @@ def _check_same(folder: Path, model: Model) -> None:
 
 
 def _files(model: Model) -> dict[str, bytes]:
-    document = _document(model)
-    digest = _digest(_tensors(model), document)
+    stated, tensors = _stated(model), _tensors(model)
+    document = _plain(stated)
+    digest = _digest(tensors, document)
     n_kernels = sum(len(values) for name, values in model.kernels.items() if name.startswith("bias"))
-    card = model_card(_stated(model), name=model.name, digest=digest, n_kernels=n_kernels)
+    card = model_card(stated, name=model.name, digest=digest, n_kernels=n_kernels)
     text = json.dumps(document | {"digest": digest}, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return {
-        "model.safetensors": save_tensors(_tensors(model)),
+        "model.safetensors": save_tensors(tensors),
         "model.json": text.encode() + b"\n",
         "MODEL_CARD.md": card.encode(),
     }
@@ -622,9 +623,9 @@ def _stated(model: Model) -> dict[str, Any]:
     return content | {"schema_version": version, "notice": NOTICE}
 
 
-def _document(model: Model) -> dict[str, Any]:
-    """Return model.json: everything but the weights, as JSON values."""
-    plain: dict[str, Any] = json.loads(json.dumps(_stated(model), allow_nan=False))
+def _plain(stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is stated as JSON values, as model.json has it."""
+    plain: dict[str, Any] = json.loads(json.dumps(stated, allow_nan=False))
     return plain
 
 

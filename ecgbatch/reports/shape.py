@@ -26,6 +26,10 @@ not made again, and their digests and FHIR identifiers stay. An entry goes with 
 @cache
 def shape_digest() -> str:
     """Return a digest of everything that shapes a record's page: templates, style and the code that fills them."""
-    package = Path(__file__).parents[1]
-    digest = hashlib.sha256(b"".join((package / name).read_bytes() for name in SHAPING)).hexdigest()
+    digest = digest_of_files(Path(__file__).parents[1])
     return ONLY_MOVED.get(digest, digest)
+
+
+def digest_of_files(package: Path) -> str:
+    """Return the digest of the files of ``SHAPING`` below a folder."""
+    return hashlib.sha256(b"".join((package / name).read_bytes() for name in SHAPING)).hexdigest()
