@@ -63,8 +63,13 @@ DECISION: Mapping[str, int] = {"mi_not_indicated": 0, "mi_indicated": 1, "indete
 SCORE_FLAGS: Mapping[str, int] = {
     "one_member": 1,  # one member scored it: the interval holds no spread of members
     "unlike_training": 2,  # its median beat is unlike anything the model was trained on: indeterminate
+    "close_to_threshold": 4,  # its interval holds the threshold: indeterminate
+    "electrodes_exchanged": 8,  # limb electrodes seem exchanged: indeterminate
 }
 """Bits of ``score_flags``."""
+
+INDETERMINATE_KINDS = ("electrodes_exchanged", "unlike_training", "close_to_threshold")
+"""Of ``SCORE_FLAGS``, those that make a decision indeterminate; the first that applies is the one that pages name."""
 
 MISSING_SAMPLE = -32768
 """int16 adu: the WFDB sentinel of formats 16 and 80 (header(5), signal(5)); also our fill."""

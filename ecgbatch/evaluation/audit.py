@@ -11,7 +11,15 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ecgbatch.evaluation.baselines import Records, baselines, folds, out_of_fold, patient_weight, read_records, shortcuts
-from ecgbatch.figures.by_patient import ALL_FIGURES, Figure, evaluate_scores, paired_difference, patient_figures
+from ecgbatch.figures.against_other import figures_against_other
+from ecgbatch.figures.by_patient import (
+    ALL_FIGURES,
+    Figure,
+    evaluate_scores,
+    mi_or_other,
+    paired_difference,
+    patient_figures,
+)
 from ecgbatch.figures.calibration import fit_platt
 from ecgbatch.figures.curves import subgroups
 from ecgbatch.model.members import Calibration as Platt
@@ -19,7 +27,7 @@ from ecgbatch.model.members import Model, beat_logit, calibrated, load_model
 from ecgbatch.model.splits import assign_folds
 from ecgbatch.scores.stage import score_workspace, scores_path
 from ecgbatch.signals.stage import current_records, signals_path
-from ecgbatch.terms import DECISION, LABEL, SCORE_FLAGS
+from ecgbatch.terms import DECISION, INDETERMINATE_KINDS, LABEL, SCORE_FLAGS
 from storage import open_store
 
 Array = NDArray[Any]
@@ -28,6 +36,9 @@ OnProgress = Callable[[str, int, int], None]
 
 N_FOLDS = 10
 """Of baselines, audit and recalibration; fewer where a class has fewer patients."""
+
+AGAINST_OTHER = ("auroc_mi_against_other", "specificity_against_other")
+"""Figures of MI beside other heart disease."""
 
 NEIGHBOURS = 5
 """The leak is shown by nearest neighbours: the rule that profits most from having seen the same heart."""
@@ -64,7 +75,8 @@ def evaluate_workspace(
     -------
     dict
         JSON types: ``run``, all of ``figures.by_patient.evaluate_scores``, ``ppv``, ``npv``, ``ece``, ``recalibrated``,
-        ``indeterminate_band``, ``subgroups``, ``other_diagnoses``, and where asked for ``against``, ``baselines``, ``audit``.
+        ``indeterminate_band``, ``groups`` (decisions and their kinds), ``subgroups``, ``other_diagnoses``, and where asked for
+        ``against`` (MI and healthy), ``against_on_other`` (MI and other heart disease), ``baselines``, ``audit``.
 
     """
     model = load_model(model_folder)
@@ -75,13 +87,16 @@ def evaluate_workspace(
     found: dict[str, Any] = {"run": scored, **evaluate_scores(scores), **further}
     found["recalibrated"] = recalibrated(scores, model)
     found["indeterminate_band"] = indeterminate_band(scores)
+    found["groups"] = groups(scores)
     found["subgroups"] = subgroups(scores, _stated(work, current_records(work)))
     found["other_diagnoses"] = other_diagnoses(scores)
     found["n_records_by_one_member"] = int((scores["score_flags"].values & SCORE_FLAGS["one_member"] > 0).sum())
     found["n_records_unlike_training"] = int((scores["score_flags"].values & SCORE_FLAGS["unlike_training"] > 0).sum())
     if against is not None:
         other = open_store(scores_path(work, score_workspace(work, against, map=map, on_progress=on_progress))).load()
-        found["against"] = paired_difference(known[0], other["mi_probability"].values, *known[1:])
+        theirs = other["mi_probability"].values
+        found["against"] = paired_difference(known[0], theirs, *known[1:])
+        found["against_on_other"] = paired_difference(known[0], theirs, mi_or_other(scores["label"].values), known[2])
     if with_baselines or with_audit:
         records = read_records(work, model_folder, beats_a_record=20 if with_audit else 1, with_signals=with_audit)
         found |= {"baselines": compare_baselines(scores, records, model)} if with_baselines else {}
@@ -133,6 +148,25 @@ def indeterminate_band(scores: xr.Dataset) -> dict[str, Any]:
     }
 
 
+GROUP_WORDS = {"mi": LABEL["mi"], "control": LABEL["control"], "other": LABEL["other"]}
+"""Groups of patients that labels tell apart."""
+
+
+def groups(scores: xr.Dataset) -> dict[str, dict[str, int]]:
+    """Return how the scored records of each group were decided, and why those left open were."""
+    decision, flags = scores["decision"].values, scores["score_flags"].values
+    is_open = decision == DECISION["indeterminate"]
+    found = {}
+    for word, code in GROUP_WORDS.items():
+        own = (scores["label"].values == code) & (decision != DECISION["not_scorable"])
+        counts = {name: int((decision[own] == value).sum()) for name, value in DECISION.items() if name != "not_scorable"}
+        kinds = {
+            f"indeterminate: {kind}": int((flags[own & is_open] & SCORE_FLAGS[kind] > 0).sum()) for kind in INDETERMINATE_KINDS
+        }
+        found[word] = {"n_records": int(own.sum()), **counts, **kinds}
+    return found
+
+
 def _stated(work: str, table: xr.Dataset) -> dict[str, Array]:
     """Return what ``figures.curves.subgroups`` wants to know of each record beside its scores."""
     digests, places = table["signals_store"].values, table["signals_row"].values
@@ -146,17 +180,20 @@ def _stated(work: str, table: xr.Dataset) -> dict[str, Array]:
 
 
 def other_diagnoses(scores: xr.Dataset) -> dict[str, Any]:
-    """Return how records that are neither MI nor healthy score: decisions, median probability, MI against them by patient."""
+    """Return how records that are neither MI nor healthy score: decisions, median probability, MI against them by patient.
+
+    ``auroc_mi_against_other`` and ``specificity_against_other``; indeterminate counts on its side of the threshold.
+    """
     p, label = scores["mi_probability"].values, scores["label"].values
     is_other = (label == LABEL["other"]) & np.isfinite(p)
     decision = scores["decision"].values[is_other]
     found: dict[str, Any] = {"n_records": int(is_other.sum())}
     found["decisions"] = {word: int((decision == code).sum()) for word, code in DECISION.items()}
     found["median_probability"] = float(np.median(p[is_other])) if is_other.any() else None
-    used = is_other | ((label == LABEL["mi"]) & np.isfinite(p))
-    patient = scores["patient_id"].values[used]
-    found["auroc_mi_against_other"] = patient_figures(p[used], label[used] == LABEL["mi"], patient, names=("auroc",))["auroc"]
-    return found
+    names = ("auroc", "specificity")
+    known = (p, mi_or_other(label), scores["patient_id"].values)
+    figures = patient_figures(*known, threshold=scores["threshold"].values, names=names)
+    return found | {"auroc_mi_against_other": figures["auroc"], "specificity_against_other": figures["specificity"]}
 
 
 def compare_baselines(scores: xr.Dataset, records: Records, model: Model) -> dict[str, Any]:
@@ -165,15 +202,25 @@ def compare_baselines(scores: xr.Dataset, records: Records, model: Model) -> dic
     ours = scores["mi_probability"].values[[place[name] for name in records.record_name]]
     n_folds = _n_folds(records.mi, np.array(records.patient_id))
     found = {}
+    on_other = np.select([records.group == 1, records.group == 2], [1, 0], -1)
     for name, features in baselines(records).items() if n_folds >= 2 else ():
         theirs = out_of_fold(name, features, records, n_folds=n_folds, key=model.patient_key)
-        figures = patient_figures(theirs, records.mi, records.patient_id, names=("auroc", "brier"))
-        found[name] = figures | {"model_minus_it": paired_difference(ours, theirs, records.mi, records.patient_id)}
+        known = (records.mi_or_control, records.patient_id)
+        found[name] = patient_figures(theirs, *known, names=("auroc", "brier"))
+        found[name]["model_minus_it"] = paired_difference(ours, theirs, *known)
+        if (records.group == 2).any():
+            against = figures_against_other(theirs, records.group, records.patient_id)
+            found[name]["auroc_against_other"] = against["auroc_against_other"]
+            found[name]["model_minus_it_against_other"] = paired_difference(ours, theirs, on_other, records.patient_id)
     return found
 
 
 def audit(records: Records, model: Model) -> dict[str, Any]:
-    """Return what shortcuts alone reach by patient, and beats of one recording on both sides of a split beside patients apart."""
+    """Return what shortcuts alone reach by patient, and beats of one recording on both sides of a split beside patients apart.
+
+    MI and healthy controls.
+    """
+    records = records.only(records.group != 2)
     n_folds = _n_folds(records.mi, np.array(records.patient_id))
     if n_folds < 2:
         return {}
@@ -278,6 +325,8 @@ def repeated(
         scores = open_store(scores_path(work, scored)).load()
         known = (scores["mi_probability"].values, scores["mi"].values, scores["patient_id"].values)
         figures = patient_figures(*known, threshold=scores["threshold"].values, names=ALL_FIGURES)
+        other = other_diagnoses(scores)
+        figures |= {name: other[name] for name in AGAINST_OTHER}
         repeats.append({"seed": 2018 + number, "model": folder, **figures})
     return {
         "recipe": recipe,
@@ -286,7 +335,9 @@ def repeated(
         "tested_on": work,
         "is_out_of_fold": str(Path(work)) in [str(Path(one)) for one in train_on],
         "unit": "beats: LEAKS, the same patients on both sides of every split" if by_beat else "patients",
-        "mean": {name: _spread([repeat[name] for repeat in repeats]) for name in ALL_FIGURES if name in repeats[0]},
+        "mean": {
+            name: _spread([repeat[name] for repeat in repeats]) for name in (*ALL_FIGURES, *AGAINST_OTHER) if name in repeats[0]
+        },
         "repeats": repeats,
     }
 

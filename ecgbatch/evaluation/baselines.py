@@ -22,6 +22,9 @@ from storage import open_store
 
 Array = NDArray[Any]
 
+GROUPS = (LABEL["control"], LABEL["mi"], LABEL["other"])
+"""Codes of ``terms.LABEL``, rising, of ``Records.group`` 0, 1 and 2."""
+
 N_KERNELS = 1500
 """Of the baseline: more than a member of a model has."""
 
@@ -43,16 +46,41 @@ class Records:
     """What baselines see of the labelled records of a workspace.
 
     ``median`` (record, lead, sample) float32 prepared, ``beats`` (beat, lead, sample) float32: at most ``beats_a_record`` each,
-    ``beat_record`` (beat,) their record; ``mi`` (record,) 0 or 1; ``columns`` name to (record, column) float, NaN unknown.
+    ``beat_record`` (beat,) their record; ``group`` (record,) 0 control, 1 MI, 2 other heart disease; ``columns`` name to (record,
+    column) float, NaN unknown.
     """
 
     patient_id: tuple[str, ...]
     record_name: tuple[str, ...]
-    mi: Array
+    group: Array
     median: Array
     beats: Array
     beat_record: Array
     columns: Mapping[str, Array]
+
+    @property
+    def mi(self) -> Array:
+        """1 where it is MI, else 0, (record,): what baselines learn."""
+        return np.asarray(self.group == 1, np.int64)
+
+    @property
+    def mi_or_control(self) -> Array:
+        """1 MI, 0 control, -1 other heart disease, (record,): what sensitivity and specificity are of."""
+        return np.where(self.group == 2, -1, self.group)
+
+    def only(self, is_kept: Array) -> Records:
+        """Return some of the records."""
+        place = np.cumsum(is_kept) - 1
+        own = is_kept[self.beat_record]
+        return Records(
+            tuple(np.array(self.patient_id, object)[is_kept].tolist()),
+            tuple(np.array(self.record_name, object)[is_kept].tolist()),
+            self.group[is_kept],
+            self.median[is_kept],
+            self.beats[own],
+            place[self.beat_record[own]],
+            {name: values[is_kept] for name, values in self.columns.items()},
+        )
 
 
 def read_records(work: str, model_folder: str, *, beats_a_record: int = 8, with_signals: bool = True) -> Records:
@@ -70,7 +98,7 @@ def read_records(work: str, model_folder: str, *, beats_a_record: int = 8, with_
     """
     model = load_model(model_folder)
     rows = current_beats(work, model.beats)
-    rows = rows.isel(record=np.flatnonzero(np.isin(rows["label"].values, (LABEL["mi"], LABEL["control"]))))
+    rows = rows.isel(record=np.flatnonzero(np.isin(rows["label"].values, GROUPS)))
     medians, beats, rate, kept = [], [], [], []
     for place, record in enumerate(read_record_beats(rows, Path(work), model_folder)):
         if record is None or not record.is_scorable.any():
@@ -88,7 +116,7 @@ def read_records(work: str, model_folder: str, *, beats_a_record: int = 8, with_
     return Records(
         tuple(rows["patient_id"].values.tolist()),
         tuple(rows["record_name"].values.tolist()),
-        rows["mi"].values.astype(np.int64),
+        np.searchsorted(GROUPS, rows["label"].values).astype(np.int64),
         np.array(medians, np.float32).reshape(-1, *shape),
         np.concatenate(beats) if beats else np.zeros((0, *shape), np.float32),
         np.repeat(np.arange(len(beats)), [len(some) for some in beats]),
@@ -188,7 +216,7 @@ def out_of_fold(name: str, features: Array, records: Records, *, n_folds: int, k
 
 def folds(records: Records, n_folds: int, key: str) -> Iterator[tuple[Array, Array]]:
     """Yield (training, test) masks, by patient, as a training with this key deals them."""
-    labels = [LABEL["mi"] if mi else LABEL["control"] for mi in records.mi]
+    labels = [GROUPS[group] for group in records.group]
     fold = assign_folds(records.patient_id, labels, n_folds, key)
     for number in range(n_folds):
         yield fold != number, fold == number

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from ecgbatch.figures.calibration import recalibration
-from ecgbatch.terms import DECISION, LABEL
+from ecgbatch.terms import DECISION, INDETERMINATE_KINDS, LABEL, SCORE_FLAGS
 
 type_floats = npt.NDArray[np.float64]
 Figure = dict[str, Any]
@@ -508,7 +508,9 @@ def evaluate_scores(scores: xr.Dataset, *, n_resamples: int = N_RESAMPLES, seed:
         Plain JSON types. Denominators: ``n_records``, ``n_patients``, ``n_scored``, ``n_patients_scored``, ``n_labelled``
         (records with MI yes or no), ``n_patients_evaluated`` and ``n_records_evaluated`` (labelled and scored),
         ``n_patients_mixed`` (both labels), ``n_set_aside`` (reason to number, every record without a score),
-        ``decisions`` and ``labels`` (word to number); ``confusion`` by patient; the figures of ``patient_figures``; ``curves``.
+        ``decisions`` and ``labels`` (word to number), ``decisions_by_label`` (label to decision to number of records) and
+        ``indeterminate_kinds`` (kind to number; a record may be of several); ``confusion`` by patient; the figures of
+        ``patient_figures`` and, as ``against_other``, ``auroc`` and ``specificity`` of MI beside other heart disease; ``curves``.
 
     """
     probability, mi = scores["mi_probability"].values, scores["mi"].values
@@ -528,14 +530,40 @@ def evaluate_scores(scores: xr.Dataset, *, n_resamples: int = N_RESAMPLES, seed:
         "n_set_aside": {reason: reasons[reason] for reason in sorted(reasons)},
         "decisions": _count_words(scores["decision"].values, DECISION),
         "labels": _count_words(scores["label"].values, LABEL),
+        "decisions_by_label": {
+            word: _count_words(scores["decision"].values[scores["label"].values == code], DECISION)
+            for word, code in LABEL.items()
+        },
+        "indeterminate_kinds": indeterminate_kinds(scores),
         "confusion": confusion(patients),
         **patient_figures(probability, mi, patient_id, threshold=threshold, n_resamples=n_resamples, seed=seed),
+        "against_other": patient_figures(
+            probability,
+            mi_or_other(scores["label"].values),
+            patient_id,
+            threshold=threshold,
+            names=("auroc", "specificity"),
+            n_resamples=n_resamples,
+            seed=seed,
+        ),
         "curves": {
             "roc": roc_curve(probability, mi, patient_id),
             "precision_recall": precision_recall_curve(probability, mi, patient_id),
             "calibration": calibration_curve(probability, mi, patient_id),
         },
     }
+
+
+def mi_or_other(label: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Return 1 MI, 0 other heart disease, -1 anything else, (record,), of codes of ``terms.LABEL``."""
+    return np.select([label == LABEL["mi"], label == LABEL["other"]], [1, 0], -1)
+
+
+def indeterminate_kinds(scores: xr.Dataset) -> dict[str, int]:
+    """Return why records are indeterminate, kind to number of records: one may be of several kinds, of an early store of none."""
+    is_open = scores["decision"].values == DECISION["indeterminate"]
+    flags = scores["score_flags"].values[is_open] if "score_flags" in scores else np.zeros(int(is_open.sum()), np.uint8)
+    return {kind: int((flags & SCORE_FLAGS[kind] > 0).sum()) for kind in INDETERMINATE_KINDS}
 
 
 def confusion(patients: Patients) -> dict[str, int]:

@@ -110,8 +110,12 @@ def compare(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, dict[s
     return found
 
 
-def drift(folder: Folder, earlier: str, model: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+def drift(
+    folder: Folder, earlier: str, model: Mapping[str, Any], now: Mapping[str, Any], *, is_training: bool = False
+) -> dict[str, Any]:
     """Compare distributions with the last run's report and with what the model states of its training records.
+
+    With ``is_training`` these are its training records, and nothing is compared with them.
 
     Returns
     -------
@@ -129,9 +133,12 @@ def drift(folder: Folder, earlier: str, model: Mapping[str, Any], now: Mapping[s
     novelty = now["novelty"]
     n_unlike = sum(n for low, n in zip(novelty["edges"], novelty["counts"], strict=False) if low >= 1)
     reference = model.get("reference") or {}
+    reason = "" if reference else "this model states no distributions of the records that it was trained on"
+    if is_training:
+        reason = "most of these records are the model's own training"
     training = {
-        "reason": "" if reference else "this model states no distributions of the records that it was trained on",
-        "variables": compare(reference, now),
+        "reason": reason,
+        "variables": {} if is_training else compare(reference, now),
         "n_unlike": n_unlike,
         "n_measured": sum(novelty["counts"]),
     }

@@ -6,15 +6,19 @@ apart are dealt here (``splits``), since a model must know whom it has seen; its
 
 Other wings use:
 
+- ``electrodes``: ``name_exchange``, ``put_back``
 - ``evidence``: ``EVIDENCE_RULE``, ``SEGMENTS``, ``evidence``
 - ``inference``: ``ENGINE``
 - ``members``: ``Calibration``, ``DEFAULT_LEADS``, ``Member``, ``Model``, ``ModelError``, ``OperatingPoint``, ``Preprocessing``,
-  ``SHIPPED``, ``beat_logit``, ``calibrated``, ``check_beats``, ``joined``, ``load_model``, ``mean_beat_logit``, ``median_beat``,
-  ``member_probabilities``, ``members_for``, ``prepare_waveforms``, ``record_probability``, ``rule_for``, ``save_model``,
-  ``shipped_model``, ``with_prevalence``, ``write_synced``
+  ``SHIPPED``, ``abnormal_logits``, ``beat_logit``, ``calibrated``, ``check_beats``, ``joined``, ``load_model``,
+  ``mean_beat_logit``, ``median_beat``, ``member_abnormal``, ``member_probabilities``, ``member_votes``, ``members_for``,
+  ``prepare_waveforms``, ``record_probability``, ``rule_for``, ``save_model``, ``shipped_model``, ``with_prevalence``,
+  ``write_synced``
 - ``network``: ``BeatNet``, ``SCORING_BATCH``, ``network_probabilities``, ``train_repeatably``
 - ``novelty``: ``fit_reference``, ``novelty``
 - ``precision``: ``DECISION_MARGIN``, ``choose_precision``
-- ``random_kernels``: ``Kernels``, ``draw_kernels``, ``fit_regression``, ``kernel_features``, ``regression_logit``
+- ``random_kernels``: ``Kernels``, ``draw_kernels``, ``fit_regression``, ``kernel_features``
 - ``splits``: ``assign_folds``, ``patient_digest``, ``patient_labels``, ``record_digest``
+- ``trees``: ``Trees``
+- ``waves``: ``r_index``, ``wave_figures``
 """

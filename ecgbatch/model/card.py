@@ -34,12 +34,11 @@ def model_card(stated: Mapping[str, Any], *, name: str, digest: str, n_kernels: 
             "",
             f"Digest `{digest}`.",
             "",
-            "It separates recordings of patients with myocardial infarction from healthy controls. It does not tell infarction",
-            "from other heart disease: other diagnoses often score high.",
+            *_purpose(stated),
             "",
             f"Input: beats cut with {dict(stated['beats'])}, leads {', '.join(stated['leads'])}, {stated['n_samples']} samples.",
             f"Preprocessing: {stated['preprocessing']}.",
-            _members(n_kernels),
+            _members(n_kernels, int(training.get("n_trees", 0))),
             "A record of a patient that a member trained on, or was validated on, is scored by the other members only.",
             "",
             f"Operating point: threshold {point['threshold']:.3f} (sensitivity {_figure(point['sensitivity'])}, specificity "
@@ -64,11 +63,25 @@ def model_card(stated: Mapping[str, Any], *, name: str, digest: str, n_kernels: 
     )
 
 
-def _members(n_kernels: int) -> str:
-    network = "A member is the network of Kachuee and others (2018) on these leads"
-    if not n_kernels:
-        return f"{network}."
-    return f"{network} and, with half of its say, a logistic regression on {n_kernels} random kernels of the median beat."
+def _purpose(stated: Mapping[str, Any]) -> list[str]:
+    if stated.get("abnormal"):
+        return [
+            "Its probability is of myocardial infarction against healthy hearts and other heart disease. It tells infarction",
+            "from a healthy heart well, from other heart disease only in part: see the figures against other heart disease.",
+        ]
+    return [
+        "It separates recordings of patients with myocardial infarction from healthy controls. It does not tell infarction",
+        "from other heart disease: other diagnoses often score high.",
+    ]
+
+
+def _members(n_kernels: int, n_trees: int) -> str:
+    parts = ["the network of Kachuee and others (2018) on these leads"]
+    if n_trees:
+        parts.append(f"with two votes, {n_trees} rounds of boosted trees on wave figures of the median beat")
+    if n_kernels:
+        parts.append(f"with one vote, a logistic regression on {n_kernels} random kernels of the median beat")
+    return f"A member is {' and, '.join(parts)}; its logit is the mean of the votes."
 
 
 def _calibrations(losses: Mapping[str, Any]) -> list[str]:
@@ -96,23 +109,23 @@ def _tripod(stated: Mapping[str, Any]) -> list[str]:
     """
     training, point = stated["training"], stated["operating_point"]
     known = {
-        "3 intended use": "research; separates MI-like from healthy resting ECGs, no triage, no diagnosis",
+        "3 intended use": "research; scores resting ECGs for patterns of MI, no triage, no diagnosis",
         "5 data": "; ".join(training.get("data", [])) or "open: name the archive, its dates and sites",
         "6 participants": f"{training.get('n_records', '?')} records of {training.get('n_patients', '?')} patients with a label "
-        "mi or control and scorable beats; others are not used",
+        f"mi, control or (where three classes are learnt: {training.get('n_classes_learnt', 2)} here) other, and scorable beats",
         "7 data preparation": "beats and preprocessing above; a record that cannot be read is set aside with a reason",
-        "8 outcome": "label mi or control as the archive states it; who assessed it and how is open unless stated under Data",
+        "8 outcome": "label mi, control or other as the archive states it; who assessed it and how is open unless stated in Data",
         "9 predictors": f"{len(stated['leads'])} leads, {stated['n_samples']} samples a beat; "
         "no age, sex, date, length or amplitude",
         "10 sample size": "what there was; intervals by bootstrap of patients",
         "11 missing data": "a missing lead enters as zeros; below two thirds of the leads or three beats there is no score",
         "12 analysis": f"{training.get('n_folds_used', '?')} folds by patient; every figure of a patient comes from members that "
         "never saw it",
-        "13 class imbalance": "batches half MI, half control; the calibration restores the share of MI, "
+        "13 class imbalance": "every class has the same share of a batch; the calibration restores the share of MI, "
         f"{training.get('prevalence', float('nan')):.3f}",
         "14 fairness": "figures by sex and age: ecgbatch evaluate; groups here are too small for a claim",
         "15 output": f"calibrated probability with interval; threshold {point['threshold']:.3f}; indeterminate where the "
-        "interval holds it or the record is unlike training",
+        "interval holds it, the record is unlike training or electrodes seem exchanged",
         "16 training against evaluation": "the sections above name the data of each",
         "18 open science": "code, weights, settings and this card are one package; protocol and registration: none",
         "21 model development": "settings below",

@@ -185,9 +185,9 @@ class Packed(NamedTuple):
 
 
 def pack(weights: Mapping[str, Array]) -> Packed:
-    """Return the weights of a ``network.BeatNet`` of two classes, named as in its ``state_dict``, for the kernel.
+    """Return the weights of a ``network.BeatNet`` of two or more classes, named as in its ``state_dict``, for the kernel.
 
-    Of the output only the difference of the classes is kept: the logit of the softmax.
+    Of the output only the differences from the first class are kept: they are all that a softmax looks at.
 
     Raises
     ------
@@ -217,12 +217,28 @@ def pack(weights: Mapping[str, Array]) -> Packed:
         pairs.view(np.float32),
         np.concatenate([hidden1.ravel(), hidden2.T.ravel()]),
         np.concatenate(biases[-3:-1]),
-        output[1] - output[0],
+        (output[1:] - output[:1]).ravel(),
         biases[-1][1:] - biases[-1][:1],
     )
 
 
-def beat_logits(packed: Packed, waveform: Array, precision: str = "float32") -> Array:
+OF = ("mi", "abnormal")
+"""What a logit is of: MI against everything else, or anything else against the first class, normal."""
+
+
+def logit_of(scores: Array, of: str = "mi") -> Array:
+    """Return the logit (row,) float64 of the softmax of scores (row, class): control, MI and, where there is a third, other.
+
+    ``of`` is one of ``OF``; with two classes both are the same.
+    """
+    scores = np.asarray(scores, np.float64)
+    if scores.shape[1] == 2:
+        return np.asarray(scores[:, 1] - scores[:, 0])
+    control, mi, other = scores.T
+    return np.asarray(mi - np.logaddexp(control, other) if of == "mi" else np.logaddexp(mi, other) - control)
+
+
+def beat_logits(packed: Packed, waveform: Array, precision: str = "float32", of: str = "mi") -> Array:
     """Return the logit of MI of each prepared beat, before any calibration.
 
     Parameters
@@ -232,6 +248,8 @@ def beat_logits(packed: Packed, waveform: Array, precision: str = "float32") -> 
     waveform : (beat, lead, sample) float32
     precision
         One of ``PRECISIONS``.
+    of
+        As in ``logit_of``.
 
     Returns
     -------
@@ -245,7 +263,13 @@ def beat_logits(packed: Packed, waveform: Array, precision: str = "float32") -> 
 
     """
     _check_fits(packed, waveform)
-    return np.asarray(forward(np.require(waveform, np.float32, ("C", "W")), precision == "bfloat16", *packed))
+    differences = forward(np.require(waveform, np.float32, ("C", "W")), precision == "bfloat16", *packed)
+    return _logits(differences, of)
+
+
+def _logits(differences: Array, of: str = "mi") -> Array:
+    """Return logits (beat,) float32 of the classes' differences from the first, (beat, class - 1)."""
+    return np.asarray(logit_of(np.insert(differences, 0, 0, axis=1), of), np.float32)
 
 
 def probabilities(logits: Array) -> Array:
@@ -276,11 +300,12 @@ def changed_logits(packed: Packed, beat: Array, copies: Array, spans: Array) -> 
     if beat.shape != copies.shape[1:] or len(spans) != len(copies):
         raise ValueError(f"expected copies of a beat {beat.shape} and a span for each, found {copies.shape} and {spans.shape}")
     own, others = (np.require(array, np.float32, ("C", "W")) for array in (beat, copies))
-    return np.asarray(forward_changed(own, others, np.require(spans, np.int64, ("C", "W")), *packed))
+    return _logits(forward_changed(own, others, np.require(spans, np.int64, ("C", "W")), *packed))
 
 
 def _check_weights(weights: Mapping[str, Array]) -> None:
-    shapes: dict[str, tuple[int, ...]] = {"output.weight": (2, CHANNELS), "output.bias": (2,)}
+    n_classes = max(2, np.size(weights.get("output.bias", ())))
+    shapes: dict[str, tuple[int, ...]] = {"output.weight": (n_classes, CHANNELS), "output.bias": (n_classes,)}
     shapes |= {f"{part}.{block}.weight": (CHANNELS, CHANNELS, KERNEL) for part in ("inner", "outer") for block in range(BLOCKS)}
     shapes |= {"hidden2.weight": (CHANNELS, CHANNELS)}
     shapes |= {f"{part}.{block}.bias": (CHANNELS,) for part in ("inner", "outer") for block in range(BLOCKS)}
@@ -291,7 +316,7 @@ def _check_weights(weights: Mapping[str, Array]) -> None:
     shapes |= {"hidden1.weight": (CHANNELS, hidden[1] // CHANNELS * CHANNELS if len(hidden) == 2 else CHANNELS)}
     wrong = [f"{name} {found.get(name)} instead of {shape}" for name, shape in shapes.items() if found.get(name) != shape]
     if wrong:
-        raise ValueError(f"these are not the weights of a network of two classes: {', '.join(wrong)}; train the model again")
+        raise ValueError(f"these are not the weights of a network that scores beats: {', '.join(wrong)}; train the model again")
 
 
 def _check_fits(packed: Packed, waveform: Array) -> None:
@@ -317,7 +342,7 @@ def forward(
     x = np.zeros(n_samples * CHANNELS + 2 * EDGE, np.float32)
     y, layers = np.zeros_like(x), np.zeros(2 * CHANNELS, np.float32)
     short = np.zeros(x.size, np.uint16)
-    logits = np.empty(n_beats, np.float32)
+    logits = np.empty((n_beats, output_bias.shape[0]), np.float32)
     for i in range(n_beats):
         enter(waveform[i], beat, first, first_bias, x, 0, n_samples)
         n = n_samples
@@ -334,7 +359,7 @@ def forward(
                 inner(x, blocks, block_biases, block, y, 0, n)
                 outer(y, blocks, block_biases, block, x, 0, n)
             n = pool(x, n, 0, n)
-        logits[i] = leave(x, n, hidden, hidden_biases, output, output_bias, layers)
+        leave(x, n, hidden, hidden_biases, output, output_bias, layers, logits[i])
     return logits
 
 
@@ -350,7 +375,7 @@ def forward_changed(
     y, layers = np.zeros_like(x), np.zeros(2 * CHANNELS, np.float32)
     entered, inside = np.zeros((BLOCKS + 1, x.size), np.float32), np.zeros((BLOCKS, x.size), np.float32)
     outside = np.zeros_like(inside)
-    logits = np.empty(1 + copies.shape[0], np.float32)
+    logits = np.empty((1 + copies.shape[0], output_bias.shape[0]), np.float32)
     for i in range(1 + copies.shape[0]):
         low, high = (0, n_samples) if i == 0 else (spans[i - 1, 0], spans[i - 1, 1])
         if high <= low:
@@ -384,7 +409,7 @@ def forward_changed(
             if i == 0:
                 entered[block + 1] = x
             keep(entered[block + 1], x, low, high, n)
-        logits[i] = leave(x, n, hidden, hidden_biases, output, output_bias, layers)
+        leave(x, n, hidden, hidden_biases, output, output_bias, layers, logits[i])
     return logits
 
 
@@ -444,15 +469,18 @@ def outer_pairs(short: Array, w: Array, bias: Array, block: int, x: Array, n: in
 
 
 @kernel
-def leave(x: Array, n: int, hidden: Array, biases: Array, output: Array, output_bias: Array, layers: Array) -> Any:
-    """Do the fully connected layers; return the logit."""
+def leave(
+    x: Array, n: int, hidden: Array, biases: Array, output: Array, output_bias: Array, layers: Array, logits: Array
+) -> None:
+    """Do the fully connected layers; write each class's difference from the first."""
     flat, zero, no_skip = n * CHANNELS, np.float32(0), np.zeros(CHANNELS, np.float32)
     _convolve(x[EDGE:], flat, flat, hidden, 0, biases, 0, zero, no_skip, 0, layers, 0, 1)
     _convolve(layers, CHANNELS, CHANNELS, hidden, flat * CHANNELS, biases, CHANNELS, zero, no_skip, 0, layers, CHANNELS, 1)
-    logit = output_bias[0]
-    for channel in range(CHANNELS):
-        logit += layers[CHANNELS + channel] * output[channel]
-    return logit
+    for row in range(output_bias.shape[0]):
+        logit = output_bias[row]
+        for channel in range(CHANNELS):
+            logit += layers[CHANNELS + channel] * output[row * CHANNELS + channel]
+        logits[row] = logit
 
 
 @kernel

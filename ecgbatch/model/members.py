@@ -18,21 +18,27 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from ecgbatch.model.card import model_card
-from ecgbatch.model.inference import beat_logits, changed_logits, pack, probabilities
+from ecgbatch.model.inference import beat_logits, changed_logits, logit_of, pack, probabilities
 from ecgbatch.model.novelty import Reference
 from ecgbatch.model.random_kernels import Kernels, kernel_features, regression_logit
 from ecgbatch.model.splits import patient_digest
+from ecgbatch.model.trees import Trees, class_scores
+from ecgbatch.model.waves import VERSION as WAVES_VERSION
+from ecgbatch.model.waves import r_index, wave_figures
 from ecgbatch.terms import LEADS, MISSING_SAMPLE, MODEL_NAME_DIGITS, NOTICE
 from storage import folder_at, is_address, seal_folder
 from storage.schema import digest_array
 
-SCHEMA_VERSION = 2
-READABLE_VERSIONS = (1, 2)
-"""Version 1 had neither random kernels nor a novelty reference."""
+SCHEMA_VERSION = 3
+READABLE_VERSIONS = (1, 2, 3)
+"""Version 1 had neither random kernels nor a novelty reference, version 2 neither trees nor a third class."""
 
 
 DEFAULT_LEADS = LEADS[:12]
 """The standard twelve leads; a lead that a store lacks enters as zeros."""
+
+TREE_VOTES = 2
+"""Of a member's trees, beside one of its network and one of its regression: what served best out of fold (docs/model.md)."""
 
 PROBABILITY_FLOOR = 1e-6
 """Beat probabilities are kept this far from 0 and 1 before the logit: beyond it float32 softmax has no digits left."""
@@ -77,11 +83,13 @@ class OperatingPoint:
     sensitivity: Mapping[str, float]
     specificity: Mapping[str, float]
     chosen_on: str
+    specificity_against_other: Mapping[str, float] | None = None
+    """Share of patients with other heart disease that it does not call MI; None where a model knows no third class."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """One trained network with its regression on random kernels (empty: none), and what it may be used for.
+    """One trained network with its trees on wave figures and its regression on random kernels (empty: none), and their use.
 
     ``seen`` holds the digests of all patients that it trained or was validated on, and of their records' content.
     ``threshold`` and ``calibration`` were chosen without any patient of its own test ``fold``: they serve out-of-fold scores.
@@ -94,6 +102,7 @@ class Member:
     threshold: float
     calibration: Calibration
     regression: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
+    trees: Trees = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,8 @@ class Model:
     each {value, low, high, n_patients}; ``training`` and ``versions`` how it came about. Of ``training``, the model card
     shows ``data`` and ``limits`` (lists of text) and ``evaluations`` (title to figures) as sections of their own.
     ``kernels`` are the random kernels that all members' regressions share, ``novelty`` the reference of ``novelty.novelty``;
-    both may be empty.
+    both may be empty. ``abnormal`` calibrates the logit of any heart disease against none; None where a model knows no third
+    class.
     """
 
     members: tuple[Member, ...]
@@ -121,6 +131,7 @@ class Model:
     versions: Mapping[str, str]
     kernels: Kernels = field(default_factory=dict, repr=False)
     novelty: Reference = field(default_factory=dict, repr=False)
+    abnormal: Calibration | None = None
 
     @property
     def digest(self) -> str:
@@ -303,8 +314,8 @@ def member_probabilities(
 ) -> np.ndarray:
     """Return each member's MI probability of each beat, before any calibration.
 
-    Without random kernels, its network's of that beat. With them, the logit is half the network's of the beat and half the
-    regression's of the record's median beat, so that the mean over a record's beats gives either one vote.
+    Of a network alone, its own of that beat. Where the member has trees on wave figures or a regression on random kernels, the
+    logit is the mean of the network's of the beat and of theirs of the record's median beat, of which the trees have two votes.
 
     A record's numbers do not depend on the other records passed along, on threads or on the kind of processor.
 
@@ -349,24 +360,45 @@ def member_probabilities(
         else:
             groups = waveform.reshape(-1, 1 + len(spans), *expected)
             result[row] = np.concatenate([probabilities(changed_logits(packed, own[0], own[1:], spans)) for own in groups])
-    if model.kernels and len(waveform):
-        if features is None:
-            medians = np.stack([median_beat(beats) for beats in np.split(waveform, first_beat[1:])])
-            features = kernel_features(model.kernels, medians)
-        votes = np.stack([regression_logit(model.members[index].regression, features) for index in indices])
-        result = joined(result, votes, np.diff([*first_beat, len(waveform)]))
-    return result
+    if not len(waveform) or not indices or not (model.kernels or model.members[indices[0]].trees):
+        return result
+    n_beats = np.diff([*first_beat, len(waveform)])
+    medians = waveform if (n_beats == 1).all() else np.stack([median_beat(own) for own in np.split(waveform, first_beat[1:])])
+    if model.kernels and features is None:
+        features = kernel_features(model.kernels, medians)
+    figures = wave_figures(medians, r_index(model.beats, model.n_samples)) if model.members[indices[0]].trees else None
+    votes = [member_votes(model.members[index], features, figures) for index in indices]
+    return joined(result, np.stack(votes, axis=1), n_beats)
 
 
-def joined(probability: np.ndarray, vote: np.ndarray, n_beats: np.ndarray) -> np.ndarray:
-    """Give network and regression half the logit each.
+def member_votes(member: Member, features: np.ndarray | None, figures: np.ndarray | None, of: str = "mi") -> np.ndarray:
+    """Return the logits of all of a member but its network, (vote, record) float64, at least one.
+
+    Parameters
+    ----------
+    features
+        Of its random kernels, (record, feature); None where it has no regression, which knows of MI alone.
+    figures
+        Wave figures, (record, figure); None where it has no trees.
+    of
+        As in ``inference.logit_of``.
+
+    """
+    votes = [regression_logit(member.regression, features)] if features is not None and of == "mi" else []
+    if figures is not None:
+        votes += [logit_of(class_scores(member.trees, figures), of)] * TREE_VOTES
+    return np.stack(votes)
+
+
+def joined(probability: np.ndarray, votes: np.ndarray, n_beats: np.ndarray) -> np.ndarray:
+    """Give the network and each vote the same share of the logit.
 
     Parameters
     ----------
     probability : (member, beat) float32
         The networks', of several records one after another.
-    vote : (member, record) float64
-        The regressions' logits.
+    votes : (vote, member, record) float64
+        Logits of what else a member is made of.
     n_beats : (record,) int
         Beats of each record in ``probability``.
 
@@ -375,7 +407,39 @@ def joined(probability: np.ndarray, vote: np.ndarray, n_beats: np.ndarray) -> np
     (member, beat) float32
 
     """
-    return np.asarray(_sigmoid(0.5 * (beat_logit(probability) + np.repeat(vote, n_beats, axis=1))), np.float32)
+    total = beat_logit(probability) + np.repeat(votes.sum(axis=0), n_beats, axis=1)
+    return np.asarray(_sigmoid(total / (1 + len(votes))), np.float32)
+
+
+def abnormal_logits(model: Model, indices: Sequence[int], medians: np.ndarray) -> np.ndarray:
+    """Return each member's logit of any heart disease, MI or another, against none, before calibration.
+
+    Parameters
+    ----------
+    indices
+        As in ``member_probabilities``.
+    medians : (record, lead, sample) float32
+        Median beats, prepared.
+
+    Returns
+    -------
+    (len(indices), record) float64
+        Of a model without a third class NaN.
+
+    """
+    if model.abnormal is None:
+        return np.full((len(indices), len(medians)), np.nan)
+    figures = wave_figures(medians, r_index(model.beats, model.n_samples)) if model.members[indices[0]].trees else None
+    return np.stack([member_abnormal(model.members[index], medians, figures) for index in indices])
+
+
+def member_abnormal(member: Member, medians: np.ndarray, figures: np.ndarray | None) -> np.ndarray:
+    """Return one member's ``abnormal_logits``, (record,)."""
+    logit = beat_logit(probabilities(beat_logits(pack(member.weights), medians, of="abnormal")))
+    if figures is None:
+        return logit
+    votes = member_votes(member, None, figures, "abnormal")
+    return np.asarray((logit + votes.sum(axis=0)) / (1 + len(votes)))
 
 
 def _sigmoid(logit: np.ndarray) -> np.ndarray:
@@ -547,7 +611,7 @@ def load_model(folder: str | Path) -> Model:
     except (OSError, json.JSONDecodeError) as error:
         raise ModelError(f"{folder}: expected a model (model.json and model.safetensors): {error}; see ecgbatch train") from error
     if not isinstance(stated, dict) or stated.get("schema_version") not in READABLE_VERSIONS:
-        raise ModelError(f"{folder}: model.json must have schema_version 1 or {SCHEMA_VERSION}; use the ecgbatch that wrote it")
+        raise ModelError(f"{folder}: model.json must have schema_version 1 to {SCHEMA_VERSION}; use the ecgbatch that wrote it")
     try:
         tensors = load_tensors(content)
     except (SafetensorError, KeyError, ValueError) as error:
@@ -600,7 +664,11 @@ def _files(model: Model) -> dict[str, bytes]:
 def _tensors(model: Model) -> dict[str, np.ndarray]:
     groups = {"kernels": model.kernels, "novelty": model.novelty}
     for member in model.members:
-        groups |= {member.name: member.weights, f"{member.name}.regression": member.regression}
+        groups |= {
+            member.name: member.weights,
+            f"{member.name}.regression": member.regression,
+            f"{member.name}.trees": member.trees,
+        }
     return {
         f"{group}/{name}": np.ascontiguousarray(array) for group, found in groups.items() for name, array in sorted(found.items())
     }
@@ -611,11 +679,17 @@ def _group(tensors: Mapping[str, np.ndarray], group: str) -> dict[str, np.ndarra
 
 
 def _stated(model: Model) -> dict[str, Any]:
-    """Return everything but the weights; what version 1 could say is said as version 1, so that its digest stays."""
-    version = SCHEMA_VERSION if model.kernels or model.novelty else 1
-    content = {f.name: getattr(model, f.name) for f in fields(model) if f.name not in ("members", "kernels", "novelty")}
+    """Return everything but the weights; what an earlier version could say is said as that version, so that its digest stays."""
+    is_new = model.abnormal is not None or any(member.trees for member in model.members)
+    version = SCHEMA_VERSION if is_new else 2 if model.kernels or model.novelty else 1
+    apart = ("members", "kernels", "novelty", *(() if is_new else ("abnormal",)))
+    content: dict[str, Any] = {f.name: getattr(model, f.name) for f in fields(model) if f.name not in apart}
+    if is_new:
+        content |= {"abnormal": model.abnormal and asdict(model.abnormal), "wave_figures": WAVES_VERSION}
     for name in ("preprocessing", "operating_point", "calibration"):
         content[name] = asdict(content[name])
+    if not is_new:
+        del content["operating_point"]["specificity_against_other"]
     content["members"] = [
         {"name": m.name, "fold": m.fold, "seen": list(m.seen), "threshold": m.threshold, "calibration": asdict(m.calibration)}
         for m in model.members
@@ -637,6 +711,11 @@ def _digest(tensors: Mapping[str, np.ndarray], document: Mapping[str, Any]) -> s
 
 
 def _model(document: Mapping[str, Any], tensors: Mapping[str, np.ndarray], folder: Path) -> Model:
+    if document.get("wave_figures", WAVES_VERSION) != WAVES_VERSION:
+        raise ModelError(
+            f"{folder}: its trees ask for wave figures of version {document['wave_figures']}, this version has {WAVES_VERSION}; "
+            "use the ecgbatch that wrote it, or train it again"
+        )
     try:
         members = tuple(
             Member(
@@ -644,6 +723,7 @@ def _model(document: Mapping[str, Any], tensors: Mapping[str, np.ndarray], folde
                 fold=m["fold"],
                 weights=_group(tensors, m["name"]),
                 regression=_group(tensors, f"{m['name']}.regression"),
+                trees=_group(tensors, f"{m['name']}.trees"),
                 seen=tuple(m["seen"]),
                 threshold=m["threshold"],
                 calibration=Calibration(**m["calibration"]),
@@ -658,6 +738,7 @@ def _model(document: Mapping[str, Any], tensors: Mapping[str, np.ndarray], folde
             leads=tuple(document["leads"]),
             kernels=_group(tensors, "kernels"),
             novelty=_group(tensors, "novelty"),
+            abnormal=Calibration(**document["abnormal"]) if document.get("abnormal") else None,
             **{name: document[name] for name in ("patient_key", "beats", "n_samples", "figures", "training", "versions")},
         )
     except (KeyError, TypeError) as error:

@@ -21,7 +21,7 @@ from ecgbatch.figures.drift import MOST_NAMED
 from ecgbatch.reports import charts, ecg_paper, pages, record
 from ecgbatch.reports.files import json_lines, put_if_changed, utf8
 from ecgbatch.scores.stage import REASONS, SCORES
-from ecgbatch.terms import DECISION, LABEL, LEAD_FLAGS, NOTICE, SEX, STATUS
+from ecgbatch.terms import DECISION, INDETERMINATE_KINDS, LABEL, LEAD_FLAGS, NOTICE, SCORE_FLAGS, SEX, STATUS
 from storage import TEXT, Folder
 from storage.heap import give_back
 
@@ -83,6 +83,10 @@ COLUMNS: Mapping[str, str] = {
     "beats_store": "digest of the beats store that holds its beats; empty where there is none",
     "beats_row": "its row there",
     "report": "path of the record's page, from the folder of this table",
+    "abnormal_probability": "probability of any heart disease, infarction or another; empty where not scored or not known",
+    "indeterminate_because": "why it is indeterminate: electrodes_exchanged, unlike_training, close_to_threshold",
+    "exchange": "electrodes that were probably exchanged: LA-RA or RA-LL; empty: none seem, or which is unclear",
+    "probability_put_back": "probability of infarction with those leads put back, for information; empty where none is named",
 }
 """Columns of scores.parquet and scores.csv, in order; names and meanings stay, new ones are added at the end."""
 
@@ -126,7 +130,8 @@ def write_cohort(
         "timing": _timing(folder, options["run"], scores.sizes["record"], seconds or {}),
     }
     cohort = cohort_report(scores, facts, options) | found
-    cohort["drift"] = drift.drift(folder, earlier, options["model"], cohort["distributions"])
+    is_training = cohort["n_records_of_training"] > cohort["n_scored"] / 2
+    cohort["drift"] = drift.drift(folder, earlier, options["model"], cohort["distributions"], is_training=is_training)
     below = f"reports/{options['run']}"
     files: dict[str, tuple[str, Callable[[], bytes]]] = {
         "cohort_json": ("cohort.json", lambda: utf8(json_lines(cohort))),
@@ -161,6 +166,8 @@ def cohort_report(scores: xr.Dataset, facts: Facts, options: Mapping[str, Any]) 
         "ecgbatch_version": __version__,
         "model": dict(options["model"]),
         **evaluation,
+        "scope": record.scope(options["model"]),
+        "n_records_of_training": _n_of_training(scores, options["model"]),
         "n_patients_unknown": int(np.count_nonzero(facts["patient_unknown"])),
         "n_readable": n_records - n_unreadable,
         "n_partial": int((scores["status"].values == STATUS["partial"]).sum()),
@@ -176,6 +183,12 @@ def cohort_report(scores: xr.Dataset, facts: Facts, options: Mapping[str, Any]) 
         "subgroups": subgroups(scores, facts),
         "distributions": drift.distributions(scores, facts),
     }
+
+
+def _n_of_training(scores: xr.Dataset, model: Mapping[str, Any]) -> int:
+    """Return how many scored records are of patients (or are recordings) that some member of the model was trained on."""
+    used = scores["n_members_used"].values[np.isfinite(scores["mi_probability"].values)]
+    return int((used < model["n_members"]).sum()) if model["n_members"] else 0
 
 
 def _timing(folder: Folder, run: str, n_records: int, seconds: Mapping[str, float]) -> dict[str, Any]:
@@ -228,10 +241,25 @@ def score_columns(scores: xr.Dataset, facts: Facts, chosen: Any = slice(None)) -
 def _column(name: str, scores: xr.Dataset, facts: Facts, chosen: Any = slice(None)) -> list[Any]:
     if name == "report":
         return [f"records/{slug}.html" for slug in facts["slug"][chosen].tolist()]
+    if name == "indeterminate_because":
+        return _because(scores, chosen)
     if name in _WORDS:
         words = {value: word for word, value in _WORDS[name].items()}
         return [words[value] for value in scores[name].values[chosen].tolist()]
+    if name not in scores and name not in facts:  # of an earlier version's store
+        return [SCORES.variables[name].fill_value if SCORES.variables[name].dtype == "string" else None] * len(
+            facts["slug"][chosen]
+        )
     return _known((scores[name].values if name in scores else facts[name])[chosen])
+
+
+def _because(scores: xr.Dataset, chosen: Any) -> list[str]:
+    """Return the kinds of indeterminate that the chosen records are, a space between; nothing for others and early stores."""
+    decision = scores["decision"].values[chosen]
+    flags = scores["score_flags"].values[chosen] if "score_flags" in scores else np.zeros(decision.size, np.uint8)
+    flags = np.where(decision == DECISION["indeterminate"], flags, 0).tolist()
+    words = {mask: " ".join(kind for kind in INDETERMINATE_KINDS if mask & SCORE_FLAGS[kind]) for mask in set(flags)}
+    return [words[mask] for mask in flags]
 
 
 def _records(scores: xr.Dataset, facts: Facts, chosen: Any) -> list[dict[str, Any]]:
@@ -306,7 +334,7 @@ def cohort_page(cohort: Mapping[str, Any], scores: xr.Dataset, facts: Facts) -> 
         stated_prevalence=record.STATED_PREVALENCE,
         words={
             "why": why,
-            "scope": record.SCOPE,
+            "kind": record.KIND_WORDS,
             "label": charts.LABEL_WORDS,
             "decision": record.DECISION_WORDS,
             "lead": record.LEAD_WORDS,
@@ -460,7 +488,7 @@ def _utf8(value: Any) -> Any:
 
 
 def _arrow_type(pa: Any, name: str) -> Any:
-    if name in _WORDS or name in ("report", "diagnosis", "infarct_location"):
+    if name in _WORDS or name in ("report", "diagnosis", "infarct_location", "indeterminate_because"):
         return pa.string()
     rows_only = {"patient_unknown": pa.int8(), "n_leads_usable": pa.int32(), "duration_s": pa.float64()}
     if name in rows_only:

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from ecgbatch.measurements import intervals
-from ecgbatch.reports.record import LEAD_WORDS, SCOPE, explain_reason
+from ecgbatch.reports.record import LEAD_WORDS, explain_reason
 
 STATUS = "preliminary"
 """Of every resource: nobody has confirmed it."""
@@ -54,7 +54,9 @@ def record_bundle(report: Mapping[str, Any]) -> bytes:
     by = {"device": {"reference": _urn(digest, "device")}}
     observations = [observation | shared | by for observation in observations]
     results = [_urn(digest, f"observation{number}") for number in range(len(observations))]
-    conclusion = " ".join(part for part in (report["decision_words"] + ".", _why(report), report["notice"], SCOPE) if part)
+    conclusion = " ".join(
+        part for part in (report["decision_words"] + ".", _why(report), report["notice"], report["scope"]) if part
+    )
     diagnostic = {
         "resourceType": "DiagnosticReport",
         **shared,
@@ -124,14 +126,18 @@ def _probability(report: Mapping[str, Any]) -> Resource:
         "resourceType": "Observation",
         "code": _concept(_OWN, "mi-probability", "Probability of myocardial infarction, computed"),
         "interpretation": [{"text": report["decision_words"]}],
-        "note": [{"text": f"{report['notice']} {SCOPE}"}],
+        "note": [{"text": f"{report['notice']} {report['scope']}"}],
     }
     if report["mi_probability"] is None:
         return found | _absent(_why(report))
     parts = [("decision-threshold", "Operating point", report["operating_point"]["threshold"])]
     if report["interval"]:
-        names = (("probability-low", "Lower end of the 95 % interval"), ("probability-high", "Upper end of the 95 % interval"))
+        of = "range over its beats, one member" if report["model"]["n_members_used"] == 1 else "95 % interval"
+        names = (("probability-low", f"Lower end of the {of}"), ("probability-high", f"Upper end of the {of}"))
         parts += [(code, text, value) for (code, text), value in zip(names, report["interval"], strict=True)]
+    parts += [("abnormal-probability", "Probability of any heart disease, computed", report["abnormal_probability"])]
+    put_back = "Probability of myocardial infarction with exchanged leads put back, for information"
+    parts += [("probability-put-back", put_back, report["probability_put_back"])]
     known = [(code, text, value) for code, text, value in parts if value is not None]
     components = [{"code": _concept(_OWN, code, text), "valueQuantity": _quantity(value, "1")} for code, text, value in known]
     return found | {"valueQuantity": _quantity(report["mi_probability"], "1"), "component": components}

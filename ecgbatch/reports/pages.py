@@ -61,6 +61,18 @@ def number(value: float | None, digits: int = 3, unknown: str = "unknown") -> Ma
     return Markup(f'<data value="{exact}">{value:.{digits}f}</data>')  # noqa: S704 - digits only
 
 
+def probability(value: float | None, unknown: str = "unknown") -> Markup:
+    """Return a probability with three digits; one that these would round to 0 or 1 says so, since none is certain."""
+    if value is None:
+        return escape(unknown)
+    return Markup(f'<data value="{value!r}">{escape(probability_text(value))}</data>')  # noqa: S704 - escaped
+
+
+def probability_text(value: float) -> str:
+    """Return a probability as text: three digits, ``< 0.001`` and ``> 0.999`` at the ends."""
+    return "> 0.999" if value >= 0.9995 else "< 0.001" if value < 0.0005 else f"{value:.3f}"
+
+
 def data_block(document: Iterable[tuple[str, Any]]) -> Iterator[Markup]:
     """Yield a JSON object that may stand inside a ``script`` element of type ``application/json``: nothing in it can end that.
 
@@ -94,6 +106,7 @@ def _environment() -> tuple[jinja2.Environment, str]:
         finalize=_visible,
     )
     environment.filters["number"] = number
+    environment.filters["probability"] = probability
     return environment, _TEMPLATES.joinpath("style.css").read_text(encoding="utf-8")
 
 

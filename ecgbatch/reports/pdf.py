@@ -10,7 +10,8 @@ import numpy as np
 
 from ecgbatch.measurements import intervals
 from ecgbatch.reports import ecg_paper
-from ecgbatch.reports.record import LEAD_WORDS, SCOPE, explain_reason
+from ecgbatch.reports.pages import probability_text
+from ecgbatch.reports.record import EXCHANGE_WORDS, LEAD_WORDS, explain_reason
 
 if TYPE_CHECKING:
     from fpdf import FPDF
@@ -78,7 +79,7 @@ def _write(pdf: FPDF, text: str, size_pt: float, *, bold: bool = False, colour: 
 def _head(pdf: FPDF, report: Mapping[str, Any]) -> None:
     _write(pdf, f"ECG report: record {report['record_name'][:120]}", 12, bold=True)
     _write(pdf, report["notice"], 8, bold=True, colour=_RED)
-    _write(pdf, SCOPE, 7, colour=_GREY)
+    _write(pdf, report["scope"], 7, colour=_GREY)
     if report["is_synthetic"]:
         _write(pdf, "Synthetic data: computed, not recorded from a person.", 8, bold=True)
     age = "age unknown" if report["age_years"] is None else f"{report['age_years']:.0f} years"
@@ -105,11 +106,14 @@ def _decision(report: Mapping[str, Any]) -> str:
     if report["mi_probability"] is None:
         why, _ = explain_reason(report["reason"], is_scored=False)
         return f"{report['decision_words']}: {why or 'no reason stated'} ({report['reason'] or 'no code'})"
-    interval = "unknown" if report["interval"] is None else "{:.3f} to {:.3f}".format(*report["interval"])
+    interval = "unknown" if report["interval"] is None else " to ".join(probability_text(end) for end in report["interval"])
+    of = "range over its beats, one member" if report["model"]["n_members_used"] == 1 else "95 % interval"
+    abnormal = report["abnormal_probability"]
+    also = "" if abnormal is None else f"; any heart disease {probability_text(abnormal)}"
     threshold = report["operating_point"]["threshold"]
     return (
-        f"{report['decision_words']}: probability {report['mi_probability']:.3f} (95 % interval {interval}), "
-        f"threshold {'unknown' if threshold is None else f'{threshold:.3f}'}"
+        f"{report['decision_words']}: probability {probability_text(report['mi_probability'])} ({of} {interval}), "
+        f"threshold {'unknown' if threshold is None else f'{threshold:.3f}'}{also}"
     )
 
 
@@ -124,15 +128,25 @@ def _meaning(report: Mapping[str, Any]) -> list[str]:
     lines, point, at = [], report["operating_point"], report["at_prevalence"]
     if point["sensitivity"] is not None and point["specificity"] is not None:
         stated = f"Operating point: sensitivity {point['sensitivity']:.3f}, specificity {point['specificity']:.3f}"
+        if point["specificity_against_other"] is not None:
+            stated += f", against other heart disease {point['specificity_against_other']:.3f}"
         lines.append(f"{stated}; chosen on: {point['chosen_on'] or 'unknown'}.")
-    if at:
+    if at and report["decision"] != "indeterminate":
+        name, called = ("ppv", "indicated") if report["decision"] == "mi_indicated" else ("npv", "not indicated")
+        healthy, other = at[name]["value"], at[f"{name}_other"]["value"]
+        range_ = "" if other is None else f"{100 * other:.0f} % if everybody else has other heart disease, "
         lines.append(
-            f"Where {100 * at['prevalence']:.0f} of 100 recordings are of infarction: of those called indicated "
-            f"{100 * at['ppv']['value']:.0f} % are right, of those called not indicated {100 * at['npv']['value']:.1f} %."
+            f"Where {100 * at['prevalence']:.0f} of 100 recordings are of infarction, of those called {called} are right: "
+            f"{range_}{100 * healthy:.0f} % if everybody else is healthy."
         )
     used = report["model"]["n_members_used"]
     alone = " One member alone scored it: the interval does not hold how far members differ." if used == 1 else ""
     lines.append(f"Members that never saw this patient, and scored it: {used} of {report['model']['n_members']}.{alone}")
+    if "electrodes_exchanged" in report["score_flags"]:
+        pair = f", most likely {EXCHANGE_WORDS[report['exchange']]}" if report["exchange"] else ""
+        back = report["probability_put_back"]
+        said = "" if back is None else f" With the leads put back, for information: {probability_text(back)}."
+        lines.append(f"Limb electrodes seem exchanged{pair}: record again before anything is concluded.{said}")
     if "unlike_training" in report["score_flags"]:
         lines.append("This recording is unlike those that the model was trained on; the probability means little here.")
     return lines

@@ -25,6 +25,7 @@ from ecgbatch.scores.stage import REASONS as SCORE_REASONS
 from ecgbatch.terms import (
     BEAT_FLAGS,
     DECISION,
+    INDETERMINATE_KINDS,
     LABEL,
     LEAD_FLAGS,
     MISSING_SAMPLE,
@@ -36,17 +37,25 @@ from ecgbatch.terms import (
     words_of_mask,
 )
 
-SCHEMA_VERSION = 2
-"""Of record.json and cohort.json: ``docs/schema/``. 2: measurements, evidence, prevalence, extreme beats, flags of the score."""
+SCHEMA_VERSION = 3
+"""Of record.json and cohort.json: ``docs/schema/``. 2: measurements, evidence, prevalence, extreme beats, flags of the score.
+3: any heart disease, kinds of indeterminate, exchanged electrodes, figures against other heart disease."""
 
 STATED_PREVALENCE = 0.08
 """Share of infarction for which pages say what a decision means: emergency departments find 6 to 10 % among those whom they
 record for chest pain (three Swedish hospitals, 145,656 ECGs: European Heart Journal Digital Health, ztaf125)."""
 
 SCOPE = (
+    "The probability is of myocardial infarction, acute or old, against healthy hearts and other heart disease. It tells "
+    "infarction from a healthy heart well, from other heart disease only in part; a low score does not exclude infarction."
+)
+"""What a score says, by a model that learnt from other heart disease too."""
+
+NARROW_SCOPE = (
     "The probability tells recordings of patients with myocardial infarction, acute or old, from recordings of healthy controls. "
     "Other heart disease often scores as infarction; a low score does not exclude infarction."
 )
+"""By a model that knows infarction and health alone."""
 
 LEAD_WORDS = {
     "missing": "absent",
@@ -67,12 +76,19 @@ LEAD_WORDS = {
 DECISION_WORDS = {
     "mi_indicated": "Pattern of myocardial infarction indicated",
     "mi_not_indicated": "Pattern of myocardial infarction not indicated",
-    "indeterminate": "Indeterminate: too close to the threshold to call",
+    "indeterminate": "Indeterminate",
     "not_scorable": "Not scorable",
 }
 
-UNLIKE_WORDS = "Indeterminate: unlike anything the model was trained on"
-"""Instead of the usual words where that is why."""
+KIND_WORDS = {
+    "electrodes_exchanged": "Indeterminate: limb electrodes seem exchanged",
+    "unlike_training": "Indeterminate: unlike anything the model was trained on",
+    "close_to_threshold": "Indeterminate: too close to the threshold to call",
+}
+"""For each of ``terms.INDETERMINATE_KINDS``: what is said where that is the first reason."""
+
+EXCHANGE_WORDS = {"LA-RA": "left arm and right arm", "RA-LL": "right arm and left leg"}
+"""For each of ``model.electrodes.EXCHANGES``."""
 
 _ADVICE = {
     "NO_BEATS": "Look at the leads: if all are flat or noise, record again. If beats are visible, please report the record.",
@@ -167,11 +183,13 @@ def record_report(
     source = source or {}
     decision = _word(DECISION, row["decision"])
     flags = words_of_mask(int(row.get("score_flags", 0)), SCORE_FLAGS)
+    because = _because(decision, flags)
     leads = _leads(source)
     fs, n_samples = source.get("sampling_frequency_hz"), source.get("n_samples")
     report: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "notice": NOTICE,
+        "scope": scope(model),
         "archive": archive,
         "is_synthetic": is_synthetic,
         "record_name": row["record_name"],
@@ -182,10 +200,12 @@ def record_report(
         "reason_detail": source.get("status_detail", ""),
         "warnings": source.get("warnings", "").split(),
         "decision": decision,
-        "decision_words": UNLIKE_WORDS
-        if decision == "indeterminate" and "unlike_training" in flags
-        else DECISION_WORDS[decision],
+        "decision_words": KIND_WORDS[because[0]] if because else DECISION_WORDS[decision],
+        "indeterminate_because": because,
         "mi_probability": row["mi_probability"],
+        "abnormal_probability": row.get("abnormal_probability"),
+        "exchange": row.get("exchange", ""),
+        "probability_put_back": row.get("probability_put_back"),
         "interval": _interval(row),
         "score_flags": flags,
         "novelty": row.get("novelty"),
@@ -300,7 +320,7 @@ def _page_words(report: Mapping[str, Any]) -> dict[str, Any]:
         "shared": shared,
         "no_st": no_st,
         "warning": WARNINGS,
-        "scope": SCOPE,
+        "exchange": EXCHANGE_WORDS,
         "why": why,
         "advice": advice,
     }
@@ -373,6 +393,7 @@ def model_summary(model: Mapping[str, Any]) -> dict[str, Any]:
         "name": str(model.get("name") or f"{recipe}, {n_members} members"),
         "digest": str(model.get("digest", "")),
         "n_members": n_members,
+        "knows_other": bool(model.get("knows_other") or model.get("abnormal")),
         "operating_point": model.get("operating_point"),
         "prevalence": training.get("prevalence"),
         "reference": model.get("reference") or training.get("reference"),
@@ -383,7 +404,9 @@ def at_prevalence(model: Mapping[str, Any], probability: float | None) -> dict[s
     """Return what a decision means where ``STATED_PREVALENCE`` of the recordings are of infarction; None where unknown.
 
     Predictive values by Bayes' rule from sensitivity and specificity at the operating point; their limits put both at their
-    unfavourable, then at their favourable, limit. ``mi_probability`` is the record's, its log odds moved by the difference of
+    unfavourable, then at their favourable, limit. ``ppv`` and ``npv`` are where everybody else is healthy, ``ppv_other`` and
+    ``npv_other`` where everybody else has other heart disease (None where the model does not know): real life lies between.
+    ``mi_probability`` is the record's, its log odds moved by the difference of
     the two prevalences' (Saerens, Latinne and Decaestecker 2002).
     """
     point = model.get("operating_point") or {}
@@ -393,9 +416,11 @@ def at_prevalence(model: Mapping[str, Any], probability: float | None) -> dict[s
     n = (sensitivity["n_patients"] or 0, specificity["n_patients"] or 0)
     own = model.get("prevalence") or (n[0] / sum(n) if sum(n) else None)
     found: dict[str, Any] = {"prevalence": STATED_PREVALENCE, "prevalence_of_model": own}
+    against = {"": specificity, "_other": _figure(point.get("specificity_against_other"))}
     for name in ("ppv", "npv"):
-        ends = {key: _predictive(name, sensitivity[key], specificity[key]) for key in ("value", "low", "high")}
-        found[name] = ends
+        for suffix, own_specificity in against.items():
+            ends = {key: _predictive(name, sensitivity[key], own_specificity[key]) for key in ("value", "low", "high")}
+            found[f"{name}{suffix}"] = ends
     shifted = None
     if probability is not None and own and 0 < own < 1 and 0 < probability < 1:
         odds = probability / (1 - probability) * (STATED_PREVALENCE / (1 - STATED_PREVALENCE)) / (own / (1 - own))
@@ -433,6 +458,18 @@ def _leads(source: Row) -> dict[str, list[str]]:
     return {name: words_of_mask(mask, LEAD_FLAGS) for name, mask in zip(source["lead"].tolist(), masks, strict=True)}
 
 
+def scope(model: Mapping[str, Any]) -> str:
+    """Return what a score by a model (``model_summary``) says: it learnt from other heart disease, or it did not."""
+    return SCOPE if model.get("knows_other") else NARROW_SCOPE
+
+
+def _because(decision: str, flags: Sequence[str]) -> list[str]:
+    """Return why a record is indeterminate; of a store that has no such flags, that it is close to the threshold."""
+    if decision != "indeterminate":
+        return []
+    return [kind for kind in INDETERMINATE_KINDS if kind in flags] or ["close_to_threshold"]
+
+
 def _interval(row: Row) -> list[float] | None:
     low, high = row["probability_low"], row["probability_high"]
     return None if low is None or high is None else [low, high]
@@ -442,7 +479,7 @@ def _operating_point(model: Mapping[str, Any], threshold: float | None) -> dict[
     """Return the threshold applied to this record, and what the model's operating point reached where it was chosen."""
     chosen = model.get("operating_point") or {}
     point: dict[str, Any] = {"threshold": chosen.get("threshold") if threshold is None else threshold}
-    for name in ("sensitivity", "specificity"):
+    for name in ("sensitivity", "specificity", "specificity_against_other"):
         figure = _figure(chosen.get(name))
         point[name] = figure["value"]
         point[f"{name}_interval"] = None if figure["low"] is None else [figure["low"], figure["high"]]

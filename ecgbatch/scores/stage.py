@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from ecgbatch.beats.lookup import current_beats
+from ecgbatch.model.electrodes import name_exchange, put_back
 from ecgbatch.model.evidence import EVIDENCE_RULE, SEGMENTS, evidence
 from ecgbatch.model.inference import ENGINE
 from ecgbatch.model.novelty import novelty
@@ -23,7 +24,17 @@ from ecgbatch.model.precision import DECISION_MARGIN, choose_precision
 from ecgbatch.model.splits import record_digest
 from ecgbatch.scores.earlier import find_earlier, known_rows, with_known
 from ecgbatch.signals.stage import SIGNALS
-from ecgbatch.terms import DECISION, LABEL, MODEL_NAME_DIGITS, SCORE_FLAGS, SEX, STATUS, UNSCORABLE_BEAT, UNUSABLE_LEAD
+from ecgbatch.terms import (
+    DECISION,
+    LABEL,
+    LEAD_FLAGS,
+    MODEL_NAME_DIGITS,
+    SCORE_FLAGS,
+    SEX,
+    STATUS,
+    UNSCORABLE_BEAT,
+    UNUSABLE_LEAD,
+)
 from storage import TEXT, Map, Plan, Progress, Schema, Shard, Variable, build, make_plan, open_once
 
 if TYPE_CHECKING:  # torch costs a second: only those who score pay for it
@@ -59,14 +70,14 @@ REASONS = MappingProxyType(
 INTERVAL_RULE = (
     f"95 % percentile bootstrap, {N_DRAWS} draws of members and of runs of up to {BEATS_A_BLOCK} beats, seeded by the record's "
     "name: how far other beats of this recording, or other members, would have moved the number; not how sure it is for the "
-    "patient, and with one member used the spread of members is not in it (score_flags says so). With random kernels half "
-    "of each logit is the median beat's and does not move with the beats drawn"
+    "patient, and with one member used the spread of members is not in it (score_flags says so, and no page calls it a 95 % "
+    "interval). What trees or random kernels give to a logit is the median beat's and does not move with the beats drawn"
 )
 """What ``probability_low`` and ``probability_high`` mean; kept in every scores store."""
 
 DECISION_RULE = (
-    "indeterminate where the 95 % interval holds the threshold, or the record is unlike anything the model was trained on; else "
-    "MI indicated above the threshold, not indicated below it"
+    "indeterminate where limb electrodes seem exchanged, the record is unlike anything the model was trained on, or the interval "
+    "holds the threshold (score_flags says which); else MI indicated above the threshold, not indicated below it"
 )
 """Measured on 492 ten-second PTB-XL records: 4 % indeterminate out of fold (one member), 6 % with five members. One in four of
 these would have been called wrong, one in sixteen of the others: the band catches what is close, not what is wrong for sure."""
@@ -76,7 +87,7 @@ _LABELS = ("status", "label", "mi", "age_years", "sex", "reason")
 
 SCORES = Schema(
     name="scores",
-    version=2,
+    version=3,
     row_dim="record",
     title="Probability of myocardial infarction of every record of the archive",
     variables={
@@ -120,6 +131,14 @@ SCORES = Schema(
         "mi_probability": Variable(
             ("record",), "float32", "probability of myocardial infarction; NaN where not scored", "1", low=0, high=1
         ),
+        "abnormal_probability": Variable(
+            ("record",),
+            "float32",
+            "probability of any heart disease, infarction or another; NaN where not scored or the model does not know it",
+            "1",
+            low=0,
+            high=1,
+        ),
         "probability_low": Variable(("record",), "float32", "lower end of its 95 % interval", "1", low=0, high=1),
         "probability_high": Variable(("record",), "float32", "upper end of its 95 % interval", "1", low=0, high=1),
         "threshold": Variable(("record",), "float32", "operating point applied to this record", "1", low=0, high=1),
@@ -136,6 +155,20 @@ SCORES = Schema(
             "distance of its median beat from those of training; above 1: further than 99 % of them; NaN where not measured",
             "1",
             low=0,
+        ),
+        "exchange": Variable(
+            ("record",),
+            "string",
+            "electrodes that were probably exchanged (LA-RA, RA-LL); empty: none seem, or which is unclear",
+            "",
+        ),
+        "probability_put_back": Variable(
+            ("record",),
+            "float32",
+            "MI probability with the leads of that exchange put back, for information; NaN where none is named",
+            "1",
+            low=0,
+            high=1,
         ),
         "score_flags": Variable(("record",), "uint8", "what to know about the score", "1", flags=SCORE_FLAGS, is_mask=True),
         "decision": Variable(("record",), "int8", "decision", "1", flags=DECISION),
@@ -158,6 +191,8 @@ class RecordBeats:
         Names of the leads of ``waveform``.
     is_usable : (lead,) bool
         False where the signals store flags the lead with a bit of ``terms.UNUSABLE_LEAD``.
+    is_exchanged
+        Whether the signals store suspects exchanged electrodes.
 
     """
 
@@ -166,6 +201,7 @@ class RecordBeats:
     rr_previous_s: npt.NDArray[np.float32]
     leads: tuple[str, ...]
     is_usable: npt.NDArray[np.bool_]
+    is_exchanged: bool = False
 
     @property
     def is_scorable(self) -> npt.NDArray[np.bool_]:
@@ -353,44 +389,50 @@ def read_record_beats(rows: xr.Dataset, work: Path, model_folder: str) -> Iterat
         store = open_once(path, ("lead", "first_beat", "n_beats"))
         check_beats(_model(model_folder), store.attrs["settings"], str(path))
         mine = [row for row, use in enumerate(usable) if use and names[row] == name]
-        flags = _lead_flags(rows.isel(record=mine), work, store["lead"].values.tolist())
-        for row, beats in zip(mine, _read_beats(store, places[mine], flags), strict=True):
+        usable_leads, exchanged = _lead_flags(rows.isel(record=mine), work, store["lead"].values.tolist())
+        for row, beats in zip(mine, _read_beats(store, places[mine], usable_leads, exchanged), strict=True):
             found[row] = beats
     for row in range(len(names)):
         yield found.get(row)
 
 
-def _read_beats(store: xr.Dataset, places: npt.NDArray[Any], is_usable: npt.NDArray[np.bool_]) -> Iterator[RecordBeats]:
+def _read_beats(
+    store: xr.Dataset, places: npt.NDArray[Any], is_usable: npt.NDArray[np.bool_], is_exchanged: npt.NDArray[np.bool_]
+) -> Iterator[RecordBeats]:
     """Yield the beats of a store's records; neighbours are read in one go, since they share chunks."""
     leads = tuple(store["lead"].values.tolist())
     by_beat = store[["waveform", "beat_flags", "rr_previous_s"]]
     first, count = store["first_beat"].values[places], store["n_beats"].values[places]
     low, high = int(first.min()), int((first + count).max())
     joined = by_beat.isel(beat=slice(low, high)).load() if high - low <= 2 * int(count.sum()) else None
-    for start, n, usable in zip(first.tolist(), count.tolist(), is_usable, strict=True):
+    for start, n, usable, exchanged in zip(first.tolist(), count.tolist(), is_usable, is_exchanged.tolist(), strict=True):
         own = (
             by_beat.isel(beat=slice(start, start + n))
             if joined is None
             else joined.isel(beat=slice(start - low, start - low + n))
         )
-        yield RecordBeats(
-            own["waveform"].values, own["beat_flags"].values.astype(np.uint16), own["rr_previous_s"].values, leads, usable
-        )
+        flags = own["beat_flags"].values.astype(np.uint16)
+        yield RecordBeats(own["waveform"].values, flags, own["rr_previous_s"].values, leads, usable, exchanged)
 
 
-def _lead_flags(rows: xr.Dataset, work: Path, leads: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """Return (record, lead) bool: which of the beats store's leads can be used, as the signals stores flag them."""
+def _lead_flags(rows: xr.Dataset, work: Path, leads: Sequence[str]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Return which of the beats store's leads can be used, (record, lead), and whether electrodes seem exchanged, (record,).
+
+    As the signals stores flag them.
+    """
     usable = np.zeros((rows.sizes["record"], len(leads)), dtype=bool)
+    exchanged = np.zeros(rows.sizes["record"], dtype=bool)
     names, places = rows["signals_store"].values.tolist(), rows["signals_row"].values
     for name in sorted(set(names)):
         store = open_once(work / "signals" / f"{name}.zarr", ("lead", "lead_flags"))
         column = {lead: index for index, lead in enumerate(store["lead"].values.tolist())}
         mine = [row for row, other in enumerate(names) if other == name]
         flags = store["lead_flags"].isel(record=places[mine]).values
+        exchanged[mine] = (flags & LEAD_FLAGS["suspected_swap"]).any(axis=1)
         for index, lead in enumerate(leads):
             if lead in column:
                 usable[mine, index] = (flags[:, column[lead]] & UNUSABLE_LEAD) == 0
-    return usable
+    return usable, exchanged
 
 
 def score_shard(
@@ -437,17 +479,49 @@ def score_shard(
                 block["reason"].values[row] = reason
     medians: dict[tuple[int, ...], dict[int, npt.NDArray[np.float32]]] = {}
     for row, waveform, probability in _beat_probabilities(model, records, used, precision):
+        record = records[row]
+        assert record is not None
         beat = medians.setdefault(used[row], {})[row] = _median_beat(waveform)
         finish = partial(
-            score_record, model, used[row], record_name=str(rows["record_name"].values[row]), novelty=novelty(model.novelty, beat)
+            score_record,
+            model,
+            used[row],
+            record_name=str(rows["record_name"].values[row]),
+            novelty=novelty(model.novelty, beat),
+            is_exchanged=record.is_exchanged,
         )
         score = finish(probability)
         if precision != "float32" and _is_close(score):
             score = finish(_in_float32(model, used[row], waveform))
-        _fill_score(block, row, records[row], score)
+        _fill_score(block, row, record, score)
+        if record.is_exchanged:
+            block["exchange"].values[row], block["probability_put_back"].values[row] = _put_back(model, used[row], record)
     for indices, beats in medians.items():
-        block["evidence"].values[list(beats)] = evidence(model, indices, np.stack(list(beats.values())))
+        stacked = np.stack(list(beats.values()))
+        block["evidence"].values[list(beats)] = evidence(model, indices, stacked)
+        block["abnormal_probability"].values[list(beats)] = _abnormal(model, indices, stacked)
     return block
+
+
+def _abnormal(model: Model, indices: Sequence[int], medians: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Return the calibrated probability of any heart disease of each median beat, (record,); NaN of a model of two classes."""
+    from ecgbatch.model.members import abnormal_logits, calibrated
+
+    logit = abnormal_logits(model, indices, medians).mean(axis=0)
+    return logit if model.abnormal is None else np.asarray(calibrated(logit, model.abnormal))
+
+
+def _put_back(model: Model, indices: Sequence[int], record: RecordBeats) -> tuple[str, float]:
+    """Return which electrodes were probably exchanged, and the MI probability with their leads put back; NaN where unclear."""
+    from ecgbatch.model.members import member_probabilities, record_probability, rule_for
+
+    scorable = record.waveform[record.is_scorable]
+    exchange = name_exchange(np.median(scorable, axis=0), record.leads)
+    if not exchange:
+        return "", float("nan")
+    restored = replace(record, waveform=put_back(record.waveform, record.leads, exchange))
+    probability = member_probabilities(model, indices, prepared_beats(model, restored))
+    return exchange, record_probability(probability, rule_for(model, indices)[0])
 
 
 def _is_close(score: RecordScore) -> bool:
@@ -524,8 +598,7 @@ def heart_rate_bpm(rr_previous_s: npt.NDArray[np.floating[Any]]) -> float:
     return float(60 / np.median(known)) if known.size else float("nan")
 
 
-def _fill_score(block: xr.Dataset, row: int, record: RecordBeats | None, score: RecordScore) -> None:
-    assert record is not None
+def _fill_score(block: xr.Dataset, row: int, record: RecordBeats, score: RecordScore) -> None:
     block["beat_probability"].values[row, np.flatnonzero(record.is_scorable)] = score.beat_probability
     block["n_beats_scored"].values[row] = score.beat_probability.size
     block["mi_probability"].values[row] = score.probability
@@ -580,6 +653,7 @@ def score_record(
     record_name: str,
     *,
     novelty: float = float("nan"),
+    is_exchanged: bool = False,
 ) -> RecordScore:
     """Turn beat probabilities into the record's probability, its interval and a decision.
 
@@ -597,6 +671,8 @@ def score_record(
         Seeds the interval.
     novelty
         From ``model.novelty.novelty``; above 1 the record is unlike training and its decision indeterminate. NaN: not measured.
+    is_exchanged
+        Whether electrodes seem exchanged: then the decision is indeterminate too.
 
     """
     from ecgbatch.model.members import beat_logit, calibrated, record_probability, rule_for
@@ -607,17 +683,24 @@ def score_record(
     probability, low, high, threshold = _stored(record_probability(beat_probability, calibration), *drawn, threshold)
     low, high = min(low, probability), max(high, probability)
     beats = np.asarray(calibrated(logit.mean(axis=0), calibration), dtype=np.float32)
-    is_above, is_unlike = probability >= threshold, novelty > 1
+    is_above = probability >= threshold
+    decision = decide(probability, low, high, threshold)
+    kinds = {
+        "electrodes_exchanged": is_exchanged,
+        "unlike_training": novelty > 1,
+        "close_to_threshold": decision == DECISION["indeterminate"],
+    }
+    flags = {"one_member": len(indices) == 1} | kinds
     return RecordScore(
         probability=probability,
         low=low,
         high=high,
         threshold=threshold,
-        decision=DECISION["indeterminate"] if is_unlike else decide(probability, low, high, threshold),
+        decision=DECISION["indeterminate"] if any(kinds.values()) else decision,
         agreement=float(np.mean((beats >= threshold) == is_above)),
         beat_probability=beats,
         novelty=float(np.float32(novelty)),
-        flags=SCORE_FLAGS["one_member"] * (len(indices) == 1) | SCORE_FLAGS["unlike_training"] * is_unlike,
+        flags=sum(SCORE_FLAGS[word] for word, is_set in flags.items() if is_set),
     )
 
 

@@ -38,7 +38,7 @@ class TrainingBeats:
     is_scorable : (beat,) bool
         Without a bit of ``terms.UNSCORABLE_BEAT``; the others only keep their rows.
     lead : (lead,) text
-    patient_id, mi, n_beats : (record,) text, int (1 MI, 0 control, -1 other or unknown: never trained on), int
+    patient_id, mi, n_beats : (record,) text, int (1 MI, 0 control, 2 other heart disease, -1 unknown: never trained on), int
     beats
         Settings the beats were cut with; the model will want the same (``model.members.check_beats``).
 
@@ -64,10 +64,27 @@ class Prepared:
     waveform: np.ndarray  # (beat, lead, sample) float32
     median: np.ndarray  # (record, lead, sample) float32, of all scorable beats
     patient_id: tuple[str, ...]  # (record,)
-    mi: np.ndarray  # (record,)
+    group: np.ndarray  # (record,) 0 control, 1 MI, 2 other heart disease
     first_beat: np.ndarray  # (record + 1,)
-    fold: np.ndarray  # (record,)
+    folds: np.ndarray  # (deal, record)
     content: tuple[str, ...]  # (record,) digests of the recordings
+    n_classes: int
+    beats: Mapping[str, Any]
+
+    @property
+    def mi(self) -> np.ndarray:
+        """1 where it is MI, else 0, (record,)."""
+        return np.asarray(self.group == 1, np.int64)
+
+    @property
+    def mi_or_control(self) -> np.ndarray:
+        """1 MI, 0 control, -1 other, (record,): what sensitivity and specificity are of."""
+        return np.where(self.group == 2, -1, self.group)
+
+    @property
+    def classes(self) -> np.ndarray:
+        """Class that each record is learnt as, (record,): its group, or whether it is MI."""
+        return self.group if self.n_classes == 3 else self.mi
 
 
 def prepare_training(source: Source, settings: TrainSettings, checkpoints: Path) -> tuple[Path, dict[str, Any]]:
@@ -130,7 +147,7 @@ def _read_stores(stores: Sequence[str] | Mapping[str, Sequence[int]]) -> Iterato
     """
     for path in stores:
         store = open_store(path)
-        mi = store["mi"].values.copy()
+        mi = np.where(store["label"].values == LABEL["other"], 2, store["mi"].values)
         if isinstance(stores, Mapping):
             mi[~np.isin(np.arange(mi.size), np.asarray(stores[path]))] = -1
         settings = {name: store.attrs["settings"][name] for name in BEAT_SETTINGS if name in store.attrs["settings"]}
@@ -182,7 +199,7 @@ def _prepare_block(
     for record, patient in enumerate(block.patient_id):
         rows = slice(int(stop[record] - block.n_beats[record]), int(stop[record]))
         is_scorable = block.is_scorable[rows]
-        if block.mi[record] not in (0, 1) or not is_scorable.any():
+        if block.mi[record] not in (0, 1, 2)[: settings.n_classes] or not is_scorable.any():
             continue
         prepared = prepare_waveforms(
             block.waveform[rows],
@@ -209,8 +226,14 @@ def evenly_spread(rows: np.ndarray, at_most: int) -> np.ndarray:
     return np.asarray(rows[np.linspace(0, len(rows) - 1, at_most).round().astype(np.int64)])
 
 
-def _labels(mi: Iterable[int]) -> list[int]:
-    return [LABEL["mi"] if value == 1 else LABEL["control"] for value in mi]
+GROUPS = (LABEL["control"], LABEL["mi"], LABEL["other"])
+
+FEWEST_OTHER = 10
+"""Patients with other heart disease that a class of their own needs: one a fold, as folds usually are."""
+
+
+def _labels(group: Iterable[int]) -> list[int]:
+    return [GROUPS[value] for value in group]
 
 
 def _check_patients(table: Mapping[str, Any]) -> tuple[int, int]:
@@ -227,9 +250,15 @@ def _check_patients(table: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def open_prepared(folder: Path, settings: TrainSettings) -> Prepared:
-    """Map what ``prepare_training`` wrote into memory; fewer folds than asked for where a class has fewer patients."""
+    """Map what ``prepare_training`` wrote into memory; fewer folds than asked for where a class has fewer patients.
+
+    Every seed's members have a deal of the patients of their own.
+    """
     table = json.loads((folder / "records.json").read_bytes())
     n_folds = min(settings.n_folds, *_check_patients(table))
+    labels = _labels(table["mi"])
+    n_other = list(patient_labels(table["patient_id"], labels).values()).count(LABEL["other"])
+    keys = [settings.patient_key, *(f"{settings.patient_key} {deal}" for deal in range(1, settings.n_seeds))]
     first_beat = np.cumsum([0, *table["n_beats"]])
     shape = (int(first_beat[-1]), *table["shape"])
     return Prepared(
@@ -238,6 +267,8 @@ def open_prepared(folder: Path, settings: TrainSettings) -> Prepared:
         tuple(table["patient_id"]),
         np.array(table["mi"], np.int64),
         first_beat,
-        assign_folds(table["patient_id"], _labels(table["mi"]), n_folds, settings.patient_key),
+        np.stack([assign_folds(table["patient_id"], labels, n_folds, key) for key in keys]),
         tuple(table["content"]),
+        3 if settings.n_classes == 3 and (settings.start or n_other >= FEWEST_OTHER) else 2,
+        table["beats"],
     )

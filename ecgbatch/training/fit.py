@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save as save_tensors
 
 from ecgbatch import __version__
+from ecgbatch.figures.against_other import figures_against_other, threshold_sparing
 from ecgbatch.figures.by_patient import choose_threshold, patient_figures
 from ecgbatch.figures.calibration import compare_calibrations, fit_platt
 from ecgbatch.figures.drift import of_training
@@ -31,16 +32,21 @@ from ecgbatch.model.members import (
     joined,
     load_model,
     mean_beat_logit,
+    member_abnormal,
+    member_votes,
     save_model,
     write_synced,
 )
 from ecgbatch.model.network import BeatNet, network_probabilities, train_repeatably
 from ecgbatch.model.novelty import fit_reference
-from ecgbatch.model.random_kernels import Kernels, draw_kernels, fit_regression, kernel_features, regression_logit
+from ecgbatch.model.random_kernels import Kernels, draw_kernels, fit_regression, kernel_features
 from ecgbatch.model.splits import patient_digest
+from ecgbatch.model.trees import Trees
+from ecgbatch.model.waves import r_index, wave_figures
 from ecgbatch.training.arrhythmia import load_trunk
 from ecgbatch.training.data import Prepared, Source, open_prepared, prepare_training
 from ecgbatch.training.settings import TrainSettings
+from ecgbatch.training.trees import fit_trees
 
 
 @dataclass(frozen=True)
@@ -59,13 +65,18 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A trained member's weights and its mean beat logits (record,) of test and validation records, NaN elsewhere."""
+    """A trained member's weights and its mean beat logits (record,) of test and validation records, NaN elsewhere.
+
+    ``abnormal_logit`` is of any heart disease against none, of test records; NaN without a third class.
+    """
 
     task: Task
     weights: dict[str, np.ndarray]
     regression: dict[str, np.ndarray]
+    trees: Trees
     test_logit: np.ndarray
     validation_logit: np.ndarray
+    abnormal_logit: np.ndarray
 
 
 def train(
@@ -127,7 +138,7 @@ def train(
         check_beats(start, beats, "the beats to train on")
         save_model(start, folder / "start")
     prepared = open_prepared(folder, settings)
-    tasks = plan_members(prepared.fold, settings)
+    tasks = plan_members(prepared.folds[0], settings)
     outcomes = []
     for outcome in map(partial(train_member, str(folder), settings), tasks):
         outcomes.append(outcome)
@@ -149,7 +160,8 @@ def train_member(folder: str, settings: TrainSettings, task: Task) -> Outcome:
     train_repeatably()
     prepared = open_prepared(Path(folder), settings)
     start = start_member(Path(folder), settings, task)
-    records = np.flatnonzero((prepared.fold != task.fold) & (prepared.fold != task.validation_fold))
+    fold = prepared.folds[task.replica]
+    records = np.flatnonzero((fold != task.fold) & (fold != task.validation_fold))
     batches = _Batches(prepared, records)
     state = _State(prepared, settings, task, start, load_trunk(Path(folder) / "trunk")[1] if settings.trunk else None)
     checkpoint = Path(folder) / f"{task.name}.safetensors"
@@ -158,16 +170,23 @@ def train_member(folder: str, settings: TrainSettings, task: Task) -> Outcome:
         random = np.random.default_rng((settings.seed, task.fold, task.replica, epoch))  # so a checkpoint needs no RNG state
         state.network.train()
         for _ in range(n_steps):
-            rows, mi = batches.draw(settings.batch_size, random)
-            waveform, target = mixed(augment(prepared.waveform[rows], settings, random), mi, settings, random)
+            rows, group = batches.draw(settings.batch_size, random)
+            altered = augment(prepared.waveform[rows], settings, random)
+            waveform, target = mixed(altered, group, settings, random, prepared.n_classes)
             loss = torch.nn.functional.cross_entropy(state.network(torch.from_numpy(waveform)), torch.from_numpy(target))
             state.step(loss, state.steps / (n_steps * settings.epochs))
         state.save(checkpoint, epoch + 1)
     network, kernels = state.averaged(), shared_kernels(Path(folder), settings)
     regression = _fit_regression(prepared, records, kernels, settings, task, start) if kernels else {}
-    logits = partial(_record_logits, network, kernels, regression, prepared)
+    trees = _fit_trees(prepared, records, r_index(prepared.beats, prepared.waveform.shape[2]), settings, task)
     weights = {name: tensor.numpy().copy() for name, tensor in network.state_dict().items()}
-    return Outcome(task, weights, regression, logits(prepared.fold == task.fold), logits(prepared.fold == task.validation_fold))
+    member = Member(task.name, task.fold, weights, (), 0.5, Calibration(), regression, trees)
+    is_test, is_validation = fold == task.fold, fold == task.validation_fold
+    test, abnormal = _record_logits(member, network, kernels, prepared, is_test)
+    validation = (
+        test if task.fold == task.validation_fold else _record_logits(member, network, kernels, prepared, is_validation)[0]
+    )
+    return Outcome(task, weights, regression, trees, test, validation, abnormal)
 
 
 def start_member(folder: Path, settings: TrainSettings, task: Task) -> Member | None:
@@ -226,6 +245,27 @@ def _fit_regression(
     )
 
 
+def _fit_trees(prepared: Prepared, records: np.ndarray, r_at: int, settings: TrainSettings, task: Task) -> Trees:
+    """Fit a member's trees to its records' median beats and to altered copies; every class weighs the same, and so does every
+    patient of it.
+    """
+    if not settings.n_trees:
+        return {}
+    random = np.random.default_rng((settings.seed, task.fold, task.replica, 1 << 21))
+    n_copies = settings.tree_copies if settings.augmentation else 0
+    records = some_of(records, MOST_ROWS // (1 + n_copies), random)
+    median, group = np.array(prepared.median[records]), prepared.classes[records]
+    figures = [wave_figures(median, r_at)]
+    noisy = replace(settings, amplitude_sd=0.0, shift_samples=1, lead_dropout=0.0)  # figures are shares of a lead's own height
+    figures += [wave_figures(augment(median, noisy, random), r_at) for _ in range(n_copies)]
+    index, n_records = np.unique([prepared.patient_id[r] for r in records], return_inverse=True, return_counts=True)[1:]
+    own = 1.0 / n_records[index]
+    weight = own / np.array([own[group == number].sum() for number in range(prepared.n_classes)])[group]
+    n_rows = 1 + n_copies
+    seed = settings.seed + 1000 * task.replica + task.fold
+    return fit_trees(np.concatenate(figures), np.tile(group, n_rows), np.tile(weight, n_rows), settings, seed)
+
+
 def augment(waveform: np.ndarray, settings: TrainSettings, random: np.random.Generator) -> np.ndarray:
     """Return altered copies of prepared beats: each lead's amplitude, the R peak's place, noise, leads lost.
 
@@ -263,15 +303,15 @@ def augment(waveform: np.ndarray, settings: TrainSettings, random: np.random.Gen
 
 
 def mixed(
-    waveform: np.ndarray, mi: np.ndarray, settings: TrainSettings, random: np.random.Generator
+    waveform: np.ndarray, group: np.ndarray, settings: TrainSettings, random: np.random.Generator, n_classes: int = 2
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return beats blended with other beats of the batch, and the blended labels.
 
     Parameters
     ----------
     waveform : (beat, lead, sample) float32
-    mi : (beat,) int64
-        0 or 1.
+    group : (beat,) int64
+        Class, 0 to ``n_classes - 1``.
     settings
         ``mixup`` is the probability of each beat to be blended; its partner gets a share uniform in [0, 0.5].
     random
@@ -283,12 +323,12 @@ def mixed(
         Rows of ``target`` sum to 1.
 
     """
-    target = np.eye(2, dtype=np.float32)[mi]
+    target = np.eye(n_classes, dtype=np.float32)[group]
     if not (settings.augmentation and settings.mixup):
         return waveform, target
-    is_blended = random.random(len(mi), np.float32) < settings.mixup
-    share = (np.float32(0.5) * random.random(len(mi), np.float32) * is_blended)[:, None]
-    partner = random.permutation(len(mi))
+    is_blended = random.random(len(group), np.float32) < settings.mixup
+    share = (np.float32(0.5) * random.random(len(group), np.float32) * is_blended)[:, None]
+    partner = random.permutation(len(group))
     return waveform + share[:, :, None] * (waveform[partner] - waveform), target + share * (target[partner] - target)
 
 
@@ -297,23 +337,24 @@ class _Batches:
 
     def __init__(self, prepared: Prepared, records: np.ndarray) -> None:
         patients: dict[tuple[int, str], list[np.ndarray]] = {}
+        classes = prepared.classes
         for record in records:
             rows = np.arange(prepared.first_beat[record], prepared.first_beat[record + 1])
-            patients.setdefault((int(prepared.mi[record]), prepared.patient_id[record]), []).append(rows)
-        pools = [np.concatenate(patients[patient]) for patient in sorted(patients)]  # controls first
+            patients.setdefault((int(classes[record]), prepared.patient_id[record]), []).append(rows)
+        pools = [np.concatenate(patients[patient]) for patient in sorted(patients)]  # class by class
         self.rows = np.concatenate(pools)
         self.n_beats = len(self.rows)
         self.pool_size = np.array([len(pool) for pool in pools])
         self.pool_first = np.cumsum(self.pool_size) - self.pool_size
-        self.n_controls = sum(mi == 0 for mi, _ in patients)
+        of_patient = np.array([group for group, _ in sorted(patients)])
+        self.group, self.first_patient, self.n_patients = np.unique(of_patient, return_index=True, return_counts=True)
 
     def draw(self, batch_size: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Return rows (beat,) and classes (beat,) int64 of one batch."""
-        mi = np.arange(batch_size, dtype=np.int64) % 2
-        n_patients = np.where(mi == 1, len(self.pool_size) - self.n_controls, self.n_controls)
-        patient = (random.random(batch_size) * n_patients).astype(np.int64) + mi * self.n_controls
+        turn = np.arange(batch_size, dtype=np.int64) % len(self.group)
+        patient = (random.random(batch_size) * self.n_patients[turn]).astype(np.int64) + self.first_patient[turn]
         beat = (random.random(batch_size) * self.pool_size[patient]).astype(np.int64)
-        return self.rows[self.pool_first[patient] + beat], mi
+        return self.rows[self.pool_first[patient] + beat], self.group[turn].astype(np.int64)
 
 
 def _freeze(network: BeatNet, trunk: Mapping[str, np.ndarray]) -> None:
@@ -338,15 +379,15 @@ class _State:
     ) -> None:
         self.settings = settings
         self.steps = 0
-        shape = prepared.waveform.shape[1:]
+        n_leads, n_samples = prepared.waveform.shape[1:]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int.from_bytes(hashlib.sha256(f"{settings.seed} {task.name}".encode()).digest()[:7], "big"))
-            self.network = BeatNet(*shape)
+            self.network = BeatNet(n_leads, n_samples, prepared.n_classes)
         if start is not None:
             self.network.load_state_dict({name: torch.from_numpy(np.array(w)) for name, w in start.weights.items()})
         if trunk:
             _freeze(self.network, trunk)
-        self.mean = BeatNet(*shape)
+        self.mean = BeatNet(n_leads, n_samples, prepared.n_classes)
         self.mean.load_state_dict(self.network.state_dict())
         learning = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.Adam(learning, settings.learning_rate, settings.betas, fused=True)
@@ -402,18 +443,25 @@ class _State:
 
 
 def _record_logits(
-    network: BeatNet, kernels: Kernels, regression: Mapping[str, np.ndarray], prepared: Prepared, is_wanted: np.ndarray
-) -> np.ndarray:
-    """Return the member's logit (record,) of the wanted records, as scoring would; NaN elsewhere."""
-    logits = np.full(len(prepared.mi), np.nan)
-    for record in np.flatnonzero(is_wanted):
+    member: Member, network: BeatNet, kernels: Kernels, prepared: Prepared, is_wanted: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the member's logits of MI and of any heart disease, (record,) each, as scoring would; NaN where not wanted."""
+    logits, abnormal = np.full(len(prepared.group), np.nan), np.full(len(prepared.group), np.nan)
+    wanted = np.flatnonzero(is_wanted)
+    medians = np.array(prepared.median[wanted])
+    features = kernel_features(kernels, medians) if kernels else None
+    figures = wave_figures(medians, r_index(prepared.beats, medians.shape[2])) if member.trees else None
+    has_votes = features is not None or figures is not None
+    votes = member_votes(member, features, figures) if has_votes else np.zeros((0, len(wanted)))
+    for place, record in enumerate(wanted):
         beats = np.asarray(prepared.waveform[prepared.first_beat[record] : prepared.first_beat[record + 1]])
         probability = network_probabilities(network, beats)[None]
-        if kernels:
-            features = kernel_features(kernels, np.array(prepared.median[record])[None])
-            probability = joined(probability, regression_logit(regression, features)[None], np.array([len(beats)]))
+        if has_votes:
+            probability = joined(probability, votes[:, None, place, None], np.array([len(beats)]))
         logits[record] = mean_beat_logit(probability)
-    return logits
+    if prepared.n_classes == 3 and len(wanted):
+        abnormal[wanted] = member_abnormal(member, medians, figures)
+    return logits, abnormal
 
 
 def _assemble(
@@ -424,21 +472,23 @@ def _assemble(
     validation_logit = _mean_known([outcome.validation_logit for outcome in outcomes])
     test_logit = _mean_known([outcome.test_logit for outcome in outcomes])
     _check_new(validation_logit, prepared)
-    members, probability, threshold = [], np.full(len(prepared.mi), np.nan), np.full(len(prepared.mi), np.nan)
+    calibration, shared_cut = _rule(validation_logit, prepared, np.ones(len(prepared.group), bool))
+    members, probability, threshold = [], np.full(len(prepared.group), np.nan), np.full(len(prepared.group), np.nan)
     for outcome in outcomes:
-        is_test = prepared.fold == outcome.task.fold
-        calibration, cut = _rule(validation_logit, prepared, ~is_test)
-        probability[is_test], threshold[is_test] = calibrated(test_logit[is_test], calibration), cut
-        seen = np.flatnonzero(_is_seen(prepared.fold, outcome.task))
+        is_test = prepared.folds[outcome.task.replica] == outcome.task.fold
+        own_calibration, cut = _rule(validation_logit, prepared, ~is_test)
+        if outcome.task.replica == 0:
+            probability[is_test], threshold[is_test] = calibrated(test_logit[is_test], own_calibration), cut
+        seen = np.flatnonzero(_is_seen(prepared, outcome.task))
         digests = {patient_digest(prepared.patient_id[record], settings.patient_key) for record in seen}
         digests |= {prepared.content[record] for record in seen}
         if start is not None:
             digests |= set(start.members[start_index(settings, outcome.task, len(start.members))].seen)
-        own = (outcome.weights, tuple(sorted(digests)), cut, calibration, outcome.regression)
+        own = (outcome.weights, tuple(sorted(digests)), shared_cut, own_calibration, outcome.regression, outcome.trees)
         members.append(Member(outcome.task.name, outcome.task.fold, *own))
-    everyone = np.ones(len(prepared.mi), bool)
-    compared = compare_calibrations(test_logit, prepared.mi, prepared.patient_id, prepared.fold)
-    calibration, cut = _rule(validation_logit, prepared, everyone)
+    compared = compare_calibrations(test_logit, prepared.mi, prepared.patient_id, prepared.folds[0])
+    figures = patient_figures(probability, prepared.mi_or_control, prepared.patient_id, threshold=threshold)
+    abnormal_logit = _mean_known([outcome.abnormal_logit for outcome in outcomes])
     return Model(
         members=tuple(members),
         patient_key=settings.patient_key,
@@ -446,21 +496,31 @@ def _assemble(
         leads=settings.leads,
         n_samples=prepared.waveform.shape[2],
         preprocessing=settings.preprocessing,
-        operating_point=_operating_point(calibrated(validation_logit, calibration), prepared, cut),
+        operating_point=_operating_point(calibrated(validation_logit, calibration), prepared, shared_cut),
         calibration=calibration,
-        figures=patient_figures(probability, prepared.mi, prepared.patient_id, threshold=threshold),
+        figures=figures | figures_against_other(probability, prepared.group, prepared.patient_id, threshold=threshold),
         training=json.loads(json.dumps(asdict(settings)))
         | _counts(prepared, test_logit)
         | {"calibrations": compared, "reference": of_training(probability)},
         versions=versions(),
         kernels=start.kernels if start else shared_kernels(Path(), settings),
         novelty=_reference(prepared, settings),
+        abnormal=_abnormal_rule(abnormal_logit, prepared),
     )
+
+
+def _abnormal_rule(logit: np.ndarray, prepared: Prepared) -> Calibration | None:
+    """Fit Platt's rule for any heart disease against none; None without a third class."""
+    known = np.isfinite(logit)
+    if prepared.n_classes < 3 or len(set((prepared.group[known] > 0).tolist())) < 2:
+        return None
+    weight = _patient_weight(prepared, known)
+    return Calibration(*fit_platt(logit[known], (prepared.group[known] > 0).astype(np.int64), weight=weight))
 
 
 def _reference(prepared: Prepared, settings: TrainSettings) -> dict[str, np.ndarray]:
     records = some_of(np.arange(len(prepared.mi)), MOST_ROWS, np.random.default_rng(settings.seed))
-    return fit_reference(np.array(prepared.median[records]), prepared.fold[records])
+    return fit_reference(np.array(prepared.median[records]), prepared.folds[0, records])
 
 
 def _without_known(
@@ -477,15 +537,17 @@ def _without_known(
     for outcome in outcomes:
         seen = start.members[start_index(settings, outcome.task, len(start.members))].seen
         known = np.array([not own.isdisjoint(seen) for own in digests])
-        test, validation = (np.where(known, np.nan, logit) for logit in (outcome.test_logit, outcome.validation_logit))
-        cleaned.append(replace(outcome, test_logit=test, validation_logit=validation))
+        test, validation, abnormal = (
+            np.where(known, np.nan, logit) for logit in (outcome.test_logit, outcome.validation_logit, outcome.abnormal_logit)
+        )
+        cleaned.append(replace(outcome, test_logit=test, validation_logit=validation, abnormal_logit=abnormal))
     return cleaned
 
 
 def _check_new(logit: np.ndarray, prepared: Prepared) -> None:
     """Refuse to calibrate on fewer than two new patients of either class."""
     for word, mi in (("mi", 1), ("control", 0)):
-        new = {prepared.patient_id[record] for record in np.flatnonzero(np.isfinite(logit) & (prepared.mi == mi))}
+        new = {prepared.patient_id[record] for record in np.flatnonzero(np.isfinite(logit) & (prepared.mi_or_control == mi))}
         if len(new) < 2:
             raise ValueError(
                 f"fine-tuning needs at least 2 patients with label {word} that the model it goes on from has not seen, found "
@@ -493,28 +555,45 @@ def _check_new(logit: np.ndarray, prepared: Prepared) -> None:
             )
 
 
-def _is_seen(fold: np.ndarray, task: Task) -> np.ndarray:
-    """All folds but its own: those it trained on and the one it was validated on."""
-    return np.asarray(fold != task.fold)
+def _is_seen(prepared: Prepared, task: Task) -> np.ndarray:
+    """All folds of its deal but its own: those it trained on and the one it was validated on."""
+    return np.asarray(prepared.folds[task.replica] != task.fold)
 
 
 def _rule(logit: np.ndarray, prepared: Prepared, is_used: np.ndarray) -> tuple[Calibration, float]:
-    """Fit Platt's rule, every patient weighing the same, and choose the threshold on the calibrated probabilities."""
+    """Fit Platt's rule, every patient weighing the same, and choose the threshold on the calibrated probabilities.
+
+    MI against everything else. With a third class the threshold is the one that ``threshold_sparing`` chooses, else Youden's.
+    """
     is_used = is_used & np.isfinite(logit)
     patients = np.array(prepared.patient_id)[is_used]
-    index, n_records = np.unique(patients, return_inverse=True, return_counts=True)[1:]
     mi = prepared.mi[is_used]
-    calibration = Calibration(*fit_platt(logit[is_used], mi, weight=1.0 / n_records[index]))
-    return calibration, choose_threshold(calibrated(logit[is_used], calibration), mi, patients)
+    calibration = Calibration(*fit_platt(logit[is_used], mi, weight=_patient_weight(prepared, is_used)))
+    probability = calibrated(logit[is_used], calibration)
+    if prepared.n_classes == 3 and (prepared.group[is_used] == 2).any():
+        return calibration, threshold_sparing(probability, prepared.group[is_used], patients)
+    return calibration, choose_threshold(probability, prepared.mi_or_control[is_used], patients)
+
+
+def _patient_weight(prepared: Prepared, is_used: np.ndarray) -> np.ndarray:
+    """Return one over the number of used records of each used record's patient."""
+    patients = np.array(prepared.patient_id)[is_used]
+    index, n_records = np.unique(patients, return_inverse=True, return_counts=True)[1:]
+    return np.asarray(1.0 / n_records[index])
 
 
 def _operating_point(probability: np.ndarray, prepared: Prepared, threshold: float) -> OperatingPoint:
-    figures = patient_figures(probability, prepared.mi, prepared.patient_id, threshold=threshold)
+    figures = patient_figures(probability, prepared.mi_or_control, prepared.patient_id, threshold=threshold)
+    other = figures_against_other(probability, prepared.group, prepared.patient_id, threshold=threshold)
+    n_other = f", {other['specificity_against_other']['n_patients']} other" if other else ""
     chosen_on = (
         f"validation patients of all folds ({figures['sensitivity']['n_patients']} MI, "
-        f"{figures['specificity']['n_patients']} control), pooled; sensitivity and specificity are of these same patients"
+        f"{figures['specificity']['n_patients']} control{n_other}), pooled; sensitivity and specificity are of these same "
+        "patients"
     )
-    return OperatingPoint(threshold, figures["sensitivity"], figures["specificity"], chosen_on)
+    return OperatingPoint(
+        threshold, figures["sensitivity"], figures["specificity"], chosen_on, other.get("specificity_against_other")
+    )
 
 
 def _counts(prepared: Prepared, test_logit: np.ndarray) -> dict[str, Any]:
@@ -525,11 +604,16 @@ def _counts(prepared: Prepared, test_logit: np.ndarray) -> dict[str, Any]:
         if new:
             mi_of[patient] = max(mi, mi_of.get(patient, 0))
     return {
-        "n_records": len(prepared.mi),
+        "n_records": len(prepared.group),
+        "n_classes_learnt": prepared.n_classes,
+        "n_patients_by_group": {
+            word: len({p for p, group in zip(prepared.patient_id, prepared.group.tolist(), strict=True) if group == number})
+            for number, word in enumerate(("control", "mi", "other"))
+        },
         "n_patients": len(set(prepared.patient_id)),
         "n_patients_known_before": len(set(prepared.patient_id)) - len(mi_of),
         "n_beats": int(prepared.first_beat[-1]),
-        "n_folds_used": int(prepared.fold.max()) + 1,
+        "n_folds_used": int(prepared.folds.max()) + 1,
         "prevalence": sum(mi_of.values()) / len(mi_of),
     }
 

@@ -26,7 +26,7 @@ from storage import cache_folder, folder_at, is_address
 RECIPES: Mapping[str, tuple[TrainSettings, Mapping[str, Any]]] = {
     "ecgbatch": (TrainSettings(), {"method": "robust"}),
     "ecgbatch-lead-ii": (
-        TrainSettings(recipe="ecgbatch-lead-ii", leads=("II",), lead_dropout=0.0, n_kernels=2048),
+        TrainSettings(recipe="ecgbatch-lead-ii", leads=("II",), lead_dropout=0.0),
         {"method": "robust"},
     ),
     "kachuee": (
@@ -39,7 +39,8 @@ RECIPES: Mapping[str, tuple[TrainSettings, Mapping[str, Any]]] = {
             cosine=False,
             augmentation=False,
             holds_out_validation=True,
-            n_kernels=0,
+            n_classes=2,
+            n_trees=0,
         ),
         {"method": "kachuee"},
     ),
@@ -152,6 +153,8 @@ def settings_from(start: Model) -> TrainSettings:
         preprocessing=start.preprocessing,
         augmentation=bool(start.training.get("augmentation", True)),
         lead_dropout=float(start.training.get("lead_dropout", 0.0)),
+        n_classes=len(start.members[0].weights["output.bias"]),
+        n_trees=int(start.training.get("n_trees", 0)),
         n_kernels=sum(len(values) for name, values in start.kernels.items() if name.startswith("bias")),
         start=start.digest,
         key=start.patient_key,

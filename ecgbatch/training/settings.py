@@ -11,8 +11,11 @@ from ecgbatch.model.members import DEFAULT_LEADS, Preprocessing
 class TrainSettings:
     """Everything that decides a training, besides the beats; saved in the model.
 
-    The optimiser is the paper's (Kachuee et al. 2018: Adam 1e-3, betas 0.9 and 0.999). Batches are balanced: half MI, half
-    control, every patient of a class as likely as any other, so neither prevalence nor a patient's number of records weighs.
+    The optimiser is the paper's (Kachuee et al. 2018: Adam 1e-3, betas 0.9 and 0.999). Batches are balanced: each class has the
+    same share, every patient of a class as likely as any other, so neither prevalence nor a patient's number of records weighs.
+
+    ``n_classes`` 3 learns MI, healthy control and other heart disease, where at least ``data.FEWEST_OTHER`` patients are labelled
+    ``other``; below that, those are learnt as not MI. 2 learns MI and control from these alone.
 
     What the defaults add to the paper was chosen on folds of PTB-XL patients alone (docs/model.md): above all ``mixup``
     (Zhang and others 2018, arXiv:1710.09412), worth 0.004 of AUROC there, and a rate that falls along a half cosine to 0
@@ -22,9 +25,14 @@ class TrainSettings:
     With ``holds_out_validation`` member k is validated on fold k+1; without it, it trains on that fold too, and calibrations
     and thresholds come from the test scores of the other folds' members (never from the patient they are applied to).
 
+    With ``n_trees`` each member also has boosted trees on the wave figures of the median beat (``model.waves``), so many a class,
+    fitted to each record and to ``tree_copies`` with noise (``noise_sd``) and R a sample off; they have two thirds of the say.
+
+    With ``n_seeds`` above 1 the patients are dealt to the folds anew for each: a patient then is new to that many members.
+
     With ``n_kernels`` each member also has a logistic regression on that many random kernels of the median beat
     (``model.random_kernels``), fitted to ``kernel_copies`` blended copies of each record besides the record itself, with
-    ``kernel_penalty`` over the number of records on its squared weights; it has half of the member's say.
+    ``kernel_penalty`` over the number of records on its squared weights; it has as much say as the network.
 
     With ``trunk``, the digest of a network trained on beats of arrhythmia (``arrhythmia``), its convolutions are taken over and
     frozen, and the fully connected layers learn anew: the paper's transfer.
@@ -39,7 +47,7 @@ class TrainSettings:
     n_folds: int = 5
     n_seeds: int = 1
     holds_out_validation: bool = False
-    epochs: int = 12
+    epochs: int = 5
     min_steps: int = 300
     batch_size: int = 64
     max_beats_per_record: int = 32
@@ -55,7 +63,13 @@ class TrainSettings:
     noise_sd: float = 0.1
     lead_dropout: float = 0.1
     mixup: float = 1.0
-    n_kernels: int = 512
+    n_classes: int = 3
+    n_trees: int = 200
+    tree_leaves: int = 12
+    tree_rate: float = 0.05
+    tree_share: float = 0.2
+    tree_copies: int = 2
+    n_kernels: int = 0
     kernel_copies: int = 4
     kernel_penalty: float = 300.0
     trunk: str = ""

@@ -43,6 +43,18 @@ def test_the_kernel_computes_the_network_that_torch_computes(n_leads, n_samples)
     assert np.abs(beat_logits(pack(weights), beats, "bfloat16") - (mi - control)).max() < 0.01
 
 
+def test_a_network_of_three_classes_gives_two_logits():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        net = BeatNet(12, 88, 3).eval()
+    weights = {name: tensor.numpy() for name, tensor in net.state_dict().items()}
+    beats = np.random.default_rng(1).standard_normal((9, 12, 88)).astype(np.float32)
+    with torch.inference_mode():
+        control, mi, other = torch.softmax(net(torch.from_numpy(beats)).double(), 1).numpy().T
+    np.testing.assert_allclose(beat_logits(pack(weights), beats), np.log(mi / (1 - mi)), atol=2e-5)
+    np.testing.assert_allclose(beat_logits(pack(weights), beats, of="abnormal"), np.log((mi + other) / control), atol=2e-5)
+
+
 @pytest.mark.parametrize("kind", inference.PRECISIONS)
 def test_a_beats_logit_does_not_depend_on_its_neighbours(kind):
     _, weights, beats = drawn(12, 88)

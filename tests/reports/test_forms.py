@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ecgbatch.reports import ecg_paper, fhir, pdf, record
+from ecgbatch.reports.pages import probability_text
 from ecgbatch.reports.writing import report_workspace
 from tests.reports.report_runs import reported_run
 
@@ -43,8 +44,9 @@ def test_every_record_gets_one_a4_page_with_the_jsons_decision_and_numbers(ran):
             assert report["reason"] in text
             assert "none may be assumed" in text
             continue
-        low, high = report["interval"]
-        assert f"probability {report['mi_probability']:.3f} (95 % interval {low:.3f} to {high:.3f})" in text
+        p, low, high = (probability_text(value) for value in (report["mi_probability"], *report["interval"]))
+        assert report["model"]["n_members_used"] == 1
+        assert f"probability {p} (range over its beats, one member {low} to {high})" in text  # never called a 95 % interval
         assert f"threshold {report['operating_point']['threshold']:.3f}" in text
         for title, key in (("Rate", "heart_rate_bpm"), ("QRS duration", "qrs_ms"), ("QT", "qt_ms")):
             value = report["measurements"][key]["value"]

@@ -19,12 +19,16 @@ from hypothesis import strategies as st
 import ecgbatch.scores.stage
 from ecgbatch.beats.stage import BEATS
 from ecgbatch.figures.by_patient import evaluate_scores
+from ecgbatch.model.electrodes import put_back
+from ecgbatch.model.inference import beat_logits, pack
 from ecgbatch.model.members import (
+    DEFAULT_LEADS,
     Calibration,
     Member,
     Model,
     OperatingPoint,
     Preprocessing,
+    abnormal_logits,
     member_probabilities,
     prepare_waveforms,
     record_probability,
@@ -42,13 +46,23 @@ from ecgbatch.scores.stage import (
     heart_rate_bpm,
     min_usable_leads,
     plan_scores,
+    prepared_beats,
     probability_interval,
     score_record,
     score_records,
     score_shard,
 )
 from ecgbatch.signals.stage import SIGNALS
-from ecgbatch.terms import BEAT_FLAGS, DECISION, LABEL, LEAD_FLAGS, SCORE_FLAGS, STATUS
+from ecgbatch.terms import (
+    BEAT_FLAGS,
+    DECISION,
+    INDETERMINATE_KINDS,
+    LABEL,
+    LEAD_FLAGS,
+    SCORE_FLAGS,
+    STATUS,
+    words_of_mask,
+)
 from storage import TEXT, build, make_plan, open_store, verify_store
 
 LEADS = ("I", "II", "V2")
@@ -427,7 +441,7 @@ def test_every_reason_is_explained_in_a_sentence() -> None:
 
 
 def test_a_store_of_version_1_is_still_read_and_evaluated(tmp_path: Path) -> None:
-    later = {"evidence", "lead", "segment", "novelty", "score_flags"}
+    later = {"evidence", "lead", "segment", "novelty", "score_flags", "abnormal_probability", "exchange", "probability_put_back"}
     first = replace(SCORES, version=1, variables={name: v for name, v in SCORES.variables.items() if name not in later})
     columns = {name: np.full((4, 3)[: len(v.dims)], v.fill_value, v.numpy_dtype) for name, v in first.variables.items()}
     columns |= {"mi_probability": np.array([0.9, 0.8, 0.2, 0.1], np.float32), "mi": np.array([1, 1, 0, 0], np.int8)}
@@ -447,3 +461,61 @@ def test_a_record_unlike_training_is_indeterminate_and_flagged(model: Model) -> 
     assert near.probability == far.probability
     assert (near.flags, far.flags) == (SCORE_FLAGS["one_member"], SCORE_FLAGS["one_member"] | SCORE_FLAGS["unlike_training"])
     assert score_record(model, (0, 1), probability.repeat(2, axis=0), "r").flags == 0
+
+
+def test_exchanged_electrodes_make_a_record_indeterminate_and_the_score_put_back_stands_beside(model: Model) -> None:
+    """Never a plain decision, whatever the score; what the leads in place would give is information."""
+    twelve = DEFAULT_LEADS
+    plain = _beats(3, 9, leads=twelve)
+    wave = np.sin(np.linspace(0, 9, N_SAMPLES))
+    limb = {"I": 0.6, "II": 1.0, "III": 0.4, "aVR": -0.8, "aVL": 0.1, "aVF": 0.7}
+    steps = np.stack([400 * limb.get(lead, 1.0) * wave for lead in twelve])
+    right = replace(plain, waveform=(plain.waveform // 8 + steps[None]).astype(np.int16))
+    exchanged = replace(right, waveform=put_back(right.waveform, twelve, "LA-RA"), is_exchanged=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        weights = {name: tensor.numpy() for name, tensor in BeatNet(12, N_SAMPLES).state_dict().items()}
+    model = replace(model, leads=twelve, members=(replace(model.members[0], weights=weights, seen=()),))
+    block = score_shard(_rows(2), model, [right, exchanged])
+    assert block["exchange"].values.tolist() == ["", "LA-RA"]
+    assert np.isnan(block["probability_put_back"].values[0])
+    assert block["probability_put_back"].values[1] == block["mi_probability"].values[0]
+    assert block["mi_probability"].values[1] != block["mi_probability"].values[0]
+    assert _word(block, 1) == "indeterminate"
+    assert block["score_flags"].values[1] & SCORE_FLAGS["electrodes_exchanged"]
+    assert not block["score_flags"].values[0] & SCORE_FLAGS["electrodes_exchanged"]
+
+
+def test_any_heart_disease_has_a_probability_where_the_model_knows_it(model: Model) -> None:
+    assert np.isnan(_only(model, _beats(1, 8))["abnormal_probability"].values).all()
+    members = tuple(replace(m, weights=m.weights | _three_classes(m.weights)) for m in model.members)
+    knows = replace(model, members=members, abnormal=Calibration(1.0, 0.0))
+    found = _only(knows, _beats(1, 8))["abnormal_probability"].values[0]
+    assert 0 < found < 1
+    # With three classes, infarction is part of any heart disease: nothing is more infarcted than it is abnormal.
+    median = np.median(prepared_beats(knows, _beats(1, 8)), axis=0)[None].astype(np.float32)
+    abnormal = abnormal_logits(knows, (0, 1, 2), median)
+    mi = np.stack([beat_logits(pack(m.weights), median) for m in members])
+    assert (abnormal > mi).all()
+
+
+def _three_classes(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([weights[name], weights[name][:1] * 0.5]) for name in ("output.weight", "output.bias")}
+
+
+def test_every_kind_of_indeterminate_is_flagged_and_counted(model: Model) -> None:
+    sure, unsure = np.full((1, 5), 0.999, np.float32), np.full((1, 5), 0.46, np.float32)
+    threshold = score_record(model, (0,), sure, "r").threshold
+    kinds = [
+        score_record(model, (0,), sure, "r", is_exchanged=True),
+        score_record(model, (0,), sure, "r", novelty=1.5),
+        score_record(replace(model, members=(replace(model.members[0], threshold=0.5),)), (0,), unsure, "r"),
+    ]
+    assert threshold < 0.999
+    words = [set(words_of_mask(kind.flags, SCORE_FLAGS)) & set(INDETERMINATE_KINDS) for kind in kinds[:2]]
+    assert words == [{"electrodes_exchanged"}, {"unlike_training"}]
+    assert [kind.decision for kind in kinds[:2]] == [DECISION["indeterminate"]] * 2
+    is_close = kinds[2].low <= kinds[2].threshold <= kinds[2].high
+    assert (
+        bool(kinds[2].flags & SCORE_FLAGS["close_to_threshold"]) == is_close == (kinds[2].decision == DECISION["indeterminate"])
+    )

@@ -20,15 +20,19 @@ from ecgbatch.model import random_kernels
 from ecgbatch.model.members import (
     DEFAULT_LEADS,
     Model,
+    ModelError,
     calibrated,
+    load_model,
     members_for,
     prepare_waveforms,
     record_probability,
     rule_for,
+    save_model,
     with_prevalence,
 )
 from ecgbatch.model.members import member_probabilities as beat_probabilities
 from ecgbatch.model.splits import patient_digest, record_digest
+from ecgbatch.terms import LABEL
 from ecgbatch.training import data, fit, recipes
 from ecgbatch.training.data import TrainingBeats, evenly_spread
 from ecgbatch.training.fit import Task, augment, plan_members, train, train_member
@@ -43,6 +47,7 @@ TINY = TrainSettings(
     augmentation=False,
     holds_out_validation=True,
     n_kernels=8,
+    n_trees=3,
 )
 BEATS = {"method": "robust", "sampling_frequency_hz": 125.0}
 
@@ -115,7 +120,10 @@ def test_figures_are_those_that_out_of_fold_scoring_gives(beats: TrainingBeats, 
         indices = members_for(trained, patient)
         calibration, threshold[record] = rule_for(trained, indices)
         probability[record] = record_probability(beat_probabilities(trained, indices, prepared), calibration)
-    assert trained.figures == patient_figures(probability, beats.mi, beats.patient_id, threshold=threshold)
+    assert set(threshold.tolist()) == {trained.operating_point.threshold}  # one scale, one threshold
+    free = ("auroc", "auprc", "brier", "calibration_slope")  # the others' thresholds were chosen without the fold that they judge
+    expected = patient_figures(probability, beats.mi, beats.patient_id, names=free)
+    assert {name: trained.figures[name] for name in free} == expected
     assert trained.training["reference"] == of_training(probability[beats.mi >= 0])
 
 
@@ -265,7 +273,8 @@ def _store(beats: TrainingBeats) -> xr.Dataset:
             "beat_flags": ("beat", np.where(beats.is_scorable, 4, 1).astype(np.uint16)),
             "lead": ("lead", np.array(beats.lead, dtype=np.dtypes.StringDType())),
             "patient_id": ("record", np.array(beats.patient_id, dtype=np.dtypes.StringDType())),
-            "mi": ("record", beats.mi.astype(np.int8)),
+            "mi": ("record", np.where(beats.mi == 2, -1, beats.mi).astype(np.int8)),
+            "label": ("record", np.array([LABEL["control"], LABEL["mi"], LABEL["other"], LABEL["unknown"]], np.int8)[beats.mi]),
             "first_beat": ("record", (np.cumsum(n) - n).astype(np.int64)),
             "n_beats": ("record", n),
         },
@@ -443,3 +452,59 @@ def test_a_large_archive_is_drawn_from_so_that_memory_stays_bounded(
     chosen = fit.some_of(np.arange(100), 10, np.random.default_rng(0))
     assert len(set(chosen.tolist())) == 10
     assert (np.diff(chosen) > 0).all()
+
+
+def with_other(beats: TrainingBeats, n_other: int, seed: int = 5) -> TrainingBeats:
+    """Add patients with another disease: a QRS turned round in every lead."""
+    more = synthetic_beats(n_mi=0, n_control=n_other, seed=seed)
+    waveform = np.concatenate([beats.waveform, (-more.waveform).astype(np.int16)])
+    return TrainingBeats(
+        waveform,
+        np.concatenate([beats.is_scorable, more.is_scorable]),
+        beats.lead,
+        [*beats.patient_id, *(f"other{name}" for name in more.patient_id)],
+        np.concatenate([beats.mi, np.where(more.mi == 0, 2, more.mi)]),
+        np.concatenate([beats.n_beats, more.n_beats]),
+        beats.beats,
+    )
+
+
+THREE = replace(TINY, epochs=12, n_kernels=0, n_trees=10, holds_out_validation=False)
+
+
+def test_other_heart_disease_is_a_class_of_its_own(beats: TrainingBeats, tmp_path: Path) -> None:
+    trained = train(with_other(beats, 12), THREE, checkpoints=tmp_path)
+    assert trained.training["n_classes_learnt"] == 3
+    assert trained.training["n_patients_by_group"] == {"control": 6, "mi": 6, "other": 12}
+    assert trained.abnormal is not None
+    assert trained.figures["auroc_against_other"]["value"] > 0.95
+    assert trained.figures["auroc_against_other"]["n_patients"] == 18
+    assert trained.figures["auroc"]["n_patients"] == 12  # infarction and healthy alone
+    assert trained.operating_point.specificity_against_other is not None
+    folder = save_model(trained, tmp_path / "model")
+    assert load_model(folder).digest == trained.digest
+    assert "two votes" in (folder / "MODEL_CARD.md").read_text()
+
+
+def test_a_few_with_other_disease_are_learnt_as_not_infarction(beats: TrainingBeats, tmp_path: Path) -> None:
+    trained = train(with_other(beats, 4), THREE, checkpoints=tmp_path)
+    assert trained.training["n_classes_learnt"] == 2
+    assert trained.abnormal is None
+    assert trained.training["n_patients"] == 16
+    two = train(with_other(beats, 4), replace(THREE, n_classes=2), checkpoints=tmp_path)
+    assert two.training["n_patients"] == 12
+
+
+def test_every_seed_deals_the_patients_anew(beats: TrainingBeats, tmp_path: Path) -> None:
+    trained = train(beats, replace(TINY, n_seeds=3, holds_out_validation=False, n_trees=0), checkpoints=tmp_path)
+    assert len(trained.members) == 9
+    folds = [members_for(trained, patient) for patient in sorted(set(beats.patient_id))]
+    assert {len(indices) for indices in folds} == {3}
+    assert len({tuple(trained.members[index].fold for index in indices) for indices in folds}) > 3
+
+
+def test_trees_that_ask_other_figures_are_refused(beats: TrainingBeats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save_model(train(beats, TINY, checkpoints=tmp_path), tmp_path / "model")
+    monkeypatch.setattr("ecgbatch.model.members.WAVES_VERSION", 99)
+    with pytest.raises(ModelError, match="wave figures of version 1"):
+        load_model(folder)

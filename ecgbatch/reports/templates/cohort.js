@@ -29,7 +29,8 @@
   option(label, "all", "");
   data.labels.forEach((words, k) => option(label, words, String(k)));
 
-  const fixed = (value, digits) => (value === null ? "none" : value.toFixed(digits));
+  const probability = (value) =>
+    value === null ? "none" : value >= 0.9995 ? "> 0.999" : value < 0.0005 ? "< 0.001" : value.toFixed(3);
   const link = (k) => {
     const slug = data.slug[k] === 0 ? data.record[k].replaceAll("/", "__") : data.slug[k];
     const made = document.createElement("a");
@@ -57,8 +58,8 @@
     cell(link(k));
     cell(patient);
     cell(said(k));
-    cell(fixed(data.p[k], 3), true);
-    cell(data.low[k] === null ? "none" : `${fixed(data.low[k], 3)} to ${fixed(data.high[k], 3)}`, true);
+    cell(probability(data.p[k]), true);
+    cell(data.low[k] === null ? "none" : `${probability(data.low[k])} to ${probability(data.high[k])}`, true);
     cell(`${data.scored[k]} of ${data.found[k]}`, true);
     cell(data.rate[k] === null ? "unknown" : String(data.rate[k]), true);
     cell(data.labels[data.label[k]]);
