@@ -46,7 +46,9 @@ NOTES = {
     "scores": (
         "Column `k` of `beat_probability` belongs to the record's beat `k` of its beats store. The settings state model, "
         "operating point, calibration, what interval and evidence mean, where the segments lie (`segments_s`) and how the "
-        "decision follows. Version 1 had no `evidence`, `lead`, `segment`, `novelty` and `score_flags`."
+        "decision follows. Version 2 had no `abnormal_probability`, `exchange` and "
+        "`probability_put_back`, and none of the bits 4 and 8 of `score_flags`; version 1 no `evidence`, `lead`, `segment`, "
+        "`novelty` and `score_flags` either."
     ),
 }
 

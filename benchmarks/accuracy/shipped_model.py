@@ -68,8 +68,7 @@ DATA = (
 
 LIMITS = (
     "Tells MI from healthy well, from other heart disease in part: one in seven patients with other disease is called at the "
-    "threshold, most with hypertrophy, left bundle branch or fascicular block, or ischaemic ST and T. Not for triage of chest "
-    "pain.",
+    "threshold, most often with hypertrophy, ischaemic ST and T or fascicular block. Not for triage of chest pain.",
     "Labels are statements of readers or diagnoses of a whole stay: acute and former infarctions together, half of PTB-XL's "
     "not certain. Where the infarction lies is not said.",
     "Few patients outside PTB-XL (12 MI patients in PTB, none in CPSC): intervals are wide, and no subgroup by sex, age or site "
@@ -77,6 +76,14 @@ LIMITS = (
     "Exchanged electrodes, a beat unlike training, or an interval that holds the threshold make a record indeterminate. A wide "
     "QRS or pacing does not yet.",
 )
+
+ONLY = {
+    "mi-lead-ii": (
+        "One lead hardly tells infarction from other heart disease (AUROC 0.71 by ten folds), and at its threshold half of the "
+        "infarctions are not called: take it where there is no other lead.",
+    )
+}
+"""Limits of one model alone."""
 
 
 def main() -> None:
@@ -139,7 +146,7 @@ def build(name: str, work: Path, note: str = "") -> Model:
             folder, work
         ),
     }
-    stated = {"data": list(DATA), "limits": list(LIMITS), "evaluations": evaluations}
+    stated = {"data": list(DATA), "limits": [*LIMITS, *ONLY.get(name, ())], "evaluations": evaluations}
     return replace(pooled, training={**pooled.training, **stated, **({"note": note} if note else {})})
 
 
@@ -255,7 +262,11 @@ def check(model: Model, settings: TrainSettings, work: Path) -> None:
         folder, _ = prepare_training(stores(work, TRAINED_ON), settings, Path(elsewhere))
         again = train_member(str(folder), settings, task)
     first = next(member for member in model.members if member.name == task.name)
-    pairs = [(own[name], new[name]) for own, new in ((first.weights, again.weights), (first.trees, again.trees)) for name in own]
+    pairs = [
+        (own[name], new[name])
+        for own, new in ((first.weights, again.weights), (first.trees, again.trees), (first.regression, again.regression))
+        for name in own
+    ]
     largest = max(float(np.abs(own.astype(float) - new).max()) if own.shape == new.shape else np.inf for own, new in pairs)
     print(f"first member trained again: largest difference of a weight or a node {largest}")
     if largest:

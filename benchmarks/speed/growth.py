@@ -31,7 +31,7 @@ def ten_seconds(folder: Path, *, n_records: int, rounds: int) -> Section:
         f"{stage} {n_records / sorted(times.wall[stage, 'ecgbatch'])[rounds // 2]:,.0f}," for stage in whole.STAGES
     ).rstrip(",")
     out.lines = [
-        "A process of its own, libraries and the kernels of convert loaded, with the shipped model of ten members, none of which "
+        "A process of its own, libraries and the kernels of convert loaded, with the shipped model, no member of which "
         f"knows these patients; {rounds} times; seconds of processor time in square brackets.",
         "",
         *times.table(whole.STAGES, ["ecgbatch"], "together"),

@@ -16,6 +16,7 @@ from ecgbatch.figures.by_patient import (
     ALL_FIGURES,
     Figure,
     evaluate_scores,
+    indeterminate_flags,
     mi_or_other,
     paired_difference,
     patient_figures,
@@ -154,15 +155,12 @@ GROUP_WORDS = {"mi": LABEL["mi"], "control": LABEL["control"], "other": LABEL["o
 
 def groups(scores: xr.Dataset) -> dict[str, dict[str, int]]:
     """Return how the scored records of each group were decided, and why those left open were."""
-    decision, flags = scores["decision"].values, scores["score_flags"].values
-    is_open = decision == DECISION["indeterminate"]
+    decision, flags = scores["decision"].values, indeterminate_flags(scores)
     found = {}
     for word, code in GROUP_WORDS.items():
         own = (scores["label"].values == code) & (decision != DECISION["not_scorable"])
         counts = {name: int((decision[own] == value).sum()) for name, value in DECISION.items() if name != "not_scorable"}
-        kinds = {
-            f"indeterminate: {kind}": int((flags[own & is_open] & SCORE_FLAGS[kind] > 0).sum()) for kind in INDETERMINATE_KINDS
-        }
+        kinds = {f"indeterminate: {kind}": int((flags[own] & SCORE_FLAGS[kind] > 0).sum()) for kind in INDETERMINATE_KINDS}
         found[word] = {"n_records": int(own.sum()), **counts, **kinds}
     return found
 

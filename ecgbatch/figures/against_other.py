@@ -26,11 +26,12 @@ def threshold_sparing(probability: npt.ArrayLike, group: npt.ArrayLike, patient_
 
     """
     everyone = by_patient(probability, np.isin(group, (0, 1, 2)).astype(np.int64), patient_id).probability
-    other = by_patient(probability, np.where(np.asarray(group) == 2, 0, -1), patient_id).probability
+    other = np.sort(by_patient(probability, np.where(np.asarray(group) == 2, 0, -1), patient_id).probability)
     distinct = np.unique(everyone)
     candidate = np.concatenate([[distinct[0] / 2], (distinct[1:] + distinct[:-1]) / 2, [(distinct[-1] + 1) / 2]])
-    called = (other[:, None] >= candidate).mean(axis=0) if other.size else np.zeros(candidate.size)
-    return float(candidate[np.flatnonzero(called <= MOST_OTHER_CALLED)[0]])
+    n_called = other.size - np.searchsorted(other, candidate)
+    few = np.flatnonzero(n_called <= MOST_OTHER_CALLED * other.size)
+    return float(candidate[few[0]]) if few.size else 1.0  # too many of them are certain: nothing lies above
 
 
 def figures_against_other(

@@ -49,6 +49,9 @@ ALL_FIGURES = (*FIGURES, "ppv", "npv", "ece")
 
 ECE_BINS = 10
 
+AGAINST_EVERYTHING = ("auroc", "brier", "calibration_slope", "calibration_intercept")
+"""Figures of MI against healthy controls and other heart disease together: what a model of three groups is calibrated for."""
+
 _NEED_BOTH = ("auroc", "auprc", "calibration_slope", "calibration_intercept")
 
 
@@ -510,7 +513,8 @@ def evaluate_scores(scores: xr.Dataset, *, n_resamples: int = N_RESAMPLES, seed:
         ``n_patients_mixed`` (both labels), ``n_set_aside`` (reason to number, every record without a score),
         ``decisions`` and ``labels`` (word to number), ``decisions_by_label`` (label to decision to number of records) and
         ``indeterminate_kinds`` (kind to number; a record may be of several); ``confusion`` by patient; the figures of
-        ``patient_figures`` and, as ``against_other``, ``auroc`` and ``specificity`` of MI beside other heart disease; ``curves``.
+        ``patient_figures``; as ``against_other``, ``auroc`` and ``specificity`` of MI beside other heart disease, and as
+        ``against_everything`` ``auroc``, Brier score and calibration beside everybody else; ``curves``.
 
     """
     probability, mi = scores["mi_probability"].values, scores["mi"].values
@@ -518,6 +522,7 @@ def evaluate_scores(scores: xr.Dataset, *, n_resamples: int = N_RESAMPLES, seed:
     is_scored = np.isfinite(probability)
     patients = by_patient(probability, mi, patient_id, threshold=threshold)
     reasons = Counter(scores["reason"].values[~is_scored].tolist())
+    how: dict[str, Any] = {"threshold": threshold, "n_resamples": n_resamples, "seed": seed}
     return {
         "n_records": int(probability.size),
         "n_patients": int(np.unique(patient_id).size),
@@ -536,15 +541,12 @@ def evaluate_scores(scores: xr.Dataset, *, n_resamples: int = N_RESAMPLES, seed:
         },
         "indeterminate_kinds": indeterminate_kinds(scores),
         "confusion": confusion(patients),
-        **patient_figures(probability, mi, patient_id, threshold=threshold, n_resamples=n_resamples, seed=seed),
+        **patient_figures(probability, mi, patient_id, **how),
         "against_other": patient_figures(
-            probability,
-            mi_or_other(scores["label"].values),
-            patient_id,
-            threshold=threshold,
-            names=("auroc", "specificity"),
-            n_resamples=n_resamples,
-            seed=seed,
+            probability, mi_or_other(scores["label"].values), patient_id, names=("auroc", "specificity"), **how
+        ),
+        "against_everything": patient_figures(
+            probability, mi_or_not(scores["label"].values), patient_id, names=AGAINST_EVERYTHING, **how
         ),
         "curves": {
             "roc": roc_curve(probability, mi, patient_id),
@@ -559,11 +561,29 @@ def mi_or_other(label: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     return np.select([label == LABEL["mi"], label == LABEL["other"]], [1, 0], -1)
 
 
+def mi_or_not(label: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Return 1 MI, 0 healthy control or other heart disease, -1 anything else, (record,), of codes of ``terms.LABEL``."""
+    return np.select([label == LABEL["mi"], np.isin(label, (LABEL["control"], LABEL["other"]))], [1, 0], -1)
+
+
 def indeterminate_kinds(scores: xr.Dataset) -> dict[str, int]:
-    """Return why records are indeterminate, kind to number of records: one may be of several kinds, of an early store of none."""
-    is_open = scores["decision"].values == DECISION["indeterminate"]
-    flags = scores["score_flags"].values[is_open] if "score_flags" in scores else np.zeros(int(is_open.sum()), np.uint8)
+    """Return why records are indeterminate, kind to number of records: one may be of several kinds."""
+    flags = indeterminate_flags(scores)
     return {kind: int((flags & SCORE_FLAGS[kind] > 0).sum()) for kind in INDETERMINATE_KINDS}
+
+
+def indeterminate_flags(scores: xr.Dataset) -> npt.NDArray[np.int64]:
+    """Return the bits of ``terms.INDETERMINATE_KINDS`` of each indeterminate record, 0 of others, (record,).
+
+    In a store of version 1 or 2 what bears no other kind was close to the threshold.
+    """
+    kinds = sum(SCORE_FLAGS[kind] for kind in INDETERMINATE_KINDS)
+    decision = scores["decision"].values
+    flags = (
+        scores["score_flags"].values.astype(np.int64) & kinds if "score_flags" in scores else np.zeros(decision.size, np.int64)
+    )
+    flags = np.where(flags == 0, SCORE_FLAGS["close_to_threshold"], flags)
+    return np.where(decision == DECISION["indeterminate"], flags, 0)
 
 
 def confusion(patients: Patients) -> dict[str, int]:

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,8 @@ class Member:
     """One trained network with its trees on wave figures and its regression on random kernels (empty: none), and their use.
 
     ``seen`` holds the digests of all patients that it trained or was validated on, and of their records' content.
-    ``threshold`` and ``calibration`` were chosen without any patient of its own test ``fold``: they serve out-of-fold scores.
+    ``calibration`` was chosen without any patient of its own test ``fold``, for out-of-fold scores; ``threshold`` is the model's
+    one threshold (of models of version 1 and 2 chosen as the calibration was).
     """
 
     name: str
@@ -103,6 +105,11 @@ class Member:
     calibration: Calibration
     regression: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
     trees: Trees = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """What ``seen`` holds: asked of every record, so not as a list."""
+        return frozenset(self.seen)
 
 
 @dataclass(frozen=True)
@@ -212,14 +219,14 @@ def members_for(model: Model, patient_id: str, record: str | None = None) -> tup
 
     """
     digests = {patient_digest(patient_id, model.patient_key), record}
-    return tuple(index for index, member in enumerate(model.members) if digests.isdisjoint(member.seen))
+    return tuple(index for index, member in enumerate(model.members) if digests.isdisjoint(member.known))
 
 
 def rule_for(model: Model, indices: Sequence[int]) -> tuple[Calibration, float]:
     """Return the calibration and the threshold for records scored by these members.
 
-    All members: the model's own. Some: the mean of theirs, so that no patient helped to choose the threshold that
-    it is judged by.
+    All members: the model's own. Some: the mean of theirs, so that no patient helped to choose the calibration that it is
+    judged by; the threshold is one for all.
 
     Raises
     ------

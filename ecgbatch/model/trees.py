@@ -18,6 +18,10 @@ figure is at most this, of a leaf what it adds; ``left``, ``right`` (node,) uint
 int32; ``start`` (class,) float64: what each class begins with. Trees serve the classes in turn."""
 
 
+MOST_LEAVES = 127
+"""Leaves that a tree may have: its nodes are counted in a byte."""
+
+
 def class_scores(trees: Trees, figures: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return (row, class) float64 of figures (row, figure) float32: a softmax over classes gives probabilities.
 

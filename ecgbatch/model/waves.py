@@ -71,6 +71,8 @@ def figures_of(beats: Array, r_at: int) -> Array:
     """Do ``wave_figures``."""
     n_beats, n_leads, n_samples = beats.shape
     found = np.zeros((n_beats, N_OF_BEAT + n_leads * N_OF_LEAD), np.float32)
+    if n_samples < 3:  # nothing that could move
+        return found
     speed, wave = np.zeros(n_samples), np.zeros(n_samples)
     for i in range(n_beats):
         move(beats[i], speed)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ecgbatch import __version__
 from ecgbatch.figures import drift
-from ecgbatch.figures.by_patient import N_RESAMPLES, evaluate_scores
+from ecgbatch.figures.by_patient import N_RESAMPLES, evaluate_scores, indeterminate_flags
 from ecgbatch.figures.curves import AGE_BANDS, REMARKABLE, curve_bands, subgroups
 from ecgbatch.figures.drift import MOST_NAMED
 from ecgbatch.reports import charts, ecg_paper, pages, record
@@ -254,10 +254,8 @@ def _column(name: str, scores: xr.Dataset, facts: Facts, chosen: Any = slice(Non
 
 
 def _because(scores: xr.Dataset, chosen: Any) -> list[str]:
-    """Return the kinds of indeterminate that the chosen records are, a space between; nothing for others and early stores."""
-    decision = scores["decision"].values[chosen]
-    flags = scores["score_flags"].values[chosen] if "score_flags" in scores else np.zeros(decision.size, np.uint8)
-    flags = np.where(decision == DECISION["indeterminate"], flags, 0).tolist()
+    """Return the kinds of indeterminate that the chosen records are, a space between; nothing for others."""
+    flags = indeterminate_flags(scores)[chosen].tolist()
     words = {mask: " ".join(kind for kind in INDETERMINATE_KINDS if mask & SCORE_FLAGS[kind]) for mask in set(flags)}
     return [words[mask] for mask in flags]
 

@@ -79,8 +79,8 @@ DECISION_RULE = (
     "indeterminate where limb electrodes seem exchanged, the record is unlike anything the model was trained on, or the interval "
     "holds the threshold (score_flags says which); else MI indicated above the threshold, not indicated below it"
 )
-"""Measured on 492 ten-second PTB-XL records: 4 % indeterminate out of fold (one member), 6 % with five members. One in four of
-these would have been called wrong, one in sixteen of the others: the band catches what is close, not what is wrong for sure."""
+"""How many records each kind leaves open, by group of patients: docs/model.md. The band catches what is close, not what is wrong
+for sure."""
 
 _INPUTS = ("record_name", "patient_id", "signals_store", "signals_row", "beats_store", "beats_row")
 _LABELS = ("status", "label", "mi", "age_years", "sex", "reason")
@@ -499,7 +499,8 @@ def score_shard(
     for indices, beats in medians.items():
         stacked = np.stack(list(beats.values()))
         block["evidence"].values[list(beats)] = evidence(model, indices, stacked)
-        block["abnormal_probability"].values[list(beats)] = _abnormal(model, indices, stacked)
+        mi = block["mi_probability"].values[list(beats)]  # is part of any heart disease
+        block["abnormal_probability"].values[list(beats)] = np.maximum(_abnormal(model, indices, stacked), mi)
     return block
 
 

@@ -178,7 +178,8 @@ def train_member(folder: str, settings: TrainSettings, task: Task) -> Outcome:
         state.save(checkpoint, epoch + 1)
     network, kernels = state.averaged(), shared_kernels(Path(folder), settings)
     regression = _fit_regression(prepared, records, kernels, settings, task, start) if kernels else {}
-    trees = _fit_trees(prepared, records, r_index(prepared.beats, prepared.waveform.shape[2]), settings, task)
+    r_at = r_index(prepared.beats, prepared.waveform.shape[2])
+    trees = _fit_trees(prepared, records, r_at, settings, task) if start is None else start.trees  # few patients make poor trees
     weights = {name: tensor.numpy().copy() for name, tensor in network.state_dict().items()}
     member = Member(task.name, task.fold, weights, (), 0.5, Calibration(), regression, trees)
     is_test, is_validation = fold == task.fold, fold == task.validation_fold

@@ -26,7 +26,7 @@ from storage import cache_folder, folder_at, is_address
 RECIPES: Mapping[str, tuple[TrainSettings, Mapping[str, Any]]] = {
     "ecgbatch": (TrainSettings(), {"method": "robust"}),
     "ecgbatch-lead-ii": (
-        TrainSettings(recipe="ecgbatch-lead-ii", leads=("II",), lead_dropout=0.0),
+        TrainSettings(recipe="ecgbatch-lead-ii", leads=("II",), lead_dropout=0.0, n_trees=0, n_kernels=2048),
         {"method": "robust"},
     ),
     "kachuee": (

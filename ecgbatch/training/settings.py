@@ -23,7 +23,8 @@ class TrainSettings:
     ``decay_steps``. ``min_steps`` lengthens the epochs of a small archive: below some 300 steps a member is not yet trained.
 
     With ``holds_out_validation`` member k is validated on fold k+1; without it, it trains on that fold too, and calibrations
-    and thresholds come from the test scores of the other folds' members (never from the patient they are applied to).
+    come from the test scores of the other folds' members (never from the patient they are applied to). The threshold is one for
+    all.
 
     With ``n_trees`` each member also has boosted trees on the wave figures of the median beat (``model.waves``), so many a class,
     fitted to each record and to ``tree_copies`` with noise (``noise_sd``) and R a sample off; they have two thirds of the say.
@@ -32,12 +33,14 @@ class TrainSettings:
 
     With ``n_kernels`` each member also has a logistic regression on that many random kernels of the median beat
     (``model.random_kernels``), fitted to ``kernel_copies`` blended copies of each record besides the record itself, with
-    ``kernel_penalty`` over the number of records on its squared weights; it has as much say as the network.
+    ``kernel_penalty`` over the number of records on its squared weights; it has as much say as the network. Lead II alone has
+    these in place of trees, which are worse there (docs/model.md).
 
     With ``trunk``, the digest of a network trained on beats of arrhythmia (``arrhythmia``), its convolutions are taken over and
     frozen, and the fully connected layers learn anew: the paper's transfer.
 
-    ``start`` is the digest of the model that training goes on from; empty: from random weights. ``key`` replaces the patients'
+    ``start`` is the digest of the model that training goes on from; empty: from random weights. Its trees stay as they are: the
+    networks and calibrations move. ``key`` replaces the patients'
     key where that model already has one.
     """
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgbatch.model.trees import MOST_LEAVES
 from ecgbatch.training.settings import TrainSettings
 
 
@@ -53,6 +54,8 @@ def fit_trees(
 def flattened(boosting: Any) -> dict[str, NDArray[Any]]:
     """Return scikit-learn's trees as ``model.trees.Trees``; thresholds rounded down to float32, so that sides stay."""
     nodes = [tree.nodes for together in boosting._predictors for tree in together]
+    if max(len(one) for one in nodes) > 2 * MOST_LEAVES - 1:
+        raise ValueError(f"trees of at most {MOST_LEAVES} leaves are kept, found more; give a smaller tree_leaves")
     column = {name: np.concatenate([one[name] for one in nodes]) for name in nodes[0].dtype.names}
     is_leaf = column["is_leaf"].astype(bool)
     low = column["num_threshold"].astype(np.float32)

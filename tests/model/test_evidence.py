@@ -95,11 +95,13 @@ def test_other_weights_name_other_parts(shipped):
     """Sanity check of Adebayo and others 2018 (arXiv:1810.03292): a picture that random weights give too explains nothing."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        weights = {name: tensor.numpy() for name, tensor in BeatNet(12, 88).state_dict().items()}
+        weights = {name: tensor.numpy() for name, tensor in BeatNet(12, 88, 3).state_dict().items()}
     draw = np.random.default_rng(1)
     first = shipped.members[0]
-    regression = {name: draw.permutation(values) for name, values in first.regression.items()}
-    random = replace(shipped, members=(replace(first, weights=weights, regression=regression),))
+    figure, value = first.trees["figure"].copy(), first.trees["value"].copy()
+    is_leaf = figure < 0
+    figure[~is_leaf], value[is_leaf] = draw.permutation(figure[~is_leaf]), draw.permutation(value[is_leaf])
+    random = replace(shipped, members=(replace(first, weights=weights, trees={**first.trees, "figure": figure, "value": value}),))
     ours, theirs = (
         np.concatenate([record_evidence(model, (0,), beats(seed)).ravel() for seed in range(5)]) for model in (shipped, random)
     )

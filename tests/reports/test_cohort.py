@@ -157,9 +157,13 @@ def test_subgroups_count_patients_and_say_which_are_small():
 def test_scores_are_compared_with_those_of_the_shipped_models_training(name, tmp_path):
     scores = many_scores(400)
     now = drift.distributions(scores, facts_of(scores))
-    found = drift.drift(folder_at(tmp_path), "", model_summary(json.loads((shipped_model(name) / "model.json").read_text())), now)
+    stated = json.loads((shipped_model(name) / "model.json").read_text())
+    found = drift.drift(folder_at(tmp_path), "", model_summary(stated), now)
     assert found["training"]["reason"] == ""
-    assert found["training"]["variables"]["mi_probability"]["n_then"] == 531
+    assert found["training"]["variables"]["mi_probability"]["n_then"] == stated["training"]["n_records"] > 1800
+    of_itself = drift.drift(folder_at(tmp_path), "", model_summary(stated), now, is_training=True)
+    assert of_itself["training"]["variables"] == {}
+    assert "own training" in of_itself["training"]["reason"]
 
 
 def test_drift_is_nil_against_itself_and_large_against_another():

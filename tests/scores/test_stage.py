@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 import ecgbatch.scores.stage
 from ecgbatch.beats.stage import BEATS
-from ecgbatch.figures.by_patient import evaluate_scores
+from ecgbatch.evaluation.audit import groups
+from ecgbatch.figures.by_patient import evaluate_scores, indeterminate_kinds
 from ecgbatch.model.electrodes import put_back
 from ecgbatch.model.inference import beat_logits, pack
 from ecgbatch.model.members import (
@@ -504,18 +505,33 @@ def _three_classes(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def test_every_kind_of_indeterminate_is_flagged_and_counted(model: Model) -> None:
-    sure, unsure = np.full((1, 5), 0.999, np.float32), np.full((1, 5), 0.46, np.float32)
-    threshold = score_record(model, (0,), sure, "r").threshold
-    kinds = [
-        score_record(model, (0,), sure, "r", is_exchanged=True),
-        score_record(model, (0,), sure, "r", novelty=1.5),
-        score_record(replace(model, members=(replace(model.members[0], threshold=0.5),)), (0,), unsure, "r"),
-    ]
-    assert threshold < 0.999
-    words = [set(words_of_mask(kind.flags, SCORE_FLAGS)) & set(INDETERMINATE_KINDS) for kind in kinds[:2]]
-    assert words == [{"electrodes_exchanged"}, {"unlike_training"}]
-    assert [kind.decision for kind in kinds[:2]] == [DECISION["indeterminate"]] * 2
-    is_close = kinds[2].low <= kinds[2].threshold <= kinds[2].high
-    assert (
-        bool(kinds[2].flags & SCORE_FLAGS["close_to_threshold"]) == is_close == (kinds[2].decision == DECISION["indeterminate"])
+    one = replace(
+        model, members=model.members[2:], calibration=Calibration(1.0, 0.0)
+    )  # its own rule is the model's: threshold 0.5
+    sure, across = np.full((1, 6), 0.99, np.float32), np.array([[0.2, 0.8, 0.3, 0.7, 0.45, 0.6]], np.float32)
+    exchanged = score_record(one, (0,), sure, "r", is_exchanged=True)
+    unlike = score_record(one, (0,), sure, "r", novelty=1.5)
+    close = score_record(one, (0,), across, "r")
+    all_three = score_record(one, (0,), across, "r", novelty=1.5, is_exchanged=True)
+    plain = score_record(one, (0,), sure, "r")
+    assert close.low < close.threshold < close.high
+    kinds = [set(words_of_mask(s.flags, SCORE_FLAGS)) - {"one_member"} for s in (exchanged, unlike, close, all_three, plain)]
+    assert kinds == [{"electrodes_exchanged"}, {"unlike_training"}, {"close_to_threshold"}, set(INDETERMINATE_KINDS), set()]
+    assert [s.decision for s in (exchanged, unlike, close, all_three)] == [DECISION["indeterminate"]] * 4
+    assert plain.decision == DECISION["mi_indicated"]
+    scored = [exchanged, unlike, close, all_three, plain]
+    block = _rows(5).assign(
+        decision=("record", np.array([s.decision for s in scored])),
+        score_flags=("record", np.array([s.flags for s in scored], np.uint8)),
     )
+    assert indeterminate_kinds(block) == {"electrodes_exchanged": 2, "unlike_training": 2, "close_to_threshold": 2}
+    # A store of version 2 has neither of the new bits: what is not unlike training was close to the threshold.
+    early = block.assign(score_flags=block["score_flags"] & 3)
+    assert indeterminate_kinds(early) == {"electrodes_exchanged": 0, "unlike_training": 2, "close_to_threshold": 2}
+    assert indeterminate_kinds(block.drop_vars("score_flags")) == {
+        "electrodes_exchanged": 0, "unlike_training": 0, "close_to_threshold": 4
+    }  # fmt: skip
+    assert groups(block)["control"] == {
+        "n_records": 5, "mi_not_indicated": 0, "mi_indicated": 1, "indeterminate": 4,
+        "indeterminate: electrodes_exchanged": 2, "indeterminate: unlike_training": 2, "indeterminate: close_to_threshold": 2,
+    }  # fmt: skip
