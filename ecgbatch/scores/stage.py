@@ -516,8 +516,9 @@ def _put_back(model: Model, indices: Sequence[int], record: RecordBeats) -> tupl
     """Return which electrodes were probably exchanged, and the MI probability with their leads put back; NaN where unclear."""
     from ecgbatch.model.members import member_probabilities, record_probability, rule_for
 
-    scorable = record.waveform[record.is_scorable]
-    exchange = name_exchange(np.median(scorable, axis=0), record.leads)
+    median = np.median(record.waveform[record.is_scorable], axis=0)
+    usable = [lead for lead, use in zip(record.leads, record.is_usable, strict=True) if use]
+    exchange = name_exchange(median[record.is_usable], usable)  # a lead that cannot be used shows nothing, and replaces nothing
     if not exchange:
         return "", float("nan")
     restored = replace(record, waveform=put_back(record.waveform, record.leads, exchange))
