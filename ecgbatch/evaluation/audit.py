@@ -29,6 +29,7 @@ from ecgbatch.model.splits import assign_folds
 from ecgbatch.scores.stage import score_workspace, scores_path
 from ecgbatch.signals.stage import current_records, signals_path
 from ecgbatch.terms import DECISION, INDETERMINATE_KINDS, LABEL, SCORE_FLAGS
+from ecgbatch.training.data import GROUPS
 from storage import open_store
 
 Array = NDArray[Any]
@@ -200,7 +201,7 @@ def compare_baselines(scores: xr.Dataset, records: Records, model: Model) -> dic
     ours = scores["mi_probability"].values[[place[name] for name in records.record_name]]
     n_folds = _n_folds(records.mi, np.array(records.patient_id))
     found = {}
-    on_other = np.select([records.group == 1, records.group == 2], [1, 0], -1)
+    on_other = mi_or_other(np.take(GROUPS, records.group))
     for name, features in baselines(records).items() if n_folds >= 2 else ():
         theirs = out_of_fold(name, features, records, n_folds=n_folds, key=model.patient_key)
         known = (records.mi_or_control, records.patient_id)

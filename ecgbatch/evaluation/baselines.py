@@ -17,13 +17,11 @@ from ecgbatch.model.random_kernels import draw_kernels, kernel_features
 from ecgbatch.model.splits import assign_folds
 from ecgbatch.scores.stage import heart_rate_bpm, prepared_beats, read_record_beats
 from ecgbatch.signals.stage import signals_path
-from ecgbatch.terms import LABEL, MISSING_SAMPLE, SEX
+from ecgbatch.terms import MISSING_SAMPLE, SEX
+from ecgbatch.training.data import GROUPS
 from storage import open_store
 
 Array = NDArray[Any]
-
-GROUPS = (LABEL["control"], LABEL["mi"], LABEL["other"])
-"""Codes of ``terms.LABEL``, rising, of ``Records.group`` 0, 1 and 2."""
 
 N_KERNELS = 1500
 """Of the baseline: more than a member of a model has."""

@@ -7,5 +7,6 @@ its model says that it leaks.)
 Other wings use:
 
 - ``arrhythmia``: ``train_arrhythmia``
+- ``data``: ``GROUPS``
 - ``recipes``: ``train_workspace``, ``train_workspaces``
 """

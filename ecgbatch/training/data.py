@@ -227,6 +227,7 @@ def evenly_spread(rows: np.ndarray, at_most: int) -> np.ndarray:
 
 
 GROUPS = (LABEL["control"], LABEL["mi"], LABEL["other"])
+"""Codes of ``terms.LABEL``, rising, of the groups 0, 1 and 2."""
 
 FEWEST_OTHER = 10
 """Patients with other heart disease that a class of their own needs: one a fold, as folds usually are."""
