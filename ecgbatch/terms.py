@@ -71,6 +71,66 @@ SCORE_FLAGS: Mapping[str, int] = {
 INDETERMINATE_KINDS = ("electrodes_exchanged", "unlike_training", "close_to_threshold")
 """Of ``SCORE_FLAGS``, those that make a decision indeterminate; the first that applies is the one that pages name."""
 
+STATEMENTS: Mapping[str, int] = {
+    "rate_slow": 1,
+    "rate_fast": 2,
+    "irregular_without_p": 4,
+    "irregular": 8,
+    "p_long": 16,
+    "pr_long": 32,
+    "pr_short": 64,
+    "qrs_wide": 128,
+    "qtc_long": 256,
+    "qtc_very_long": 512,
+    "qtc_short": 1024,
+    "axis_left": 2048,
+    "axis_right": 4096,
+    "axis_extreme": 8192,
+    "q_waves": 16384,
+    "st_elevation": 32768,
+    "st_depression": 65536,
+    "lv_voltage": 131072,
+    "low_voltage": 262144,
+}
+"""Bits of ``statements``: what follows from measured numbers alone, by the limits below. None is a diagnosis."""
+
+SLOW_BPM, FAST_BPM = 50.0, 100.0
+"""Bradycardia, tachycardia: Kusumoto and others 2019, Circulation 140:e382 (2018 ACC/AHA/HRS); Page and others 2016, 133:e506."""
+
+LONG_P_MS, SHORT_PR_MS, LONG_PR_MS = 120.0, 120.0, 200.0
+"""Hancock and others 2009, Circulation 119:e251 (AHA/ACCF/HRS part V: P); Mason and others 2007, 115:1325 (part II: PR)."""
+
+WIDE_QRS_MS = 120.0
+"""Adults: Surawicz and others 2009, Circulation 119:e235 (AHA/ACCF/HRS part III)."""
+
+LONG_QTC_MS: Mapping[str, float] = {"male": 450.0, "female": 460.0, "unknown": 460.0}
+SHORT_QTC_MS, VERY_LONG_QTC_MS = 390.0, 500.0
+"""Rautaharju and others 2009, Circulation 119:e241 (AHA/ACCF/HRS part IV); 500 ms: Drew and others 2010, Circulation 121:1047."""
+
+LEFT_AXIS_DEG, RIGHT_AXIS_DEG = -30.0, 90.0
+"""Normal from the first to the second in adults; from -90 to -180 neither: Surawicz and others 2009 (part III)."""
+
+HIGH_ST_MV: Mapping[str, float] = {"male under 40": 0.25, "male": 0.20, "female": 0.15, "unknown": 0.25}
+HIGH_ST_ELSEWHERE_MV, LOW_ST_MV = 0.10, -0.05
+"""Level at J: in V2 and V3 by sex and age, in other leads, and of depression, in two contiguous leads each: Thygesen and others
+2018, Circulation 138:e618 (fourth universal definition of myocardial infarction). It leaves out bundle branch block."""
+
+LONG_Q_MS, DEEP_Q_MV, LONG_Q_V2_MS = 30.0, -0.1, 20.0
+"""Q in two contiguous leads of one of the groups below, and any longer Q in V2 or V3: Thygesen and others 2018, table 4."""
+
+Q_GROUPS = (("I", "aVL"), ("V4", "V5", "V6"), ("II", "III", "aVF"))
+
+CONTIGUOUS_LEADS = (("V1", "V2", "V3", "V4", "V5", "V6"), ("aVL", "I", "II", "aVF", "III"))
+"""Neighbours in each row look at neighbouring walls; limb leads in Cabrera's order (aVR, between I and II, left out)."""
+
+SOKOLOW_LYON_MV = 3.5
+CORNELL_MV: Mapping[str, float] = {"male": 2.8, "female": 2.0, "unknown": 2.8}
+FEWEST_YEARS_OF_VOLTAGE = 35.0
+"""S in V1 plus R in V5 or V6 from the first; R in aVL plus S in V3 over the second; adults from 35: Hancock and others 2009."""
+
+LOW_VOLTAGE_MV = 0.5
+"""QRS of every limb lead under it, top to bottom: Surawicz and Knilans 2008, chapter 1."""
+
 MISSING_SAMPLE = -32768
 """int16 adu: the WFDB sentinel of formats 16 and 80 (header(5), signal(5)); also our fill."""
 

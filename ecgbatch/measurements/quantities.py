@@ -63,6 +63,7 @@ REASONS: Mapping[str, int] = {
     "no_boundaries": 16,
     "no_p": 17,
     "electrodes_exchanged": 18,
+    "no_direction": 19,
 }
 """Code of why a quantity has no value; 0: it has one."""
 
@@ -86,5 +87,6 @@ REASON_WORDS: Mapping[str, str] = {
     "no_boundaries": "the boundaries of QRS are not known",
     "no_p": "no P wave is found before each QRS",
     "electrodes_exchanged": "limb electrodes seem exchanged",
+    "no_direction": "its positive and negative areas cancel: it has no direction",
 }
 """For each of ``REASONS``."""
