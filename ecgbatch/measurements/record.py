@@ -50,8 +50,8 @@ METHOD = (
     "Measured on the median of the beats of the commonest shape in the ten seconds on paper, at 500 samples a second. Boundaries "
     "by trees fitted on those that cardiologists set on twelve leads of LUDB. QRS: from the second earliest onset to the second "
     "latest offset over leads; QT: from that onset to the median over leads of T end; PR: from the median of P onset; P: between "
-    "the medians. QTc: Fridericia, and Bazett. Axes: directions of areas. ST: over the level just before QRS. Each half of the beats "
-    "is measured by itself; where they disagree nothing is stated."
+    "the medians. QTc: Fridericia, and Bazett. Axes: directions of areas. ST: over the level just before QRS. Each half of the "
+    "beats is measured by itself; where they disagree nothing is stated."
 )
 
 _UNMEASURED_LEAD = UNUSABLE_LEAD | LEAD_FLAGS["gaps"] | LEAD_FLAGS["implausible_amplitude"]
