@@ -18,7 +18,7 @@ from ecgbatch.beats.rhythm import rhythm
 from ecgbatch.measurements.amplitudes import LIMB_DIRECTIONS, frontal_axes, lead_amplitudes
 from ecgbatch.measurements.atrial import P_REPEATS, changed_share, p_agreement
 from ecgbatch.measurements.boundaries import find_boundaries
-from ecgbatch.measurements.quantities import LEAD_QUANTITIES, QUANTITIES, REASONS
+from ecgbatch.measurements.quantities import LEAD_QUANTITIES, QUANTITIES, REASONS, Quantity
 from ecgbatch.measurements.selection import RATE_HZ, beats_of_one_kind, median_beat
 from ecgbatch.measurements.statements import statements_of
 from ecgbatch.model.trees import Trees
@@ -146,7 +146,7 @@ def measure_record(
         value[_PLACE[name]] = known
         reason[_PLACE[name]] = 0 if np.isfinite(known) else REASONS["too_few_beats" if name == "rr_spread_ms" else "no_beats"]
     whole = (r_sample, beat_flags) if all_r_sample is None or all_beat_flags is None else (all_r_sample, all_beat_flags)
-    irregularity = changed_share(*whole)
+    irregularity = float(np.float32(changed_share(*whole)))
     used = _used_leads(excerpt_mv, lead_flags)
     why, signal, r = _measurable(excerpt_mv[used], sampling_frequency_hz, r_sample, beat_flags)
     lead_value = np.full((len(LEAD_QUANTITIES), len(leads)), np.nan, np.float32)
@@ -157,7 +157,7 @@ def measure_record(
     else:
         names = [leads[place] for place in used]
         halves = [_boundaries(signal, half, names, rr_ms, trees) for half in (r[::2], r[1::2])]
-        agreement = p_agreement(signal, r, min(at["qrs_onset"] for at, _ in halves))
+        agreement = float(np.float32(p_agreement(signal, r, min(at["qrs_onset"] for at, _ in halves))))
         _fill_intervals(value, reason, halves, rr_ms, agreement)
         at = {name: (halves[0][0][name] + halves[1][0][name]) / 2 for name in halves[0][0]}
         for name, ends in _ENDS.items():  # a wave without a duration has no amplitude and no axis either
@@ -170,9 +170,15 @@ def measure_record(
         else:
             lead_value[:, used] = lead_amplitudes(beat, at, is_millivolts)
         _fill_axes(value, reason, beat, names, [lead_flags[place] for place in used], at)
+    value, lead_value = _rounded(value, QUANTITIES), _rounded(lead_value, LEAD_QUANTITIES)
     statements = statements_of(value, lead_value, leads, agreement, irregularity, age_years, sex)
-    numbers = (value.astype(np.float32), reason, lead_value, lead_reason)
-    return Measured(*numbers, 0 if why else int(r.size), irregularity, agreement, statements)
+    return Measured(value, reason, lead_value, lead_reason, 0 if why else int(r.size), irregularity, agreement, statements)
+
+
+def _rounded(values: Array, quantities: Mapping[str, Quantity]) -> NDArray[np.float32]:
+    """Return values, (quantity, ...), with the digits that each quantity is kept with: statements follow from what is shown."""
+    rows = [np.round(np.float64(row), of.digits) + 0.0 for row, of in zip(values, quantities.values(), strict=True)]  # no -0
+    return np.array(rows, np.float32)
 
 
 def _used_leads(excerpt: Array, lead_flags: Sequence[int]) -> NDArray[np.intp]:

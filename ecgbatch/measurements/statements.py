@@ -27,6 +27,7 @@ from ecgbatch.terms import (
     LOW_ST_MV,
     LOW_VOLTAGE_MV,
     Q_GROUPS,
+    QRS_ALLOWANCE_MS,
     RIGHT_AXIS_DEG,
     SEX,
     SHORT_PR_MS,
@@ -82,7 +83,7 @@ def find_statements(facts: Facts) -> dict[str, list[str]]:
     """Return the statements that hold, in the order of ``terms.STATEMENTS``, with the leads that each is about (or none)."""
     of = facts.of
     is_irregular = facts.irregularity >= IRREGULAR
-    is_narrow = not of["qrs_ms"] >= WIDE_QRS_MS
+    is_narrow = not of["qrs_ms"] >= WIDE_QRS_MS + QRS_ALLOWANCE_MS
     axis = of["axis_qrs_deg"]
     holds: dict[str, Any] = {
         "rate_slow": of["heart_rate_bpm"] < SLOW_BPM,
