@@ -38,7 +38,7 @@ _AFTER_J = 20  # samples behind J at which T may begin
 _HALF = 4  # 8 ms to each side are averaged where a level is read
 
 
-def lead_amplitudes(beat: Array, at: Mapping[str, float], is_millivolts: NDArray[np.bool_]) -> Array:
+def lead_amplitudes(beat: Array, at: Mapping[str, float], onset_of_lead: Array, is_millivolts: NDArray[np.bool_]) -> Array:
     """Return ``LEAD_QUANTITIES`` of each lead, (quantity, lead) float32; NaN where there is no such value.
 
     Parameters
@@ -47,6 +47,8 @@ def lead_amplitudes(beat: Array, at: Mapping[str, float], is_millivolts: NDArray
         From ``selection.median_beat``.
     at
         From ``boundaries.find_boundaries``; a ``t_end`` of NaN gives no T.
+    onset_of_lead : (lead,) float
+        Where QRS begins in each lead by itself: a Q begins there, not where the earliest lead does.
     is_millivolts : (lead,) bool
         Amplitudes of other leads are not stated; the duration of Q is.
 
@@ -55,9 +57,10 @@ def lead_amplitudes(beat: Array, at: Mapping[str, float], is_millivolts: NDArray
     away = beat - level_before(beat, at["qrs_onset"])[:, None]
     found = np.full((len(LEAD_QUANTITIES), len(beat)), np.nan, np.float32)
     rows = {name: place for place, name in enumerate(LEAD_QUANTITIES)}
-    for lead, line in enumerate(away[:, start : end + 1]):
+    for lead, own in enumerate(onset_of_lead):
+        line = away[lead, min(max(start, BEFORE + round(float(own))), end - 1) : end + 1]
         least = SMALLEST_WAVE_MV if is_millivolts[lead] else SMALLEST_SHARE * float(np.ptp(line))
-        found[[rows[name] for name in ("q_duration_ms", "q_mv", "r_mv", "s_mv")], lead] = _q_r_s(line, least)
+        found[[rows[name] for name in ("q_duration_ms", "q_mv", "r_mv", "s_mv")], lead] = q_r_s(line, least)
     for name, after_ms in (("st_j_mv", 0), ("st_60_mv", 60), ("st_80_mv", 80)):
         middle = end + round(after_ms / 1000 * RATE_HZ)
         found[rows[name]] = away[:, middle - (_HALF if after_ms else 0) : middle + _HALF + 1].mean(axis=1)
@@ -75,7 +78,7 @@ def level_before(beat: Array, onset: float) -> Array:
     return np.asarray(np.median(beat[:, start + LEVEL_BEFORE.start : start + LEVEL_BEFORE.stop], axis=1))
 
 
-def _q_r_s(line: Array, least: float) -> tuple[float, float, float, float]:
+def q_r_s(line: Array, least: float) -> tuple[float, float, float, float]:
     """Return duration (ms) and depth of Q, height of R and depth of S of one lead's QRS.
 
     A complex without a positive wave is all Q; what is negative behind the first positive wave is S.

@@ -47,10 +47,13 @@ _ACTIVE = slice(BEFORE - 90, BEFORE + 110)
 
 
 class Boundaries(NamedTuple):
-    """Of one median beat: where each of ``BOUNDARIES`` lies, samples from R, and how unsure that is (SD, samples)."""
+    """Of one median beat: where each of ``BOUNDARIES`` lies, samples from R, how unsure that is (SD, samples), and (lead,) where
+    QRS begins in each lead by itself.
+    """
 
     at: Mapping[str, float]
     spread: Mapping[str, float]
+    onset_of_lead: Array
 
 
 def find_boundaries(beat: Array, leads: Array, rr: float, trees: Mapping[str, Trees] | None = None) -> Boundaries:
@@ -74,16 +77,18 @@ def find_boundaries(beat: Array, leads: Array, rr: float, trees: Mapping[str, Tr
     trees = fitted_trees() if trees is None else trees
     at: dict[str, float] = {}
     spread: dict[str, float] = {}
+    onset_of_lead = np.empty(0)
     for name, figures in qrs_figures(beat, leads).items():
         score = class_scores(trees[name], figures.reshape(-1, figures.shape[2]))[:, 1].reshape(figures.shape[:2])
         own, doubt = likeliest(score, BOUNDARIES[name])
+        onset_of_lead = own if name == "qrs_onset" else onset_of_lead
         order = own.argsort()
         chosen = order[min(1, own.size - 1)] if name == "qrs_onset" else order[max(0, own.size - 2)]
         at[name], spread[name] = float(own[chosen]) + OUTWARD[name], float(doubt[chosen])
     for name, figures in wave_figures(beat, rr, at["qrs_onset"], at["qrs_offset"]).items():
         place, doubt = likeliest(class_scores(trees[name], figures)[None, :, 1], BOUNDARIES[name])
         at[name], spread[name] = float(place[0]), float(doubt[0])
-    return Boundaries(at, spread)
+    return Boundaries(at, spread, onset_of_lead)
 
 
 @lru_cache(1)

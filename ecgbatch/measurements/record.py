@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ecgbatch.beats.rhythm import rhythm
 from ecgbatch.measurements.amplitudes import LIMB_DIRECTIONS, frontal_axes, lead_amplitudes
 from ecgbatch.measurements.atrial import P_REPEATS, changed_share, p_agreement
-from ecgbatch.measurements.boundaries import find_boundaries
+from ecgbatch.measurements.boundaries import Boundaries, find_boundaries
 from ecgbatch.measurements.quantities import LEAD_QUANTITIES, QUANTITIES, REASONS, Quantity
 from ecgbatch.measurements.selection import RATE_HZ, beats_of_one_kind, median_beat
 from ecgbatch.measurements.statements import statements_of
@@ -157,9 +157,10 @@ def measure_record(
     else:
         names = [leads[place] for place in used]
         halves = [_boundaries(signal, half, names, rr_ms, trees) for half in (r[::2], r[1::2])]
-        agreement = float(np.float32(p_agreement(signal, r, min(at["qrs_onset"] for at, _ in halves))))
+        onset_of_lead = (halves[0].onset_of_lead + halves[1].onset_of_lead) / 2
+        agreement = float(np.float32(p_agreement(signal, r, min(half.at["qrs_onset"] for half in halves))))
         _fill_intervals(value, reason, halves, rr_ms, agreement)
-        at = {name: (halves[0][0][name] + halves[1][0][name]) / 2 for name in halves[0][0]}
+        at = {name: (halves[0].at[name] + halves[1].at[name]) / 2 for name in halves[0].at}
         for name, ends in _ENDS.items():  # a wave without a duration has no amplitude and no axis either
             if reason[_PLACE[name]] and name in ("p_ms", "qt_ms"):
                 at[ends[1]] = float("nan")
@@ -168,7 +169,7 @@ def measure_record(
         if reason[_PLACE["qrs_ms"]]:
             lead_reason[used] = REASONS["no_boundaries"]
         else:
-            lead_value[:, used] = lead_amplitudes(beat, at, is_millivolts)
+            lead_value[:, used] = lead_amplitudes(beat, at, onset_of_lead, is_millivolts)
         _fill_axes(value, reason, beat, names, [lead_flags[place] for place in used], at)
     value, lead_value = _rounded(value, QUANTITIES), _rounded(lead_value, LEAD_QUANTITIES)
     statements = statements_of(value, lead_value, leads, agreement, irregularity, age_years, sex)
@@ -213,21 +214,18 @@ def at_rate(signal: Array, fs: float) -> Array:
     return np.asarray(resample_poly(signal - level, ratio.numerator, ratio.denominator, axis=1) + level, np.float32)
 
 
-def _boundaries(
-    signal: Array, r: Array, names: Sequence[str], rr_ms: float, trees: Mapping[str, Trees] | None
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Return where the boundaries of some beats' median lie, and how unsure each is, samples."""
+def _boundaries(signal: Array, r: Array, names: Sequence[str], rr_ms: float, trees: Mapping[str, Trees] | None) -> Boundaries:
+    """Return where the boundaries of some beats' median lie."""
     numbers = np.array([LEADS.index(name) if name in LEADS[:12] else -1 for name in names])
     rr = rr_ms / 1000 * RATE_HZ if np.isfinite(rr_ms) else RATE_HZ
-    found = find_boundaries(median_beat(signal, r), numbers, rr, trees)
-    return dict(found.at), dict(found.spread)
+    return find_boundaries(median_beat(signal, r), numbers, rr, trees)
 
 
-def _fill_intervals(value: Array, reason: Array, halves: Sequence[tuple[Any, Any]], rr_ms: float, agreement: float) -> None:
+def _fill_intervals(value: Array, reason: Array, halves: Sequence[Boundaries], rr_ms: float, agreement: float) -> None:
     for name, (first, last) in _ENDS.items():
-        lengths = [(at[last] - at[first]) / RATE_HZ * 1000 for at, _ in halves]
+        lengths = [(half.at[last] - half.at[first]) / RATE_HZ * 1000 for half in halves]
         found = sum(lengths) / 2
-        unsure = max(max(spread[end] for _, spread in halves) / RATE_HZ * 1000 / UNSURE_MS[end] for end in (first, last))
+        unsure = max(max(half.spread[end] for half in halves) / RATE_HZ * 1000 / UNSURE_MS[end] for end in (first, last))
         low, high = BELIEVED_MS[name]
         doubts = (
             (name in ("p_ms", "pr_ms") and not agreement >= P_REPEATS, "no_p"),

@@ -162,3 +162,52 @@ def _low_voltage(facts: Facts) -> bool:
         facts.lead[lead]["r_mv"] - min(facts.lead[lead]["s_mv"], facts.lead[lead]["q_mv"]) for lead in LIMB if lead in facts.lead
     ]
     return len(heights) == len(LIMB) and all(height < LOW_VOLTAGE_MV for height in heights)
+
+
+def say(facts: Facts) -> list[dict[str, Any]]:
+    """Return the statements that hold in words with their numbers: ``{"statement", "words", "leads"}`` each, JSON types."""
+    return [
+        {"statement": name, "words": _words(name, leads, facts), "leads": leads} for name, leads in find_statements(facts).items()
+    ]
+
+
+def _words(name: str, leads: Sequence[str], facts: Facts) -> str:
+    of = facts.of
+    changed = (
+        "" if np.isnan(facts.irregularity) else f"{facts.irregularity * 100:.0f} % of RR intervals differ from the one before"
+    )
+    words = {
+        "rate_slow": f"Rate {of['heart_rate_bpm']:.0f}/min: under {SLOW_BPM:g}",
+        "rate_fast": f"Rate {of['heart_rate_bpm']:.0f}/min: over {FAST_BPM:g}",
+        "irregular_without_p": f"Irregular, and no P wave repeats before QRS: atrial fibrillation possible ({changed})",
+        "irregular": f"Irregular, with a P wave before QRS or one not judged ({changed})",
+        "p_long": f"P {of['p_ms']:.0f} ms: {LONG_P_MS:g} or longer",
+        "pr_long": f"PR {of['pr_ms']:.0f} ms: over {LONG_PR_MS:g}",
+        "pr_short": f"PR {of['pr_ms']:.0f} ms: under {SHORT_PR_MS:g}",
+        "qrs_wide": f"QRS {of['qrs_ms']:.0f} ms: wide (over {WIDE_QRS_MS:g} by more than a measurement scatters)",
+        "qtc_long": f"QTc {of['qtc_fridericia_ms']:.0f} ms (Fridericia): {LONG_QTC_MS[facts.sex]:g} or longer",
+        "qtc_very_long": f"QTc {of['qtc_fridericia_ms']:.0f} ms (Fridericia): {VERY_LONG_QTC_MS:g} or longer",
+        "qtc_short": f"QTc {of['qtc_fridericia_ms']:.0f} ms (Fridericia): {SHORT_QTC_MS:g} or shorter",
+        "axis_left": f"QRS axis {of['axis_qrs_deg']:.0f}°: left of {LEFT_AXIS_DEG:g}°",
+        "axis_right": f"QRS axis {of['axis_qrs_deg']:.0f}°: right of {RIGHT_AXIS_DEG:g}°",
+        "axis_extreme": f"QRS axis {of['axis_qrs_deg']:.0f}°: between -90° and -180°",
+        "q_waves": f"Measured Q waves in {_with(leads, facts, 'q_mv')}",
+        "st_elevation": f"Measured ST elevation at J in {_with(leads, facts, 'st_j_mv')}: over the limit for {_whose(facts)}",
+        "st_depression": f"Measured ST depression, level or falling, in {_with(leads, facts, 'st_j_mv')}",
+        "lv_voltage": "Large left ventricular voltages: S in V1 with R in V5 or V6, or R in aVL with S in V3",
+        "low_voltage": f"QRS of every limb lead lower than {LOW_VOLTAGE_MV:g} mV",
+    }
+    return words[name]
+
+
+def _with(leads: Sequence[str], facts: Facts, name: str) -> str:
+    """Return leads with their values, four at most."""
+    said = [f"{lead} ({facts.lead[lead][name]:.2f} mV)" for lead in leads]
+    return ", ".join(said) if len(said) < 5 else f"{', '.join(said[:4])} and {len(said) - 4} more"
+
+
+def _whose(facts: Facts) -> str:
+    if facts.sex == "unknown":
+        return "unknown sex"
+    age = "of unknown age" if not np.isfinite(facts.age_years) else "under 40" if facts.age_years < 40 else "from 40"
+    return "women" if facts.sex == "female" else f"men {age}"
