@@ -68,6 +68,9 @@ SCORE_FLAGS: Mapping[str, int] = {
 }
 """Bits of ``score_flags``."""
 
+STATEMENTS: Mapping[str, int] = {"qrs_wide": 1}
+"""Bits of ``statements``: what measurements say in words."""
+
 INDETERMINATE_KINDS = ("electrodes_exchanged", "unlike_training", "close_to_threshold")
 """Of ``SCORE_FLAGS``, those that make a decision indeterminate; the first that applies is the one that pages name."""
 
