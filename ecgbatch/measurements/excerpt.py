@@ -14,7 +14,7 @@ from ecgbatch.terms import MISSING_SAMPLE, UNSCORABLE_BEAT
 Array = NDArray[Any]
 
 EXCERPT_S = 10.0
-"""Length of an excerpt, of a record that is as long: what a sheet of A4 holds at 25 mm/s."""
+"""Length of an excerpt: four columns of 2.5 s on paper, and a rhythm strip below them."""
 
 
 class Span(NamedTuple):

@@ -62,6 +62,10 @@ _FACTS = ("status", "n_samples", "sampling_frequency_hz", "age_years", "sex", *_
 """What measuring needs to know of a record besides its samples and beats."""
 
 
+_CHUNK_SAMPLES = (SIGNALS.variables["signal"].inner_chunk or (0,))[-1] or 0
+"""Of a long record, that one read decodes."""
+
+
 def plan_measurements(signals: xr.Dataset, beats: xr.Dataset) -> Plan:
     """Plan the measurements of a beats store, ``signals`` its signals store: a row a record."""
     names = dict.fromkeys((*_IDENTITY, *_FACTS))
@@ -145,8 +149,7 @@ def _read_samples(signals: xr.Dataset, shard: Shard, samples: Mapping[int, slice
     A record longer than a chunk is read where its excerpt lies and nowhere else; others share chunks and are read together.
     """
     stored = signals["signal"].variable
-    assert (chunks := SIGNALS.variables["signal"].inner_chunk) is not None
-    is_long = stored.sizes["sample"] > (chunks[1] or 0)
+    is_long = stored.sizes["sample"] > _CHUNK_SAMPLES
     block = None if is_long or not samples else stored[shard.start : shard.stop].values
     for row, part in samples.items():
         yield row, stored[shard.start + row, :, part].values if block is None else block[row][:, part]

@@ -15,7 +15,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ecgbatch.measurements.document import document, kept
+from ecgbatch.measurements.excerpt import Span, measure_excerpt
+from ecgbatch.measurements.stage import MEASUREMENTS, measured_of
 from ecgbatch.reports import record
+from ecgbatch.reports.ecg_paper import Excerpt
 from ecgbatch.reports.files import json_lines, utf8
 from ecgbatch.signals.stage import archive_facts
 from ecgbatch.terms import MODEL_NAME_DIGITS
@@ -54,6 +58,7 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
         "recording_year",
     ),
     "beats": ("lead", "sample_time_s", "first_beat", "n_beats"),
+    "measurements": (*MEASUREMENTS.columns(), "lead"),
 }  # the small columns that a report is made of: the others would take as much memory again
 
 
@@ -234,7 +239,7 @@ def _write_records(job: _Job, task: tuple[np.ndarray, Sequence[str]]) -> tuple[n
         if not made:
             drawn = sources.drawn(place, report)
             if "excerpt" in drawn:
-                record.add_measurements(report, drawn["excerpt"], beats)
+                report["measurements"] = sources.measurements(place, drawn["excerpt"], beats)
             for kind, content in _contents(report, drawn, job.extras):
                 folder.replace(_key(job.run, slug, kind), content)
             made = "written"
@@ -310,7 +315,7 @@ class _Sources:
         return self._stores[kind, name]
 
     def _name(self, kind: str, place: int) -> str:
-        return str(self._scores[place][f"{kind}_store"])
+        return str(self._scores[place].get(f"{kind}_store", ""))  # earlier scores name no measurements
 
     def _places(self, kind: str, name: str) -> list[int]:
         return [place for place in range(len(self._scores)) if self._name(kind, place) == name]
@@ -322,7 +327,8 @@ class _Sources:
             return None
         if (kind, place) not in self._rows:
             places = self._places(kind, name)
-            rows = np.array([self._scores[other][f"{kind}_row"] for other in places], np.int64)
+            row_of = "beats_row" if kind == "measurements" else f"{kind}_row"
+            rows = np.array([self._scores[other][row_of] for other in places], np.int64)
             columns = read_columns(_store_path(self._folder, kind, name), rows, _COLUMNS[kind])
             self._rows |= {(kind, other): row for other, row in zip(places, record.plain_rows(columns), strict=True)}
         return self._rows[kind, place]
@@ -351,16 +357,30 @@ class _Sources:
         low, high = min(row["first_beat"] for row in mine), max(row["first_beat"] + row["n_beats"] for row in mine)
         return (low, stored[low:high].values) if high - low <= 2 * sum(row["n_beats"] for row in mine) else None
 
+    def measurements(self, place: int, excerpt: Excerpt, beats: record.Beats | None) -> dict[str, Any]:
+        """Return what the record's JSON says of its measurements: from their store, or measured here where the scores name none.
+
+        The report's digest was taken before: it names the store, or what they follow from.
+        """
+        if row := self.row("measurements", place):
+            method = self._store("measurements", self._name("measurements", place)).attrs["settings"]["method"]
+            return document(measured_of(row), row["lead"].tolist(), method)
+        fs, scores = excerpt.sampling_frequency_hz, self._scores[place]
+        source = {"lead": excerpt.leads, "lead_flags": excerpt.lead_flags, "sampling_frequency_hz": fs}
+        source |= {name: scores[name] for name in ("age_years", "sex")}
+        r_sample, flags = (np.empty(0, np.int64),) * 2 if beats is None else (beats.r_sample, beats.flags)
+        found = measure_excerpt(excerpt.signal, source, round(excerpt.start_s * fs), r_sample, flags)
+        return document(kept(found), excerpt.leads)
+
     def drawn(self, place: int, report: Mapping[str, Any]) -> dict[str, Any]:
         """Return what ``record_page`` draws: excerpt, median beats with their times and kind of amplitude."""
         row = self.row("signals", place)
         if report["excerpt"] is None or row is None:
             return {}
         fs, store = report["sampling_frequency_hz"], self._store("signals", self._name("signals", place))
-        first = round(report["excerpt"]["start_s"] * fs)
-        last = min(first + round(report["excerpt"]["length_s"] * fs), report["n_samples"])
-        steps = self._signal(place, store)[:, first:last]
-        drawn: dict[str, Any] = {"excerpt": record.excerpt_of(steps, row, start_s=first / fs)}
+        part = Span(**report["excerpt"]).samples(fs, report["n_samples"])
+        steps = self._signal(place, store)[:, part]
+        drawn: dict[str, Any] = {"excerpt": record.excerpt_of(steps, row, start_s=part.start / fs)}
         waveform, flags = self._of_beats(place, "waveform"), self._of_beats(place, "beat_flags")
         beats = self.row("beats", place)
         if beats is not None and waveform is not None and flags is not None:
