@@ -10,7 +10,7 @@ Other wings use:
 - ``document``: ``document``, ``in_words``, ``kept``
 - ``excerpt``: ``EXCERPT_S``, ``Span``, ``choose_excerpt``, ``in_millivolts``, ``measure_excerpt``
 - ``lookup``: ``current_measurements``, ``measure_workspace``
-- ``quantities``: ``LEAD_QUANTITIES``, ``QUANTITIES``
+- ``quantities``: ``QUANTITIES``
 - ``record``: ``VERSION``
 - ``stage``: ``MEASUREMENTS``, ``SAID_OF_ERASED``, ``measure_settings``, ``measure_versions``, ``measured_of``,
   ``plan_measurements``

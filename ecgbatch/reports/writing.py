@@ -170,7 +170,8 @@ def write_reports(
     length = min(_MOST_RECORDS_PER_TASK, max(1, -(-n_records // _LEAST_TASKS)))
     order = _in_order_of_stores(scores)
     rows_of = [order[start : start + length] for start in range(0, n_records, length)]
-    facts = {name: np.zeros(n_records, dtype) for name, dtype in cohort.FACTS.items() if name != "slug"} | {"slug": slugs}
+    types = {**cohort.FACTS, **cohort.MEASURED_FACTS}
+    facts = {name: np.zeros(n_records, dtype) for name, dtype in types.items() if name != "slug"} | {"slug": slugs}
     made = Counter[str]()
     for rows, done, found in map(partial(_write_records, job), ((rows, slugs[rows].tolist()) for rows in rows_of)):
         made.update(done)
@@ -219,8 +220,8 @@ def _store_path(folder: Folder, kind: str, name: str) -> str:
 
 
 def _write_records(job: _Job, task: tuple[np.ndarray, Sequence[str]]) -> tuple[np.ndarray, list[str], dict[str, np.ndarray]]:
-    """Write the reports of one task's records; return their rows, how each came to be, and their ``cohort.FACTS``."""
-    from ecgbatch.reports.cohort import FACTS
+    """Write the reports of one task's records; return their rows, how each came to be, and what the cohort says of them."""
+    from ecgbatch.reports.cohort import FACTS, MEASURED, MEASURED_FACTS
 
     numbers, slugs = task
     folder = folder_at(job.work)
@@ -230,7 +231,8 @@ def _write_records(job: _Job, task: tuple[np.ndarray, Sequence[str]]) -> tuple[n
     if job.pseudonyms:
         rows = record.plain_rows(job.pseudonyms.scores(scores))
     done: list[str] = []
-    facts: dict[str, list[Any]] = {name: [] for name in FACTS if name != "slug"}
+    types = {**FACTS, **MEASURED_FACTS}
+    facts: dict[str, list[Any]] = {name: [] for name in types if name != "slug"}
     for place, (slug, row) in enumerate(zip(slugs, rows, strict=True)):
         beats = sources.beats(place)
         signals = sources.row("signals", place)
@@ -248,9 +250,11 @@ def _write_records(job: _Job, task: tuple[np.ndarray, Sequence[str]]) -> tuple[n
         if signals:
             known["recording_year"] = signals.get("recording_year", -1)
             known["lead_flags"] = int(np.bitwise_or.reduce(signals["lead_flags"]))
+        measured = sources.row("measurements", place) or {}
+        known |= {column: measured.get(name) for column, name in MEASURED.items()}
         for name, values in facts.items():
             values.append(np.nan if known[name] is None else known[name])
-    return numbers, done, {name: np.array(values, FACTS[name]) for name, values in facts.items()}
+    return numbers, done, {name: np.array(values, types[name]) for name, values in facts.items()}
 
 
 def _scores_of(path: str, rows: np.ndarray) -> xr.Dataset:

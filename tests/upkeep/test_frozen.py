@@ -46,7 +46,7 @@ def scores_of(work: Path) -> dict[str, float]:
 
 
 def test_every_store_of_an_earlier_version_is_read_and_proves_itself(work):
-    for kind in KINDS:
+    for kind in (kind for kind in KINDS if kind != "measurements"):  # which came later
         (path,) = list_stores(work, kind)
         assert verify_store(path, read_data=True) == []
         store = open_store(path)
