@@ -61,7 +61,7 @@ def in_millivolts(steps: Array, adc_gain: Array, baseline: Array) -> NDArray[np.
 
     """
     gain = np.where(adc_gain > 0, adc_gain, np.nan)[:, None].astype(np.float32)
-    millivolts: NDArray[np.float32] = (steps - baseline[:, None].astype(np.float32)) / gain
+    millivolts = np.asarray((steps - baseline[:, None].astype(np.float32)) / gain, np.float32)
     if (missing := steps == MISSING_SAMPLE).any():
         millivolts[missing] = np.nan
     return millivolts

@@ -69,7 +69,7 @@ _CHUNK_SAMPLES = (SIGNALS.variables["signal"].inner_chunk or (0,))[-1] or 0
 def plan_measurements(signals: xr.Dataset, beats: xr.Dataset) -> Plan:
     """Plan the measurements of a beats store, ``signals`` its signals store: a row a record."""
     names = dict.fromkeys((*_IDENTITY, *_FACTS))
-    inputs = {name: (signals[name].dims, signals[name].values) for name in names}
+    inputs: dict[str, Any] = {name: (signals[name].dims, signals[name].values) for name in names}
     inputs |= {name: ("record", beats[name].values) for name in ("first_beat", "n_beats")}
     inputs |= {"lead": ("lead", signals["lead"].values.astype(TEXT))}
     row_bytes = 2 * signals.sizes["lead"] * signals.sizes["sample"]

@@ -22,7 +22,7 @@ from ecgbatch.workspace.compacted import COMPACTED_FILE, compacted
 from ecgbatch.workspace.runs import latest_run, runs_by_time
 from storage import folder_at, list_stores, sealed
 from tests.storage.test_storage import tree_digest
-from tests.upkeep.test_erase import SETTINGS, WHO, killed_at, night, scores_by_record, whole
+from tests.upkeep.test_erase import SETTINGS, WHO, killed_at, measured_anew_alike, night, scores_by_record, whole
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,10 @@ def test_few_stores_hold_every_row_and_later_runs_compute_nothing(three_nights, 
     assert score_workspace(str(work), str(shipped_model())) == run
     assert whole(work) == stores
     assert compact(str(work))["n_stores"] == {kind: [n, n] for kind, n in n_stores(work).items()}
+
+
+def test_compacted_measurements_are_those_that_measuring_would_make(work):
+    measured_anew_alike(work)
 
 
 def test_every_earlier_store_is_proved_and_a_wrong_proof_is_found(three_nights, work):
