@@ -6,13 +6,14 @@ import textwrap
 from pathlib import Path
 
 from ecgbatch.beats.stage import BEATS, PEAKS
+from ecgbatch.measurements.stage import MEASUREMENTS
 from ecgbatch.scores.stage import SCORES
 from ecgbatch.signals.stage import SIGNALS
 from storage import Schema, Variable
 
 PAGE = Path(__file__).with_name("stores.md")
 
-SCHEMAS = (SIGNALS, PEAKS, BEATS, SCORES)
+SCHEMAS = (SIGNALS, PEAKS, BEATS, MEASUREMENTS, SCORES)
 
 HEAD = """# Stores
 
@@ -20,7 +21,8 @@ HEAD = """# Stores
 
 A store is a folder `WORK/<kind>/<digest>.zarr`: Zarr v3, sharded, complete, and never changed again. `digest` is that of its
 plan: the same records, settings and versions have the same name and the same bytes. `WORK/archive.json` says which row of which
-signals store each record of the archive is now; a scores store says for each record where its signals and beats are.
+signals store each record of the archive is now; a scores store says for each record where its signals, beats and measurements
+are.
 
     import xarray as xr
     signals = xr.open_zarr(PATH, consolidated=False)
@@ -43,10 +45,16 @@ NOTES = {
         "setting `waveform_step` is in the setting `waveform_units`: microvolts for `robust`, shares of a ten second window's "
         "range for `kachuee`."
     ),
+    "measurements": (
+        "Row `k` is of record `k` of the beats store that the setting `beats` names, measured as the setting `method` says, on "
+        "the ten seconds from `excerpt_start_s`: those that the record's page shows. Values of a record are NaN exactly where "
+        "their reason is not `measured`; a lead of which nothing is known has its `lead_reason`. Each record is measured by "
+        "itself."
+    ),
     "scores": (
         "Column `k` of `beat_probability` belongs to the record's beat `k` of its beats store. The settings state model, "
         "operating point, calibration, what interval and evidence mean, where the segments lie (`segments_s`) and how the "
-        "decision follows. Version 2 had no `abnormal_probability`, `exchange` and "
+        "decision follows. Version 3 had no `measurements_store`; version 2 had no `abnormal_probability`, `exchange` and "
         "`probability_put_back`, and none of the bits 4 and 8 of `score_flags`; version 1 no `evidence`, `lead`, `segment`, "
         "`novelty` and `score_flags` either."
     ),

@@ -9,6 +9,8 @@ from prefect import flow, task
 from prefect.artifacts import create_link_artifact, create_table_artifact
 
 from ecgbatch import __version__
+from ecgbatch.measurements.lookup import measure_workspace
+from ecgbatch.model.members import load_model
 from ecgbatch.reports.shape import shape_digest
 from ecgbatch.scores.stage import score_workspace
 from ecgbatch.upkeep.status import recorded
@@ -18,6 +20,14 @@ from flows.cluster import engine
 from flows.prepare import RETRIED, OnProgress, prepare_archive, shown
 from flows.train import train_model
 from storage import folder_at, is_address, only_writer
+
+
+@task(**RETRIED)
+def measure(work: str, model: str, dask: str | None, workers: int | None, on_progress: OnProgress | None) -> int:
+    """Measure every record now in the archive, on the beats that the model takes; return how many records those are."""
+    with engine(dask, workers) as on_engine:
+        settings = load_model(model).beats
+        return measure_workspace(work, settings, map=on_engine, on_progress=shown(on_progress, "measure")).n_records
 
 
 @task(**RETRIED)
@@ -51,7 +61,7 @@ def score_archive(
     workers: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> dict[str, Any]:
-    """Score every record of a prepared workspace with a model and write all reports.
+    """Measure and score every record of a prepared workspace, with a model, and write all reports.
 
     ``before`` are the seconds of the stages before these, for the cohort page.
 
@@ -62,6 +72,8 @@ def score_archive(
 
     """
     timing = Timing()
+    with timing.stage("measure"):
+        measure(work, model, dask, workers, on_progress)
     with timing.stage("score"):
         run = score(work, model, dask, workers, on_progress)
     write_run(work, run, {"archive": archive or "", "model": str(model), "seconds": {**(before or {}), **timing.seconds}})

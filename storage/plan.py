@@ -65,7 +65,9 @@ class Plan:
     @cached_property
     def document(self) -> dict[str, Any]:
         """The plan as JSON-ready data: everything but the inputs themselves."""
-        return {
+        # What is written by shard begins with it; it is said where nothing is, for earlier digests hold without it.
+        row_dim = {} if self.schema.bulk() else {"row_dim": self.schema.row_dim}
+        return row_dim | {
             "schema": self.schema.name,
             "schema_version": self.schema.version,
             "variables": {name: asdict(variable) for name, variable in self.schema.variables.items()},

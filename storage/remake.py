@@ -19,7 +19,7 @@ def schema_of(store: xr.Dataset) -> Schema:
     """Return the schema that a published store was made by, from its own plan: of whatever version."""
     plan = store.attrs["plan"]
     variables = {name: _variable(described) for name, described in plan["variables"].items()}
-    row_dim = next(variable.dims[0] for variable in variables.values() if variable.bulk)
+    row_dim = plan.get("row_dim") or next(variable.dims[0] for variable in variables.values() if variable.bulk)
     return Schema(plan["schema"], plan["schema_version"], row_dim, store.attrs["title"], variables)
 
 

@@ -2,8 +2,8 @@
 
 python -m benchmarks.speed.nights [--nights 365] [--records 2] [--keep FOLDER]
 
-Each night leaves a few records of 10 s, 12 leads, 100 Hz (synthetic): a store of signals, of peaks, of beats, and one of the
-scores of all records so far. Then the commands are timed, a process each, before and after.
+Each night leaves a few records of 10 s, 12 leads, 100 Hz (synthetic): a store of signals, of peaks, of beats, of measurements,
+and one of the scores of all records so far. Then the commands are timed, a process each, before and after.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import psutil
 
 from ecgbatch.beats.lookup import current_beats, extract_beats
 from ecgbatch.beats.record import BeatSettings
+from ecgbatch.measurements.lookup import current_measurements, measure_workspace
 from ecgbatch.model.members import load_model, save_model, shipped_model
 from ecgbatch.scores.stage import score_records
 from ecgbatch.signals.stage import convert_archive
@@ -44,14 +45,16 @@ def live_nights(everything: Path, top: Path, n_nights: int, n_records: int) -> N
                 os.link(path, (archive / name).parent / path.name)
         convert_archive(str(archive), str(tonight))
         extract_beats(str(tonight), settings)
-        for kind in ("signals", "peaks", "beats"):
+        measure_workspace(str(tonight), settings.document())
+        for kind in ("signals", "peaks", "beats", "measurements"):
             for path in list_stores(tonight, kind):
                 (work / kind).mkdir(parents=True, exist_ok=True)
                 Path(path).rename(work / kind / Path(path).name)
         shutil.rmtree(archive)
         shutil.rmtree(tonight)
     convert_archive(str(everything), str(work))
-    records, model = current_beats(str(work), settings.document()), shipped_model()
+    records = current_measurements(str(work), current_beats(str(work), settings.document()))
+    model = shipped_model()
     kept = save_model(load_model(model), work / "models" / load_model(model).digest[:20])
     for night in range(n_nights):
         scored = score_records(work, records.isel(record=slice(0, (night + 1) * n_records)), kept)

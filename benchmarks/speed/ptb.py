@@ -109,7 +109,7 @@ def note_limits(archive: Path, folder: Path, models: dict[str, Path], times: Tim
     fast as a matrix product does, and to write and fsync; nothing overlapped.
     """
     work, sources = folder / "work", [path for path in files_below(archive) if path.suffix in (".dat", ".xyz")]
-    stored = {name: files_below(work / name) for name in ("signals", "peaks", "beats", "scores")}
+    stored = {name: files_below(work / name) for name in ("signals", "peaks", "beats", "measurements", "scores")}
     paper = _store_of(stored["beats"], ours.PAPER.n_samples)
     single = multiplications_a_second("float32")
     n_samples = sum(path.stat().st_size for path in sources) / 2 / N_LEADS

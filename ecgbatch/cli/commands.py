@@ -6,7 +6,7 @@ import typer
 
 from ecgbatch.cli.keep import compact, config, erase, fetch, gc, status, verify
 from ecgbatch.cli.run import demo, run, schedule
-from ecgbatch.cli.stages import beats, convert, inspect, report, score
+from ecgbatch.cli.stages import beats, convert, inspect, measure, report, score
 from ecgbatch.cli.train import evaluate, train
 from ecgbatch.terms import NOTICE
 
@@ -24,6 +24,7 @@ COMMANDS = (
     inspect,
     convert,
     beats,
+    measure,
     train,
     evaluate,
     score,

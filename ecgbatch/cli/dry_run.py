@@ -21,16 +21,16 @@ def estimate_archive(
 
     listing = list_archive(str(archive), labels=as_text(labels))
     estimate = estimate_conversion(new_records(str(work), listing))
-    stages = [] if only == "convert" else ["beats", *(["train"] if train else []), "score", "report"]
+    stages = [] if only == "convert" else ["beats", *(["train"] if train else []), "measure", "score", "report"]
     return estimate_stages(listing, stages, estimate)
 
 
-def estimate_work(work: Path, stage: str) -> dict[str, Any]:
-    """Estimate one stage from the records that a workspace holds."""
+def estimate_work(work: Path, *stages: str) -> dict[str, Any]:
+    """Estimate stages from the records that a workspace holds."""
     from ecgbatch.signals.stage import current_records
     from ecgbatch.upkeep.estimates import estimate_stages
 
-    return estimate_stages(current_records(str(work)), [stage], {})
+    return estimate_stages(current_records(str(work)), list(stages), {})
 
 
 def made_again_by(work: Path, **command: Any) -> dict[str, Any]:

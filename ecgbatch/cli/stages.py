@@ -1,4 +1,4 @@
-"""The stages of the main job, one by one: inspect, convert, beats, score, report."""
+"""The stages of the main job, one by one: inspect, convert, beats, measure, score, report."""
 
 from __future__ import annotations
 
@@ -156,6 +156,30 @@ def beats(
     return exit_code_of(work)
 
 
+def measure(
+    work: Work,
+    method: Method = "robust",
+    dask: Dask = None,
+    workers: Workers = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> int:
+    """Measure rate, intervals, axes and levels of every record; score does it too, where it is not done."""
+    again = made_again_by(work, measure=True)
+    if dry_run:
+        return print_estimate(estimate_work(work, "measure") | again, as_json)
+    from ecgbatch.beats.record import BeatSettings
+    from ecgbatch.measurements.lookup import measure_workspace
+    from flows.cluster import engine
+    from storage import only_writer
+
+    settings = BeatSettings(method=checked_method(method)).document()
+    with only_writer(work, "measure"), progress(as_json) as on_progress, engine(dask, workers) as on_engine:
+        done = measure_workspace(str(work), settings, map=on_engine, on_progress=on_progress)
+    print_document({"n_records": done.n_records, "n_with_qrs": done.n_measured, "stores": list(done.stores)}, as_json)
+    return exit_code_of(work)
+
+
 def score(
     work: Work,
     model: NeededModel,
@@ -168,7 +192,7 @@ def score(
     """Score every prepared record with a model."""
     again = made_again_by(work, model=as_text(model))
     if dry_run:
-        return print_estimate(estimate_work(work, "score") | again, as_json)
+        return print_estimate(estimate_work(work, "measure", "score") | again, as_json)
     from ecgbatch.scores.stage import scores_path
 
     scored = _score(work, at_prevalence(work, model, prevalence) or model, dask, workers, as_json)
@@ -187,6 +211,8 @@ def at_prevalence(work: Path, model: Path | None, prevalence: float | None) -> P
 
 
 def _score(work: Path, model: Path, dask: str | None, workers: int | None, as_json: bool) -> str:
+    from ecgbatch.measurements.lookup import measure_workspace
+    from ecgbatch.model.members import load_model
     from ecgbatch.scores.stage import score_workspace
     from ecgbatch.workspace.runs import Timing, log_file, name_log, write_run
     from flows.cluster import engine
@@ -194,6 +220,8 @@ def _score(work: Path, model: Path, dask: str | None, workers: int | None, as_js
 
     timing = Timing()
     with only_writer(work, "score"), log_file(str(work)), progress(as_json) as on_progress, engine(dask, workers) as on_engine:
+        with timing.stage("measure"):
+            measure_workspace(str(work), load_model(model).beats, map=on_engine, on_progress=on_progress)
         with timing.stage("score"):
             scored = score_workspace(str(work), str(model), map=on_engine, on_progress=on_progress)
         write_run(str(work), scored, {"model": str(model), "seconds": timing.seconds})

@@ -209,7 +209,8 @@ def subgroups(scores: xr.Dataset, facts: Mapping[str, NDArray[Any]]) -> list[dic
     groups.append(("period", "unknown", year < 0))
     has_remark = facts["lead_flags"] & REMARKABLE != 0
     groups += [("quality", "no remark on any lead", ~has_remark), ("quality", "a remark on some lead", has_remark)]
-    is_unlike = scores["score_flags"].values & SCORE_FLAGS["unlike_training"] > 0
+    flags = scores["score_flags"].values if "score_flags" in scores else np.zeros(year.shape, np.uint8)  # of a version 1 store
+    is_unlike = flags & SCORE_FLAGS["unlike_training"] > 0
     groups += [
         ("quality", "some leads missing or unusable", scores["status"].values == STATUS["partial"]),
         ("quality", "under ten beats scored", scores["n_beats_scored"].values < 10),

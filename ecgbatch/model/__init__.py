@@ -19,6 +19,6 @@ Other wings use:
 - ``precision``: ``DECISION_MARGIN``, ``choose_precision``
 - ``random_kernels``: ``Kernels``, ``draw_kernels``, ``fit_regression``, ``kernel_features``
 - ``splits``: ``assign_folds``, ``patient_digest``, ``patient_labels``, ``record_digest``
-- ``trees``: ``MOST_LEAVES``, ``Trees``
+- ``trees``: ``MOST_LEAVES``, ``Trees``, ``class_scores``
 - ``waves``: ``r_index``, ``wave_figures``
 """

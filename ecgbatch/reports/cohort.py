@@ -18,6 +18,7 @@ from ecgbatch.figures import drift
 from ecgbatch.figures.by_patient import N_RESAMPLES, evaluate_scores, indeterminate_flags
 from ecgbatch.figures.curves import AGE_BANDS, REMARKABLE, curve_bands, subgroups
 from ecgbatch.figures.drift import MOST_NAMED
+from ecgbatch.measurements.quantities import QUANTITIES
 from ecgbatch.reports import charts, ecg_paper, pages, record
 from ecgbatch.reports.files import json_lines, put_if_changed, utf8
 from ecgbatch.scores.stage import REASONS, SCORES
@@ -54,6 +55,11 @@ FACTS: Mapping[str, Any] = {
 """Types of ``Facts``: file name of its pages, ``terms.LEAD_FLAGS`` that any lead has, and the rest as the record's JSON says it;
 a length unknown is NaN, a year unknown -1. Arrays, since a dict a record would take six kilobytes of each."""
 
+MEASURED: Mapping[str, str] = {"measured_heart_rate_bpm" if name == "heart_rate_bpm" else name: name for name in QUANTITIES}
+"""Columns of measurements and the quantity in each; the rate has another name, since that of the whole record has its own."""
+MEASURED_FACTS: Mapping[str, Any] = dict.fromkeys(MEASURED, np.dtype(np.float32))
+"""Types of further ``Facts``, NaN where unknown; left out, they are of none."""
+
 COLUMNS: Mapping[str, str] = {
     "record_name": "path of the header below the archive, without .hea",
     "patient_id": "patient identifier",
@@ -87,6 +93,11 @@ COLUMNS: Mapping[str, str] = {
     "indeterminate_because": "why it is indeterminate: electrodes_exchanged, unlike_training, close_to_threshold",
     "exchange": "electrodes that were probably exchanged: LA-RA or RA-LL; empty: none seem, or which is unclear",
     "probability_put_back": "probability of infarction with those leads put back, for information; empty where none is named",
+    "measurements_store": "digest of the store that holds its measurements, in row beats_row; empty where there is none",
+    **{
+        column: f"{QUANTITIES[name].meaning}; {QUANTITIES[name].unit}, of the ten seconds on paper; empty where it has no value"
+        for column, name in MEASURED.items()
+    },
 }
 """Columns of scores.parquet and scores.csv, in order; names and meanings stay, new ones are added at the end."""
 
@@ -247,9 +258,8 @@ def _column(name: str, scores: xr.Dataset, facts: Facts, chosen: Any = slice(Non
         words = {value: word for word, value in _WORDS[name].items()}
         return [words[value] for value in scores[name].values[chosen].tolist()]
     if name not in scores and name not in facts:  # of an earlier version's store
-        return [SCORES.variables[name].fill_value if SCORES.variables[name].dtype == "string" else None] * len(
-            facts["slug"][chosen]
-        )
+        is_text = name not in MEASURED and SCORES.variables[name].dtype == "string"
+        return ["" if is_text else None] * len(facts["slug"][chosen])
     return _known((scores[name].values if name in scores else facts[name])[chosen])
 
 
@@ -489,6 +499,7 @@ def _arrow_type(pa: Any, name: str) -> Any:
     if name in _WORDS or name in ("report", "diagnosis", "infarct_location", "indeterminate_because"):
         return pa.string()
     rows_only = {"patient_unknown": pa.int8(), "n_leads_usable": pa.int32(), "duration_s": pa.float64()}
+    rows_only |= dict.fromkeys(MEASURED, pa.float32())
     if name in rows_only:
         return rows_only[name]
     dtype = SCORES.variables[name].dtype

@@ -15,6 +15,7 @@ import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
+from ecgbatch.measurements.excerpt import EXCERPT_S
 from ecgbatch.terms import LEAD_FLAGS, LEADS, UNUSABLE_LEAD
 
 UNITS_PER_MM = 40
@@ -22,8 +23,6 @@ MM_PER_S = 25.0
 """Paper speed of the routine 12-lead ECG (AHA/ACCF/HRS 2007, part I)."""
 MM_PER_MV = 10.0
 """Standard gain of the routine 12-lead ECG (AHA/ACCF/HRS 2007, part I)."""
-EXCERPT_S = 10.0
-"""Length of the excerpt on paper: four columns of 2.5 s, and a rhythm strip below them."""
 COLUMNS = (("I", "II", "III"), ("aVR", "aVL", "aVF"), ("V1", "V2", "V3"), ("V4", "V5", "V6"))
 
 _LEFT_MM, _RIGHT_MM, _FOOT_MM = 10.0, 5.0, 8.0

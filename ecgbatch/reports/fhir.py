@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from ecgbatch.measurements import intervals
 from ecgbatch.reports.record import LEAD_WORDS, explain_reason
 
 STATUS = "preliminary"
@@ -150,7 +149,7 @@ def _measured(report: Mapping[str, Any]) -> list[Resource]:
     for name, (code, text, unit) in _CODES.items():
         found = report["measurements"][name]
         value = {"valueQuantity": _quantity(found["value"], unit)} if found["value"] is not None else _absent(found["reason"])
-        note = {"note": [{"text": intervals.METHOD}]}
+        note = {"note": [{"text": report["measurements"]["method"]}]}
         resources.append({"resourceType": "Observation", "code": _concept(_LOINC, code, text), **value, **note})
     return resources
 

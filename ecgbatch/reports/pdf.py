@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ecgbatch.measurements import intervals
+from ecgbatch.measurements.document import in_words
 from ecgbatch.reports import ecg_paper
 from ecgbatch.reports.pages import probability_text
 from ecgbatch.reports.record import EXCHANGE_WORDS, LEAD_WORDS, explain_reason
@@ -204,7 +204,7 @@ def _trace(pdf: FPDF, panel: ecg_paper.Panel, left_mm: float, baseline_mm: float
 def _foot(pdf: FPDF, report: Mapping[str, Any]) -> None:
     if report["measurements"]:
         known = []
-        for title, unit, found in intervals.in_words(report["measurements"]):
+        for title, unit, found in in_words(report["measurements"]):
             known.append(f"{title} " + ("not measured" if found["value"] is None else f"{found['value']:.0f} {unit}"))
         _write(pdf, "Measured: " + "; ".join(known) + ".", 7)
         levels = {lead: found["value"] for lead, found in report["measurements"]["st_60_mv"].items()}

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from ecgbatch import __version__
 from ecgbatch.formats.header import REASONS as RECORD_REASONS
 from ecgbatch.formats.header import WARNINGS
-from ecgbatch.measurements import intervals
+from ecgbatch.measurements.document import in_words
+from ecgbatch.measurements.excerpt import choose_excerpt, in_millivolts
+from ecgbatch.measurements.record import VERSION as METHOD_VERSION
 from ecgbatch.model.evidence import EVIDENCE_RULE
 from ecgbatch.reports import ecg_paper
 from ecgbatch.reports.pages import page
@@ -153,7 +155,7 @@ def record_report(
     is_synthetic: bool = False,
     segments_s: Mapping[str, Sequence[float]] | None = None,
 ) -> dict[str, Any]:
-    """Gather everything that the report of one record says, but for its measurements (``add_measurements``).
+    """Gather everything that the report of one record says, but for its measurements (``measurements.document``).
 
     Parameters
     ----------
@@ -235,32 +237,18 @@ def record_report(
     }
     if source.get("comments"):
         report["comments"] = source["comments"].split("\n")
-    report["excerpt"] = _excerpt(report) if source and source["status"] != STATUS["set_aside"] else None
+    report["excerpt"] = _excerpt(source, beats)
     report["provenance"] = {
         "source_digest": source.get("source_digest", ""),
         "signals_store": row["signals_store"],
         "beats_store": row["beats_store"],
+        "measurements_store": row.get("measurements_store", ""),
         "ecgbatch_version": __version__,
         "run": run,
         "created": created,
         "report_digest": _report_digest(report, source.get("source_digest", ""), row),
     }
     return report
-
-
-def add_measurements(report: dict[str, Any], excerpt: ecg_paper.Excerpt, beats: Beats | None) -> None:
-    """Measure the excerpt that is put on paper; the report's digest does not change, since they follow from what it names."""
-    r_sample, flags = (np.empty(0, np.int64),) * 2 if beats is None else (beats.r_sample, beats.flags)
-    here = r_sample - round(excerpt.start_s * excerpt.sampling_frequency_hz)
-    inside = (here >= 0) & (here < excerpt.signal.shape[1])
-    report["measurements"] = intervals.measure(
-        excerpt.signal,
-        excerpt.leads,
-        excerpt.lead_flags,
-        sampling_frequency_hz=excerpt.sampling_frequency_hz,
-        r_sample=here[inside],
-        beat_flags=flags[inside],
-    )
 
 
 def record_page(
@@ -304,7 +292,7 @@ def record_page(
         drawings["beat_strip"] = ecg_paper.beat_strip(time_s, probability, duration_s=report["duration_s"], threshold=threshold)
     if threshold is not None:
         drawings["scale"] = ecg_paper.probability_scale(report["mi_probability"], report["interval"], threshold)
-    measured = intervals.in_words(report["measurements"]) if report["measurements"] else []
+    measured = in_words(report["measurements"]) if report["measurements"] else []
     return page("record.html", report=report, drawings=drawings, words=_page_words(report), measured=measured)
 
 
@@ -376,10 +364,7 @@ def excerpt_of(steps: np.ndarray, source: Row, *, start_s: float) -> ecg_paper.E
         Time of the first sample.
 
     """
-    gain = np.where(source["adc_gain"] > 0, source["adc_gain"], np.nan)[:, None].astype(np.float32)
-    millivolts = (steps - source["baseline"][:, None].astype(np.float32)) / gain
-    if (missing := steps == MISSING_SAMPLE).any():
-        millivolts[missing] = np.nan
+    millivolts = in_millivolts(steps, source["adc_gain"], source["baseline"])
     leads, flags = source["lead"].tolist(), source["lead_flags"].tolist()
     return ecg_paper.Excerpt(millivolts, tuple(leads), tuple(flags), start_s, float(source["sampling_frequency_hz"]))
 
@@ -532,22 +517,18 @@ def _beats(beats: Beats | None, fs: float | None) -> dict[str, list[Any]]:
     }
 
 
-def _excerpt(report: Mapping[str, Any]) -> dict[str, float] | None:
-    """Return start and length of the ten seconds to put on paper: those with most usable beats, the earliest of equals."""
-    duration_s, beats = report["duration_s"], report["beats"]
-    if not duration_s:
+def _excerpt(source: Row, beats: Beats | None) -> dict[str, float] | None:
+    """Return start and length of the ten seconds to put on paper; None of a record that cannot be used."""
+    if not source or source["status"] == STATUS["set_aside"]:
         return None
-    length_s = min(ecg_paper.EXCERPT_S, duration_s)
-    starts = np.arange(int(duration_s - length_s) + 1, dtype=float)
-    unusable = {word for word, bit in BEAT_FLAGS.items() if bit & UNSCORABLE_BEAT}
-    worth = np.array([-2 if unusable.intersection(flags) else 1 for flags in beats["flags"]], int)
-    total = np.concatenate([[0], worth.cumsum()])
-    time_s = np.array(beats["time_s"], float)
-    inside = total[np.searchsorted(time_s, starts + length_s)] - total[np.searchsorted(time_s, starts)]
-    return {"start_s": float(starts[int(inside.argmax())]), "length_s": length_s}
+    r_sample, flags = (np.empty(0, np.int64),) * 2 if beats is None else (beats.r_sample, beats.flags)
+    fs, n_samples = source["sampling_frequency_hz"] or 0.0, source["n_samples"]
+    span = choose_excerpt(r_sample, flags, sampling_frequency_hz=fs, n_samples=n_samples)
+    return None if span is None else span._asdict()
 
 
 def _report_digest(report: Mapping[str, Any], source_digest: str, row: Row) -> str:
     """Return a digest of what the page shows: reports that agree in it differ in run and time of making only."""
-    stores = [source_digest, row["signals_store"], row["beats_store"], __version__, shape_digest()]
+    measured = row.get("measurements_store") or METHOD_VERSION  # which they are, or as what they will be measured
+    stores = [source_digest, row["signals_store"], row["beats_store"], measured, __version__, shape_digest()]
     return hashlib.sha256(json.dumps([report, stores], sort_keys=True).encode()).hexdigest()

@@ -9,12 +9,15 @@ from pathlib import Path
 SHAPING = (
     "reports/templates/record.html",
     "reports/templates/style.css",
-    "measurements/intervals.py",
+    "measurements/document.py",
+    "measurements/excerpt.py",
+    "measurements/quantities.py",
+    "measurements/statements.py",
     "reports/pages.py",
     "reports/ecg_paper.py",
     "reports/record.py",
 )
-"""Files below the package: template, style and the code that fills them."""
+"""Files below the package: template, style and the code that fills them. (What measures says its version.)"""
 
 
 @cache

@@ -15,7 +15,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ecgbatch.measurements.document import document
+from ecgbatch.measurements.excerpt import Span, measure_excerpt
+from ecgbatch.measurements.stage import MEASUREMENTS, measured_of
 from ecgbatch.reports import record
+from ecgbatch.reports.ecg_paper import Excerpt
 from ecgbatch.reports.files import json_lines, utf8
 from ecgbatch.signals.stage import archive_facts
 from ecgbatch.terms import MODEL_NAME_DIGITS
@@ -54,6 +58,7 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
         "recording_year",
     ),
     "beats": ("lead", "sample_time_s", "first_beat", "n_beats"),
+    "measurements": (*MEASUREMENTS.columns(), "lead"),
 }  # the small columns that a report is made of: the others would take as much memory again
 
 
@@ -165,7 +170,8 @@ def write_reports(
     length = min(_MOST_RECORDS_PER_TASK, max(1, -(-n_records // _LEAST_TASKS)))
     order = _in_order_of_stores(scores)
     rows_of = [order[start : start + length] for start in range(0, n_records, length)]
-    facts = {name: np.zeros(n_records, dtype) for name, dtype in cohort.FACTS.items() if name != "slug"} | {"slug": slugs}
+    types = {**cohort.FACTS, **cohort.MEASURED_FACTS}
+    facts = {name: np.zeros(n_records, dtype) for name, dtype in types.items() if name != "slug"} | {"slug": slugs}
     made = Counter[str]()
     for rows, done, found in map(partial(_write_records, job), ((rows, slugs[rows].tolist()) for rows in rows_of)):
         made.update(done)
@@ -214,8 +220,8 @@ def _store_path(folder: Folder, kind: str, name: str) -> str:
 
 
 def _write_records(job: _Job, task: tuple[np.ndarray, Sequence[str]]) -> tuple[np.ndarray, list[str], dict[str, np.ndarray]]:
-    """Write the reports of one task's records; return their rows, how each came to be, and their ``cohort.FACTS``."""
-    from ecgbatch.reports.cohort import FACTS
+    """Write the reports of one task's records; return their rows, how each came to be, and what the cohort says of them."""
+    from ecgbatch.reports.cohort import FACTS, MEASURED, MEASURED_FACTS
 
     numbers, slugs = task
     folder = folder_at(job.work)
@@ -225,7 +231,8 @@ def _write_records(job: _Job, task: tuple[np.ndarray, Sequence[str]]) -> tuple[n
     if job.pseudonyms:
         rows = record.plain_rows(job.pseudonyms.scores(scores))
     done: list[str] = []
-    facts: dict[str, list[Any]] = {name: [] for name in FACTS if name != "slug"}
+    types = {**FACTS, **MEASURED_FACTS}
+    facts: dict[str, list[Any]] = {name: [] for name in types if name != "slug"}
     for place, (slug, row) in enumerate(zip(slugs, rows, strict=True)):
         beats = sources.beats(place)
         signals = sources.row("signals", place)
@@ -234,7 +241,7 @@ def _write_records(job: _Job, task: tuple[np.ndarray, Sequence[str]]) -> tuple[n
         if not made:
             drawn = sources.drawn(place, report)
             if "excerpt" in drawn:
-                record.add_measurements(report, drawn["excerpt"], beats)
+                report["measurements"] = sources.measurements(place, drawn["excerpt"], beats)
             for kind, content in _contents(report, drawn, job.extras):
                 folder.replace(_key(job.run, slug, kind), content)
             made = "written"
@@ -243,9 +250,11 @@ def _write_records(job: _Job, task: tuple[np.ndarray, Sequence[str]]) -> tuple[n
         if signals:
             known["recording_year"] = signals.get("recording_year", -1)
             known["lead_flags"] = int(np.bitwise_or.reduce(signals["lead_flags"]))
+        measured = sources.row("measurements", place) or {}
+        known |= {column: measured.get(name) for column, name in MEASURED.items()}
         for name, values in facts.items():
             values.append(np.nan if known[name] is None else known[name])
-    return numbers, done, {name: np.array(values, FACTS[name]) for name, values in facts.items()}
+    return numbers, done, {name: np.array(values, types[name]) for name, values in facts.items()}
 
 
 def _scores_of(path: str, rows: np.ndarray) -> xr.Dataset:
@@ -310,7 +319,7 @@ class _Sources:
         return self._stores[kind, name]
 
     def _name(self, kind: str, place: int) -> str:
-        return str(self._scores[place][f"{kind}_store"])
+        return str(self._scores[place].get(f"{kind}_store", ""))  # earlier scores name no measurements
 
     def _places(self, kind: str, name: str) -> list[int]:
         return [place for place in range(len(self._scores)) if self._name(kind, place) == name]
@@ -322,7 +331,8 @@ class _Sources:
             return None
         if (kind, place) not in self._rows:
             places = self._places(kind, name)
-            rows = np.array([self._scores[other][f"{kind}_row"] for other in places], np.int64)
+            row_of = "beats_row" if kind == "measurements" else f"{kind}_row"
+            rows = np.array([self._scores[other][row_of] for other in places], np.int64)
             columns = read_columns(_store_path(self._folder, kind, name), rows, _COLUMNS[kind])
             self._rows |= {(kind, other): row for other, row in zip(places, record.plain_rows(columns), strict=True)}
         return self._rows[kind, place]
@@ -351,16 +361,30 @@ class _Sources:
         low, high = min(row["first_beat"] for row in mine), max(row["first_beat"] + row["n_beats"] for row in mine)
         return (low, stored[low:high].values) if high - low <= 2 * sum(row["n_beats"] for row in mine) else None
 
+    def measurements(self, place: int, excerpt: Excerpt, beats: record.Beats | None) -> dict[str, Any]:
+        """Return what the record's JSON says of its measurements: from their store, or measured here where the scores name none.
+
+        The report's digest was taken before: it names the store, or what they follow from.
+        """
+        whose = {name: self._scores[place][name] for name in ("age_years", "sex")}
+        if row := self.row("measurements", place):
+            method = self._store("measurements", self._name("measurements", place)).attrs["settings"]["method"]
+            return document(measured_of(row), row["lead"].tolist(), method, **whose)
+        fs = excerpt.sampling_frequency_hz
+        source = {"lead": excerpt.leads, "lead_flags": excerpt.lead_flags, "sampling_frequency_hz": fs, **whose}
+        r_sample, flags = (np.empty(0, np.int64),) * 2 if beats is None else (beats.r_sample, beats.flags)
+        found = measure_excerpt(excerpt.signal, source, round(excerpt.start_s * fs), r_sample, flags)
+        return document(found, excerpt.leads, **whose)
+
     def drawn(self, place: int, report: Mapping[str, Any]) -> dict[str, Any]:
         """Return what ``record_page`` draws: excerpt, median beats with their times and kind of amplitude."""
         row = self.row("signals", place)
         if report["excerpt"] is None or row is None:
             return {}
         fs, store = report["sampling_frequency_hz"], self._store("signals", self._name("signals", place))
-        first = round(report["excerpt"]["start_s"] * fs)
-        last = min(first + round(report["excerpt"]["length_s"] * fs), report["n_samples"])
-        steps = self._signal(place, store)[:, first:last]
-        drawn: dict[str, Any] = {"excerpt": record.excerpt_of(steps, row, start_s=first / fs)}
+        part = Span(**report["excerpt"]).samples(fs, report["n_samples"])
+        steps = self._signal(place, store)[:, part]
+        drawn: dict[str, Any] = {"excerpt": record.excerpt_of(steps, row, start_s=part.start / fs)}
         waveform, flags = self._of_beats(place, "waveform"), self._of_beats(place, "beat_flags")
         beats = self.row("beats", place)
         if beats is not None and waveform is not None and flags is not None:

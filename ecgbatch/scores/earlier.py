@@ -16,10 +16,10 @@ import xarray as xr
 from ecgbatch.workspace.runs import runs_by_time
 from storage import TEXT, Plan, StoreError, folder_at, open_once
 
-PLACE = ("signals_store", "signals_row", "beats_store", "beats_row")
-"""What a score is of: a row of a signals store and a row of a beats store, both named by their content's plan."""
+PLACE = ("signals_store", "signals_row", "beats_store", "beats_row", "measurements_store")
+"""What a score is of: rows of a signals store, a beats store and the measurements, all named by their content's plan."""
 
-Key = tuple[str, int, str, int]
+Key = tuple[str, int, str, int, str]
 
 
 def find_earlier(work: str, plan: Plan) -> str:

@@ -16,13 +16,14 @@ import numpy.typing as npt
 import xarray as xr
 
 from ecgbatch.beats.lookup import current_beats
+from ecgbatch.measurements.lookup import current_measurements, measure_workspace
 from ecgbatch.model.electrodes import name_exchange, put_back
 from ecgbatch.model.evidence import EVIDENCE_RULE, SEGMENTS, evidence
 from ecgbatch.model.inference import ENGINE
 from ecgbatch.model.novelty import novelty
 from ecgbatch.model.precision import DECISION_MARGIN, choose_precision
 from ecgbatch.model.splits import record_digest
-from ecgbatch.scores.earlier import find_earlier, known_rows, with_known
+from ecgbatch.scores.earlier import PLACE, find_earlier, known_rows, with_known
 from ecgbatch.signals.stage import SIGNALS
 from ecgbatch.terms import (
     DECISION,
@@ -82,12 +83,12 @@ DECISION_RULE = (
 """How many records each kind leaves open, by group of patients: docs/model.md. The band catches what is close, not what is wrong
 for sure."""
 
-_INPUTS = ("record_name", "patient_id", "signals_store", "signals_row", "beats_store", "beats_row")
+_INPUTS = ("record_name", "patient_id", *PLACE)
 _LABELS = ("status", "label", "mi", "age_years", "sex", "reason")
 
 SCORES = Schema(
     name="scores",
-    version=3,
+    version=4,
     row_dim="record",
     title="Probability of myocardial infarction of every record of the archive",
     variables={
@@ -119,6 +120,12 @@ SCORES = Schema(
             ("record",), "string", "digest of the beats store that holds its beats; empty where there is none", ""
         ),
         "beats_row": Variable(("record",), "int64", "its row on that store's record dimension", "1", low=0),
+        "measurements_store": Variable(
+            ("record",),
+            "string",
+            "digest of the store that holds its measurements, in the row beats_row too; empty where there is none",
+            "",
+        ),
         "status": Variable(
             ("record",), "int8", "whether the record can be used; set_aside wherever it is not scored", "1", flags=STATUS
         ),
@@ -232,7 +239,8 @@ def plan_scores(records: xr.Dataset, model: Model, *, settings: Mapping[str, Any
     records
         One row a record on dimension ``record``: text ``record_name``, ``patient_id``, ``signals_store``, ``beats_store``
         (digests; empty without beats), ``reason``; integers ``signals_row``, ``beats_row``, ``n_beats``, ``status``,
-        ``label``, ``mi``, ``sex``; float ``age_years``. Other variables are ignored.
+        ``label``, ``mi``, ``sex``; float ``age_years``. ``measurements_store`` may be left out: then they stand on none. Other
+        variables are ignored.
     model
         Its digest, operating point and calibration go into the store's settings.
     settings
@@ -271,6 +279,7 @@ def score_versions() -> dict[str, str]:
 def plan_rows(records: xr.Dataset, leads: Sequence[str], settings: Mapping[str, Any]) -> Plan:
     """Plan a store of scores with these very settings; ``records`` as in ``plan_scores``, ``leads`` the model's."""
     wanted = (*_INPUTS, *_LABELS, "n_beats")
+    records = _with_measurements(records)
     missing = sorted(set(wanted) - set(records.variables))
     if missing:
         raise ValueError(f"plan_scores: records lack {', '.join(missing)}; join the signals and beats stores first")
@@ -287,6 +296,13 @@ def plan_rows(records: xr.Dataset, leads: Sequence[str], settings: Mapping[str, 
         versions=score_versions(),
         shard_rows=max(1, round(BEATS_A_SHARD / mean)),
     )
+
+
+def _with_measurements(records: xr.Dataset) -> xr.Dataset:
+    """Return a table of records that says of which measurements each is; of none where it says nothing."""
+    if "measurements_store" in records:
+        return records
+    return records.assign(measurements_store=("record", np.full(records.sizes["record"], "", TEXT)))
 
 
 def _typed(values: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
@@ -575,7 +591,7 @@ def min_usable_leads(n_leads: int) -> int:
 def _empty(rows: xr.Dataset, n_beats: int, n_leads: int) -> xr.Dataset:
     """Return a block in which nothing is scored; identity and labels are those of the rows."""
     sizes = {"record": rows.sizes["record"], "beat": n_beats, "lead": n_leads, "segment": len(SEGMENTS)}
-    block = {}
+    rows, block = _with_measurements(rows), {}
     for name, variable in (SCORES.bulk() | SCORES.columns()).items():
         shape = tuple(sizes[dim] for dim in variable.dims)
         values = np.full(shape, variable.fill_value, dtype=variable.numpy_dtype)
@@ -762,7 +778,8 @@ def score_workspace(
 ) -> str:
     """Score every record now in the archive; return the run's name, which is the digest of the score plan.
 
-    The model is kept in ``WORK/models/<digest>``, so that the run can be reported on when the original is gone.
+    What is not measured yet is measured first. The model is kept in ``WORK/models/<digest>``, so that the run can be reported on
+    when the original is gone.
 
     Parameters
     ----------
@@ -778,8 +795,9 @@ def score_workspace(
 
     model = _model(str(model_folder))
     kept = save_model(model, Path(work) / "models" / model.digest[:MODEL_NAME_DIGITS])
+    measure_workspace(work, model.beats, map=map, on_progress=on_progress)
     columns = [name for name in (*_INPUTS, *_LABELS) if name in SIGNALS.variables]
-    records = current_beats(work, model.beats, columns)
+    records = current_measurements(work, current_beats(work, model.beats, columns))
     progress = partial(on_progress, "score") if on_progress else None
     return Path(score_records(work, records, kept, map=map, on_progress=progress)).stem
 

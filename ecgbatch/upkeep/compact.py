@@ -12,6 +12,7 @@ import numpy as np
 from ecgbatch.signals.stage import archive_facts, signals_path
 from ecgbatch.terms import STATUS
 from ecgbatch.upkeep.moves import (
+    OF_SIGNALS,
     Batch,
     Moved,
     OnProgress,
@@ -23,11 +24,10 @@ from ecgbatch.upkeep.moves import (
     remove_replaced,
     roots,
 )
+from ecgbatch.upkeep.verify import KINDS
 from ecgbatch.workspace.compacted import COMPACTED_FILE, compacted, proof_of, stands_for
 from ecgbatch.workspace.erased import unended
 from storage import Map, UnfinishedStore, folder_at, list_stores, open_once, sealed
-
-KINDS = ("signals", "peaks", "beats", "scores")
 
 
 def compact(work: str, *, map: Map = map, on_progress: OnProgress | None = None) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def forget_proofs(work: str, replaced: Mapping[str, str]) -> None:
 def _batches(work: str) -> Iterator[Batch]:
     """Yield the sets of two and more signals stores that can be one."""
     made: dict[str, list[bytes]] = {}
-    for kind in ("peaks", "beats"):
+    for kind in OF_SIGNALS:
         for root in roots(work, kind):
             made.setdefault(root["settings"]["signals"], []).append(kind.encode() + likeness(root))
     alike: dict[tuple[Any, ...], list[str]] = {}

@@ -36,9 +36,9 @@ def erase_patient(work: str, patient_id: str, *, map: Map = map, on_progress: On
     """Erase a patient from a workspace; the caller holds its lock. Cut off anywhere, the same call goes on.
 
     Every signals store that holds a record of the patient, be it superseded or gone from the archive, is replaced by one in which
-    that row is empty (``ERASED``); its peaks, beats and scores follow, row by row the same bits for everybody else. Reports of
-    runs that had the patient go, those of the latest run are written anew; so do annotation files, lines of logs, unfinished
-    builds, and whatever else below the workspace names the patient or one of the records. A list of keyed digests
+    that row is empty (``ERASED``); its peaks, beats, measurements and scores follow, row by row the same bits for everybody else.
+    Reports of runs that had the patient go, those of the latest run are written anew; so do annotation files, lines of logs,
+    unfinished builds, and whatever else below the workspace names the patient or one of the records. A list of keyed digests
     (``workspace.erased.Erased``) keeps the patient from coming back with the next run.
 
     Parameters

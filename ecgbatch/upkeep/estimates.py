@@ -12,6 +12,7 @@ from ecgbatch.signals.stage import plan_signals
 RATES = {
     "convert": 60e6,  # decoded bytes
     "beats": 4_000.0,  # seconds of 12 to 15 lead ECG
+    "measure": 150.0,  # records
     "train": 2_000.0,  # beats of one epoch of one member
     "score": 5_000.0,  # beats
     "report": 25.0,  # records
@@ -24,6 +25,10 @@ SHARD_MEMORY_BYTES = 3 * 32_000_000
 """A block, its copy read back, and its encoded form, of one worker."""
 
 EPOCHS_TIMES_MEMBERS = 30 * 5
+BYTES_PER_MEASUREMENT = 560
+"""Of a record of twelve leads."""
+BYTES_PER_SAMPLE = 12 * 2
+"""Of twelve leads: what shards of measurements are cut by."""
 BYTES_PER_REPORT = 150_000
 
 
@@ -52,12 +57,15 @@ def estimate_stages(records: xr.Dataset, stages: list[str], earlier: dict[str, A
     fs = np.maximum(records["sampling_frequency_hz"].values.astype(float), 1.0)
     seconds = float((records["n_samples"].values / fs).sum())
     n_records, n_beats = records.sizes["record"], int(seconds * TYPICAL_HEART_RATE_BPM / 60)
-    work = {"beats": seconds, "train": n_beats * EPOCHS_TIMES_MEMBERS, "score": n_beats, "report": n_records}
-    n_bytes = {"beats": n_beats * BYTES_PER_BEAT, "train": 0, "score": 4 * n_beats, "report": n_records * BYTES_PER_REPORT}
+    work = {"beats": seconds, "train": n_beats * EPOCHS_TIMES_MEMBERS, "score": n_beats}
+    work |= dict.fromkeys(("measure", "report"), n_records)
+    n_bytes = {"beats": n_beats * BYTES_PER_BEAT, "train": 0, "score": 4 * n_beats}
+    n_bytes |= {"measure": n_records * BYTES_PER_MEASUREMENT, "report": n_records * BYTES_PER_REPORT}
+    cut_by = n_bytes | {"measure": int(records["n_samples"].values.sum()) * BYTES_PER_SAMPLE}
     estimate = dict(earlier)
     for stage in stages:
         estimate[stage] = {
-            "shards": max(1, round(n_bytes[stage] / 32_000_000)),
+            "shards": max(1, round(cut_by[stage] / 32_000_000)),
             "bytes": n_bytes[stage],
             "memory_bytes_per_worker": SHARD_MEMORY_BYTES,
             "minutes": _minutes(work[stage], stage),

@@ -1,8 +1,8 @@
-"""Rows of published stores in new ones: signals, and with them their peaks, beats and scores. Nothing is computed anew.
+"""Rows of published stores in new ones: signals, and with them all that was made of them. Nothing is computed anew.
 
 A store is named by its plan, so what is published never changes: rows are copied, bit for bit, into stores of other names, and
-what pointed to the old ones is made to point to these. Peaks and beats get the very plan that their stage would make of the new
-signals, so that a later run finds its work done.
+what pointed to the old ones is made to point to these. Peaks, beats and measurements get the very plan that their stage would
+make of the new signals, so that a later run finds its work done.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import xarray as xr
 from ecgbatch.archive.watch import remember_moved
 from ecgbatch.beats.record import BeatSettings
 from ecgbatch.beats.stage import plan_beats, plan_peaks
+from ecgbatch.measurements.stage import SAID_OF_ERASED, plan_measurements
+from ecgbatch.scores.earlier import PLACE
 from ecgbatch.scores.stage import plan_rows
 from ecgbatch.signals.stage import ARCHIVE_FILE, archive_facts, produce_signals, records_at, signals_path
 from ecgbatch.terms import LEAD_FLAGS, MISSING_SAMPLE, STATUS
@@ -29,6 +31,7 @@ from storage import (
     Map,
     Origin,
     Plan,
+    Schema,
     Shard,
     UnfinishedStore,
     build,
@@ -48,6 +51,9 @@ from storage.reading import read_root
 
 OnProgress = Callable[[str, int, int], None]
 Array = np.ndarray[Any, Any]
+
+OF_SIGNALS = ("peaks", "beats", "measurements")
+"""The kinds that are made of one signals store each, in their order."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,10 @@ class Moved:
     rows: dict[str, Array] = field(default_factory=dict)
     """Digest of an old signals store to the new row of each of its rows, -1 where it is erased."""
 
+    def stand(self, kind: str, old: Iterable[str], new: str) -> None:
+        """Let a store, or none where that is empty, stand for others of its kind."""
+        self.replaced |= {f"{kind}/{digest}.zarr": f"{kind}/{new}.zarr" if new else "" for digest in old}
+
     def digest(self, kind: str, digest: str) -> str:
         """Return the digest of the store that has the rows of this one; the same if they have not moved."""
         key = f"{kind}/{digest}.zarr"
@@ -101,7 +111,7 @@ def move(
     map: Map = map,
     on_progress: OnProgress | None = None,
 ) -> Moved:
-    """Publish the new signals stores, and peaks, beats and scores on them; nothing is removed and nothing points there yet.
+    """Publish the new signals stores, and all that was made of them; nothing is removed and nothing points there yet.
 
     Parameters
     ----------
@@ -149,10 +159,10 @@ def move_scores(work: str, moved: Moved, *, map: Map = map, on_progress: OnProgr
 
 
 def left_over(work: str, moved: Moved) -> dict[str, str]:
-    """Return the peaks and beats that were made of what has moved and could not be moved along: they go without a successor."""
+    """Return what was made of signals that have moved and could not be moved along: it goes without a successor."""
     return {
         f"{kind}/{root['digest']}.zarr": ""
-        for kind in ("peaks", "beats")
+        for kind in OF_SIGNALS
         for root in roots(work, kind)
         if f"{kind}/{root['digest']}.zarr" not in moved.replaced and root["settings"]["signals"] in moved.rows
     }
@@ -169,9 +179,7 @@ def _move_signals(work: str, batch: Batch, map: Map, on_progress: OnProgress | N
         return ""
     stores = [open_once(signals_path(work, digest)) for digest in batch.stores]
     first, schema = stores[0], schema_of(stores[0])
-    columns = {name: _column(stores, batch, name) for name in schema.columns()}
-    for name, values in columns.items():
-        values[batch.is_erased] = _SAID_OF_ERASED.get(name, schema.variables[name].fill_value)
+    columns = _columns(stores, batch, schema, _SAID_OF_ERASED)
     inputs = xr.Dataset({name: (schema.variables[name].dims, values) for name, values in columns.items()})
     fixed = {name: (variable.dims, first[name].values) for name, variable in schema.fixed().items()}
     sizes = {"record": len(batch.row), "lead": first.sizes["lead"], "sample": max(store.sizes["sample"] for store in stores)}
@@ -239,6 +247,14 @@ def produce_again(shard: Shard, rows: xr.Dataset, *, archive: str, leads: tuple[
     return rows.assign(signal=(("record", "lead", "sample"), signal)).drop_vars("lead", errors="ignore")
 
 
+def _columns(stores: list[xr.Dataset], batch: Batch, schema: Schema, of_erased: Mapping[str, Any]) -> dict[str, Array]:
+    """Return all small columns of a batch's rows; what an erased row says, where that is not what means missing, is given."""
+    columns = {name: _column(stores, batch, name) for name in schema.columns()}
+    for name, values in columns.items():
+        values[batch.is_erased] = of_erased.get(name, schema.variables[name].fill_value)
+    return columns
+
+
 def _column(stores: list[xr.Dataset], batch: Batch, name: str) -> Array:
     found = [store[name].values for store in stores]
     ends = np.cumsum([0, *(len(values) for values in found)])
@@ -252,21 +268,27 @@ def _origin(work: str, kind: str, digests: Iterable[str], batch: Batch, given: M
 
 
 def _move_beats(work: str, batch: Batch, new: str, moved: Moved, map: Map, on_progress: OnProgress | None) -> None:
-    """Move the peaks, and the beats, that every store of a batch has; what only some have is left for the stage to make."""
+    """Move the peaks, beats and measurements that every store of a batch has; what only some have is left to the stage."""
     for peaks in made_alike(work, "peaks", batch.stores):
         new_peaks = _move_peaks(work, batch, new, peaks, map, on_progress) if new else ""
-        moved.replaced |= {f"peaks/{digest}.zarr": f"peaks/{new_peaks}.zarr" if new_peaks else "" for digest in peaks}
-        for beats in made_alike(work, "beats", batch.stores, peaks):
+        moved.stand("peaks", peaks, new_peaks)
+        for beats in made_alike(work, "beats", batch.stores, peaks=peaks):
             new_beats = _move_windows(work, batch, (new, new_peaks), beats, map, on_progress) if new_peaks else ""
-            moved.replaced |= {f"beats/{digest}.zarr": f"beats/{new_beats}.zarr" if new_beats else "" for digest in beats}
+            moved.stand("beats", beats, new_beats)
+            for measured in made_alike(work, "measurements", batch.stores, beats=beats):
+                new_measured = _move_measurements(work, batch, (new, new_beats), measured, map, on_progress) if new_beats else ""
+                moved.stand("measurements", measured, new_measured)
 
 
-def made_alike(work: str, kind: str, signals: tuple[str, ...], peaks: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Return the sets of peaks or beats that were made by the same settings and versions, one of each signals store, in order."""
+def made_alike(work: str, kind: str, signals: tuple[str, ...], **made_of: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Return the sets of stores of a kind that were made by the same settings and versions, one of each signals store, in order.
+
+    ``made_of`` names further stores that they must be made of, by their kind.
+    """
     found: dict[bytes, dict[str, str]] = {}
     for root in roots(work, kind):
         settings = root["settings"]
-        if settings["signals"] in signals and (not peaks or settings["peaks"] in peaks):
+        if settings["signals"] in signals and all(settings[name] in digests for name, digests in made_of.items()):
             found.setdefault(likeness(root), {})[settings["signals"]] = root["digest"]
     return [tuple(made[digest] for digest in signals) for made in found.values() if made.keys() == set(signals)]
 
@@ -278,7 +300,7 @@ def roots(work: str, kind: str) -> Iterator[dict[str, Any]]:
 
 def likeness(root: Mapping[str, Any]) -> bytes:
     """Return what stores have in common that differ in their input only: variables, versions and settings."""
-    apart = ("signals", "peaks", "without_reference", "made_from")
+    apart = ("signals", "peaks", "beats", "without_reference", "made_from")
     own = {name: value for name, value in root["settings"].items() if name not in apart}
     return canonical_json([root["plan"]["variables"], root["versions"], own])
 
@@ -308,6 +330,17 @@ def _move_windows(
     given = {"record_index": np.repeat(np.arange(len(n_beats)), n_beats)}
     paths = tuple(str(folder_at(work).path(f"beats/{digest}.zarr")) for digest in old)
     return _build(work, plan, Origin(paths, np.repeat(batch.store, n_beats), rows, given), map, on_progress)
+
+
+def _move_measurements(
+    work: str, batch: Batch, new: tuple[str, str], old: tuple[str, ...], map: Map, on_progress: OnProgress | None
+) -> str:
+    signals, beats = open_store(signals_path(work, new[0])), _store(work, "beats", new[1])
+    stores = [_store(work, "measurements", digest) for digest in old]
+    settings = dict(stores[0].attrs["settings"]) | {"signals": new[0], "beats": new[1]}
+    plan = planned_like(plan_measurements(signals, beats), stores[0], settings)
+    columns = _columns(stores, batch, plan.schema, SAID_OF_ERASED)
+    return _build(work, plan, _origin(work, "measurements", old, batch, columns), map, on_progress)
 
 
 def _store(work: str, kind: str, digest: str) -> xr.Dataset:
@@ -341,11 +374,14 @@ def _move_scores(work: str, path: str, moved: Moved, map: Map, on_progress: OnPr
     rows = np.array([row for _, row in now], dtype=np.int64)
     records = records_at(work, {"stores": [digest for digest, _ in now], "rows": rows})
     facts = {"beats_store": np.array(beats, dtype=TEXT), "beats_row": rows, "n_beats": n_beats}
+    if "measurements_store" in store:  # schemas 1 to 3 have none
+        measured = [moved.digest("measurements", digest) for digest in store["measurements_store"].values[kept].tolist()]
+        facts |= {"measurements_store": np.array(measured, dtype=TEXT)}
     records = records.assign({name: ("record", values) for name, values in facts.items()})
     settings = store.attrs["settings"]
     leads = store["lead"].values.tolist() if "lead" in store.variables else []  # schema 1 has none
     plan = planned_like(plan_rows(records, leads, settings), store, settings)
-    given = {name: records[name].values for name in ("signals_store", "signals_row", "beats_store", "beats_row")}
+    given = {name: records[name].values for name in PLACE if name in store}
     origin = Origin((path,), np.zeros(kept.size, np.int64), kept, given)
     moved.replaced[old] = f"scores/{_build(work, plan, origin, map, on_progress)}.zarr"
 
@@ -398,7 +434,7 @@ def _rename_run(work: str, old: str, new: str, keep_reports: bool) -> None:
 def remove_replaced(work: str, replaced: Mapping[str, str]) -> None:
     """Remove the stores that others stand for now, what is made from others before these, and what is no whole store."""
     folder = folder_at(work)
-    order = ("scores", "beats", "peaks", "signals")
+    order = ("scores", *OF_SIGNALS[::-1], "signals")
     for key in sorted(replaced, key=lambda key: order.index(key.partition("/")[0])):
         if key != replaced[key]:
             remove_store(folder, key)

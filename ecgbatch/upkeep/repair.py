@@ -43,6 +43,7 @@ def repair(
     """
     from ecgbatch.beats.lookup import extract_beats
     from ecgbatch.beats.record import BeatSettings
+    from ecgbatch.measurements.lookup import measure_workspace
     from ecgbatch.signals.stage import convert_archive, plan_again, producer
     from ecgbatch.upkeep.moves import planned_again, produce_again
 
@@ -72,6 +73,8 @@ def repair(
     convert_archive(archive, work, labels=labels, map=map, on_progress=on_progress)
     for settings in _beat_settings(models):
         extract_beats(work, BeatSettings(**settings), map=map, on_progress=on_progress)
+        if any(key.startswith("measurements/") for key in lost):
+            measure_workspace(work, settings, map=map, on_progress=on_progress)
     _runs_again(work, archive, lost, models, map=map, on_progress=on_progress)
     _pointed_again(folder, shown)
     if METRICS_FILE in lost and "metrics" in (ended := last_run(work)):

@@ -29,7 +29,7 @@ LAST_RUN_FILE = "last-run.json"
 METRICS_FILE = "metrics.prom"
 """Below the workspace: the last run in Prometheus' text format, for a node exporter's textfile collector."""
 
-KINDS = {"convert": "signals", "peaks": "peaks", "beats": "beats", "score": "scores"}
+KINDS = {"convert": "signals", "peaks": "peaks", "beats": "beats", "measure": "measurements", "score": "scores"}
 """Stage and the kind of store that it leaves."""
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # numba takes a second: only those pay for it who have beats
 Made = dict[str, Any]
 """How a store was made: ``settings`` (without the names of its inputs), ``versions``, ``variables``."""
 
-INPUTS = frozenset({"signals", "peaks", "without_reference"})
+INPUTS = frozenset({"signals", "peaks", "beats", "without_reference"})
 """Settings that say of what a store was made, not how."""
 
 
@@ -30,6 +30,7 @@ def made_again(
     work: str,
     *,
     beats: Mapping[str, Any] | None = None,
+    measure: bool = False,
     model: str | None = None,
     labels: str | None = None,
     keep_comments: bool = False,
@@ -41,6 +42,8 @@ def made_again(
     ----------
     beats
         Fields of ``BeatSettings``, where the command finds beats.
+    measure
+        Whether it measures; scoring does, too.
     model
         Folder of the model, where it scores.
     archive, labels, keep_comments
@@ -49,8 +52,8 @@ def made_again(
     Returns
     -------
     dict
-        Of ``headers``, ``peaks``, ``beats`` and ``scores`` those that will be made again: ``n`` (records, or stores), and
-        ``because``, what differs. Of a workspace in which that was never done, nothing.
+        Of ``headers``, ``peaks``, ``beats``, ``measurements`` and ``scores`` those that will be made again: ``n`` (records, or
+        stores), and ``because``, what differs. Of a workspace in which that was never done, nothing.
 
     """
     found: dict[str, dict[str, Any]] = {}
@@ -60,6 +63,8 @@ def made_again(
         from ecgbatch.beats.record import BeatSettings
 
         found |= _beats_again(work, BeatSettings(**beats))
+    if (measure or model is not None) and list_stores(work, "measurements"):
+        found |= _measurements_again(work, found)
     if model is not None and list_stores(work, "scores"):
         found |= _scores_again(work, model, found)
     return found
@@ -76,10 +81,7 @@ def sentences(again: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 def _beats_again(work: str, settings: BeatSettings) -> dict[str, dict[str, Any]]:
     from ecgbatch.beats.stage import BEATS, PEAKS, stage_settings, stage_versions
 
-    try:
-        used = set(archive_facts(work)["stores"])
-    except StoreError:
-        return {}
+    used = _signals_used(work)
     own = stage_settings(xr.Dataset(), settings)
     found: dict[str, dict[str, Any]] = {}
     for schema in (PEAKS, BEATS):
@@ -99,6 +101,30 @@ def _beats_again(work: str, settings: BeatSettings) -> dict[str, dict[str, Any]]
     return found
 
 
+def _measurements_again(work: str, found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    from ecgbatch.measurements.stage import MEASUREMENTS, measure_settings, measure_versions
+
+    used, made = _signals_used(work), dict[str, list[Made]]()
+    for root in _roots(work, MEASUREMENTS.name):
+        if root["settings"]["signals"] in used:
+            made.setdefault(root["settings"]["beats"], []).append(_made_of(root))
+    wanted = _made(measure_settings("", ""), with_own_versions(measure_versions()), MEASUREMENTS)
+    reasons = [_closest(wanted, others) for others in made.values()]
+    because = sorted({reason for why in reasons for reason in why})
+    n_changed = sum(bool(why) for why in reasons)
+    if found.get("beats", {}).get("n", 0) > n_changed:
+        n_changed, because = found["beats"]["n"], [*because, "their beats are cut again"]
+    return {MEASUREMENTS.name: {"n": n_changed, "because": because}} if n_changed else {}
+
+
+def _signals_used(work: str) -> set[str]:
+    """Return the signals stores that hold a record now in the archive."""
+    try:
+        return set(archive_facts(work)["stores"])
+    except StoreError:
+        return set()
+
+
 def _scores_again(work: str, folder: str, found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     from ecgbatch.model.members import load_model
     from ecgbatch.scores.stage import SCORES, score_settings, score_versions
@@ -112,6 +138,7 @@ def _scores_again(work: str, folder: str, found: Mapping[str, Any]) -> dict[str,
     wanted = _made(score_settings(model), with_own_versions(score_versions()), SCORES)
     because = _closest(wanted, [_made_of(root) for root in mine])
     because = because or (["their beats are cut again"] if "beats" in found else [])
+    because = because or (["they are measured again"] if "measurements" in found else [])
     return {"scores": {"n": mine[0]["plan"]["sizes"]["record"], "because": because}} if because else {}
 
 

@@ -34,7 +34,7 @@ from storage import (
 from storage.heap import hold_little
 from storage.reading import read_root
 
-KINDS = ("signals", "peaks", "beats", "scores")
+KINDS = ("signals", "peaks", "beats", "measurements", "scores")
 """The stores of a workspace."""
 
 LATEST = "reports/latest"
@@ -69,6 +69,7 @@ def items_of(work: str) -> list[Item]:
     stores |= {f"scores/{run}.zarr" for run in runs}
     models |= set(_models_named(folder, stores))
     stores |= set(_inputs_named(folder, stores))
+    stores |= set(_inputs_named(folder, {key for key in stores if key.startswith("measurements/")}))
     stores |= set(_inputs_named(folder, {key for key in stores if key.startswith("beats/")}))
     last = [key for key in (LAST_RUN_FILE, METRICS_FILE) if folder.exists_below(key)]
     if last == [LAST_RUN_FILE] and "metrics" in last_run(work):
@@ -96,8 +97,8 @@ def _inputs_named(folder: Folder, stores: Iterable[str]) -> Iterator[str]:
     for key in stores:
         with suppress(Exception):  # whatever is wrong with the store is found when it is verified itself
             settings = read_root(folder_at(folder.path(key)))["settings"]
-            yield from (f"{name}/{settings[name]}.zarr" for name in ("signals", "peaks") if settings.get(name))
-            store = load_columns(folder.path(key), ("signals_store", "beats_store"))
+            yield from (f"{name}/{settings[name]}.zarr" for name in ("signals", "peaks", "beats") if settings.get(name))
+            store = load_columns(folder.path(key), ("signals_store", "beats_store", "measurements_store"))
             for name, digests in store.items():
                 kind = str(name).removesuffix("_store")
                 yield from (f"{kind}/{digest}.zarr" for digest in np.unique(digests.values).tolist() if digest)

@@ -19,7 +19,9 @@ from storage.schema import digest_array
 COMPACTED_FILE = "compacted.json"
 """Below the workspace, sealed: which store has the rows of which earlier one, and the digests that its content had there."""
 
-MADE_ANEW = frozenset({"record_index", "first_beat", "signals_store", "signals_row", "beats_store", "beats_row"})
+MADE_ANEW = frozenset(
+    {"record_index", "first_beat", "signals_store", "signals_row", "beats_store", "beats_row", "measurements_store"}
+)
 """Columns that say where something is: they follow from the rows, and no digest of an earlier store is asked of them."""
 
 

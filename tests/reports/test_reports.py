@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 
 from ecgbatch.figures.by_patient import FIGURES
+from ecgbatch.measurements.quantities import LEAD_QUANTITIES, QUANTITIES
 from ecgbatch.reports import cohort, ecg_paper, record
 from ecgbatch.reports.writing import record_slugs, report_workspace
 from ecgbatch.terms import LEAD_FLAGS, LEADS, NOTICE
-from storage import TEXT, folder_at
+from storage import TEXT, folder_at, open_store
 from tests.reports.report_runs import LEAD, SCRIPT, reported_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -233,6 +234,43 @@ def test_parquet_and_csv_hold_every_record_with_the_stores_values(ran):
     np.testing.assert_array_equal(np.array(in_csv), stored)
     decisions = {name: report["decision"] for name, report in ran.records.items()}
     assert dict(zip(ran.names, table["decision"].to_pylist(), strict=True)) == decisions
+
+
+def test_measurements_of_page_json_and_table_are_those_of_the_store_that_the_scores_name(ran):
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(ran.folder / "scores.parquet")
+    stores = {
+        digest: open_store(Path(ran.work, "measurements", f"{digest}.zarr"))
+        for digest in set(table["measurements_store"].to_pylist())
+    }
+    assert table["measurements_store"].to_pylist() == ran.scores["measurements_store"].values.tolist()
+    n_values = 0
+    for place, name in enumerate(ran.names):
+        digest, row = str(ran.scores["measurements_store"].values[place]), int(ran.scores["beats_row"].values[place])
+        stored, told = stores[digest].isel(record=row), ran.records[name]["measurements"]
+        assert str(stored["record_name"].values) == name
+        assert ran.records[name]["provenance"]["measurements_store"] == digest
+        words = Page(page_of(ran, name)).text
+        for column, quantity in cohort.MEASURED.items():
+            value = stored[quantity].values.item()
+            assert np.array_equal(np.float32(table[column][place].as_py() or np.nan), np.float32(value or np.nan), equal_nan=True)
+            if told is None:
+                assert np.isnan(value)
+                continue
+            known = told[quantity]["value"]
+            assert np.array_equal(np.float32(np.nan if known is None else known), np.float32(value), equal_nan=True)
+            n_values += known is not None
+            assert f"{QUANTITIES[quantity].title}{'not measured' if known is None else f'{known:.0f}'}" in words.replace("−", "-")
+        for lead, of_lead in (told or {"leads": {}})["leads"].items():
+            at = stores[digest]["lead"].values.tolist().index(lead)
+            for quantity in LEAD_QUANTITIES:
+                known = np.float32(np.nan if of_lead[quantity] is None else of_lead[quantity])
+                assert np.array_equal(known, stored[quantity].values[at], equal_nan=True)
+        excerpt = ran.records[name]["excerpt"]
+        span = [float(stored[f"excerpt_{part}"].values) for part in ("start_s", "length_s")]
+        np.testing.assert_array_equal(span, list(excerpt.values()) if excerpt else [np.nan] * 2)
+    assert n_values > 5 * len(ran.names)
 
 
 def test_csv_disarms_formulas_and_parquet_keeps_the_text(ran):

@@ -233,7 +233,7 @@ def test_nothing_that_describes_a_person_leaves_by_any_output_or_log(hostile):
             seen += 1
             assert not canary.search(path.read_bytes()), path
     assert seen > 3 * len(hostile.names)
-    for kind in ("signals", "peaks", "beats", "scores"):
+    for kind in ("signals", "peaks", "beats", "measurements", "scores"):
         for store in list_stores(hostile.work, kind):
             texts = [v.values for v in open_store(store).variables.values() if v.dtype.kind not in "iufb"]
             said = "\n".join(str(text) for column in texts for text in np.ravel(column))

@@ -13,6 +13,7 @@ import sys
 import textwrap
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -39,6 +40,7 @@ from storage import (
     list_stores,
     make_plan,
     open_store,
+    schema_of,
     verify_store,
 )
 from storage.shards import layout_of
@@ -488,3 +490,18 @@ def test_progress_counts_shards(tmp_path):
     seen = []
     build(str(tmp_path), plan_of(), partial(produce), on_progress=lambda done, total: seen.append((done, total)))
     assert seen == [(n, 6) for n in range(7)]
+
+
+def test_a_store_of_small_columns_alone_is_built_proved_and_says_what_its_rows_are(tmp_path):
+    columns = {name: variable for name, variable in TRACES.variables.items() if not variable.bulk}
+    schema = replace(TRACES, name="notes", variables=columns)
+    whole = plan_of()
+    plan = make_plan(schema, sizes=whole.sizes, inputs=whole.inputs, settings={}, shard_rows=4)
+    assert (plan.document["row_dim"], "row_dim" in whole.document) == ("row", False), "what is there already keeps its digest"
+    path = build(str(tmp_path), plan, lambda shard, rows: produce(shard, rows).drop_vars("trace"))
+    store = open_store(path)
+    assert store["name"].values.tolist() == [f"row {n} äß" for n in range(23)]
+    assert schema_of(store) == schema
+    assert verify_store(path, read_data=True) == []
+    (Path(path) / "level" / "c" / "0").write_bytes(b"")
+    assert len(verify_store(path)) == 1

@@ -22,7 +22,7 @@ from ecgbatch.workspace.compacted import COMPACTED_FILE, compacted
 from ecgbatch.workspace.runs import latest_run, runs_by_time
 from storage import folder_at, list_stores, sealed
 from tests.storage.test_storage import tree_digest
-from tests.upkeep.test_erase import SETTINGS, WHO, killed_at, night, scores_by_record, whole
+from tests.upkeep.test_erase import SETTINGS, WHO, killed_at, measured_anew_alike, night, scores_by_record, whole
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def n_stores(work: Path) -> dict[str, int]:
 def test_few_stores_hold_every_row_and_later_runs_compute_nothing(three_nights, work):
     archive, nights = three_nights
     assert n_stores(nights) == dict.fromkeys(KINDS, 3)
-    assert n_stores(work) == {"signals": 1, "peaks": 1, "beats": 1, "scores": 3}
+    assert n_stores(work) == {"signals": 1, "peaks": 1, "beats": 1, "measurements": 1, "scores": 3}
     assert verify_workspace(str(work)) == {}
     for before, after in zip(runs_by_time(str(nights)), runs_by_time(str(work)), strict=True):
         assert scores_by_record(nights, before) == scores_by_record(work, after)
@@ -75,15 +75,22 @@ def test_few_stores_hold_every_row_and_later_runs_compute_nothing(three_nights, 
     assert compact(str(work))["n_stores"] == {kind: [n, n] for kind, n in n_stores(work).items()}
 
 
+def test_compacted_measurements_are_those_that_measuring_would_make(work):
+    measured_anew_alike(work)
+
+
 def test_every_earlier_store_is_proved_and_a_wrong_proof_is_found(three_nights, work):
     earlier = {f"{kind}/{Path(path).name}" for kind in KINDS for path in list_stores(three_nights[1], kind)}
     assert {key for sort, key in items_of(str(work)) if sort == "earlier store"} == earlier
-    for kind, of in (("signals", "signal"), ("peaks", "r_sample"), ("beats", "waveform"), ("scores", "beat_probability")):
+    wanted = {"signals": "signal", "peaks": "r_sample", "beats": "waveform", "measurements": "qt_ms", "scores": "evidence"}
+    for kind, of in wanted.items():
         document = compacted(work)
         key = next(key for key in sorted(earlier) if key.startswith(kind))
         proof = document["stores"][key]
-        digest = proof["shards"][of][0]
-        wrong = proof | {"shards": proof["shards"] | {of: [digest[::-1], *proof["shards"][of][1:]]}}
+        sort = "shards" if of in proof["shards"] else "columns"
+        digest = proof[sort][of][0] if sort == "shards" else proof[sort][of]
+        turned = [digest[::-1], *proof[sort][of][1:]] if sort == "shards" else digest[::-1]
+        wrong = proof | {sort: proof[sort] | {of: turned}}
         folder_at(work).put(COMPACTED_FILE, sealed(document | {"stores": document["stores"] | {key: wrong}}))
         assert [item for item in verify_workspace(str(work)) if item[0] == "earlier store"] == [("earlier store", key)]
         folder_at(work).put(COMPACTED_FILE, sealed(document))
@@ -96,9 +103,9 @@ def test_a_night_after_a_compaction_goes_on_and_the_next_keeps_the_proofs(three_
     header = archive / f"{names[5]}.hea"
     header.write_text(header.read_text() + "# read by another\n")
     night(archive, work, names)
-    assert n_stores(work) == {"signals": 2, "peaks": 2, "beats": 2, "scores": 4}
+    assert n_stores(work) == {"signals": 2, "peaks": 2, "beats": 2, "measurements": 2, "scores": 4}
     compact(str(work))
-    assert n_stores(work) == {"signals": 1, "peaks": 1, "beats": 1, "scores": 4}
+    assert n_stores(work) == {"signals": 1, "peaks": 1, "beats": 1, "measurements": 1, "scores": 4}
     assert set(compacted(work)["stores"]) > proved
     assert verify_workspace(str(work)) == {}
 

@@ -47,7 +47,7 @@ def test_what_a_cut_off_compaction_left_goes_when_a_night_came_between(three_nig
     header.write_text(header.read_text() + "# read by another\n")
     night(archive, work, names)
     compact(str(work))
-    assert n_stores(work) == {"signals": 1, "peaks": 1, "beats": 1, "scores": 4}
+    assert n_stores(work) == {"signals": 1, "peaks": 1, "beats": 1, "measurements": 1, "scores": 4}
     assert verify_workspace(str(work)) == {}
 
 

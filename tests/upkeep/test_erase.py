@@ -15,11 +15,13 @@ import pytest
 
 from ecgbatch.beats.lookup import current_beats, export_annotations, extract_beats
 from ecgbatch.beats.record import BeatSettings
+from ecgbatch.measurements.lookup import measure_workspace
 from ecgbatch.model.members import load_model, members_for, shipped_model
 from ecgbatch.reports.writing import report_workspace
 from ecgbatch.scores.stage import score_workspace
 from ecgbatch.signals.stage import convert_archive, current_records
 from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.terms import STATUS
 from ecgbatch.upkeep.erase import erase_patient
 from ecgbatch.upkeep.repair import repair
 from ecgbatch.upkeep.status import status
@@ -87,6 +89,15 @@ def once_erased(two_nights, tmp_path_factory) -> tuple[Path, dict[str, Any]]:
 @pytest.fixture
 def erased(once_erased, tmp_path) -> Path:
     return Path(shutil.copytree(once_erased[0], tmp_path / "e", symlinks=True))
+
+
+def measured_anew_alike(work: Path) -> None:
+    """Remove the measurements, measure again, and find stores of the same names and content."""
+    before = {Path(path).name: open_store(path).attrs["content_digests"] for path in list_stores(work, "measurements")}
+    shutil.rmtree(work / "measurements")
+    measure_workspace(str(work), SETTINGS.document())
+    assert before
+    assert {Path(path).name: open_store(path).attrs["content_digests"] for path in list_stores(work, "measurements")} == before
 
 
 def records_of(work: Path, who: str = WHO) -> list[str]:
@@ -181,6 +192,18 @@ def test_everybody_else_keeps_every_bit_and_later_runs_compute_nothing(two_night
     assert [key for key in now if now[key] != stores[key]] == ["archive.json"], "which counts who is left out"
     assert status(str(work))["n_erased"] == 4
     assert current_beats(str(work), SETTINGS.document()).sizes["record"] == 4
+
+
+def test_measurements_say_nothing_of_an_erased_patient_and_are_those_that_measuring_would_make(two_nights, erased):
+    named = [open_store(path)["record_name"].values.tolist() for path in list_stores(two_nights[1], "measurements")]
+    for path in list_stores(erased, "measurements"):
+        store = open_store(path)
+        gone = store["record_name"].values == ""
+        assert (store["status"].values[gone] == STATUS["set_aside"]).all()
+        assert all(np.isnan(store[name].values[gone]).all() for name in store.variables if store[name].dtype.kind == "f")
+        assert not set(store["record_name"].values.tolist()) & set(records_of(two_nights[1]))
+    assert sum(map(len, named)) == 8
+    measured_anew_alike(erased)
 
 
 def test_an_archive_without_the_patient_goes_on_as_it_was(two_nights, erased, tmp_path):

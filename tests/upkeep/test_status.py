@@ -101,7 +101,7 @@ def test_status_and_metrics_count_what_a_run_did(tmp_path):
     assert metrics["ecgbatch_records", "scored"] == told["n_scored"]
     assert metrics["ecgbatch_records_set_aside", "DAT_MISSING"] == 1
     assert metrics["ecgbatch_stage_bytes", "convert"] > 1e5
-    assert {key[1] for key in metrics if key[0] == "ecgbatch_stage_seconds"} == {"convert", "beats", "score", "report"}
+    assert {key[1] for key in metrics if key[0] == "ecgbatch_stage_seconds"} == {"convert", "beats", "measure", "score", "report"}
     assert metrics["ecgbatch_last_run_success",] == 1
     write_archive(tmp_path / "more", n_records=6, duration_s=8.0, seed=4)
     name = names_of(tmp_path / "more")[5]

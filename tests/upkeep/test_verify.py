@@ -184,7 +184,7 @@ def test_what_dead_runs_left_is_counted(tmp_path):
     assert leftovers(str(tmp_path)) == {"n_unfinished": 1, "n_files": 2, "n_bytes": 8}
 
 
-@pytest.mark.parametrize("gone", ["signals", "peaks", "beats", "scores", "reports/*"])
+@pytest.mark.parametrize("gone", ["signals", "peaks", "beats", "measurements", "scores", "reports/*"])
 def test_store_or_report_that_is_gone_as_a_whole_is_missed(reported, tmp_path, gone):
     work = Path(shutil.copytree(reported[1], tmp_path / "w", symlinks=True))
     for path in work.glob(gone if "/" in gone else f"{gone}/*"):
@@ -201,13 +201,14 @@ def test_repair_makes_the_same_bytes_again(reported, tmp_path):
     for pattern in (
         "signals/*.zarr/signal/c/0/0/0",
         "beats/*.zarr/lead/zarr.json",
+        "measurements/*.zarr/qrs_ms/c/0",
         "scores/*.zarr/zarr.json",
         "reports/*/records/*.html",
     ):
         path = next(path for path in sorted(work.glob(pattern)) if "latest" not in path.parts)
         path.write_bytes(path.read_bytes()[:-3])
     found = verify_workspace(str(work))
-    assert len(found) == 5
+    assert len(found) == 6
     assert repair(str(work), str(archive), found) == []
     assert verify_workspace(str(work)) == {}
     assert wanted == {path.relative_to(work): path.read_bytes() for path in work.glob("*/*.zarr/**/*") if path.is_file()}

@@ -73,7 +73,7 @@ def texts_of(folder: Path) -> str:
 def columns_of(work: Path) -> str:
     """Return every small column of every store as text."""
     parts = []
-    for kind in ("signals", "peaks", "beats", "scores"):
+    for kind in ("signals", "peaks", "beats", "measurements", "scores"):
         for path in list_stores(work, kind):
             store = open_store(path)
             small = [name for name, variable in store.variables.items() if variable.ndim == 1 and variable.size < 10_000]

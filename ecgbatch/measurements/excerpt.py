@@ -1,0 +1,101 @@
+"""The ten seconds of a record that are put on paper: which they are, their samples in mV, and what is measured on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgbatch.measurements.record import Measured, measure_record
+from ecgbatch.terms import MISSING_SAMPLE, UNSCORABLE_BEAT
+
+Array = NDArray[Any]
+
+EXCERPT_S = 10.0
+"""Length of an excerpt: four columns of 2.5 s on paper, and a rhythm strip below them."""
+
+
+class Span(NamedTuple):
+    """Start and length of an excerpt, s from the record's start."""
+
+    start_s: float
+    length_s: float
+
+    def samples(self, sampling_frequency_hz: float, n_samples: int) -> slice:
+        """Return the excerpt's sample numbers in a record of so many."""
+        first = round(self.start_s * sampling_frequency_hz)
+        return slice(first, min(first + round(self.length_s * sampling_frequency_hz), n_samples))
+
+
+def choose_excerpt(r_sample: Array, beat_flags: Array, *, sampling_frequency_hz: float, n_samples: int) -> Span | None:
+    """Return the ten seconds with most usable beats, the earliest of equals; None of a record without samples.
+
+    Parameters
+    ----------
+    r_sample, beat_flags : (beat,) int
+        All beats of the record, in order; there may be none. A beat with a bit of ``terms.UNSCORABLE_BEAT`` outweighs two others.
+
+    """
+    duration_s = n_samples / sampling_frequency_hz if sampling_frequency_hz else 0.0
+    if not duration_s:
+        return None
+    length_s = min(EXCERPT_S, duration_s)
+    starts = np.arange(int(duration_s - length_s) + 1, dtype=float)
+    total = np.concatenate([[0], np.where(beat_flags & UNSCORABLE_BEAT, -2, 1).cumsum()])
+    time_s = np.round(r_sample / sampling_frequency_hz, 4)
+    inside = total[np.searchsorted(time_s, starts + length_s)] - total[np.searchsorted(time_s, starts)]
+    return Span(float(starts[int(inside.argmax())]), length_s)
+
+
+def in_millivolts(steps: Array, adc_gain: Array, baseline: Array) -> NDArray[np.float32]:
+    """Return stored samples as (lead, sample) float32 mV; NaN where missing, and where a lead has no gain.
+
+    Parameters
+    ----------
+    steps : (lead, sample) int16, adu
+        Of a signals store.
+    adc_gain, baseline : (lead,)
+        The record's, of the same store.
+
+    """
+    gain = np.where(adc_gain > 0, adc_gain, np.nan)[:, None].astype(np.float32)
+    millivolts = np.asarray((steps - baseline[:, None].astype(np.float32)) / gain, np.float32)
+    if (missing := steps == MISSING_SAMPLE).any():
+        millivolts[missing] = np.nan
+    return millivolts
+
+
+def measure_excerpt(
+    excerpt_mv: NDArray[np.float32], source: Mapping[str, Any], first_sample: int, r_sample: Array, beat_flags: Array
+) -> Measured:
+    """Measure a record on its excerpt.
+
+    Parameters
+    ----------
+    excerpt_mv : (lead, sample) float32, mV
+        From ``in_millivolts``.
+    source
+        The record's row of its signals store: ``lead``, ``lead_flags``, ``sampling_frequency_hz``, ``age_years``, ``sex``.
+    first_sample
+        Where the excerpt begins in the record.
+    r_sample, beat_flags : (beat,) int
+        All beats of the record.
+
+    """
+    here = r_sample - first_sample
+    inside = (here >= 0) & (here < excerpt_mv.shape[1])
+    age_years = source["age_years"]
+    return measure_record(
+        excerpt_mv,
+        source["lead"],
+        source["lead_flags"],
+        sampling_frequency_hz=float(source["sampling_frequency_hz"]),
+        r_sample=here[inside],
+        beat_flags=beat_flags[inside],
+        all_r_sample=r_sample,
+        all_beat_flags=beat_flags,
+        age_years=float("nan") if age_years is None else float(age_years),
+        sex=int(source["sex"]),
+    )
