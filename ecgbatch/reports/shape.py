@@ -11,7 +11,14 @@ SHAPING = (
     "reports/templates/style.css",
     "measurements/intervals.py",
     "reports/pages.py",
+    "reports/svg.py",
+    "reports/grid.py",
+    "reports/excerpts.py",
+    "reports/layout.py",
     "reports/ecg_paper.py",
+    "reports/course.py",
+    "reports/median_beats.py",
+    "reports/probabilities.py",
     "reports/record.py",
 )
 """Files below the package: template, style and the code that fills them."""
