@@ -25,7 +25,7 @@ GAINS = (10.0, 5.0, 2.5, 1.25)
 """mm/mV: the first at which almost all columns fit into a line's height."""
 HEIGHTS_MM = {FULL_LINE_S: 26.0, LONG_LINE_S: 16.0, MINUTE_LINE_S: 11.0}
 """Of the trace, for each length of a line: at most."""
-COLUMN_MM = {FULL_LINE_S: 0.25, LONG_LINE_S: 0.25, MINUTE_LINE_S: 0.5}
+COLUMN_MM = {FULL_LINE_S: 0.25, LONG_LINE_S: 0.25, MINUTE_LINE_S: 0.4}
 """Width of a column: about a pixel; of the minutes, which are many, a little more, so that a noisy half hour stays small."""
 UNUSUAL = frozenset({"ectopic", "aberrant"})
 """Flags of a beat that is early, or of another shape than most: it gets a mark of its own."""
@@ -37,6 +37,7 @@ _FOOT_MM = {FULL_LINE_S: 3.6, LONG_LINE_S: 3.6, MINUTE_LINE_S: 1.0}
 _TICK_S = {FULL_LINE_S: 1, LONG_LINE_S: 5, MINUTE_LINE_S: 10}
 _KEPT_SHARE = 0.003  # of columns may be cut off at a line's edge: a spike must not make all waves small
 _THIN_MM = 0.1
+_COARSE = 4  # traces are drawn in tenths of a millimetre: the numbers of a path are a third shorter
 
 
 @dataclass(frozen=True)
@@ -190,8 +191,10 @@ def _trace(low: Float, high: Float, mm_per_mv: float, above: float, below: float
     column_mm = 1.02 * _LENGTH_MM / low.size
     y = np.column_stack([np.where(is_falling, upper, lower), np.where(is_falling, lower, upper)]).ravel()
     x = LEFT_MM + (np.arange(y.size) / 2 + 0.25) * column_mm
-    path = svg.path(x * UNITS_PER_MM, (_HEAD_MM + above - y) * UNITS_PER_MM, thin_mm=_THIN_MM)
-    return f'<path class="course" d="{path}" fill="none" stroke="#111" stroke-width="8" stroke-linejoin="round"/>'
+    per_mm = UNITS_PER_MM / _COARSE
+    path = svg.path(x * per_mm, (_HEAD_MM + above - y) * per_mm, thin_mm=_THIN_MM / _COARSE)
+    look = f'transform="scale({_COARSE})" fill="none" stroke="#111" stroke-width="2" stroke-linejoin="round"'
+    return f'<path class="course" {look} d="{path}"/>'
 
 
 def _beat_marks(x_mm: Float, is_unusual: NDArray[np.bool_]) -> list[str]:

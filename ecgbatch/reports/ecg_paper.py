@@ -174,8 +174,13 @@ def _marks(excerpt: Excerpt, time_s: Float, probability: Float, top_mm: float, t
         fill = colour if scored else "none"
         parts.append(f'<path class="beat" d="{mark}" fill="{fill}" stroke="{colour}" stroke-width="8"/>')
         if scored and not is_crowded:
-            parts.append(svg.text(x / UNITS_PER_MM, top_mm + 5.2, f"{value:.2f}", 2.4, anchor="middle", fill=colour))
+            parts.append(svg.text(x / UNITS_PER_MM, top_mm + 5.2, _two_digits(value), 2.4, anchor="middle", fill=colour))
     return parts
+
+
+def _two_digits(probability: float) -> str:
+    """Return a probability as it fits above a beat; none is certain, so none is 0 or 1."""
+    return "<0.01" if probability < 0.005 else ">0.99" if probability >= 0.995 else f"{probability:.2f}"
 
 
 def _footer(excerpt: Excerpt, sheet: Sheet, top_mm: float) -> list[str]:

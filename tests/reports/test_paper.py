@@ -311,7 +311,7 @@ def test_strips_mark_time_every_beat_and_the_excerpt_and_stay_small(duration_s, 
     assert sum(map(len, lines)) < 220_000
     assert not is_cut_off(course)
     trace = points_of(re.search(r'<path class="course"[^>]*>', lines[-1])[0])[0]
-    heights = -(trace[:, 1] - np.median(trace[:, 1])) / svg.UNITS_PER_MM / course.mm_per_mv
+    heights = -(trace[:, 1] - np.median(trace[:, 1])) / 10 / course.mm_per_mv
     assert heights.max() == pytest.approx(1.2, abs=0.1)
 
 
