@@ -1,11 +1,12 @@
 """The course of a recording longer than the paper: one lead in compressed strips, with time, beats and the excerpt marked.
 
-Each column, a pixel or two wide, shows the lowest and the highest sample that fall into it: no beat and no
-spike is lost, however long a line is.
+Each column, a pixel or two wide, shows the lowest and the highest sample that fall into it: no beat and no spike is lost,
+however long a line is.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -163,8 +164,9 @@ def _reach(low: Float, high: Float, mm_per_mv: float) -> tuple[float, float]:
     known = np.isfinite(high)
     if not known.any():
         return 3.0, 2.0
-    top, bottom = np.quantile(high[known], 1 - _KEPT_SHARE), np.quantile(low[known], _KEPT_SHARE)
-    return float(np.ceil(2 * max(top * mm_per_mv, 2.0) + 1) / 2), float(np.ceil(2 * max(-bottom * mm_per_mv, 1.0) + 1) / 2)
+    top = max(float(np.quantile(high[known], 1 - _KEPT_SHARE)) * mm_per_mv, 2.0)
+    bottom = max(-float(np.quantile(low[known], _KEPT_SHARE)) * mm_per_mv, 1.0)
+    return math.ceil(2 * top + 1) / 2, math.ceil(2 * bottom + 1) / 2
 
 
 def _paper(

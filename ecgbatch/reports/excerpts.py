@@ -55,7 +55,7 @@ class Excerpt:
     @property
     def length_s(self) -> float:
         """Of its samples."""
-        return self.signal.shape[1] / self.sampling_frequency_hz
+        return int(self.signal.shape[1]) / self.sampling_frequency_hz
 
     @property
     def present(self) -> list[str]:
