@@ -53,6 +53,8 @@ class Course:
         False where only its shape counts.
     mm_per_mv
         Gain at which it is drawn; of a lead that is not in millivolts, whatever makes it fit.
+    is_levelled
+        Whether its wandering baseline was taken out, without which its waves would have had to be drawn much smaller.
 
     """
 
@@ -60,6 +62,7 @@ class Course:
     high: Float
     is_millivolts: bool
     mm_per_mv: float
+    is_levelled: bool
 
 
 def course_of(steps: NDArray[np.int16], source: Mapping[str, Any], plan: Mapping[str, Any]) -> Course:
@@ -88,12 +91,30 @@ def course_of(steps: NDArray[np.int16], source: Mapping[str, Any], plan: Mapping
         high.append(ends[1] - middle)
     in_mv = not source["lead_flags"][number] & LEAD_FLAGS["not_millivolts"]
     lowest, highest = np.array(low, np.float32), np.array(high, np.float32)
+    gain = _gain(lowest, highest, line_s, in_mv=in_mv)
+    level = np.array([_wander(*ends, _LENGTH_MM / line_s / column_mm) for ends in zip(lowest, highest, strict=True)], np.float32)
+    larger = _gain(lowest - level, highest - level, line_s, in_mv=in_mv)
+    if larger > 1.5 * gain:
+        return Course(lowest - level, highest - level, in_mv, larger, is_levelled=True)
+    return Course(lowest, highest, in_mv, gain, is_levelled=False)
+
+
+def _gain(low: Float, high: Float, line_s: float, *, in_mv: bool) -> float:
     height_mm = HEIGHTS_MM[line_s]
     if in_mv:
-        gain = next((gain for gain in GAINS if sum(_reach(lowest, highest, gain)) <= height_mm), GAINS[-1])
-    else:
-        gain = normalising_gain(np.concatenate([lowest.ravel(), highest.ravel()]), height_mm / 2)
-    return Course(lowest, highest, in_mv, gain)
+        return next((gain for gain in GAINS if sum(_reach(low, high, gain)) <= height_mm), GAINS[-1])
+    return normalising_gain(np.concatenate([low.ravel(), high.ravel()]), height_mm / 2)
+
+
+def _wander(low: Float, high: Float, columns_per_s: float) -> Float:
+    """Return a line's baseline, (column,): the medians of its seconds, joined by straight lines."""
+    middle = (low + high) / 2
+    edges = np.arange(0.0, middle.size, columns_per_s).astype(int)
+    levels = np.array([upper_median(second) for second in np.split(middle, edges[1:])])
+    known = np.isfinite(levels)
+    if not known.any():
+        return np.zeros(middle.size)
+    return np.interp(np.arange(middle.size), edges[known] + columns_per_s / 2, levels[known])
 
 
 def columns(values: Float, samples_per_column: float, n_columns: int) -> tuple[Float, Float]:

@@ -93,7 +93,7 @@ def sheet_words(sheet: Sheet) -> list[str]:
         which = "Chest leads are" if limb == MM_PER_MV else "All leads are"
         found.append(f"{which} drawn at {chest:g} mm/mV: at {MM_PER_MV:g} their waves would run into the next row.")
     if not sheet.is_apart:
-        found.append("Some waves still reach into neighbouring rows.")
+        found.append("Some waves, or a wandering baseline, reach into neighbouring rows.")
     elif max((row.height_mm for row in sheet.rows), default=0.0) > _WIDE_ROW_MM:
         found.append("Rows stand as far apart as the waves need.")
     return found

@@ -32,8 +32,8 @@ LABEL_MM = 12.0
 """Height of a lead's name above the baseline, unless a wave stands there."""
 
 _USUAL_ROW_MM = 26.0  # between baselines; carts: 25 to 30
-_LEAST_ROW_MM = 12.0
-_TALLEST_MM = 60.0  # above the first baseline, and below the last
+_LEAST_ROW_MM = 20.0  # where waves overlap
+_TALLEST_MM = 60.0  # above the first baseline, and below the last, where nothing helps
 _CLEAR_MM = 1.0  # between the waves of neighbouring rows
 _NORMALISED_SPAN_MM = 15.0
 
@@ -92,12 +92,13 @@ class Strip:
 
 @dataclass(frozen=True)
 class Sheet:
-    """Rows from top to bottom; gains of limb and chest leads; whether no wave reaches into the next row."""
+    """Rows from top to bottom; gains of limb and chest leads; whether no wave reaches into the next row, none is cut off."""
 
     rows: list[Strip]
     limb_mm_per_mv: float
     chest_mm_per_mv: float
     is_apart: bool
+    is_whole: bool
 
     @property
     def height_mm(self) -> float:
@@ -119,18 +120,18 @@ def lay_out(excerpt: Excerpt, *, most_mm: Sequence[float] = (SHARED_MM, OWN_MM))
     """Lay an excerpt out on a sheet ``SHEET_WIDTH_MM`` wide.
 
     Rows are as far apart as their waves need, column by column. The first of ``GAINS`` at which the rows fit into one of the
-    heights of ``most_mm`` is taken; where none does, rows at the last one reach into each other, as they do on a cart's paper.
-    Of more strips than twelve, the first are drawn.
+    heights of ``most_mm`` is taken; where none does (a wandering baseline, a spike), rows reach into each other, as they do on a
+    cart's paper, at the first gain at which no wave is cut off. Of more strips than twelve, the first are drawn.
     """
-    sheet = None
+    close = []
     for limb, chest in GAINS:
         rows = _rows(excerpt, limb, chest)
         for limit in most_mm:
             sheet = _sheet(rows, excerpt.rhythm_lead, limb, chest, limit)
             if sheet.is_apart:
                 return sheet
-    assert sheet is not None
-    return sheet
+        close.append(sheet)
+    return next((sheet for sheet in close if sheet.is_whole), close[-1])
 
 
 def traces(panel: Panel) -> list[tuple[Float, Float]]:
@@ -213,16 +214,26 @@ def _sheet(rows: list[list[Panel]], rhythm_lead: str, limb: float, chest: float,
     apart = [_distance(upper, lower) + extra for (upper, lower), extra in zip(pairwise(rows), marks[1:], strict=True)]
     usual = min(_USUAL_ROW_MM, most_mm / max(len(rows), 1))
     apart = [float(np.ceil(max(distance, usual))) for distance in apart]
-    first, last = (float(np.ceil(min(size, _TALLEST_MM))) for size in (above[0], below[-1])) if rows else (0.0, 0.0)
-    excess = first + sum(apart) + last - most_mm
-    is_apart = excess <= 0 and all(size <= _TALLEST_MM for size in (*above[:1], *below[-1:]))
-    while excess > 0 and max(apart, default=0.0) > _LEAST_ROW_MM:  # not at the sheet's edges, where a wave would be cut off
+    first, last = _edges(above, below, apart)
+    is_apart = first + sum(apart) + last <= most_mm
+    while first + sum(apart) + last > most_mm and max(apart, default=0.0) > min(_LEAST_ROW_MM, usual):
         apart[apart.index(max(apart))] -= 1.0
-        excess -= 1.0
+        first, last = _edges(above, below, apart)
+    is_whole = first + sum(apart) + last <= most_mm
+    if not is_whole:
+        first, last = min(first, _TALLEST_MM), min(last, _TALLEST_MM)
     tops = [first, *(min(size, distance) for size, distance in zip(above[1:], apart, strict=True))]
     heights = [top + distance - after for top, distance, after in zip(tops, [*apart, last], [*tops[1:], 0.0], strict=True)]
     strips = [Strip(row, heights[k], tops[k], k == rhythm) for k, row in enumerate(rows)]
-    return Sheet(strips, limb, chest, is_apart)
+    return Sheet(strips, limb, chest, is_apart, is_whole)
+
+
+def _edges(above: list[float], below: list[float], apart: list[float]) -> tuple[float, float]:
+    """Return what is needed above the first baseline and below the last so that the sheet cuts no row's waves off."""
+    depth = np.concatenate([[0.0], np.cumsum(apart)])[: len(above)]
+    if not depth.size:
+        return 0.0, 0.0
+    return float(np.ceil(max(above - depth))), float(np.ceil(max(np.array(below) - (depth[-1] - depth))))
 
 
 def _distance(upper: list[Panel], lower: list[Panel]) -> float:

@@ -273,7 +273,8 @@ def add_scale(report: dict[str, Any], sheet: Sheet, course: Course | None) -> No
     """State the gains at which the excerpt, and the strips of the rest, are drawn; they follow from what the digest names."""
     report["excerpt"] |= {"limb_mm_per_mv": sheet.limb_mm_per_mv, "chest_mm_per_mv": sheet.chest_mm_per_mv}
     if course is not None:
-        report["strips"] |= {"mm_per_mv": course.mm_per_mv if course.is_millivolts else None}
+        gain = course.mm_per_mv if course.is_millivolts else None
+        report["strips"] |= {"mm_per_mv": gain, "is_levelled": course.is_levelled}
 
 
 def record_page(
@@ -317,7 +318,7 @@ def record_page(
         drawings["not_on_paper"] = [lead for lead in excerpt.present if lead not in drawn]
         if course is not None:
             drawings["course"] = course_lines(course, report["strips"], report["excerpt"], beats)
-            drawings["is_cut_off"] = is_cut_off(course)
+            drawings["is_cut_off"], drawings["is_levelled"] = is_cut_off(course), course.is_levelled
         if quartiles is not None and sample_time_s is not None:
             drawings["median_beats"] = median_beats(
                 quartiles, excerpt.leads, excerpt.lead_flags, sample_time_s, is_millivolts=is_millivolts, evidence=evidence

@@ -170,9 +170,12 @@ def traces_of(drawing: str, *leads: str) -> list[str]:
     return [re.search(rf'class="trace" data-lead="{lead}"( d="[^"]+")', drawing)[1] for lead in leads]
 
 
-def test_waves_that_no_gain_tames_overlap_and_are_never_cut_off_by_the_sheet():
-    sheet = lay_out(twelve(limb_mv=7.0, chest_up_mv=7.0, chest_down_mv=7.0))
+@pytest.mark.parametrize(("limb_mv", "gains"), [(5.0, (10, 5)), (9.0, (10, 2.5))])
+def test_waves_that_no_gain_tames_overlap_and_are_never_cut_off_by_the_sheet(limb_mv, gains):
+    sheet = lay_out(twelve(limb_mv=limb_mv, chest_up_mv=7.0, chest_down_mv=7.0))
+    assert (sheet.limb_mm_per_mv, sheet.chest_mm_per_mv) == gains
     assert not sheet.is_apart
+    assert sheet.is_whole
     assert "reach into neighbouring rows" in " ".join(sheet_words(sheet))
     assert sheet.height_mm <= OWN_MM
     assert all(top >= 0 and bottom <= sheet.height_mm for *_, top, bottom in spans(sheet))
@@ -313,6 +316,16 @@ def test_strips_mark_time_every_beat_and_the_excerpt_and_stay_small(duration_s, 
     trace = points_of(re.search(r'<path class="course"[^>]*>', lines[-1])[0])[0]
     heights = -(trace[:, 1] - np.median(trace[:, 1])) / 10 / course.mm_per_mv
     assert heights.max() == pytest.approx(1.2, abs=0.1)
+
+
+def test_strip_with_a_wandering_baseline_is_levelled_so_that_its_waves_stay_large():
+    steps = (4000 * np.sin(np.arange(40_000) / 3000)).astype(np.int16)[None]
+    steps[0, 500::800] += 1000
+    plan = plan_strips(a_report(40.0))
+    course = course_of(steps, course_source(steps, 1000.0), plan)
+    assert course.is_levelled
+    assert course.mm_per_mv == 10
+    assert np.nanmax(course.high) == pytest.approx(1.0, abs=0.25)
 
 
 def test_strip_whose_waves_are_cut_off_says_so():
