@@ -114,7 +114,8 @@ def _wander(low: Float, high: Float, columns_per_s: float) -> Float:
     known = np.isfinite(levels)
     if not known.any():
         return np.zeros(middle.size)
-    return np.interp(np.arange(middle.size), edges[known] + columns_per_s / 2, levels[known])
+    baseline: Float = np.interp(np.arange(middle.size), edges[known] + columns_per_s / 2, levels[known])
+    return baseline
 
 
 def columns(values: Float, samples_per_column: float, n_columns: int) -> tuple[Float, Float]:

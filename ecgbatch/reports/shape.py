@@ -8,6 +8,8 @@ from pathlib import Path
 
 SHAPING = (
     "reports/templates/record.html",
+    "reports/templates/record_ecg.html",
+    "reports/templates/record_beats.html",
     "reports/templates/style.css",
     "measurements/intervals.py",
     "reports/pages.py",
