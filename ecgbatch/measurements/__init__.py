@@ -8,7 +8,7 @@ that a score's guards can ask too.
 Other wings use:
 
 - ``document``: ``document``, ``in_words``
-- ``excerpt``: ``EXCERPT_S``, ``Span``, ``choose_excerpt``, ``in_millivolts``, ``measure_excerpt``
+- ``excerpt``: ``EXCERPT_S``, ``Span``, ``choose_excerpt``, ``has_equals``, ``in_millivolts``, ``measure_excerpt``
 - ``lookup``: ``current_measurements``, ``measure_workspace``
 - ``quantities``: ``QUANTITIES``
 - ``record``: ``VERSION``

@@ -38,15 +38,26 @@ def choose_excerpt(r_sample: Array, beat_flags: Array, *, sampling_frequency_hz:
         All beats of the record, in order; there may be none. A beat with a bit of ``terms.UNSCORABLE_BEAT`` outweighs two others.
 
     """
-    duration_s = n_samples / sampling_frequency_hz if sampling_frequency_hz else 0.0
+    starts, usable, length_s = _usable_beats(r_sample, beat_flags, sampling_frequency_hz, n_samples)
+    return Span(float(starts[int(usable.argmax())]), length_s) if length_s else None
+
+
+def has_equals(r_sample: Array, beat_flags: Array, *, sampling_frequency_hz: float, n_samples: int) -> bool:
+    """Return whether other ten seconds, from another whole second on, have as many usable beats as those chosen."""
+    usable = _usable_beats(r_sample, beat_flags, sampling_frequency_hz, n_samples)[1]
+    return int(np.count_nonzero(usable == usable.max())) > 1
+
+
+def _usable_beats(r_sample: Array, beat_flags: Array, fs: float, n_samples: int) -> tuple[Array, Array, float]:
+    """Return each start (s) that an excerpt may have, how many usable beats it then holds, and its length; 0 without samples."""
+    duration_s = n_samples / fs if fs else 0.0
     if not duration_s:
-        return None
+        return np.zeros(1), np.zeros(1, int), 0.0
     length_s = min(EXCERPT_S, duration_s)
     starts = np.arange(int(duration_s - length_s) + 1, dtype=float)
     total = np.concatenate([[0], np.where(beat_flags & UNSCORABLE_BEAT, -2, 1).cumsum()])
-    time_s = np.round(r_sample / sampling_frequency_hz, 4)
-    inside = total[np.searchsorted(time_s, starts + length_s)] - total[np.searchsorted(time_s, starts)]
-    return Span(float(starts[int(inside.argmax())]), length_s)
+    time_s = np.round(r_sample / fs, 4)
+    return starts, total[np.searchsorted(time_s, starts + length_s)] - total[np.searchsorted(time_s, starts)], length_s
 
 
 def in_millivolts(steps: Array, adc_gain: Array, baseline: Array) -> NDArray[np.float32]:

@@ -1,8 +1,10 @@
 """What people read: a page and a JSON for each record, the cohort's page and tables, and further forms (PDF, FHIR).
 
 What comes in is a run's scores store and the stores behind it; what goes out lies below ``WORK/reports``, and in
-``WORK/pseudonyms.*`` where names are replaced. What is written where is decided in ``writing``; a page's ECG is drawn in
-``ecg_paper``, the cohort's charts in ``charts``; HTML is made of ``templates/`` by ``pages``.
+``WORK/pseudonyms.*`` where names are replaced. What is written where is decided in ``writing``. A record's page: what of a
+recording is shown, and why, is chosen in ``excerpts`` and laid out in ``layout``; ``ecg_paper`` draws the ten seconds, ``course``
+the strips of the rest, ``median_beats`` and ``probabilities`` what their names say, all with the pens of ``svg`` on the paper
+of ``grid``. The cohort's charts are in ``charts``; HTML is made of ``templates/`` by ``pages``.
 
 Other wings use:
 

@@ -19,7 +19,7 @@ from ecgbatch.figures.by_patient import N_RESAMPLES, evaluate_scores, indetermin
 from ecgbatch.figures.curves import AGE_BANDS, REMARKABLE, curve_bands, subgroups
 from ecgbatch.figures.drift import MOST_NAMED
 from ecgbatch.measurements.quantities import QUANTITIES
-from ecgbatch.reports import charts, ecg_paper, pages, record
+from ecgbatch.reports import charts, pages, record, svg
 from ecgbatch.reports.files import json_lines, put_if_changed, utf8
 from ecgbatch.scores.stage import REASONS, SCORES
 from ecgbatch.terms import DECISION, INDETERMINATE_KINDS, LABEL, LEAD_FLAGS, NOTICE, SCORE_FLAGS, SEX, STATUS
@@ -400,8 +400,8 @@ def _table(scores: xr.Dataset, facts: Facts) -> Iterator[tuple[str, list[Any]]]:
     yield "decisions", [word.replace("_", " ") for word in DECISION]
     yield "labels", [charts.LABEL_WORDS[word] for word in LABEL]
     yield "statuses", list(STATUS)
-    yield "record", [ecg_paper.visible(name) for name in column("record_name")]
-    yield "patient", [ecg_paper.visible(name) for name in column("patient_id")]
+    yield "record", [svg.visible(name) for name in column("record_name")]
+    yield "patient", [svg.visible(name) for name in column("patient_id")]
     yield "slug", record_rule(column("record_name"), facts["slug"].tolist())
     for name, words in (("decision", DECISION), ("label", LABEL), ("status", STATUS)):
         place = {value: k for k, value in enumerate(words.values())}

@@ -14,7 +14,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from ecgbatch import __version__
-from ecgbatch.reports import ecg_paper
+from ecgbatch.reports.svg import visible
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -111,7 +111,7 @@ def _environment() -> tuple[jinja2.Environment, str]:
 
 
 def _visible(value: Any) -> Any:
-    return ecg_paper.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _csp_digest(text: str) -> str:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ecgbatch.measurements.document import in_words
-from ecgbatch.reports import ecg_paper
+from ecgbatch.reports import layout, svg
+from ecgbatch.reports.ecg_paper import pulse_steps, scale_words, sheet_words
+from ecgbatch.reports.excerpts import Excerpt
 from ecgbatch.reports.pages import probability_text
-from ecgbatch.reports.record import EXCHANGE_WORDS, LEAD_WORDS, explain_reason
+from ecgbatch.reports.record import EXCHANGE_WORDS, explain_reason, lead_remarks
 
 if TYPE_CHECKING:
     from fpdf import FPDF
 
 _WIDTH_MM, _HEIGHT_MM, _MARGIN_MM = 297.0, 210.0, 8.0
-_ROWS_MM = 130.0  # of traces, between decision and measurements
-_GREY, _BLACK, _RED = (70, 70, 70), (17, 17, 17), (122, 18, 18)
+_FOOT_MM = 26.0  # for scale, measurements and provenance
+_GREY, _BLACK, _RED, _BLUE = (70, 70, 70), (17, 17, 17), (122, 18, 18), (21, 89, 156)
 _GRIDS = {True: ((242, 192, 192), (222, 144, 144)), False: ((228, 228, 228), (196, 196, 196))}
 
 
@@ -30,7 +32,7 @@ def check_installed() -> None:
         raise ValueError("--pdf needs fpdf2, which is not installed; run: pip install 'ecgbatch[pdf]'") from error
 
 
-def record_pdf(report: Mapping[str, Any], *, excerpt: ecg_paper.Excerpt | None = None) -> bytes:
+def record_pdf(report: Mapping[str, Any], *, excerpt: Excerpt | None = None) -> bytes:
     """Return the page; the same report gives the same bytes.
 
     Parameters
@@ -53,7 +55,7 @@ def record_pdf(report: Mapping[str, Any], *, excerpt: ecg_paper.Excerpt | None =
     if excerpt is None:
         _write(pdf, "No ECG is drawn: the samples of this record could not be read, or not be trusted.", 10, bold=True)
     else:
-        _ecg(pdf, excerpt, pdf.get_y() + 1.0)
+        _ecg(pdf, report, excerpt, pdf.get_y() + 1.0)
     _foot(pdf, report)
     return bytes(pdf.output())
 
@@ -67,7 +69,7 @@ def _made(created: str) -> datetime:
 
 def _latin(text: str) -> str:
     """Return what the standard fonts can show; other marks become question marks."""
-    return ecg_paper.visible(text).encode("latin-1", "replace").decode("latin-1")
+    return svg.visible(text).encode("latin-1", "replace").decode("latin-1")
 
 
 def _write(pdf: FPDF, text: str, size_pt: float, *, bold: bool = False, colour: tuple[int, int, int] = _BLACK) -> None:
@@ -86,16 +88,26 @@ def _head(pdf: FPDF, report: Mapping[str, Any]) -> None:
     age = "90+ years" if (report["age_years"] or 0) >= 90 else age
     sex = report["sex"] if report["sex"] != "unknown" else "sex unknown"
     length = "length unknown" if report["duration_s"] is None else f"{report['duration_s']:.1f} s"
-    _write(pdf, f"Patient {report['patient_id'][:120]}; {age}, {sex}; {length}. {_quality(report)}", 7.5)
+    _write(pdf, f"Patient {report['patient_id'][:120]}; {age}, {sex}; {length}. {_rate(report)} {_quality(report)}", 7.5)
     _write(pdf, _decision(report), 10, bold=True)
     for line in _meaning(report):
         _write(pdf, line, 7, colour=_GREY)
 
 
+def _rate(report: Mapping[str, Any]) -> str:
+    rate = report["rate"]
+    if rate["bpm"] is None:
+        return "Heart rate not measured."
+    other = "" if rate["other_bpm"] is None else f" (of the whole recording {rate['other_bpm']:.0f}/min)"
+    return f"Heart rate {rate['bpm']:.0f}/min, {rate['meaning']}{other}."
+
+
 def _quality(report: Mapping[str, Any]) -> str:
     if not (report["leads"] and report["excerpt"]):
         return "Quality not assessed: the samples could not be read, or not be trusted."
-    remarks = [f"{lead} {', '.join(LEAD_WORDS[flag] for flag in flags)}" for lead, flags in report["leads"].items() if flags]
+    shared, particular = lead_remarks(report["leads"])
+    remarks = [f"all leads {', '.join(shared)}"] if shared else []
+    remarks += [f"{', '.join(leads)} {remark}" for remark, leads in particular.items()]
     said = "; ".join(remarks)
     said = f"Remarks: {said[:280]}{'...' if len(said) > 280 else ''}." if said else "No remark on any lead."
     counts = f"{report['n_leads_usable']} of {len(report['leads'])} leads usable"
@@ -152,36 +164,82 @@ def _meaning(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _ecg(pdf: FPDF, excerpt: ecg_paper.Excerpt, top_mm: float) -> None:
-    strips = ecg_paper.layout(excerpt, rows_mm=_ROWS_MM)
-    while sum(strip.height_mm for strip in strips) > _ROWS_MM + 10:  # more strips than a page holds: the first ones
+def _ecg(pdf: FPDF, report: Mapping[str, Any], excerpt: Excerpt, top_mm: float) -> None:
+    most_mm = _HEIGHT_MM - _MARGIN_MM - _FOOT_MM - top_mm
+    sheet = layout.lay_out(excerpt, most_mm=(most_mm,))
+    strips = list(sheet.rows)
+    while sum(strip.height_mm for strip in strips) > most_mm:  # more strips than a page holds: the first ones
         strips = strips[:-1]
-    left_mm = (_WIDTH_MM - ecg_paper.SHEET_WIDTH_MM) / 2
+    left_mm = (_WIDTH_MM - layout.SHEET_WIDTH_MM) / 2
+    _paper(pdf, strips, left_mm, top_mm)
     for strip in strips:
-        if len({panel.is_millivolts for panel in strip.panels}) == 1:
-            in_mv = strip.panels[0].is_millivolts
-            _grid(pdf, left_mm, top_mm, ecg_paper.SHEET_WIDTH_MM, strip.height_mm, is_millivolts=in_mv)
-        else:
-            for panel in strip.panels:
-                _grid(pdf, left_mm + panel.left_mm, top_mm, panel.width_mm, strip.height_mm, is_millivolts=panel.is_millivolts)
-        pdf.set_draw_color(*_BLACK)
-        pdf.set_line_width(0.2)
-        baseline_mm = top_mm + strip.above_mm
-        if all(panel.is_millivolts for panel in strip.panels):
-            x, y = left_mm + 1.5, baseline_mm
-            up = y - ecg_paper.MM_PER_MV
-            pdf.polyline([(x, y), (x + 1.5, y), (x + 1.5, up), (x + 6.5, up), (x + 6.5, y), (x + 8, y)])
-        for panel in strip.panels:
-            _trace(pdf, panel, left_mm, baseline_mm)
-            pdf.set_font("Helvetica", "B", 8)
-            pdf.set_text_color(*_BLACK)
-            pdf.text(left_mm + panel.left_mm + 1, top_mm + 3.5, _latin(f"{panel.lead[:20]} {panel.note}".strip()))
+        _strip(pdf, strip, left_mm, top_mm)
+        if strip.is_rhythm:
+            _marks(pdf, report, excerpt, left_mm, top_mm)
         top_mm += strip.height_mm
-    scale = "25 mm/s, 10 mm/mV" if excerpt.is_millivolts else "25 mm/s, amplitude normalised: heights are not millivolts"
     pdf.set_xy(_MARGIN_MM, top_mm + 0.5)
+    chosen = report["excerpt"] or {"why": "", "rhythm_lead": "", "rhythm_why": ""}
+    said = [f"{scale_words(excerpt, sheet)}, no filter, from second {excerpt.start_s:.0f}: {chosen['why']}."]
+    if sheet.rhythm_lead:
+        why = f", {chosen['rhythm_why']}" if chosen["rhythm_why"] else ""
+        said.append(f"Rhythm strip: {sheet.rhythm_lead}{why}; R peaks marked (hollow: not scored).")
     n_left_out = len(excerpt.present) - len(strips) if not excerpt.is_standard else 0
-    left_out = f"; {n_left_out} further leads are on the HTML page" if n_left_out > 0 else ""
-    _write(pdf, f"{scale}, no filter, from second {excerpt.start_s:.0f}; last strip: {strips[-1].panels[0].lead}{left_out}", 7)
+    said += [*sheet_words(sheet), f"{n_left_out} further leads are on the HTML page."][: None if n_left_out > 0 else -1]
+    if report["strips"]:
+        said.append("Strips of the rest of the recording are on the HTML page.")
+    _write(pdf, " ".join(said), 7)
+
+
+def _strip(pdf: FPDF, strip: layout.Strip, left_mm: float, top_mm: float) -> None:
+    """Draw one row: pulse, traces, and the leads' names."""
+    pdf.set_draw_color(*_BLACK)
+    pdf.set_line_width(0.2)
+    baseline_mm = top_mm + strip.above_mm
+    points = [(left_mm + 1.5, baseline_mm)]
+    for right, up in pulse_steps(strip):
+        if right or up:
+            points.append((points[-1][0] + right, points[-1][1] - up))
+    if len(points) > 1:
+        pdf.polyline(points)
+    pdf.set_text_color(*_BLACK)
+    for panel in strip.panels:
+        _trace(pdf, panel, left_mm, baseline_mm)
+        x = left_mm + (0.6 if panel.is_strip and len(panel.lead) <= 4 else panel.left_mm + 1)
+        y = max(baseline_mm - (panel.mm_per_mv + 1.5 if panel.is_strip else panel.label_mm), top_mm + 3.0)
+        pdf.set_font("Helvetica", "B", 8)
+        pdf.text(x, y, _latin(panel.lead[:20]))
+        pdf.set_font("Helvetica", "", 6)
+        pdf.text(x, baseline_mm + 3.0 if panel.is_strip else y + 2.6, _latin(panel.remark))
+
+
+def _paper(pdf: FPDF, strips: Sequence[layout.Strip], left_mm: float, top_mm: float) -> None:
+    """Draw one grid below all rows, or, where some leads are not in millivolts, one below each."""
+    kinds = {panel.is_millivolts for strip in strips for panel in strip.panels}
+    if len(kinds) < 2:
+        height_mm = sum(strip.height_mm for strip in strips)
+        _grid(pdf, left_mm, top_mm, layout.SHEET_WIDTH_MM, height_mm, is_millivolts=kinds != {False})
+        return
+    for strip in strips:
+        for panel in strip.panels:
+            _grid(pdf, left_mm + panel.left_mm, top_mm, panel.width_mm, strip.height_mm, is_millivolts=panel.is_millivolts)
+        top_mm += strip.height_mm
+
+
+def _marks(pdf: FPDF, report: Mapping[str, Any], excerpt: Excerpt, left_mm: float, top_mm: float) -> None:
+    """Mark the R peaks above the rhythm strip, as on the page: red and up at or above the threshold, hollow if not scored."""
+    threshold = report["operating_point"]["threshold"]
+    for when, value in zip(report["beats"]["time_s"], report["beats"]["probability"], strict=True):
+        if not excerpt.start_s <= when < excerpt.start_s + excerpt.length_s:
+            continue
+        is_above = value is not None and threshold is not None and value >= threshold
+        x, (tip, base) = (
+            left_mm + layout.LEFT_MM + (when - excerpt.start_s) * layout.MM_PER_S,
+            (6.0, 7.6)[:: 1 if is_above else -1],
+        )
+        pdf.set_draw_color(*(_RED if is_above else _BLUE))
+        pdf.set_fill_color(*(_RED if is_above else _BLUE))
+        points = [(x, top_mm + tip), (x - 0.9, top_mm + base), (x + 0.9, top_mm + base)]
+        pdf.polygon(points, style="D" if value is None else "DF")
 
 
 def _grid(pdf: FPDF, left: float, top: float, width: float, height: float, *, is_millivolts: bool) -> None:
@@ -194,8 +252,8 @@ def _grid(pdf: FPDF, left: float, top: float, width: float, height: float, *, is
             pdf.line(left, top + mm, left + width, top + mm)
 
 
-def _trace(pdf: FPDF, panel: ecg_paper.Panel, left_mm: float, baseline_mm: float) -> None:
-    for x, y in ecg_paper.traces(panel):
+def _trace(pdf: FPDF, panel: layout.Panel, left_mm: float, baseline_mm: float) -> None:
+    for x, y in layout.traces(panel):
         points = np.column_stack([left_mm + x, baseline_mm - y]).round(3)
         if len(points) > 1:
             pdf.polyline([(float(a), float(b)) for a, b in points])

@@ -17,11 +17,17 @@ from ecgbatch import __version__
 from ecgbatch.formats.header import REASONS as RECORD_REASONS
 from ecgbatch.formats.header import WARNINGS
 from ecgbatch.measurements.document import in_words
-from ecgbatch.measurements.excerpt import choose_excerpt, in_millivolts
 from ecgbatch.measurements.record import VERSION as METHOD_VERSION
 from ecgbatch.model.evidence import EVIDENCE_RULE
-from ecgbatch.reports import ecg_paper
+from ecgbatch.reports import excerpts
+from ecgbatch.reports.course import Course, course_lines, is_cut_off
+from ecgbatch.reports.ecg_paper import ecg_paper, sheet_words
+from ecgbatch.reports.excerpts import Excerpt
+from ecgbatch.reports.grid import grid_patterns
+from ecgbatch.reports.layout import MM_PER_S, SHARED_MM, Sheet, lay_out
+from ecgbatch.reports.median_beats import beat_speed, median_beats
 from ecgbatch.reports.pages import page
+from ecgbatch.reports.probabilities import beat_strip, probability_scale
 from ecgbatch.reports.shape import shape_digest
 from ecgbatch.scores.stage import REASONS as SCORE_REASONS
 from ecgbatch.terms import (
@@ -30,12 +36,10 @@ from ecgbatch.terms import (
     INDETERMINATE_KINDS,
     LABEL,
     LEAD_FLAGS,
-    MISSING_SAMPLE,
     NOTICE,
     SCORE_FLAGS,
     SEX,
     STATUS,
-    UNSCORABLE_BEAT,
     words_of_mask,
 )
 
@@ -106,8 +110,6 @@ _ADVICE = {
 
 N_EXTREME_BEATS = 3
 """Most and least MI-like beats that a page names."""
-
-_MOST_BEATS = 256  # for the median beat: more change nothing that can be seen, and cost time
 
 Row = Mapping[str, Any]
 """A record's row of a store, from ``plain_rows``."""
@@ -237,7 +239,9 @@ def record_report(
     }
     if source.get("comments"):
         report["comments"] = source["comments"].split("\n")
-    report["excerpt"] = _excerpt(source, beats)
+    report["excerpt"] = excerpts.choose_excerpt(report, source, beats)
+    report["strips"] = excerpts.plan_strips(report)
+    report["rate"] = excerpts.headline_rate(report)
     report["provenance"] = {
         "source_digest": source.get("source_digest", ""),
         "signals_store": row["signals_store"],
@@ -251,10 +255,26 @@ def record_report(
     return report
 
 
+def add_measurements(report: dict[str, Any], measurements: Mapping[str, Any]) -> None:
+    """State what was measured, and the rate that follows; the report's digest names what they follow from."""
+    report["measurements"] = measurements
+    report["rate"] = excerpts.headline_rate(report)
+
+
+def add_scale(report: dict[str, Any], sheet: Sheet, course: Course | None) -> None:
+    """State the gains at which the excerpt, and the strips of the rest, are drawn; they follow from what the digest names."""
+    report["excerpt"] |= {"limb_mm_per_mv": sheet.limb_mm_per_mv, "chest_mm_per_mv": sheet.chest_mm_per_mv}
+    if course is not None:
+        gain = course.mm_per_mv if course.is_millivolts else None
+        report["strips"] |= {"mm_per_mv": gain, "is_levelled": course.is_levelled}
+
+
 def record_page(
     report: Mapping[str, Any],
     *,
-    excerpt: ecg_paper.Excerpt | None = None,
+    excerpt: Excerpt | None = None,
+    sheet: Sheet | None = None,
+    course: Course | None = None,
     quartiles: np.ndarray | None = None,
     sample_time_s: np.ndarray | None = None,
     is_millivolts: bool = True,
@@ -265,8 +285,11 @@ def record_page(
     ----------
     report
         From ``record_report``: every number on the page is one of its values.
-    excerpt
-        The signal to put on paper, the span of ``report["excerpt"]``; None leaves the drawing out and says so.
+    excerpt, sheet
+        The signal to put on paper, the span of ``report["excerpt"]``; None leaves the drawing out and says so. Laid out by
+        ``lay_out``, where the caller has it.
+    course
+        The whole recording's lead of ``report["strips"]``; None leaves the strips out.
     quartiles : (3, lead, sample) float, mV, with ``sample_time_s`` : (sample,) float, s
         From ``beat_quartiles``; leads in the order of ``excerpt``. None leaves the median beats out.
     is_millivolts
@@ -277,35 +300,49 @@ def record_page(
     probability = np.array([np.nan if value is None else value for value in beats["probability"]], float)
     time_s = np.array(beats["time_s"], float)
     threshold = report["operating_point"]["threshold"] if report["mi_probability"] is not None else None
-    drawings: dict[str, Any] = {"grid": ecg_paper.grid_patterns() if excerpt is not None else ""}
+    drawings: dict[str, Any] = {"grid": grid_patterns() if excerpt is not None else "", "is_on_its_own": False}
     if excerpt is not None:
-        rows = ecg_paper.layout(excerpt)
-        drawings["ecg"] = ecg_paper.ecg_paper(excerpt, time_s, probability, threshold=threshold, rows=rows)
-        drawings["ecg_is_tall"] = ecg_paper.is_tall(rows)
+        sheet = lay_out(excerpt) if sheet is None else sheet
+        drawings["ecg"] = ecg_paper(excerpt, time_s, probability, threshold=threshold, sheet=sheet)
+        drawings["sheet_words"] = sheet_words(sheet)
+        drawings["is_on_its_own"] = sheet.height_mm > SHARED_MM - _extra_mm(report)
+        drawn = {panel.lead for row in sheet.rows for panel in row.panels}
+        drawings["not_on_paper"] = [lead for lead in excerpt.present if lead not in drawn]
+        if course is not None:
+            drawings["course"] = course_lines(course, report["strips"], report["excerpt"], beats)
+            drawings["is_cut_off"], drawings["is_levelled"] = is_cut_off(course), course.is_levelled
         if quartiles is not None and sample_time_s is not None:
-            drawings["median_beats"] = ecg_paper.median_beats(
+            drawings["median_beats"] = median_beats(
                 quartiles, excerpt.leads, excerpt.lead_flags, sample_time_s, is_millivolts=is_millivolts, evidence=evidence
             )
-            drawings["beats_are_fast"] = ecg_paper.beat_speed(sample_time_s) > ecg_paper.MM_PER_S
+            drawings["beats_are_fast"] = beat_speed(sample_time_s) > MM_PER_S
             drawings["beats_are_millivolts"] = is_millivolts and excerpt.is_millivolts
-    if time_s.size and report["duration_s"]:
-        drawings["beat_strip"] = ecg_paper.beat_strip(time_s, probability, duration_s=report["duration_s"], threshold=threshold)
+    if np.isfinite(probability).any() and report["duration_s"]:
+        drawings["beat_strip"] = beat_strip(time_s, probability, duration_s=report["duration_s"], threshold=threshold)
     if threshold is not None:
-        drawings["scale"] = ecg_paper.probability_scale(report["mi_probability"], report["interval"], threshold)
+        drawings["scale"] = probability_scale(report["mi_probability"], report["interval"], threshold)
     measured = in_words(report["measurements"]) if report["measurements"] else []
     return page("record.html", report=report, drawings=drawings, words=_page_words(report), measured=measured)
 
 
+def _extra_mm(report: Mapping[str, Any]) -> float:
+    """Return how much higher than usual, printed, is what stands above the ECG: warnings, long reasons, the header's comments."""
+    warned = {"electrodes_exchanged", "unlike_training"} & set(report["score_flags"])
+    return 9.0 * len(warned) + 4.0 * (
+        len(report.get("comments", ())) + len(report["warnings"]) + 2 * bool(report["reason_detail"])
+    )
+
+
 def _page_words(report: Mapping[str, Any]) -> dict[str, Any]:
     why, advice = explain_reason(report["reason"], is_scored=report["mi_probability"] is not None)
-    flags = [set(lead) for lead in report["leads"].values()]
-    shared = [flag for flag in LEAD_WORDS if len(flags) > 1 and all(flag in lead for lead in flags)]
+    shared, particular = lead_remarks(report["leads"])
     st = (report["measurements"] or {"st_60_mv": {}})["st_60_mv"].values()
     reasons = {found["reason"] for found in st}
     no_st = reasons.pop() if len(reasons) == 1 and all(found["value"] is None for found in st) else ""
     return {
         "lead": LEAD_WORDS,
         "shared": shared,
+        "particular": particular,
         "no_st": no_st,
         "warning": WARNINGS,
         "exchange": EXCHANGE_WORDS,
@@ -314,33 +351,28 @@ def _page_words(report: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def beat_quartiles(waveform: np.ndarray, beat_flags: np.ndarray) -> np.ndarray:
-    """Return lower quartile, median and upper quartile over the scorable beats, sample by sample.
+def lead_remarks(leads: Mapping[str, Sequence[str]]) -> tuple[list[str], dict[str, list[str]]]:
+    """Return what is to be said of the leads, each remark once.
 
     Parameters
     ----------
-    waveform : (beat, lead, sample) int16, 1 uV a step
-        All beats of one record; ``terms.MISSING_SAMPLE`` is missing. Of more than 256 scorable beats, 256 evenly spread count.
-    beat_flags : (beat,) uint16
-        ``terms.BEAT_FLAGS``; beats with a bit of ``terms.UNSCORABLE_BEAT`` do not count.
+    leads
+        Name of each lead to its ``terms.LEAD_FLAGS`` in words.
 
     Returns
     -------
-    (3, lead, sample) float32, mV
-        NaN throughout without a scorable beat, and where a lead misses a sample in more than half of them.
+    shared, particular
+        Words that hold for every lead that the record has; then, for each other remark, the leads that it holds for.
 
     """
-    scorable = np.flatnonzero((beat_flags & UNSCORABLE_BEAT) == 0)
-    if not scorable.size:
-        return np.full((3, *waveform.shape[1:]), np.nan, np.float32)
-    if scorable.size > _MOST_BEATS:
-        scorable = scorable[np.linspace(0, scorable.size - 1, _MOST_BEATS).round().astype(int)]
-    values = np.sort(waveform[scorable], axis=0)
-    n_missing = (values == MISSING_SAMPLE).sum(axis=0)  # missing sorts first
-    n_known = values.shape[0] - n_missing
-    rank = np.rint(np.multiply.outer(np.array([0.25, 0.5, 0.75]), n_known - 1)).astype(int) + n_missing
-    chosen = np.take_along_axis(values, np.clip(rank, 0, values.shape[0] - 1), axis=0).astype(np.float32) / np.float32(1000.0)
-    return np.where(n_missing * 2 > values.shape[0], np.float32(np.nan), chosen)
+    present = [set(flags) for flags in leads.values() if "missing" not in flags]
+    shared = [flag for flag in LEAD_WORDS if len(present) > 1 and all(flag in flags for flags in present)]
+    particular: dict[str, list[str]] = {}
+    for flag, words in LEAD_WORDS.items():
+        of = [lead for lead, flags in leads.items() if flag in flags]
+        if of and flag not in shared:
+            particular[words] = of
+    return [LEAD_WORDS[flag] for flag in shared], particular
 
 
 def explain_reason(code: str, *, is_scored: bool) -> tuple[str, str]:
@@ -349,24 +381,6 @@ def explain_reason(code: str, *, is_scored: bool) -> tuple[str, str]:
     why = meanings[0].get(code) or meanings[1].get(code, "")
     advice = _ADVICE.get(code, "" if is_scored else "See docs/reason-codes.md for this code; then run the archive again.")
     return why, advice if code else ""
-
-
-def excerpt_of(steps: np.ndarray, source: Row, *, start_s: float) -> ecg_paper.Excerpt:
-    """Turn stored samples into the excerpt that is put on paper.
-
-    Parameters
-    ----------
-    steps : (lead, sample) int16, adu
-        Of the signals store; ``terms.MISSING_SAMPLE`` becomes NaN.
-    source
-        The record's row: ``lead``, ``lead_flags``, ``adc_gain``, ``baseline``, ``sampling_frequency_hz``.
-    start_s
-        Time of the first sample.
-
-    """
-    millivolts = in_millivolts(steps, source["adc_gain"], source["baseline"])
-    leads, flags = source["lead"].tolist(), source["lead_flags"].tolist()
-    return ecg_paper.Excerpt(millivolts, tuple(leads), tuple(flags), start_s, float(source["sampling_frequency_hz"]))
 
 
 def model_summary(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -515,16 +529,6 @@ def _beats(beats: Beats | None, fs: float | None) -> dict[str, list[Any]]:
         "probability": [_float(value) for value in beats.probability],
         "flags": [words[mask] for mask in beats.flags.tolist()],
     }
-
-
-def _excerpt(source: Row, beats: Beats | None) -> dict[str, float] | None:
-    """Return start and length of the ten seconds to put on paper; None of a record that cannot be used."""
-    if not source or source["status"] == STATUS["set_aside"]:
-        return None
-    r_sample, flags = (np.empty(0, np.int64),) * 2 if beats is None else (beats.r_sample, beats.flags)
-    fs, n_samples = source["sampling_frequency_hz"] or 0.0, source["n_samples"]
-    span = choose_excerpt(r_sample, flags, sampling_frequency_hz=fs, n_samples=n_samples)
-    return None if span is None else span._asdict()
 
 
 def _report_digest(report: Mapping[str, Any], source_digest: str, row: Row) -> str:

@@ -8,13 +8,22 @@ from pathlib import Path
 
 SHAPING = (
     "reports/templates/record.html",
+    "reports/templates/record_ecg.html",
+    "reports/templates/record_beats.html",
     "reports/templates/style.css",
     "measurements/document.py",
     "measurements/excerpt.py",
     "measurements/quantities.py",
     "measurements/statements.py",
     "reports/pages.py",
+    "reports/svg.py",
+    "reports/grid.py",
+    "reports/excerpts.py",
+    "reports/layout.py",
     "reports/ecg_paper.py",
+    "reports/course.py",
+    "reports/median_beats.py",
+    "reports/probabilities.py",
     "reports/record.py",
 )
 """Files below the package: template, style and the code that fills them. (What measures says its version.)"""

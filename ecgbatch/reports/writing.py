@@ -19,8 +19,11 @@ from ecgbatch.measurements.document import document
 from ecgbatch.measurements.excerpt import Span, measure_excerpt
 from ecgbatch.measurements.stage import MEASUREMENTS, measured_of
 from ecgbatch.reports import record
-from ecgbatch.reports.ecg_paper import Excerpt
+from ecgbatch.reports.course import course_of
+from ecgbatch.reports.excerpts import Excerpt, excerpt_of
 from ecgbatch.reports.files import json_lines, utf8
+from ecgbatch.reports.layout import lay_out
+from ecgbatch.reports.median_beats import beat_quartiles
 from ecgbatch.signals.stage import archive_facts
 from ecgbatch.terms import MODEL_NAME_DIGITS
 from ecgbatch.workspace.privacy import PSEUDONYMOUS, Pseudonyms, workspace_pseudonyms, write_pseudonyms
@@ -241,7 +244,8 @@ def _write_records(job: _Job, task: tuple[np.ndarray, Sequence[str]]) -> tuple[n
         if not made:
             drawn = sources.drawn(place, report)
             if "excerpt" in drawn:
-                report["measurements"] = sources.measurements(place, drawn["excerpt"], beats)
+                record.add_measurements(report, sources.measurements(place, drawn["excerpt"], beats))
+                record.add_scale(report, drawn["sheet"], drawn["course"])
             for kind, content in _contents(report, drawn, job.extras):
                 folder.replace(_key(job.run, slug, kind), content)
             made = "written"
@@ -377,18 +381,21 @@ class _Sources:
         return document(found, excerpt.leads, **whose)
 
     def drawn(self, place: int, report: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what ``record_page`` draws: excerpt, median beats with their times and kind of amplitude."""
+        """Return what ``record_page`` draws: excerpt, laid out; course; median beats, their times and kind of amplitude."""
         row = self.row("signals", place)
         if report["excerpt"] is None or row is None:
             return {}
         fs, store = report["sampling_frequency_hz"], self._store("signals", self._name("signals", place))
-        part = Span(**report["excerpt"]).samples(fs, report["n_samples"])
-        steps = self._signal(place, store)[:, part]
-        drawn: dict[str, Any] = {"excerpt": record.excerpt_of(steps, row, start_s=part.start / fs)}
+        start_s, length_s = report["excerpt"]["start_s"], report["excerpt"]["length_s"]
+        part, plan = Span(start_s, length_s).samples(fs, report["n_samples"]), report["strips"]
+        steps = self._signal(place, store)
+        excerpt = excerpt_of(steps[:, part], row, start_s=part.start / fs)
+        drawn: dict[str, Any] = {"excerpt": excerpt, "sheet": lay_out(excerpt)}
+        drawn["course"] = course_of(steps, row, plan) if plan else None
         waveform, flags = self._of_beats(place, "waveform"), self._of_beats(place, "beat_flags")
         beats = self.row("beats", place)
         if beats is not None and waveform is not None and flags is not None:
-            quartiles = record.beat_quartiles(waveform, flags)
+            quartiles = beat_quartiles(waveform, flags)
             drawn["quartiles"] = _in_order(quartiles, beats["lead"].tolist(), row["lead"].tolist())
             drawn["sample_time_s"] = beats["sample_time_s"]
             drawn["is_millivolts"] = (

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 
@@ -59,11 +60,7 @@ def reported_run(folder: Path) -> SimpleNamespace:
     header = archive / f"{evil}.hea"
     text = re.sub(r"(# Reason for admission: ).*", lambda match: match[1] + SCRIPT, header.read_text())
     header.write_text(re.sub(r" vz$", f" {LEAD}", text, flags=re.M))
-    convert_archive(str(archive), work)
-    extract_beats(work, BeatSettings())
-    run = score_workspace(work, untrained_model(folder / "model"))
-    write_run(work, run, {})
-    said = report_workspace(work, run)
+    run, said = _taken_through(archive, work, folder / "model")
     folder_of_run = Path(said["reports"])
     documents = [json.loads(path.read_text()) for path in sorted((folder_of_run / "records").glob("*.json"))]
     return SimpleNamespace(
@@ -80,3 +77,18 @@ def reported_run(folder: Path) -> SimpleNamespace:
         cohort=json.loads((folder_of_run / "cohort.json").read_text()),
         scores=open_store(scores_path(work, run)).load(),
     )
+
+
+def long_record_page(folder: Path) -> Path:
+    """The page of a record of 45 s: ten on paper, all of it in strips."""
+    write_archive(folder / "archive", n_records=1, duration_s=45.0, sampling_frequency_hz=250.0, seed=6)
+    _, said = _taken_through(folder / "archive", str(folder / "work"), folder / "model")
+    return next((Path(said["reports"]) / "records").glob("*.html"))
+
+
+def _taken_through(archive: Path, work: str, model: Path) -> tuple[str, dict[str, Any]]:
+    convert_archive(str(archive), work)
+    extract_beats(work, BeatSettings())
+    run = score_workspace(work, untrained_model(model))
+    write_run(work, run, {})
+    return run, report_workspace(work, run)

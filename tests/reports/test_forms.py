@@ -11,7 +11,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ecgbatch.reports import ecg_paper, fhir, pdf, record
+from ecgbatch.reports import fhir, pdf, record
+from ecgbatch.reports.excerpts import Excerpt
+from ecgbatch.reports.layout import lay_out, traces
 from ecgbatch.reports.pages import probability_text
 from ecgbatch.reports.writing import report_workspace
 from tests.reports.report_runs import reported_run
@@ -64,9 +66,9 @@ def test_pdf_draws_at_scale():
 
     signal = np.zeros((2, 5000), np.float32)
     signal[1, 1000:1050] = 1.0
-    excerpt = ecg_paper.Excerpt(signal, ("I", "II"), (0, 0), 0.0, 500.0)
-    (strip,) = [strip for strip in ecg_paper.layout(excerpt) if strip.panels[0].lead == "II"]
-    ((x, y),) = ecg_paper.traces(strip.panels[0])
+    excerpt = Excerpt(signal, ("I", "II"), (0, 0), 0.0, 500.0)
+    (strip,) = [strip for strip in lay_out(excerpt).rows if strip.panels[0].lead == "II"]
+    ((x, y),) = traces(strip.panels[0])
     assert np.ptp(y) == pytest.approx(10.0, rel=0.01)
     assert np.ptp(x) == pytest.approx(250.0, rel=0.01)
     report = json.loads(json.dumps(a_report()))

