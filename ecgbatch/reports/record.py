@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from ecgbatch import __version__
@@ -20,6 +21,7 @@ from ecgbatch.measurements import intervals
 from ecgbatch.model.evidence import EVIDENCE_RULE
 from ecgbatch.reports import ecg_paper
 from ecgbatch.reports.pages import page
+from ecgbatch.reports.serial import NONE, Serial, serial_words
 from ecgbatch.reports.shape import shape_digest
 from ecgbatch.scores.stage import REASONS as SCORE_REASONS
 from ecgbatch.terms import (
@@ -152,6 +154,7 @@ def record_report(
     archive: str = "",
     is_synthetic: bool = False,
     segments_s: Mapping[str, Sequence[float]] | None = None,
+    serial: Serial = NONE,
 ) -> dict[str, Any]:
     """Gather everything that the report of one record says, but for its measurements (``add_measurements``).
 
@@ -173,6 +176,8 @@ def record_report(
         Whether the page must call its data synthetic.
     segments_s
         Start and end of each segment of the evidence, from the scores store's settings.
+    serial
+        What there is to say of the patient's other recordings.
 
     Returns
     -------
@@ -232,6 +237,8 @@ def record_report(
         "extreme_beats": _extreme_beats(beats, fs),
         "beats": _beats(beats, fs),
         "measurements": None,
+        "n_other_recordings": serial.n_others,
+        "serial": serial.entries,
     }
     if source.get("comments"):
         report["comments"] = source["comments"].split("\n")
@@ -243,7 +250,7 @@ def record_report(
         "ecgbatch_version": __version__,
         "run": run,
         "created": created,
-        "report_digest": _report_digest(report, source.get("source_digest", ""), row),
+        "report_digest": _report_digest(report, source.get("source_digest", ""), row, serial),
     }
     return report
 
@@ -270,6 +277,7 @@ def record_page(
     quartiles: np.ndarray | None = None,
     sample_time_s: np.ndarray | None = None,
     is_millivolts: bool = True,
+    overlay: Sequence[tuple[str, Markup]] = (),
 ) -> str:
     """Return a record's page: one HTML file that holds everything, without a script, on A4 landscape when printed.
 
@@ -283,6 +291,8 @@ def record_page(
         From ``beat_quartiles``; leads in the order of ``excerpt``. None leaves the median beats out.
     is_millivolts
         False where the beats were normalised when cut.
+    overlay
+        From ``overlay.overlay``: median beats of this recording and of another of the patient's.
 
     """
     beats, evidence = report["beats"], report["evidence"]
@@ -305,7 +315,16 @@ def record_page(
     if threshold is not None:
         drawings["scale"] = ecg_paper.probability_scale(report["mi_probability"], report["interval"], threshold)
     measured = intervals.in_words(report["measurements"]) if report["measurements"] else []
-    return page("record.html", report=report, drawings=drawings, words=_page_words(report), measured=measured)
+    series = serial_words(report)
+    return page(
+        "record.html",
+        report=report,
+        drawings=drawings,
+        words=_page_words(report),
+        measured=measured,
+        overlay=overlay,
+        series=series,
+    )
 
 
 def _page_words(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -547,7 +566,7 @@ def _excerpt(report: Mapping[str, Any]) -> dict[str, float] | None:
     return {"start_s": float(starts[int(inside.argmax())]), "length_s": length_s}
 
 
-def _report_digest(report: Mapping[str, Any], source_digest: str, row: Row) -> str:
+def _report_digest(report: Mapping[str, Any], source_digest: str, row: Row, serial: Serial) -> str:
     """Return a digest of what the page shows: reports that agree in it differ in run and time of making only."""
-    stores = [source_digest, row["signals_store"], row["beats_store"], __version__, shape_digest()]
+    stores = [source_digest, row["signals_store"], row["beats_store"], serial.source, __version__, shape_digest()]
     return hashlib.sha256(json.dumps([report, stores], sort_keys=True).encode()).hexdigest()

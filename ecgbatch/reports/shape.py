@@ -8,11 +8,14 @@ from pathlib import Path
 
 SHAPING = (
     "reports/templates/record.html",
+    "reports/templates/serial.html",
     "reports/templates/style.css",
     "measurements/intervals.py",
     "reports/pages.py",
     "reports/ecg_paper.py",
+    "reports/overlay.py",
     "reports/record.py",
+    "reports/serial.py",
 )
 """Files below the package: template, style and the code that fills them."""
 

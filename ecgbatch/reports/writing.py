@@ -17,6 +17,8 @@ import xarray as xr
 
 from ecgbatch.reports import record
 from ecgbatch.reports.files import json_lines, utf8
+from ecgbatch.reports.overlay import median_beat, overlay
+from ecgbatch.reports.serial import Beside, Serial, series_of
 from ecgbatch.signals.stage import archive_facts
 from ecgbatch.terms import MODEL_NAME_DIGITS
 from ecgbatch.workspace.privacy import PSEUDONYMOUS, Pseudonyms, workspace_pseudonyms, write_pseudonyms
@@ -165,9 +167,12 @@ def write_reports(
     length = min(_MOST_RECORDS_PER_TASK, max(1, -(-n_records // _LEAST_TASKS)))
     order = _in_order_of_stores(scores)
     rows_of = [order[start : start + length] for start in range(0, n_records, length)]
+    series = series_of(work, scores, slugs)
     facts = {name: np.zeros(n_records, dtype) for name, dtype in cohort.FACTS.items() if name != "slug"} | {"slug": slugs}
     made = Counter[str]()
-    for rows, done, found in map(partial(_write_records, job), ((rows, slugs[rows].tolist()) for rows in rows_of)):
+    for rows, done, found in map(
+        partial(_write_records, job), ((rows, slugs[rows].tolist(), Beside(series, rows)) for rows in rows_of)
+    ):
         made.update(done)
         for name, values in found.items():
             facts[name][rows] = values
@@ -176,8 +181,9 @@ def write_reports(
     forget_columns()
     spent = {**(seconds or {}), "record reports": perf_counter() - started}
     earlier = "" if pseudonyms else earlier_run(work, run)
+    options |= {"largest_changes": series.changes()}
     paths = cohort.write_cohort(folder, scores, facts, options, earlier=earlier, seconds=spent)
-    del facts, scores, found, order, rows_of  # a list of all files takes as much
+    del facts, scores, found, order, rows_of, series  # a list of all files takes as much
     give_back()
     seal_folder(folder, f"reports/{shown}")
     folder.point("reports/latest", shown)
@@ -213,11 +219,13 @@ def _store_path(folder: Folder, kind: str, name: str) -> str:
     return str(folder.path(f"{kind}/{name}.zarr"))
 
 
-def _write_records(job: _Job, task: tuple[np.ndarray, Sequence[str]]) -> tuple[np.ndarray, list[str], dict[str, np.ndarray]]:
+def _write_records(
+    job: _Job, task: tuple[np.ndarray, Sequence[str], Iterable[Serial]]
+) -> tuple[np.ndarray, list[str], dict[str, np.ndarray]]:
     """Write the reports of one task's records; return their rows, how each came to be, and their ``cohort.FACTS``."""
     from ecgbatch.reports.cohort import FACTS
 
-    numbers, slugs = task
+    numbers, slugs, others = task
     folder = folder_at(job.work)
     scores = _scores_of(_store_path(folder, "scores", job.scores_run), numbers)
     rows = record.plain_rows(scores)
@@ -226,15 +234,18 @@ def _write_records(job: _Job, task: tuple[np.ndarray, Sequence[str]]) -> tuple[n
         rows = record.plain_rows(job.pseudonyms.scores(scores))
     done: list[str] = []
     facts: dict[str, list[Any]] = {name: [] for name in FACTS if name != "slug"}
-    for place, (slug, row) in enumerate(zip(slugs, rows, strict=True)):
+    for place, (slug, row, serial) in enumerate(zip(slugs, rows, others, strict=True)):
         beats = sources.beats(place)
         signals = sources.row("signals", place)
-        report = record.record_report(row, job.pseudonyms.signals(signals) if job.pseudonyms else signals, beats, **job.options)
+        shown = job.pseudonyms.signals(signals) if job.pseudonyms else signals
+        report = record.record_report(row, shown, beats, serial=serial, **job.options)
         made = _reuse(folder, job, slug, report["provenance"]["report_digest"])
         if not made:
             drawn = sources.drawn(place, report)
             if "excerpt" in drawn:
                 record.add_measurements(report, drawn["excerpt"], beats)
+            if serial.source is not None and "quartiles" in drawn:
+                drawn["overlay"] = overlay(drawn, median_beat(folder, serial.source))
             for kind, content in _contents(report, drawn, job.extras):
                 folder.replace(_key(job.run, slug, kind), content)
             made = "written"
