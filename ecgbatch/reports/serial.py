@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from ecgbatch.signals.stage import records_at
 from ecgbatch.terms import DECISION, LEADS
 from ecgbatch.workspace.privacy import days_apart
-from storage import StoreError, folder_at, list_stores, load_columns
-from storage.reading import read_root
+from storage import folder_at, load_columns
 
 MOST_SHOWN = 6
 """Other recordings that a page shows, of however many: the one before it, and the nearest in time."""
@@ -269,7 +268,7 @@ def series_of(work: str, scores: xr.Dataset, slugs: NDArray[Any]) -> Series:
     place = np.full(scores.sizes["record"], -1, np.int32)
     place[records] = np.arange(records.size, dtype=np.int32)
     values: dict[str, Floats] = {name: scores[name].values[records] for name in OF_RECORD[:2]}
-    values |= _measured(work, *(scores[name].values[records] for name in ("beats_store", "beats_row")))
+    values |= _measured(work, scores, records)
     return Series(records, patient[records], day[order], {name: values[name] for name in COMPARED}, scores, slugs, place)
 
 
@@ -280,29 +279,27 @@ def _signals(work: str, scores: xr.Dataset, records: Ints) -> xr.Dataset:
     return records_at(work, {"stores": stores, "rows": rows}, ("patient_unknown", "acquired_day"))
 
 
-def _measured(work: str, beats_store: NDArray[Any], beats_row: Ints) -> dict[str, Floats]:
-    """Return what was measured on rows of beats stores; NaN where it was not, or on a lead that is not of ``LEADS``."""
-    shape = dict.fromkeys(OF_RECORD[2:], (beats_row.size,)) | {name: (beats_row.size, len(LEADS)) for name in OF_LEADS}
+def _measured(work: str, scores: xr.Dataset, records: Ints) -> dict[str, Floats]:
+    """Return what was measured of records; NaN where it was not, of scores that name no measurements, and of leads not in
+    ``LEADS``.
+    """
+    shape = dict.fromkeys(OF_RECORD[2:], (records.size,)) | dict.fromkeys(OF_LEADS, (records.size, len(LEADS)))
     found = {name: np.full(size, np.nan, np.float32) for name, size in shape.items()}
-    stores, number_of = np.unique(beats_store, return_inverse=True)
-    numbers = {digest: number for number, digest in enumerate(stores.tolist())}
-    for path in list_stores(work, "measurements"):
-        number = numbers.get(read_root(folder_at(path))["settings"].get("beats"), -1)
-        here = np.flatnonzero(number_of == number)
-        if not here.size:
+    if "measurements_store" not in scores:
+        return found
+    digests, number_of = np.unique(scores["measurements_store"].values[records], return_inverse=True)
+    rows = scores["beats_row"].values[records]
+    for number, digest in enumerate(digests.tolist()):
+        if not digest:
             continue
-        try:
-            store = load_columns(path, ("lead", *found))
-        except (StoreError, OSError):
-            continue  # verify says what is wrong with it
-        own = store["lead"].values.tolist()
-        leads = [(own.index(lead), number) for number, lead in enumerate(LEADS) if lead in own]
-        for name, values in found.items():
-            if name not in store:
-                continue
-            rows = store[name].values[beats_row[here]]
+        store = load_columns(folder_at(work).path(f"measurements/{digest}.zarr"), ("lead", *found))
+        here, own = np.flatnonzero(number_of == number), store["lead"].values.tolist()
+        known = [lead for lead in LEADS if lead in own]
+        for name in found.keys() & set(store.variables):
+            values = store[name].values[rows[here]]
             if name in OF_RECORD:
-                values[here] = rows
+                found[name][here] = values
             else:
-                values[here[:, None], [number for _, number in leads]] = rows[:, [place for place, _ in leads]]
+                there = [LEADS.index(lead) for lead in known]
+                found[name][here[:, None], there] = values[:, [own.index(lead) for lead in known]]
     return found

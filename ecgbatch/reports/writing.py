@@ -181,8 +181,8 @@ def write_reports(
     forget_columns()
     spent = {**(seconds or {}), "record reports": perf_counter() - started}
     earlier = "" if pseudonyms else earlier_run(work, run)
-    options |= {"largest_changes": series.changes()}
-    paths = cohort.write_cohort(folder, scores, facts, options, earlier=earlier, seconds=spent)
+    stated = options | {"largest_changes": series.changes()}
+    paths = cohort.write_cohort(folder, scores, facts, stated, earlier=earlier, seconds=spent)
     del facts, scores, found, order, rows_of, series  # a list of all files takes as much
     give_back()
     seal_folder(folder, f"reports/{shown}")
