@@ -250,7 +250,7 @@ def record_report(
         "ecgbatch_version": __version__,
         "run": run,
         "created": created,
-        "report_digest": _report_digest(report, source.get("source_digest", ""), row, serial),
+        "report_digest": _report_digest(report, source.get("source_digest", ""), row),
     }
     return report
 
@@ -299,7 +299,7 @@ def record_page(
     probability = np.array([np.nan if value is None else value for value in beats["probability"]], float)
     time_s = np.array(beats["time_s"], float)
     threshold = report["operating_point"]["threshold"] if report["mi_probability"] is not None else None
-    drawings: dict[str, Any] = {"grid": ecg_paper.grid_patterns() if excerpt is not None else ""}
+    drawings: dict[str, Any] = {"grid": ecg_paper.grid_patterns() if excerpt is not None else "", "overlay": overlay}
     if excerpt is not None:
         rows = ecg_paper.layout(excerpt)
         drawings["ecg"] = ecg_paper.ecg_paper(excerpt, time_s, probability, threshold=threshold, rows=rows)
@@ -315,16 +315,7 @@ def record_page(
     if threshold is not None:
         drawings["scale"] = ecg_paper.probability_scale(report["mi_probability"], report["interval"], threshold)
     measured = intervals.in_words(report["measurements"]) if report["measurements"] else []
-    series = serial_words(report)
-    return page(
-        "record.html",
-        report=report,
-        drawings=drawings,
-        words=_page_words(report),
-        measured=measured,
-        overlay=overlay,
-        series=series,
-    )
+    return page("record.html", report=report, drawings=drawings, words=_page_words(report), measured=measured)
 
 
 def _page_words(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -336,6 +327,7 @@ def _page_words(report: Mapping[str, Any]) -> dict[str, Any]:
     no_st = reasons.pop() if len(reasons) == 1 and all(found["value"] is None for found in st) else ""
     return {
         "lead": LEAD_WORDS,
+        "series": serial_words(report),
         "shared": shared,
         "no_st": no_st,
         "warning": WARNINGS,
@@ -566,7 +558,7 @@ def _excerpt(report: Mapping[str, Any]) -> dict[str, float] | None:
     return {"start_s": float(starts[int(inside.argmax())]), "length_s": length_s}
 
 
-def _report_digest(report: Mapping[str, Any], source_digest: str, row: Row, serial: Serial) -> str:
+def _report_digest(report: Mapping[str, Any], source_digest: str, row: Row) -> str:
     """Return a digest of what the page shows: reports that agree in it differ in run and time of making only."""
-    stores = [source_digest, row["signals_store"], row["beats_store"], serial.source, __version__, shape_digest()]
+    stores = [source_digest, row["signals_store"], row["beats_store"], __version__, shape_digest()]
     return hashlib.sha256(json.dumps([report, stores], sort_keys=True).encode()).hexdigest()

@@ -125,6 +125,7 @@ class Series:
             "decision": _DECISION_WORDS[int(self.scores["decision"].values[record])],
             **{name: _stated(self.values[name][other]) for name in OF_RECORD},
             "differences": {name: _rounded(change, name) for name, (change, _) in changes.items()},
+            **{name: str(self.scores[name].values[record]) for name in ("signals_store", "beats_store")},
             "leads": {name: LEADS[lead] if lead >= 0 else "" for name, (_, lead) in changes.items() if name in OF_LEADS},
         }
 

@@ -155,6 +155,7 @@ def write_reports(
         write_pseudonyms(work, pseudonyms, scores)
         scores = pseudonyms.scores(scores)
     slugs, n_records = _slugs_of(scores["record_name"].values), scores.sizes["record"]
+    series = series_of(work, scores, slugs)
     options = {
         "model": record.model_summary(model),
         "run": shown,
@@ -167,7 +168,6 @@ def write_reports(
     length = min(_MOST_RECORDS_PER_TASK, max(1, -(-n_records // _LEAST_TASKS)))
     order = _in_order_of_stores(scores)
     rows_of = [order[start : start + length] for start in range(0, n_records, length)]
-    series = series_of(work, scores, slugs)
     facts = {name: np.zeros(n_records, dtype) for name, dtype in cohort.FACTS.items() if name != "slug"} | {"slug": slugs}
     made = Counter[str]()
     for rows, done, found in map(
