@@ -135,6 +135,11 @@ def test_largest_changes_are_of_pairs_that_follow_one_another_in_one_patient():
     assert found["changes"]["t_mv"] == []
 
 
+def test_what_is_ordinary_is_said_with_the_numbers_measured():
+    for words in ("95 of 100", "4/min", "QRS 2 ms", "QTc (Fridericia) 12 ms", "ST at J+60 0.07 mV", "probability 0.034"):
+        assert words in serial.ORDINARY
+
+
 def test_only_what_a_tasks_records_say_travels_to_another_machine():
     many = series(list(range(5000)))
     task = Beside(many, np.array([7, 8]))
@@ -311,6 +316,7 @@ def produce(shard: Shard, _rows: xr.Dataset) -> xr.Dataset:
 def test_measurements_are_taken_from_the_store_that_the_scores_name(nights, tmp_path):
     work = str(shutil.copytree(nights.work, tmp_path / "w", symlinks=True))
     scores = signals_stage.open_store(f"{work}/scores/{nights.said[1]['run']}.zarr").load()
+    scores = scores.drop_vars("measurements_store", errors="ignore")
     leads = xr.Dataset({"lead": ("lead", np.array(["odd", "V2"], TEXT))})
     plan: Plan = make_plan(MEASURED, sizes={"record": 64, "lead": 2}, inputs=leads, settings={})
     digest = Path(build(work, plan, produce)).stem

@@ -8,9 +8,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from ecgbatch.archive.listing import list_archive
+from ecgbatch.archive.watch import CACHE_FILE
 from ecgbatch.formats.dicom import parse_dicom
 from ecgbatch.formats.edf import parse_edf
 from ecgbatch.signals.stage import convert_archive, current_records
@@ -84,8 +86,10 @@ def test_neither_date_nor_its_number_nor_the_key_is_in_the_workspaces_stores_and
     text = texts_of(work) + columns_of(work)
     for secret in ("07/08", "1990-08", "19/08", str(date(1990, 8, 7).toordinal()), key, bytes.fromhex(key).decode("latin-1")):
         assert secret not in text
+    looked = pq.read_table(work / CACHE_FILE)
     (store,) = (open_store(path) for path in list_stores(work, "signals"))
     true = {date(1990, 8, 7).toordinal(), date(1990, 8, 19).toordinal()}
+    assert all(true.isdisjoint(looked.column(name).to_pylist()) for name in looked.column_names)
     for name, variable in store.variables.items():
         if variable.dtype.kind in "iuf" and variable.ndim == 1:
             assert true.isdisjoint(variable.values.tolist()), name
