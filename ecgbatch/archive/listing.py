@@ -263,8 +263,9 @@ def list_archive(
         (first, names[first : first + CHUNK_RECORDS], [table.get(name) for name in names[first : first + CHUNK_RECORDS]])
         for first in range(0, len(names), CHUNK_RECORDS)
     ]
-    asked = {"rule": rule, "read_data": read_data, "keep_comments": keep_comments, "pseudonyms": pseudonyms}
-    list_chunk = partial(_list_chunk, archive=str(archive), **asked)
+    list_chunk = partial(
+        _list_chunk, archive=str(archive), rule=rule, read_data=read_data, keep_comments=keep_comments, pseudonyms=pseudonyms
+    )
     columns = {name: np.zeros(len(names), _type_of(name)) for name in _fields(keep_comments)}
     for first, part in map(list_chunk, tasks):  # each to its place at once: parts that are joined are held twice
         for name, values in part.items():

@@ -112,8 +112,8 @@ def look_at(
     unmoved = _unmoved(archive, names, cached, cached_row, key)
     is_unmoved = set(unmoved)
     again = [name for name in names if name not in is_unmoved]
-    asked = {"labels": labels, "keep_comments": keep_comments, "names": again, "pseudonyms": workspace_pseudonyms(work)}
-    listed = list_archive(archive, **asked, map=map)
+    pseudonyms = workspace_pseudonyms(work)
+    listed = list_archive(archive, labels=labels, keep_comments=keep_comments, names=again, pseudonyms=pseudonyms, map=map)
     if erased:
         is_left = [not erased.has_patient(patient) for patient in listed["patient_id"].values.tolist()]
         listed = listed.isel(record=np.flatnonzero(is_left))

@@ -44,6 +44,8 @@ COMPARED: Mapping[str, Compared] = {
 }
 """Quantities of ``OF_RECORD`` and ``OF_LEADS``, in the order of a page."""
 
+OF_SCORES = ("record_name", "decision", "signals_store", "signals_row", "beats_store", "beats_row")
+
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 
@@ -87,8 +89,8 @@ class Series:
     """Moved by the patient's own number of days; -1 unknown."""
     values: Mapping[str, Floats]
     """``OF_RECORD``, and of ``OF_LEADS`` (recording, lead) in the order of ``LEADS``; NaN where not measured."""
-    scores: xr.Dataset
-    """Of all records: names as they are shown, decisions, places in stores."""
+    scores: Mapping[str, NDArray[Any]]
+    """Columns of all records, ``OF_SCORES``: names as they are shown, decisions, places in stores."""
     slugs: NDArray[Any]
     place: NDArray[np.int32]
     """Of each record of the scores, its place here; -1 where it is its patient's only one."""
@@ -119,19 +121,19 @@ class Series:
         days = float(days_apart(self.day[here], self.day[other]))
         changes = {name: _change(values[here], values[other]) for name, values in self.values.items()}
         return {
-            "record_name": str(self.scores["record_name"].values[record]),
+            "record_name": str(self.scores["record_name"][record]),
             "report": f"{self.slugs[record]}.html",
             "days_from_this": int(days) if np.isfinite(days) else None,
-            "decision": _DECISION_WORDS[int(self.scores["decision"].values[record])],
+            "decision": _DECISION_WORDS[int(self.scores["decision"][record])],
             **{name: _stated(self.values[name][other]) for name in OF_RECORD},
             "differences": {name: _rounded(change, name) for name, (change, _) in changes.items()},
-            **{name: str(self.scores[name].values[record]) for name in ("signals_store", "beats_store")},
+            **{name: str(self.scores[name][record]) for name in ("signals_store", "beats_store")},
             "leads": {name: LEADS[lead] if lead >= 0 else "" for name, (_, lead) in changes.items() if name in OF_LEADS},
         }
 
     def _source(self, other: int) -> Source:
         record = int(self.record[other])
-        return Source(*(self.scores[name].values[record : record + 1].tolist()[0] for name in Source._fields))
+        return Source(*(self.scores[name][record : record + 1].tolist()[0] for name in Source._fields))
 
     def changes(self) -> dict[str, Any]:
         """Return the largest changes from one recording to the patient's next: ``largest_changes`` of the cohort's JSON."""
@@ -157,8 +159,8 @@ class Series:
         change, lead = _change(self.values[name][place + 1], self.values[name][place])
         then, now = (int(record) for record in self.record[place : place + 2])
         return {
-            "record_name": str(self.scores["record_name"].values[now]),
-            "earlier_record_name": str(self.scores["record_name"].values[then]),
+            "record_name": str(self.scores["record_name"][now]),
+            "earlier_record_name": str(self.scores["record_name"][then]),
             "report": f"records/{self.slugs[now]}.html",
             "days": int(self.day[place + 1] - self.day[place]),
             "change": _rounded(change, name),
@@ -294,7 +296,8 @@ def series_of(work: str, scores: xr.Dataset, slugs: NDArray[Any]) -> Series:
     place[records] = np.arange(records.size, dtype=np.int32)
     values: dict[str, Floats] = {name: scores[name].values[records] for name in OF_RECORD[:2]}
     values |= _measured(work, scores, records)
-    return Series(records, patient[records], day[order], {name: values[name] for name in COMPARED}, scores, slugs, place)
+    told = {name: scores[name].values for name in OF_SCORES}
+    return Series(records, patient[records], day[order], {name: values[name] for name in COMPARED}, told, slugs, place)
 
 
 def _signals(work: str, scores: xr.Dataset, records: Ints) -> xr.Dataset:
@@ -309,9 +312,9 @@ def _measured(work: str, scores: xr.Dataset, records: Ints) -> dict[str, Floats]
     ``LEADS``.
     """
     shape = dict.fromkeys(OF_RECORD[2:], (records.size,)) | dict.fromkeys(OF_LEADS, (records.size, len(LEADS)))
-    found = {name: np.full(size, np.nan, np.float32) for name, size in shape.items()}
     if "measurements_store" not in scores:
-        return found
+        return {name: np.broadcast_to(np.float32(np.nan), size) for name, size in shape.items()}
+    found = {name: np.full(size, np.nan, np.float32) for name, size in shape.items()}
     digests, number_of = np.unique(scores["measurements_store"].values[records], return_inverse=True)
     rows = scores["beats_row"].values[records]
     for number, digest in enumerate(digests.tolist()):

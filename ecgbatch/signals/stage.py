@@ -422,9 +422,9 @@ def plan_again(archive: str, work: str, digest: str, *, labels: str | None = Non
     if not name_of or sorted(name_of) != list(range(len(name_of))):
         return None
     names = [name_of[row] for row in range(len(name_of))]
+    pseudonyms = workspace_pseudonyms(work)
     for keep_comments in (False, True):
-        asked = {"labels": labels, "keep_comments": keep_comments, "names": names, "pseudonyms": workspace_pseudonyms(work)}
-        listing = list_archive(archive, **asked, map=map)
+        listing = list_archive(archive, labels=labels, keep_comments=keep_comments, names=names, pseudonyms=pseudonyms, map=map)
         plans = plan_signals(with_sums(archive, listing, map=map))
         if [plan.digest for plan in plans] == [digest]:
             return plans[0]

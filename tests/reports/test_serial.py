@@ -57,7 +57,7 @@ def series(days: list[int], *, patient: list[int] | None = None, names: list[str
         patient_of[order],
         np.array(days, np.int64)[order],
         {name: value[order] for name, value in known.items()},
-        xr.Dataset({name: ("record", value) for name, value in table.items()}),
+        table,
         name_of,
         place,
     )
