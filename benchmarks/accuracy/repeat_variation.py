@@ -4,7 +4,7 @@
 
 cuts each recording of ``DATA/ptb`` into pieces of ten seconds, takes them through the stages as recordings of their own, and
 prints how far neighbouring pieces differ. ``reports/serial.py`` keeps the last column (``ORDINARY_CHANGE``). Recordings of other
-days, with electrodes taken off and on, differ by more.
+days, with electrodes taken off and on, may differ by more.
 """
 
 from __future__ import annotations
