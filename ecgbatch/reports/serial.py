@@ -230,7 +230,7 @@ def _ordinary() -> str:
         told[-1] += f" {most:.{digits}f}{' ' if unit and not unit.startswith('/') else ''}{unit}"
     return (
         "What is ordinary: ten-second pieces of one recording, where nothing has changed, differ in 95 of 100 pairs by at most: "
-        f"{', '.join(told)} (120 pairs of 40 recordings). Recordings of other days, with electrodes put on anew, may differ by more."
+        f"{', '.join(told)} (120 pairs of 40 recordings). Recordings of other days, electrodes put on anew, may differ by more."
     )
 
 
