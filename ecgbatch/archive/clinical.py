@@ -11,6 +11,7 @@ from io import StringIO
 from pathlib import Path
 from types import MappingProxyType
 
+from ecgbatch.formats.header import day_number
 from ecgbatch.terms import LABEL, SEX
 
 PTB_RULE = "ptb:reason_for_admission"
@@ -65,8 +66,13 @@ _AGE = re.compile(
 )
 """Years only: a number that months, an exponent or anything unknown follows is no age in years."""
 _SEX = re.compile(r"(?:<?age>?\s*:\s*\S+\s+)?<?(?:sex|gender)>?\s*:\s*([a-z]+)", re.IGNORECASE | re.ASCII)
-_DATE = re.compile(r"(?:\d{1,2}[/.]\d{1,2}[/.]|\d{1,2}-[a-z]{3}-)?(\d{4})|(\d{4})-\d{1,2}-\d{1,2}", re.IGNORECASE | re.ASCII)
-"""Forms whose year is not in doubt: four digits."""
+_DATE = re.compile(
+    r"(?:(?P<day>\d{1,2})(?:[/.](?P<month>\d{1,2})[/.]|-(?P<word>[a-z]{3})-))?(?P<year>\d{4})"
+    r"|(?P<iso_year>\d{4})-(?P<iso_month>\d{1,2})-(?P<iso_day>\d{1,2})",
+    re.IGNORECASE | re.ASCII,
+)
+"""Forms whose year is not in doubt: four digits. The day stands before the month, as PTB writes it."""
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MITBIH = re.compile(r"(\d{1,3}|-\d+|\?+)\s+([MF?])\s+(?:\d+|N/A)(?:\s.*)?", re.IGNORECASE | re.ASCII)
 _SCP_CODES = re.compile(r"\{(?:\s*'\w{1,12}'\s*:\s*\d{1,3}(?:\.\d{1,6})?\s*(?:,|(?=\})))*\}", re.ASCII)
 _SCP_CODE = re.compile(r"'(\w+)'\s*:\s*([\d.]+)", re.ASCII)
@@ -93,6 +99,9 @@ class Clinical:
     """``acute`` or ``former``: of the infarction whose location is given; empty without one."""
     recording_year: int = -1
     """Of the ECG's date, if it lies in ``YEARS``; -1 where unknown. A day or month identifies a person and is never kept."""
+    recording_day: int = -1
+    """Of the ECG's date (``formats.header.day_number``), whose year lies in ``YEARS``; -1 where unknown. It is for the listing
+    alone, which moves it."""
 
 
 def read_clinical(comments: Sequence[str]) -> Clinical:
@@ -121,6 +130,7 @@ def read_clinical(comments: Sequence[str]) -> Clinical:
         labels, rule = {_label_of_snomed(codes)}, CHALLENGE_RULE
     age_years, sex = _age_and_sex(comments)
     location, infarct_age = _infarction(fields)
+    recording_year, recording_day = _recording_date(fields)
     return Clinical(
         age_years=age_years,
         sex=sex,
@@ -129,14 +139,29 @@ def read_clinical(comments: Sequence[str]) -> Clinical:
         label_rule=rule,
         infarct_location=location,
         infarct_age=infarct_age,
-        recording_year=_recording_year(fields),
+        recording_year=recording_year,
+        recording_day=recording_day,
     )
 
 
-def _recording_year(fields: list[tuple[str, str]]) -> int:
+def _recording_date(fields: list[tuple[str, str]]) -> tuple[int, int]:
+    """Return year and number of the day of the ECG's date; -1 what is not stated, or stated in two ways."""
     matches = [match for value in _values(fields, "ecg date") if (match := _DATE.fullmatch(value))]
-    years = {int(match[1] or match[2]) for match in matches}
-    return years.pop() if len(years) == 1 and YEARS[0] <= min(years) < YEARS[1] else -1
+    years = {int(match["year"] or match["iso_year"]) for match in matches}
+    if len(years) != 1 or not YEARS[0] <= min(years) < YEARS[1]:
+        return -1, -1
+    days = {_day(match) for match in matches}
+    return years.pop(), days.pop() if len(days) == 1 else -1
+
+
+def _day(match: re.Match[str]) -> int:
+    if match["iso_year"]:
+        return day_number(int(match["iso_year"]), int(match["iso_month"]), int(match["iso_day"]))
+    if not match["day"]:
+        return -1
+    word = (match["word"] or "").lower()
+    month = _MONTHS.index(word) + 1 if word in _MONTHS else int(match["month"] or 0)
+    return day_number(int(match["year"]), month, int(match["day"]))
 
 
 def _snomed_codes(fields: list[tuple[str, str]]) -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ from ecgbatch.formats.inspection import SUFFIXES, Inspection, has_checksums, ins
 from ecgbatch.formats.records import read_record
 from ecgbatch.formats.wfdb_header import NULL_FILE
 from ecgbatch.terms import LABEL, STATUS
+from ecgbatch.workspace.privacy import Pseudonyms
 from storage import TEXT, Map
 
 RECORDS_FILE = "RECORDS"
@@ -65,6 +67,7 @@ class _Row(NamedTuple):
     age_years: float
     sex: int
     recording_year: int
+    acquired_day: int
     n_bytes: int
     files: str
     comments: str
@@ -85,6 +88,7 @@ _NUMBERS = {
     "age_years": "float32",
     "sex": "int8",
     "recording_year": "int16",
+    "acquired_day": "int64",
     "n_bytes": "int64",
     "content_key": "V16",
 }
@@ -201,6 +205,7 @@ def list_archive(
     read_data: bool = False,
     keep_comments: bool = False,
     names: Sequence[str] | None = None,
+    pseudonyms: Pseudonyms | None = None,
     map: Map = map,
 ) -> xr.Dataset:
     """List an archive: one row for every record found, in ``find_records``'s order, nothing left out.
@@ -217,6 +222,8 @@ def list_archive(
         Give the headers' comment lines too.
     names
         Only these records; default all that ``find_records`` finds.
+    pseudonyms
+        Of the workspace that the listing is for: they move the days of recording. Without them no day is told.
     map
         Engine for the records, in tasks of ``CHUNK_RECORDS``; results may come in any order.
 
@@ -237,6 +244,7 @@ def list_archive(
           age_years              float32  NaN where unknown
           sex                    int8     ``terms.SEX``
           recording_year         int16    of the ECG's date in comments or record line; -1 where unknown
+          acquired_day           int64    of the ECG's date, moved (``Pseudonyms.day``); -1 where date or patient is unknown
           n_bytes                int64    of header and signal files
           files                  text     their paths below the archive, one a line; empty where they cannot be told
           comments               text     of the header, one a line; only with ``keep_comments``
@@ -255,7 +263,9 @@ def list_archive(
         (first, names[first : first + CHUNK_RECORDS], [table.get(name) for name in names[first : first + CHUNK_RECORDS]])
         for first in range(0, len(names), CHUNK_RECORDS)
     ]
-    list_chunk = partial(_list_chunk, archive=str(archive), rule=rule, read_data=read_data, keep_comments=keep_comments)
+    list_chunk = partial(
+        _list_chunk, archive=str(archive), rule=rule, read_data=read_data, keep_comments=keep_comments, pseudonyms=pseudonyms
+    )
     columns = {name: np.zeros(len(names), _type_of(name)) for name in _fields(keep_comments)}
     for first, part in map(list_chunk, tasks):  # each to its place at once: parts that are joined are held twice
         for name, values in part.items():
@@ -306,18 +316,20 @@ def each(values: np.ndarray[Any, Any]) -> Iterator[Any]:
         yield from values[first : first + _AT_ONCE].tolist()
 
 
-def _list_chunk(task: _Task, *, archive: str, rule: str, read_data: bool, keep_comments: bool) -> tuple[int, _Columns]:
+def _list_chunk(
+    task: _Task, *, archive: str, rule: str, read_data: bool, keep_comments: bool, pseudonyms: Pseudonyms | None
+) -> tuple[int, _Columns]:
     """Return a task's first record number and its records' columns."""
     first, names, known = task
     found = inspect_records(archive, names)
     root = os.path.realpath(archive)
-    rows = [_row(inspection, entry, rule, root) for inspection, entry in zip(found, known, strict=True)]
+    rows = [_row(inspection, entry, rule, root, pseudonyms) for inspection, entry in zip(found, known, strict=True)]
     if keep_comments:
         rows = [row._replace(fingerprint=hashlib.sha256(f"{row.fingerprint} comments".encode()).hexdigest()) for row in rows]
     return first, _as_columns([_read(archive, row) for row in rows] if read_data else rows, keep_comments)
 
 
-def _row(inspection: Inspection, known: _Known, rule: str, root: str) -> _Row:
+def _row(inspection: Inspection, known: _Known, rule: str, root: str, pseudonyms: Pseudonyms | None) -> _Row:
     name, header = inspection.record_name, inspection.header
     clinical = read_clinical(_whole_comments(header)) if header else Clinical()
     label, label_rule = (clinical.label, clinical.label_rule) if known is None else (known[1], rule)
@@ -344,6 +356,7 @@ def _row(inspection: Inspection, known: _Known, rule: str, root: str) -> _Row:
         age_years=clinical.age_years,
         sex=clinical.sex,
         recording_year=_year(clinical, header),
+        acquired_day=pseudonyms.day(patient_id, _day(clinical, header)) if pseudonyms and patient_id else -1,
         n_bytes=inspection.n_bytes,
         files="\n".join(_files(inspection, root)),
         comments="\n".join(map(_storable, header.comments)) if header else "",
@@ -356,6 +369,14 @@ def _year(clinical: Clinical, header: Header | None) -> int:
     told = header.recording_year if header and YEARS[0] <= header.recording_year < YEARS[1] else -1
     known = {clinical.recording_year, told} - {-1}
     return known.pop() if len(known) == 1 else -1
+
+
+def _day(clinical: Clinical, header: Header | None) -> int:
+    """Return the number of the day of the comments' date, else the file's own; -1 where they differ or tell none that can be."""
+    known = {clinical.recording_day, header.recording_day if header else -1} - {-1}
+    is_one = len(known) == 1 and YEARS[0] <= datetime.date.fromordinal(min(known)).year < YEARS[1]
+    years = {clinical.recording_year, header.recording_year if header else -1} - {-1}
+    return known.pop() if is_one and len(years) <= 1 else -1
 
 
 def _content_key(inspection: Inspection) -> bytes:

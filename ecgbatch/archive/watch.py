@@ -23,6 +23,7 @@ from ecgbatch.archive.listing import CHUNK_RECORDS, LISTING_COLUMNS, each, find_
 from ecgbatch.formats.records import source_digest
 from ecgbatch.terms import STATUS
 from ecgbatch.workspace.erased import erased_list
+from ecgbatch.workspace.privacy import workspace_pseudonyms
 from storage import TEXT, Map, folder_at, is_mirror, list_stores
 
 CACHE_FILE = "archive.parquet"
@@ -111,7 +112,8 @@ def look_at(
     unmoved = _unmoved(archive, names, cached, cached_row, key)
     is_unmoved = set(unmoved)
     again = [name for name in names if name not in is_unmoved]
-    listed = list_archive(archive, labels=labels, keep_comments=keep_comments, names=again, map=map)
+    pseudonyms = workspace_pseudonyms(work)
+    listed = list_archive(archive, labels=labels, keep_comments=keep_comments, names=again, pseudonyms=pseudonyms, map=map)
     if erased:
         is_left = [not erased.has_patient(patient) for patient in listed["patient_id"].values.tolist()]
         listed = listed.isel(record=np.flatnonzero(is_left))

@@ -9,7 +9,7 @@ reader in ``records._reader``.
 Other wings use:
 
 - ``files``: ``check_record_name``, ``read_small_file``
-- ``header``: ``Header``, ``REASONS``, ``UnreadableRecord``, ``WARNINGS``
+- ``header``: ``Header``, ``REASONS``, ``UnreadableRecord``, ``WARNINGS``, ``day_number``
 - ``inspection``: ``Inspection``, ``SUFFIXES``, ``has_checksums``, ``inspect_record``, ``inspect_records``
 - ``records``: ``read_record``, ``read_samples``, ``source_digest``
 - ``sample_kernels``: ``deal``

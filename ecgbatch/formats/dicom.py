@@ -24,6 +24,7 @@ from ecgbatch.formats.header import (
     UnreadableRecord,
     canonical_lead,
     check_leads,
+    day_number,
     patient_of,
 )
 from ecgbatch.terms import LEADS, MISSING_SAMPLE
@@ -54,6 +55,7 @@ _LEAD_NUMBERS = MappingProxyType(
 """Of SCP-ECG (5.6.3-9-n) and of ISO/IEEE 11073 (MDC, 2:n): DICOM PS3.16, CID 3001."""
 _LEAD_CODE = re.compile(r"(?:5\.6\.3-9-|2:)(\d{1,3})", re.ASCII)
 _NUMBER = re.compile(r"[-+]?(?:\d{1,14}(?:\.\d{0,14})?|\.\d{1,14})(?:[eE][-+]?\d{1,3})?", re.ASCII)
+_DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})", re.ASCII)
 _AGE = re.compile(r"(\d{3})Y", re.ASCII)
 _STRICT = threading.Lock()
 """pydicom's strictness is one setting for all threads: whoever reads holds this, so that no verdict depends on the others."""
@@ -81,7 +83,7 @@ def parse_dicom(content: bytes) -> DicomRecord:
 
     The longest original multiplex group with a standard lead makes the record, with every other original group of the same
     rate, length and time offset; other groups (median beats, other rates) are left out (warning ``GROUPS_LEFT_OUT``). Names,
-    dates and annotations are not kept; of the patient, age, sex and a digest of the identifier.
+    times and annotations are not kept; of the patient, age, sex and a digest of the identifier; of the date ``recording_day``.
 
     Parameters
     ----------
@@ -225,11 +227,20 @@ def _record(dataset: Any, content: bytes) -> DicomRecord:
         raise UnreadableRecord("HEADER_LIMIT", f"{len(channels)} channels; at most {MAX_SIGNALS} are read")
     lines = tuple(channel.line for channel in channels)
     check_leads([line.lead for line in lines])
-    header = Header(
-        "", chosen[1], chosen[0], lines, len(lines), (), _comments(dataset), tuple(sorted(warnings)), _patient(dataset)
-    )
+    described_by = ("", chosen[1], chosen[0], lines, len(lines), (), _comments(dataset), tuple(sorted(warnings)))
+    header = Header(*described_by, _patient(dataset), recording_day=_day(dataset))
     signals, padding = tuple(each.samples for each in channels), tuple(each.padding for each in channels)
     return DicomRecord(header, signals, padding, hashlib.sha256(content).digest())
+
+
+def _day(dataset: Any) -> int:
+    """Return the day of acquisition; -1 where none is stated, or none that can be read."""
+    try:
+        text = str(dataset.get("AcquisitionDateTime") or dataset.get("AcquisitionDate") or "")
+    except Exception:  # a date that is none is no reason to refuse the record, whatever pydicom raises
+        return -1
+    match = _DATE.match(text)
+    return -1 if match is None else day_number(int(match[1]), int(match[2]), int(match[3]))
 
 
 def _described(group: Any) -> tuple[int, int, float, float]:

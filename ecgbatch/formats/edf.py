@@ -15,6 +15,7 @@ from ecgbatch.formats.header import (
     UnreadableRecord,
     canonical_lead,
     check_leads,
+    day_number,
     patient_of,
 )
 from ecgbatch.terms import LEADS
@@ -27,6 +28,9 @@ _OF_SIGNAL = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)
 """Bytes of label, transducer, unit, physical and digital minimum and maximum, filter, samples a data record, reserved."""
 _ANNOTATIONS = "EDF Annotations"
 _NUMBER = re.compile(r"[-+]?(?:\d{1,8}(?:\.\d{0,7})?|\.\d{1,7})(?:[eE][-+]?\d{1,2})?", re.ASCII)
+_DATE = re.compile(r"(\d\d)\.(\d\d)\.(\d\d)", re.ASCII)
+_NO_DATE = "01.01.85"
+"""The first date that EDF can state: what takes a date out of a file writes this one."""
 _INTEGER = re.compile(r"[-+]?\d{1,8}", re.ASCII)
 
 
@@ -46,8 +50,8 @@ def parse_edf(content: bytes) -> EdfHeader:
     """Parse the header of an EDF or EDF+C file.
 
     Leads of one rate make a record: the rate of most leads with a standard name, else the highest. Signals of another rate
-    are left out (warning ``OTHER_RATES_LEFT_OUT``), and so are annotations. Patient, recording, date and time are not kept, but
-    for EDF+'s sex and a digest of its patient code.
+    are left out (warning ``OTHER_RATES_LEFT_OUT``), and so are annotations. Patient, recording and time are not kept, but
+    for EDF+'s sex and a digest of its patient code; of the date, ``recording_day``.
 
     Parameters
     ----------
@@ -84,7 +88,8 @@ def parse_edf(content: bytes) -> EdfHeader:
     lines = tuple(_line([column[i] for column in columns], counts[i], n_header_bytes, warnings) for i in kept)
     check_leads([line.lead for line in lines])
     comments, patient = _patient(general[1]) if general[6].startswith("EDF+") else ((), "")
-    header = Header("", fs, n_records * counts[kept[0]], lines, len(lines), (), comments, tuple(sorted(warnings)), patient)
+    described_by = ("", fs, n_records * counts[kept[0]], lines, len(lines), (), comments, tuple(sorted(warnings)))
+    header = Header(*described_by, patient, recording_day=_day(general[3]))
     return EdfHeader(header, tuple(sum(counts[:i]) for i in kept), n_records, sum(counts), n_header_bytes)
 
 
@@ -92,6 +97,15 @@ def _patient(text: str) -> tuple[tuple[str, ...], str]:
     """Return sex as a comment, and a name for the patient: EDF+ has code, sex, date of birth and name, X where not known."""
     code, sex, *_ = [*text.split(" "), "", ""]
     return ((f"Sex: {sex}",) if sex in {"F", "M"} else ()), patient_of(code)
+
+
+def _day(text: str) -> int:
+    """Return the day of a start date, dd.mm.yy: years 85 to 99 are of the last century. 1 January 1985 stands for none."""
+    match = _DATE.fullmatch(text)
+    if match is None or text == _NO_DATE:
+        return -1
+    year = int(match[3])
+    return day_number(year + (1900 if year >= 85 else 2000), int(match[2]), int(match[1]))
 
 
 def _kept(labels: list[str], counts: list[int]) -> tuple[list[int], set[str]]:

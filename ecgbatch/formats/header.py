@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import re
 from functools import lru_cache
@@ -154,6 +155,9 @@ class Header(NamedTuple):
     """A name for the patient, where the file itself identifies one (EDF+, DICOM): a digest."""
     recording_year: int = -1
     """Of the record line's date; -1 where it has none. Day and month are not kept."""
+    recording_day: int = -1
+    """Of the date that the file states (``day_number``); it goes no further than the listing, which moves it
+    (``workspace.privacy``)."""
 
 
 @lru_cache(maxsize=1024)
@@ -175,6 +179,14 @@ def patient_of(identifier: str) -> str:
     """
     identifier = identifier.strip()
     return f"p-{hashlib.sha256(identifier.encode()).hexdigest()[:16]}" if identifier.strip("xX0-_. ") else ""
+
+
+def day_number(year: int, month: int, day: int) -> int:
+    """Return a date as a count of days (1 January of year 1 is 1); -1 where the calendar has no such date."""
+    try:
+        return datetime.date(year, month, day).toordinal()
+    except ValueError:
+        return -1
 
 
 def check_leads(leads: list[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 from functools import lru_cache
 
@@ -18,6 +17,7 @@ from ecgbatch.formats.header import (
     UnreadableRecord,
     canonical_lead,
     check_leads,
+    day_number,
 )
 
 MAX_HEADER_BYTES = 1 << 20
@@ -114,8 +114,10 @@ def _parse(content: bytes, record_name: str) -> Header:
     signals = () if n_segments is not None else _signal_lines(rest, text if is_plain else "", warnings)
     if signals:
         check_leads([signal.lead for signal in signals])
-    year = int(fields[3].rpartition("/")[2]) if len(fields) > 3 and _is_date(fields[3]) else -1
-    return Header(name, fs, n_samples, signals, n_signals, segments, comments, tuple(sorted(warnings)), recording_year=year)
+    day = _day(fields[3]) if len(fields) > 3 else -1
+    year = int(fields[3].rpartition("/")[2]) if day > 0 else -1
+    described_by = (name, fs, n_samples, signals, n_signals, segments, comments, tuple(sorted(warnings)))
+    return Header(*described_by, recording_year=year, recording_day=day)
 
 
 def _decoded(content: bytes, warnings: set[str]) -> str:
@@ -159,7 +161,7 @@ def _record_line(line: str, warnings: set[str]) -> tuple[str, int | None, int, l
     if len(fields) > 5:
         raise UnreadableRecord("HEADER_SYNTAX", f"record line: {len(fields) - 5} unexpected fields after the date")
     time, date = (fields[3:] + ["0", "1/1/2000"][max(0, len(fields) - 3) :])[:2]
-    if not _is_time(time) or not _is_date(date):
+    if not _is_time(time) or _day(date) < 0:
         warnings.add("DATE_UNPARSED")
     return match[1], None if match[2] is None else int(match[2]), int(fields[0]), fields[1:]
 
@@ -174,12 +176,10 @@ def _is_time(text: str) -> bool:
     return match is not None and int(match[1] or 0) < 24
 
 
-def _is_date(text: str) -> bool:
+def _day(text: str) -> int:
+    """Return the number of the day that a date of header(5) names, DD/MM/YYYY; -1 where it names none."""
     match = _DATE.fullmatch(text)
-    try:
-        return match is not None and bool(datetime.date(int(match[3]), int(match[2]), int(match[1])))
-    except ValueError:
-        return False
+    return -1 if match is None else day_number(int(match[3]), int(match[2]), int(match[1]))
 
 
 def _check_counts(n_segments: int | None, n_signals: int, n_lines: int, cut: bool) -> None:

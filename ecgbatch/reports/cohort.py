@@ -21,6 +21,7 @@ from ecgbatch.figures.drift import MOST_NAMED
 from ecgbatch.measurements.quantities import QUANTITIES
 from ecgbatch.reports import charts, pages, record, svg
 from ecgbatch.reports.files import json_lines, put_if_changed, utf8
+from ecgbatch.reports.serial import COMPARED, NO_CHANGES, ORDINARY
 from ecgbatch.scores.stage import REASONS, SCORES
 from ecgbatch.terms import DECISION, INDETERMINATE_KINDS, LABEL, LEAD_FLAGS, NOTICE, SCORE_FLAGS, SEX, STATUS
 from storage import TEXT, Folder
@@ -124,7 +125,8 @@ def write_cohort(
     facts
         Of the records, in their order.
     options
-        ``model`` (``record.model_summary``), ``run``, ``created``, ``archive``, ``is_synthetic``.
+        ``model`` (``record.model_summary``), ``run``, ``created``, ``archive``, ``is_synthetic``; ``largest_changes`` from
+        ``serial.Series.changes``, if any.
     earlier
         Name of the run before, if any: what is new, changed, gone, and how distributions moved.
     seconds
@@ -193,6 +195,7 @@ def cohort_report(scores: xr.Dataset, facts: Facts, options: Mapping[str, Any]) 
         "lead_remarks": {word: count for word, count in sorted(remarks.items()) if count},
         "subgroups": subgroups(scores, facts),
         "distributions": drift.distributions(scores, facts),
+        "largest_changes": dict(options.get("largest_changes") or NO_CHANGES),
     }
 
 
@@ -347,6 +350,8 @@ def cohort_page(cohort: Mapping[str, Any], scores: xr.Dataset, facts: Facts) -> 
             "decision": record.DECISION_WORDS,
             "lead": record.LEAD_WORDS,
             "variable": drift.WORDS,
+            "quantity": COMPARED,
+            "ordinary": ORDINARY,
         },
     )
     out = io.BytesIO()

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from ecgbatch import __version__
@@ -28,6 +29,7 @@ from ecgbatch.reports.layout import MM_PER_S, SHARED_MM, Sheet, lay_out
 from ecgbatch.reports.median_beats import beat_speed, median_beats
 from ecgbatch.reports.pages import page
 from ecgbatch.reports.probabilities import beat_strip, probability_scale
+from ecgbatch.reports.serial import NONE, Serial, serial_words
 from ecgbatch.reports.shape import shape_digest
 from ecgbatch.scores.stage import REASONS as SCORE_REASONS
 from ecgbatch.terms import (
@@ -156,6 +158,7 @@ def record_report(
     archive: str = "",
     is_synthetic: bool = False,
     segments_s: Mapping[str, Sequence[float]] | None = None,
+    serial: Serial = NONE,
 ) -> dict[str, Any]:
     """Gather everything that the report of one record says, but for its measurements (``measurements.document``).
 
@@ -177,6 +180,8 @@ def record_report(
         Whether the page must call its data synthetic.
     segments_s
         Start and end of each segment of the evidence, from the scores store's settings.
+    serial
+        What there is to say of the patient's other recordings.
 
     Returns
     -------
@@ -236,6 +241,8 @@ def record_report(
         "extreme_beats": _extreme_beats(beats, fs),
         "beats": _beats(beats, fs),
         "measurements": None,
+        "n_other_recordings": serial.n_others,
+        "serial": serial.entries,
     }
     if source.get("comments"):
         report["comments"] = source["comments"].split("\n")
@@ -278,6 +285,7 @@ def record_page(
     quartiles: np.ndarray | None = None,
     sample_time_s: np.ndarray | None = None,
     is_millivolts: bool = True,
+    overlay: Sequence[tuple[str, Markup]] = (),
 ) -> str:
     """Return a record's page: one HTML file that holds everything, without a script, on A4 landscape when printed.
 
@@ -294,13 +302,19 @@ def record_page(
         From ``beat_quartiles``; leads in the order of ``excerpt``. None leaves the median beats out.
     is_millivolts
         False where the beats were normalised when cut.
+    overlay
+        From ``overlay.overlay``: median beats of this recording and of another of the patient's.
 
     """
     beats, evidence = report["beats"], report["evidence"]
     probability = np.array([np.nan if value is None else value for value in beats["probability"]], float)
     time_s = np.array(beats["time_s"], float)
     threshold = report["operating_point"]["threshold"] if report["mi_probability"] is not None else None
-    drawings: dict[str, Any] = {"grid": grid_patterns() if excerpt is not None else "", "is_on_its_own": False}
+    drawings: dict[str, Any] = {
+        "grid": grid_patterns() if excerpt is not None else "",
+        "is_on_its_own": False,
+        "overlay": overlay,
+    }
     if excerpt is not None:
         sheet = lay_out(excerpt) if sheet is None else sheet
         drawings["ecg"] = ecg_paper(excerpt, time_s, probability, threshold=threshold, sheet=sheet)
@@ -341,6 +355,7 @@ def _page_words(report: Mapping[str, Any]) -> dict[str, Any]:
     no_st = reasons.pop() if len(reasons) == 1 and all(found["value"] is None for found in st) else ""
     return {
         "lead": LEAD_WORDS,
+        "series": serial_words(report),
         "shared": shared,
         "particular": particular,
         "no_st": no_st,

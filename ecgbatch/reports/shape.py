@@ -10,6 +10,7 @@ SHAPING = (
     "reports/templates/record.html",
     "reports/templates/record_ecg.html",
     "reports/templates/record_beats.html",
+    "reports/templates/serial.html",
     "reports/templates/style.css",
     "measurements/document.py",
     "measurements/excerpt.py",
@@ -24,7 +25,9 @@ SHAPING = (
     "reports/course.py",
     "reports/median_beats.py",
     "reports/probabilities.py",
+    "reports/overlay.py",
     "reports/record.py",
+    "reports/serial.py",
 )
 """Files below the package: template, style and the code that fills them. (What measures says its version.)"""
 

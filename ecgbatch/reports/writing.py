@@ -24,6 +24,8 @@ from ecgbatch.reports.excerpts import Excerpt, excerpt_of
 from ecgbatch.reports.files import json_lines, utf8
 from ecgbatch.reports.layout import lay_out
 from ecgbatch.reports.median_beats import beat_quartiles
+from ecgbatch.reports.overlay import median_beat, overlay
+from ecgbatch.reports.serial import Beside, Serial, series_of
 from ecgbatch.signals.stage import archive_facts
 from ecgbatch.terms import MODEL_NAME_DIGITS
 from ecgbatch.workspace.privacy import PSEUDONYMOUS, Pseudonyms, workspace_pseudonyms, write_pseudonyms
@@ -161,6 +163,7 @@ def write_reports(
         write_pseudonyms(work, pseudonyms, scores)
         scores = pseudonyms.scores(scores)
     slugs, n_records = _slugs_of(scores["record_name"].values), scores.sizes["record"]
+    series = series_of(work, scores, slugs)
     options = {
         "model": record.model_summary(model),
         "run": shown,
@@ -176,7 +179,9 @@ def write_reports(
     types = {**cohort.FACTS, **cohort.MEASURED_FACTS}
     facts = {name: np.zeros(n_records, dtype) for name, dtype in types.items() if name != "slug"} | {"slug": slugs}
     made = Counter[str]()
-    for rows, done, found in map(partial(_write_records, job), ((rows, slugs[rows].tolist()) for rows in rows_of)):
+    for rows, done, found in map(
+        partial(_write_records, job), ((rows, slugs[rows].tolist(), Beside(series, rows)) for rows in rows_of)
+    ):
         made.update(done)
         for name, values in found.items():
             facts[name][rows] = values
@@ -185,8 +190,9 @@ def write_reports(
     forget_columns()
     spent = {**(seconds or {}), "record reports": perf_counter() - started}
     earlier = "" if pseudonyms else earlier_run(work, run)
-    paths = cohort.write_cohort(folder, scores, facts, options, earlier=earlier, seconds=spent)
-    del facts, scores, found, order, rows_of  # a list of all files takes as much
+    stated = options | {"largest_changes": series.changes()}
+    paths = cohort.write_cohort(folder, scores, facts, stated, earlier=earlier, seconds=spent)
+    del facts, scores, found, order, rows_of, series  # a list of all files takes as much
     give_back()
     seal_folder(folder, f"reports/{shown}")
     folder.point("reports/latest", shown)
@@ -222,11 +228,13 @@ def _store_path(folder: Folder, kind: str, name: str) -> str:
     return str(folder.path(f"{kind}/{name}.zarr"))
 
 
-def _write_records(job: _Job, task: tuple[np.ndarray, Sequence[str]]) -> tuple[np.ndarray, list[str], dict[str, np.ndarray]]:
+def _write_records(
+    job: _Job, task: tuple[np.ndarray, Sequence[str], Iterable[Serial]]
+) -> tuple[np.ndarray, list[str], dict[str, np.ndarray]]:
     """Write the reports of one task's records; return their rows, how each came to be, and what the cohort says of them."""
     from ecgbatch.reports.cohort import FACTS, MEASURED, MEASURED_FACTS
 
-    numbers, slugs = task
+    numbers, slugs, others = task
     folder = folder_at(job.work)
     scores = _scores_of(_store_path(folder, "scores", job.scores_run), numbers)
     rows = record.plain_rows(scores)
@@ -236,16 +244,19 @@ def _write_records(job: _Job, task: tuple[np.ndarray, Sequence[str]]) -> tuple[n
     done: list[str] = []
     types = {**FACTS, **MEASURED_FACTS}
     facts: dict[str, list[Any]] = {name: [] for name in types if name != "slug"}
-    for place, (slug, row) in enumerate(zip(slugs, rows, strict=True)):
+    for place, (slug, row, serial) in enumerate(zip(slugs, rows, others, strict=True)):
         beats = sources.beats(place)
         signals = sources.row("signals", place)
-        report = record.record_report(row, job.pseudonyms.signals(signals) if job.pseudonyms else signals, beats, **job.options)
+        shown = job.pseudonyms.signals(signals) if job.pseudonyms else signals
+        report = record.record_report(row, shown, beats, serial=serial, **job.options)
         made = _reuse(folder, job, slug, report["provenance"]["report_digest"])
         if not made:
             drawn = sources.drawn(place, report)
             if "excerpt" in drawn:
                 record.add_measurements(report, sources.measurements(place, drawn["excerpt"], beats))
                 record.add_scale(report, drawn["sheet"], drawn["course"])
+            if serial.source is not None and "quartiles" in drawn:
+                drawn["overlay"] = overlay(drawn, median_beat(folder, serial.source))
             for kind, content in _contents(report, drawn, job.extras):
                 folder.replace(_key(job.run, slug, kind), content)
             made = "written"

@@ -23,6 +23,7 @@ from ecgbatch.formats.records import read_samples, source_digest
 from ecgbatch.signals.quality import lead_flags, warm_up
 from ecgbatch.terms import LABEL, LEAD_FLAGS, MISSING_SAMPLE, SEX, STATUS, lead_order
 from ecgbatch.workspace.erased import N_ERASURES, VIEW_FILE, erased_list
+from ecgbatch.workspace.privacy import workspace_pseudonyms
 from storage import (
     TEXT,
     CorruptStore,
@@ -82,7 +83,15 @@ SIGNALS = Schema(
         "age_years": Variable(("record",), "float32", "age; 90 means 90 or older", "year", low=0, high=90),
         "sex": Variable(("record",), "int8", "sex", "1", flags=SEX),
         "recording_year": Variable(
-            ("record",), "int16", "year of recording; -1 where unknown; no store holds a finer date", "1", -1
+            ("record",), "int16", "year of recording; -1 where unknown; no store holds a finer date that is true", "1", -1
+        ),
+        "acquired_day": Variable(
+            ("record",),
+            "int64",
+            "day of recording, moved by a number of days that is the patient's and secret: only days of one patient can be "
+            "compared; -1 where date or patient is unknown",
+            "day",
+            -1,
         ),
         "adc_gain": Variable(("record", "lead"), "float64", "ADC units per millivolt", "adu mV-1"),
         "baseline": Variable(("record", "lead"), "int32", "ADC value of 0 mV", "adu"),
@@ -413,8 +422,9 @@ def plan_again(archive: str, work: str, digest: str, *, labels: str | None = Non
     if not name_of or sorted(name_of) != list(range(len(name_of))):
         return None
     names = [name_of[row] for row in range(len(name_of))]
+    pseudonyms = workspace_pseudonyms(work)
     for keep_comments in (False, True):
-        listing = list_archive(archive, labels=labels, keep_comments=keep_comments, names=names, map=map)
+        listing = list_archive(archive, labels=labels, keep_comments=keep_comments, names=names, pseudonyms=pseudonyms, map=map)
         plans = plan_signals(with_sums(archive, listing, map=map))
         if [plan.digest for plan in plans] == [digest]:
             return plans[0]
@@ -477,7 +487,7 @@ def records_at(work: str, document: Mapping[str, Any], columns: Sequence[str] | 
         signals = open_store(signals_path(work, digest))
         here = np.flatnonzero(digests == digest)
         for name in names:
-            if name in signals:  # an earlier version's store lacks recording_year: unknown there
+            if name in signals:  # an earlier version's store lacks recording_year or acquired_day: unknown there
                 table[name][here] = signals[name].values[rows[here]]
     variables = {name: ("record", values) for name, values in table.items()}
     return xr.Dataset(variables | {"signals_store": ("record", digests), "signals_row": ("record", rows)})

@@ -1,4 +1,4 @@
-"""Privacy: reports whose names lead back to records and patients only with a key that stays in the workspace."""
+"""Privacy: names and days that lead back to records, patients and dates only with a key that stays in the workspace."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import hmac
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,20 @@ import xarray as xr
 from storage import TEXT, folder_at
 
 KEY_FILE = "pseudonyms.key"
-"""Below the workspace, made once, readable by its owner only. Who has it can find a name again by trying all names."""
+"""Below the workspace, made once, readable by its owner only. Who has it can find a name by trying all names, and a date."""
 
 TABLE_FILE = "pseudonyms.csv"
 """Below the workspace: record name, patient and their pseudonyms, so that whoever holds the workspace finds a record again."""
 
 PSEUDONYMOUS = "-pseudonymous"
 """What the name of a run's reports ends with where pseudonyms stand for names; the others have the run's own name."""
+
+DAYS_MOVED = 1 << 48
+"""Days of recording are moved by less than this, evenly: what a day was cannot be told without the key, and days moved by two
+keys lie further apart than ``MOST_DAYS_APART`` but once in two billion."""
+
+MOST_DAYS_APART = 200 * 366
+"""Of two days of one patient: dates from 1900 to 2100 are believed (``archive.clinical.YEARS``)."""
 
 _KEY_BYTES = 32
 _DIGITS = 16
@@ -32,9 +39,12 @@ _DIGITS = 16
 
 @dataclass(frozen=True)
 class Pseudonyms:
-    """Names of records and patients replaced by keyed digests (HMAC-SHA-256): the same in every run of one workspace."""
+    """Names of records and patients replaced by keyed digests (HMAC-SHA-256), days moved by one: the same in every run of one
+    workspace.
+    """
 
-    key: bytes
+    key: bytes = field(repr=False)
+    """It travels with tasks, whose repr engines log."""
 
     def record(self, record_name: str) -> str:
         """Return a record's pseudonym."""
@@ -43,6 +53,11 @@ class Pseudonyms:
     def patient(self, patient_id: str) -> str:
         """Return a patient's pseudonym: records of one patient stay together."""
         return f"p-{self._digest('patient', patient_id)}"
+
+    def day(self, patient_id: str, day: int) -> int:
+        """Return a day, counted from any date, moved by this patient's own number of days; -1, unknown, stays."""
+        digest = hmac.digest(self.key, f"day {patient_id}".encode("utf-8", "surrogatepass"), "sha256")
+        return -1 if day < 0 else day + int.from_bytes(digest[:8]) % DAYS_MOVED
 
     def scores(self, scores: xr.Dataset) -> xr.Dataset:
         """Return rows of a scores store under their pseudonyms."""
@@ -75,8 +90,17 @@ def workspace_pseudonyms(work: str | Path) -> Pseudonyms:
     except ValueError:
         key = b""
     if len(key) != _KEY_BYTES:
-        raise ValueError(f"{KEY_FILE}: expected {_KEY_BYTES} bytes in hexadecimal; put the file back, or delete it to rename all")
+        raise ValueError(
+            f"{KEY_FILE}: expected {_KEY_BYTES} bytes in hexadecimal; put the file back, or delete it: then all "
+            "are renamed, and the order of earlier recordings and later ones of a patient is unknown"
+        )
     return Pseudonyms(key)
+
+
+def days_apart(then: np.ndarray[Any, Any], now: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return the days from one recording of a patient to another; NaN where a day is unknown, or was moved by another key."""
+    days = now.astype(np.int64) - then
+    return np.where((then >= 0) & (now >= 0) & (np.abs(days) <= MOST_DAYS_APART), days.astype(np.float64), np.nan)
 
 
 def write_pseudonyms(work: str | Path, pseudonyms: Pseudonyms, scores: xr.Dataset) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -57,25 +58,28 @@ def test_reason_for_admission_alone_decides_the_label(reason: str, word: str) ->
 
 
 @pytest.mark.parametrize(
-    ("dates", "year"),
+    ("dates", "year", "day"),
     [
-        (["01/10/1990"], 1990),
-        (["1.10.1990"], 1990),
-        (["29-Sep-1990"], 1990),
-        (["1990-10-01"], 1990),
-        (["1990"], 1990),
-        (["01/10/1990", "05/12/1990"], 1990),
-        (["01/10/1990", "01/10/1991"], -1),
-        (["29-Sep-90"], -1),
-        (["01/10/1190"], -1),
-        (["01/10/1990 Dr. Canary"], -1),
-        (["n/a"], -1),
-        ([], -1),
+        (["01/10/1990"], 1990, (10, 1)),
+        (["1.10.1990"], 1990, (10, 1)),
+        (["29-Sep-1990"], 1990, (9, 29)),
+        (["1990-10-01"], 1990, (10, 1)),
+        (["1990"], 1990, None),
+        (["01/25/1990"], 1990, None),
+        (["12-Hex-1990"], 1990, None),
+        (["01/10/1990", "05/12/1990"], 1990, None),
+        (["01/10/1990", "01.10.1990"], 1990, (10, 1)),
+        (["01/10/1990", "01/10/1991"], -1, None),
+        (["29-Sep-90"], -1, None),
+        (["01/10/1190"], -1, None),
+        (["01/10/1990 Dr. Canary"], -1, None),
+        (["n/a"], -1, None),
+        ([], -1, None),
     ],
 )
-def test_of_a_date_the_year_alone_is_kept_and_none_in_doubt(dates: list[str], year: int) -> None:
+def test_of_a_date_year_and_day_are_read_and_none_in_doubt(dates: list[str], year: int, day: tuple[int, int] | None) -> None:
     clinical = read_clinical([f"ECG date: {date}" for date in dates] + ["Infarction date (acute): 29-Sep-1989"])
-    assert clinical == Clinical(recording_year=year)
+    assert clinical == Clinical(recording_year=year, recording_day=date(year, *day).toordinal() if day else -1)
 
 
 def test_nothing_said_is_unknown_and_no_rule_is_claimed() -> None:

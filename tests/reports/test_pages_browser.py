@@ -139,7 +139,7 @@ def test_one_millivolt_is_ten_millimetres_and_one_second_twenty_five_on_the_page
         assert words in path.read_text()
 
 
-def test_record_prints_on_two_landscape_pages_of_a4_with_its_words(browser, ran):
+def test_record_prints_on_two_landscape_pages_of_a4_and_one_for_other_recordings(browser, ran):
     from pypdf import PdfReader
 
     path = pages(ran)["good"]
@@ -147,7 +147,7 @@ def test_record_prints_on_two_landscape_pages_of_a4_with_its_words(browser, ran)
     open_page(browser, path, "print")
     printed = browser.execute_cdp_cmd("Page.printToPDF", {"preferCSSPageSize": True, "printBackground": True})
     reader = PdfReader(BytesIO(b64decode(printed["data"])))
-    assert len(reader.pages) <= 2
+    assert len(reader.pages) <= 2 + bool(report["serial"])
     box = reader.pages[0].mediabox
     assert (float(box.width), float(box.height)) == pytest.approx((297 / 25.4 * 72, 210 / 25.4 * 72), abs=1)
     text = " ".join(" ".join(page.extract_text() for page in reader.pages).split())
