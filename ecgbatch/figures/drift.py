@@ -39,7 +39,7 @@ WORDS = {
     "mi_probability": "probability of infarction",
     "heart_rate_bpm": "heart rate, per minute",
     "scorable_share": "share of beats scored",
-    "n_leads_usable": "usable leads",
+    "n_leads_usable": "leads without a fault",
     "duration_s": "length, seconds",
     "novelty": "distance from training recordings",
 }
@@ -128,7 +128,10 @@ def drift(
     if earlier:
         last["reason"] = "the last run has no report with distributions"
         with suppress(OSError, ValueError, KeyError, TypeError):
-            then = json.loads(folder.read(f"reports/{earlier}/cohort.json"))["distributions"]
+            report = json.loads(folder.read(f"reports/{earlier}/cohort.json"))
+            then = report["distributions"]
+            if report["schema_version"] < 4:
+                del then["n_leads_usable"]  # counted noisy leads as well
             last |= {"reason": "", "variables": compare(then, now)}
     novelty = now["novelty"]
     n_unlike = sum(n for low, n in zip(novelty["edges"], novelty["counts"], strict=False) if low >= 1)

@@ -25,6 +25,7 @@ from ecgbatch.scores.stage import REASONS as SCORE_REASONS
 from ecgbatch.terms import (
     BEAT_FLAGS,
     DECISION,
+    FAULTY_LEAD,
     INDETERMINATE_KINDS,
     LABEL,
     LEAD_FLAGS,
@@ -37,9 +38,10 @@ from ecgbatch.terms import (
     words_of_mask,
 )
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Of record.json and cohort.json: ``docs/schema/``. 2: measurements, evidence, prevalence, extreme beats, flags of the score.
-3: any heart disease, kinds of indeterminate, exchanged electrodes, figures against other heart disease."""
+3: any heart disease, kinds of indeterminate, exchanged electrodes, figures against other heart disease.
+4: set aside is said of files that cannot be used alone, and a lead is usable that has no fault."""
 
 STATED_PREVALENCE = 0.08
 """Share of infarction for which pages say what a decision means: emergency departments find 6 to 10 % among those whom they
@@ -72,6 +74,9 @@ LEAD_WORDS = {
     "gaps": "samples missing",
 }
 """What the page says for each of ``terms.LEAD_FLAGS``."""
+
+FAULTS = frozenset(words_of_mask(FAULTY_LEAD, LEAD_FLAGS))
+"""Of a lead: with any of them it is not usable in the words of pages and tables."""
 
 DECISION_WORDS = {
     "mi_indicated": "Pattern of myocardial infarction indicated",
@@ -216,7 +221,7 @@ def record_report(
         "beat_agreement": row["beat_agreement"],
         "heart_rate_bpm": row["heart_rate_bpm"],
         "leads": leads,
-        "n_leads_usable": sum(not {"missing", "flat"} & set(lead) for lead in leads.values()),
+        "n_leads_usable": sum(not FAULTS & set(lead) for lead in leads.values()),
         "sampling_frequency_hz": fs or None,
         "n_samples": n_samples,
         "duration_s": _float(n_samples / fs) if fs and n_samples else None,
@@ -271,7 +276,7 @@ def record_page(
     sample_time_s: np.ndarray | None = None,
     is_millivolts: bool = True,
 ) -> str:
-    """Return a record's page: one HTML file that holds everything, without a script, on A4 landscape when printed.
+    """Return a record's page: one HTML file that holds everything, on A4 landscape when printed.
 
     Parameters
     ----------
@@ -305,7 +310,7 @@ def record_page(
     if threshold is not None:
         drawings["scale"] = ecg_paper.probability_scale(report["mi_probability"], report["interval"], threshold)
     measured = intervals.in_words(report["measurements"]) if report["measurements"] else []
-    return page("record.html", report=report, drawings=drawings, words=_page_words(report), measured=measured)
+    return page("record.html", script="record.js", report=report, drawings=drawings, words=_page_words(report), measured=measured)
 
 
 def _page_words(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -318,6 +323,7 @@ def _page_words(report: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "lead": LEAD_WORDS,
         "shared": shared,
+        "shared_fault": bool(FAULTS & set(shared)),
         "no_st": no_st,
         "warning": WARNINGS,
         "exchange": EXCHANGE_WORDS,

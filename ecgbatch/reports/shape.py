@@ -8,6 +8,7 @@ from pathlib import Path
 
 SHAPING = (
     "reports/templates/record.html",
+    "reports/templates/record.js",
     "reports/templates/style.css",
     "measurements/intervals.py",
     "reports/pages.py",
