@@ -58,6 +58,7 @@ def cohort_page(cohort: Mapping[str, Any], table: Table) -> bytes:
             "decision": record.DECISION_WORDS,
             "lead": record.LEAD_WORDS,
             "variable": drift.WORDS,
+            "short_label": worklist.WORDS["label"],
             "look": triage.NEEDS_LOOK,
             "quality": worklist.WORDS["quality"],
         },

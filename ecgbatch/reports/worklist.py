@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ecgbatch.figures.curves import REMARKABLE
-from ecgbatch.reports import charts, record, triage
+from ecgbatch.reports import record, triage
 from ecgbatch.reports.tables import COLUMNS, MASKS, Table
 from ecgbatch.terms import DECISION, LABEL, LEAD_FLAGS, QUALITY, SEX, STATUS
 
@@ -85,7 +85,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "close_to_threshold": "close to the threshold",
     },
     "exchange": record.EXCHANGE_WORDS,
-    "label": charts.LABEL_WORDS,
+    "label": {"mi": "infarction", "control": "healthy", "other": "other heart disease"},
     "quality": {"good": "good", "remarks": "remarks", "not_usable": "not usable"},
     "lead_flags": record.LEAD_WORDS,
     "status": {"ok": "whole", "partial": "partial: leads missing", "set_aside": "set aside: cannot be used"},
@@ -150,9 +150,9 @@ def encoded(values: Sequence[Any], *, first: Sequence[Any] = (), is_float: bool 
     Returns
     -------
     dict
-        Of up to 4096 distinct values ``{"of": values, "code": signs}``: a row is one sign of base64, of more than 64 values two, and that
-        is its place in ``of`` (``first``, then in order; None last). Of many numbers ``{"f4": base64}`` (float32, little
-        endian, NaN unknown) or ``i4``. Else ``{"all": values}``. ``float`` is true where a whole number has a point.
+        Of up to 4096 distinct values ``{"of": values, "code": signs}``: a row is one sign of base64 (two of more than 64 values),
+        and that is its place in ``of``: ``first``, then in order, None last. Of many numbers ``{"f4": base64}``, float32 in
+        little endian with NaN unknown, or ``i4``. Else ``{"all": values}``. ``float``: whole numbers have a point.
 
     """
     distinct = set(values)

@@ -3,6 +3,7 @@
 "use strict";
 (() => {
   const ROWS = 100;
+  const FIRST = 4; // filters always in sight
   const AROUND = 25; // records before and after one whose names its link carries: its page finds its neighbours without this one
   const SIGNS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   const data = JSON.parse(document.getElementById("data").textContent);
@@ -202,6 +203,7 @@
   // Controls.
   const tools = byId("tools");
   const pages = byId("pages");
+  const rest = made("details");
   const controls = new Map();
   const labelled = (title, control) => {
     const label = made("label", title);
@@ -251,10 +253,10 @@
   const count = made("span", "", { id: "count" });
   const clear = button("All records", () => { location.hash = "#all"; }, { id: "clear" });
   const build = () => {
-    tools.append(labelled("Search record, patient or reason", search));
-    for (const one of data.list) {
-      if (one.filter) tools.append(one.filter === "range" ? range(one) : select(one));
-    }
+    const filters = data.list.filter((one) => one.filter).map((one) => (one.filter === "range" ? range(one) : select(one))).filter(Boolean);
+    rest.append(made("summary", "More filters"), made("div"));
+    rest.lastChild.append(...filters.slice(FIRST));
+    tools.append(labelled("Search record, patient or reason", search), ...filters.slice(0, FIRST), rest);
     tools.append(clear, button("Save as CSV", save, { id: "csv" }), button("Print", () => print(), { id: "print" }));
     pages.append(back, next, count);
     search.addEventListener("input", () => go({ q: search.value, from: "" }, isTyping));
@@ -292,6 +294,7 @@
     first = Math.max(0, first - (first % ROWS));
     if (search.value !== (chosen.get("q") || "")) search.value = chosen.get("q") || "";
     for (const [name, set] of controls) set(chosen.get(name) || "");
+    if ([...rest.querySelectorAll("input, select")].some((one) => one.value)) rest.open = true;
     for (const [name, cell] of heads) {
       const by = chosen.get("sort") || "";
       if (by === name || by === `-${name}`) cell.setAttribute("aria-sort", by === name ? "ascending" : "descending");
