@@ -85,7 +85,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "close_to_threshold": "close to the threshold",
     },
     "exchange": record.EXCHANGE_WORDS,
-    "label": {"mi": "infarction", "control": "healthy", "other": "other heart disease"},
+    "label": {"mi": "infarction", "control": "healthy", "other": "other disease"},
     "quality": {"good": "good", "remarks": "remarks", "not_usable": "not usable"},
     "lead_flags": record.LEAD_WORDS,
     "status": {"ok": "whole", "partial": "partial: leads missing", "set_aside": "set aside: cannot be used"},
