@@ -63,11 +63,12 @@ def write_cohort(
         Paths ``cohort_html``, ``cohort_json``, ``scores_parquet``, ``scores_csv``.
 
     """
+    since = drift.since_last_run(folder, earlier, scores)
     found = {
-        "since_last_run": drift.since_last_run(folder, earlier, scores),
+        "since_last_run": since.document(scores) if since else None,
         "timing": _timing(folder, options["run"], scores.sizes["record"], seconds or {}),
     }
-    table = Table(scores, facts)
+    table = Table(scores, {**facts, "since_last_run": since.changes} if since else facts)
     cohort = cohort_report(table, options) | found
     is_training = cohort["n_records_of_training"] > cohort["n_scored"] / 2
     cohort["drift"] = drift.drift(folder, earlier, options["model"], cohort["distributions"], is_training=is_training)

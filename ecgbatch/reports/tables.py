@@ -12,6 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ecgbatch.figures.by_patient import indeterminate_flags
+from ecgbatch.figures.drift import CHANGES
 from ecgbatch.reports import triage
 from ecgbatch.reports.files import utf8
 from ecgbatch.scores.stage import SCORES
@@ -82,6 +83,7 @@ COLUMNS: Mapping[str, str] = {
     "lead_flags": "remarks that any of its leads has, a space between",
     "flags_by_lead": "remarks lead by lead, as I:noisy;V1:flat clipped; leads without one are left out",
     "novelty": "distance from the recordings of training; 99 of 100 of those lie below 1; empty where not measured",
+    "since_last_run": "new, changed (its files) or decided_otherwise, since the run before; a space between",
 }
 """Columns of scores.parquet and scores.csv, in order; names and meanings stay, new ones are added at the end."""
 
@@ -91,6 +93,7 @@ MASKS: Mapping[str, Mapping[str, int]] = {
     "score_flags": SCORE_FLAGS,
     "disagreement": triage.DISAGREEMENTS,
     "lead_flags": LEAD_FLAGS,
+    "since_last_run": CHANGES,
     "statements": triage.statement_bits(),
 }
 """Columns that hold bits, as words with a space between, and what the bits mean."""
@@ -160,8 +163,8 @@ class Table:
             return [word[value] for value in self._values(name)[chosen].tolist()]
         values = self._values(name)
         if values is None:  # of an earlier version's store, or left out of pseudonymous tables
-            absent = None if name not in SCORES.variables else SCORES.variables[name].fill_value
-            return [absent if isinstance(absent, str) else None] * len(self.facts["slug"][chosen])
+            is_text = name in MASKS or (name in SCORES.variables and SCORES.variables[name].dtype == "string")
+            return ["" if is_text else None] * len(self.facts["slug"][chosen])
         return _words(values[chosen], MASKS[name]) if name in MASKS else known(values[chosen])
 
     def rows(self, chosen: Any) -> list[dict[str, Any]]:

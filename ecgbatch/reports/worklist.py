@@ -53,6 +53,7 @@ LIST: Sequence[Shown] = (
     Shown("record_name", "Record"),
     Shown("patient_id", "Patient"),
     Shown("needs_look", "Needs a look", "choice", is_column=False),
+    Shown("since_last_run", "Since the last run", "words", is_column=False),
     Shown("decision", "Decision", "choice", beside=("indeterminate_because", "exchange", "reason")),
     Shown("indeterminate_because", "Indeterminate because", "words", is_column=False),
     Shown("mi_probability", "Probability", "range", digits=3),

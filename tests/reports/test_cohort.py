@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import time
 import tracemalloc
@@ -221,6 +222,12 @@ def test_what_is_new_changed_and_gone_since_the_last_run(tmp_path):
     assert found["gone"] == [ran.names[0]]
     assert sorted(found["changed"]) == sorted([ran.names[2], ran.broken])
     assert found["n_same"] == len(ran.names) - 3
+    with (Path(said["reports"]) / "scores.csv").open(newline="") as file:
+        since = {row["record_name"]: row["since_last_run"] for row in csv.DictReader(file)}
+    assert [name for name, words in since.items() if words == "new"] == found["new"]
+    assert [name for name, words in since.items() if "changed" in words] == found["changed"]
+    decided = [moved["record_name"] for moved in found["decisions_changed"]]
+    assert [name for name, words in since.items() if "decided_otherwise" in words] == decided
     page = (Path(said["reports"]) / "cohort.html").read_text()
     assert f"Beside run <code>{ran.run}</code>" in page
 
