@@ -173,13 +173,12 @@ class Table:
         return [dict(zip(COLUMNS, values, strict=True)) for values in zip(*columns, strict=True)]
 
     def _values(self, name: str) -> Any:
-        derived = {
-            "needs_look_rank": lambda: self._rank,
-            "disagreement": lambda: self.disagreement,
-            "indeterminate_because": lambda: indeterminate_flags(self.scores),
-        }
-        if name in derived:
-            return derived[name]()
+        if name == "needs_look_rank":
+            return self._rank
+        if name == "disagreement":
+            return self.disagreement
+        if name == "indeterminate_because":
+            return indeterminate_flags(self.scores)
         return self.scores[name].values if name in self.scores else self.facts.get(name)
 
 

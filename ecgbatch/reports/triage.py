@@ -106,7 +106,7 @@ def needs_look(scores: xr.Dataset, facts: Mapping[str, NDArray[Any]]) -> NDArray
 def _is_first(kind: str, flags: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return which records are indeterminate of this kind and of none before it: the kind that their page names."""
     before = sum(SCORE_FLAGS[other] for other in INDETERMINATE_KINDS[: INDETERMINATE_KINDS.index(kind)])
-    return (flags & SCORE_FLAGS[kind] > 0) & (flags & before == 0)
+    return np.asarray((flags & SCORE_FLAGS[kind] > 0) & (flags & before == 0))
 
 
 def reading_order(scores: xr.Dataset, group: NDArray[np.int64]) -> NDArray[np.int64]:

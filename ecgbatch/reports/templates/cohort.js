@@ -62,7 +62,11 @@
 
   // Words for a reader.
   const isWords = new Set(data.several);
-  const word = (name, text) => (data.words[name] && data.words[name][text]) || (name === "reason" ? text : text.replaceAll("_", " "));
+  const word = (name, text) => {
+    const words = data.words[name] || {};
+    if (Object.hasOwn(words, text)) return words[text];
+    return name === "reason" ? text : text.replaceAll("_", " ");
+  };
   const inWords = (name, text) => (isWords.has(name) ? text.split(" ").filter(Boolean).map((one) => word(name, one)).join(", ") : word(name, text));
   const PLAIN = new Set(["record_name", "patient_id"]);
   const UNKNOWN = { mi_probability: "none", probability_low: "none" };
@@ -147,7 +151,7 @@
   const table = byId("records");
   const isBlank = ({ of }) => Boolean(of) && of.length === 1 && ["", "unknown", null].includes(of[0]); // says nothing of any record
   const inTable = data.list.filter((one) => one.is_column && !isBlank(column(one.name)));
-  const isNumber = (one) => one.filter === "range" || Boolean(one.then); // in a column of its own
+  const isNumber = (one) => one.filter === "range" || Boolean(one.then);
   const listed = () => {
     const kept = new URLSearchParams(chosen);
     kept.delete("from");
