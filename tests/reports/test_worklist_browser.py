@@ -187,6 +187,8 @@ def test_columns_sort_both_ways_unknown_last_and_one_that_is_not_measured_is_not
     heads = [cell.text for cell in browser.find_elements("css selector", "#records th")]
     assert "QRS ms" in heads
     assert "QTc ms" not in heads
+    assert browser.find_elements("id", "f-exchange") != []
+    assert browser.find_elements("id", "f-since_last_run") == []  # says nothing of any record
     values = dict(zip(site.table.scores["record_name"].values.tolist(), site.table.facts["qrs_ms"].tolist(), strict=True))
     for falls in (False, True):
         browser.find_element("css selector", "button[data-key=qrs_ms]").click()

@@ -257,7 +257,8 @@
   const count = made("span", "", { id: "count" });
   const clear = button("All records", () => { location.hash = "#all"; }, { id: "clear" });
   const build = () => {
-    const filters = data.list.filter((one) => one.filter).map((one) => (one.filter === "range" ? range(one) : select(one))).filter(Boolean);
+    const asked = data.list.filter((one) => one.filter && !isBlank(column(one.name)));
+    const filters = asked.map((one) => (one.filter === "range" ? range(one) : select(one))).filter(Boolean);
     rest.append(made("summary", "More filters"), made("div"));
     rest.lastChild.append(...filters.slice(FIRST));
     tools.append(labelled("Search record, patient or reason", search), ...filters.slice(0, FIRST), rest);
