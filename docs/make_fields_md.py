@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ecgbatch.reports.cohort import COLUMNS
+from ecgbatch.reports.tables import COLUMNS
 
 PAGE = Path(__file__).with_name("fields.md")
 

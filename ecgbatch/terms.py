@@ -20,7 +20,9 @@ LEAD_VECTORS = (
 """Potential of a lead per unit of Frank's x, y, z. Dower, Machado, Osborne 1980, Clin Cardiol 3:87-95."""
 
 STATUS: Mapping[str, int] = {"ok": 0, "partial": 1, "set_aside": 2}
-"""Of a record: ok; partial = usable, some leads missing; set aside = cannot be used, see its reason."""
+"""Of a record's files, since they were converted: ok; partial = usable, some leads missing; set aside = cannot be used, see its
+reason. Scoring changes none of these words: a record of which it can make nothing is *not scorable* (``DECISION``), and what is
+set aside is one part of that; the other can be read, and has too few beats or leads."""
 
 LABEL: Mapping[str, int] = {"unknown": 0, "control": 1, "mi": 2, "other": 3}
 """Of a record: what its label table or header says. ``mi`` (1, 0, -1) follows: mi 1, control 0, else -1."""
@@ -45,6 +47,13 @@ LEAD_FLAGS: Mapping[str, int] = {
 
 UNUSABLE_LEAD = LEAD_FLAGS["missing"] | LEAD_FLAGS["flat"]
 
+FAULTY_LEAD = UNUSABLE_LEAD | sum(LEAD_FLAGS[word] for word in ("noisy", "clipped", "gaps", "implausible_amplitude"))
+"""Bits of a lead that no reader can trust: nothing is measured on it, and no page calls it usable; ``n_leads_usable`` counts
+those without any. Scoring masks less (``UNUSABLE_LEAD``): a member weighs noise by the beats that it leaves usable."""
+
+QUALITY: Mapping[str, int] = {"good": 0, "remarks": 1, "not_usable": 2}
+"""Of a recording: no remark on any lead; a remark on some; fewer than two thirds of its leads without a fault, or set aside."""
+
 BEAT_FLAGS: Mapping[str, int] = {
     "edge": 1,  # its window leaves the record: filled there
     "noisy": 2,
@@ -59,6 +68,7 @@ UNSCORABLE_BEAT = BEAT_FLAGS["edge"] | BEAT_FLAGS["noisy"] | BEAT_FLAGS["clipped
 """A beat with any of these bits is stored but not scored."""
 
 DECISION: Mapping[str, int] = {"mi_not_indicated": 0, "mi_indicated": 1, "indeterminate": 2, "not_scorable": 3}
+"""Of a record; ``not_scorable`` is every record without a probability, those set aside among them."""
 
 SCORE_FLAGS: Mapping[str, int] = {
     "one_member": 1,  # one member scored it: the interval holds no spread of members

@@ -143,8 +143,9 @@ def run_archive(
         chosen = {"archive": archive, "pseudonymise": pseudonymise, "before": dict(seconds)}
         scored = score_archive(work, trained["model"], **chosen, **shared)
         seconds |= scored["seconds"]
-        facts |= {"run": scored["run"], "set_aside": scored["counts"]["n_set_aside"]}
-        facts["records"] |= {"scored": scored["counts"]["n_scored"]}
+        counts = scored["counts"]
+        facts |= {"run": scored["run"], "set_aside": counts["n_set_aside"], "not_scorable": counts["not_scorable_reasons"]}
+        facts["records"] |= {"scored": counts["n_scored"], "not_scorable": counts["n_not_scorable"]}
         write_run(work, scored["run"], {"seconds": seconds, "prepared": {k: v for k, v in prepared.items() if k != "seconds"}})
         name_log(work, scored["run"])
     return {**scored, "prepared": prepared, "model": trained["model"], "seconds": seconds}

@@ -33,10 +33,14 @@ def print_result(result: dict[str, Any], as_json: bool) -> None:
         print_document(result, as_json)
         return
     counts, seconds = result["counts"], result["seconds"]
-    print(f"{counts['n_records']} records of {counts['n_patients']} patients: {counts['n_scored']} scored")
+    n_aside, n_without = sum(counts["n_set_aside"].values()), counts["n_not_scorable"]
+    print(
+        f"{counts['n_records']} records of {counts['n_patients']} patients: {counts['n_scored']} scored, "
+        f"{n_without} not scorable, {n_aside} of these set aside"
+    )
     print("decisions: " + ", ".join(f"{word} {n}" for word, n in counts["decisions"].items()))
-    for reason, n in counts["n_set_aside"].items():
-        print(f"set aside: {n} {reason}")
+    for reason, n in counts["not_scorable_reasons"].items():
+        print(f"{'set aside' if reason in counts['n_set_aside'] else 'not scorable'}: {n} {reason}")
     print("time: " + ", ".join(f"{stage} {value:.1f} s" for stage, value in seconds.items()))
     print(f"cohort report: {result['cohort']}")
 

@@ -10,5 +10,6 @@ Other wings use:
   ``indeterminate_flags``, ``mi_or_other``, ``paired_difference``, ``patient_figures``
 - ``calibration``: ``compare_calibrations``, ``fit_platt``
 - ``curves``: ``AGE_BANDS``, ``REMARKABLE``, ``curve_bands``, ``subgroups``
-- ``drift``: ``MOST_NAMED``, ``WORDS``, ``distributions``, ``drift``, ``of_training``, ``shift_of_new``, ``since_last_run``
+- ``drift``: ``CHANGES``, ``MOST_NAMED``, ``WORDS``, ``distributions``, ``drift``, ``of_training``, ``shift_of_new``,
+  ``since_last_run``
 """

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from ecgbatch.figures.calibration import recalibration
-from ecgbatch.terms import DECISION, INDETERMINATE_KINDS, LABEL, SCORE_FLAGS
+from ecgbatch.terms import DECISION, INDETERMINATE_KINDS, LABEL, SCORE_FLAGS, STATUS
 
 type_floats = npt.NDArray[np.float64]
 Figure = dict[str, Any]
@@ -510,8 +510,9 @@ def evaluate_scores(scores: xr.Dataset, *, n_resamples: int = N_RESAMPLES, seed:
     dict
         Plain JSON types. Denominators: ``n_records``, ``n_patients``, ``n_scored``, ``n_patients_scored``, ``n_labelled``
         (records with MI yes or no), ``n_patients_evaluated`` and ``n_records_evaluated`` (labelled and scored),
-        ``n_patients_mixed`` (both labels), ``n_set_aside`` (reason to number, every record without a score),
-        ``decisions`` and ``labels`` (word to number), ``decisions_by_label`` (label to decision to number of records) and
+        ``n_patients_mixed`` (both labels), ``n_set_aside`` (reason to number, records whose files cannot be used),
+        ``n_not_scorable`` (records without a score, those set aside among them) and ``not_scorable_reasons`` (reason to number,
+        of these); ``decisions`` and ``labels`` (word to number), ``decisions_by_label`` (label to decision to number of records),
         ``indeterminate_kinds`` (kind to number; a record may be of several); ``confusion`` by patient; the figures of
         ``patient_figures``; as ``against_other``, ``auroc`` and ``specificity`` of MI beside other heart disease, and as
         ``against_everything`` ``auroc``, Brier score and calibration beside everybody else; ``curves``.
@@ -521,7 +522,6 @@ def evaluate_scores(scores: xr.Dataset, *, n_resamples: int = N_RESAMPLES, seed:
     patient_id, threshold = _codes(scores["patient_id"].values), scores["threshold"].values
     is_scored = np.isfinite(probability)
     patients = by_patient(probability, mi, patient_id, threshold=threshold)
-    reasons = Counter(scores["reason"].values[~is_scored].tolist())
     how: dict[str, Any] = {"threshold": threshold, "n_resamples": n_resamples, "seed": seed}
     return {
         "n_records": int(probability.size),
@@ -532,7 +532,9 @@ def evaluate_scores(scores: xr.Dataset, *, n_resamples: int = N_RESAMPLES, seed:
         "n_records_evaluated": int(patients.n_records.sum()),
         "n_patients_evaluated": patients.n_patients,
         "n_patients_mixed": int(patients.is_mixed.sum()),
-        "n_set_aside": {reason: reasons[reason] for reason in sorted(reasons)},
+        "n_set_aside": _count_reasons(scores, scores["status"].values == STATUS["set_aside"]),
+        "n_not_scorable": int((~is_scored).sum()),
+        "not_scorable_reasons": _count_reasons(scores, ~is_scored),
         "decisions": _count_words(scores["decision"].values, DECISION),
         "labels": _count_words(scores["label"].values, LABEL),
         "decisions_by_label": {
@@ -595,6 +597,10 @@ def confusion(patients: Patients) -> dict[str, int]:
         "true_control": int((~patients.mi & ~called).sum()),
         "false_alarm": int((~patients.mi & called).sum()),
     }
+
+
+def _count_reasons(scores: xr.Dataset, chosen: npt.NDArray[np.bool_]) -> dict[str, int]:
+    return dict(sorted(Counter(scores["reason"].values[chosen].tolist()).items()))
 
 
 def _count_words(values: npt.NDArray[Any], flags: Any) -> dict[str, int]:

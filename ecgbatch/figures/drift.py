@@ -39,7 +39,7 @@ WORDS = {
     "mi_probability": "probability of infarction",
     "heart_rate_bpm": "heart rate, per minute",
     "scorable_share": "share of beats scored",
-    "n_leads_usable": "usable leads",
+    "n_leads_usable": "leads without a fault",
     "duration_s": "length, seconds",
     "novelty": "distance from training recordings",
 }
@@ -128,7 +128,10 @@ def drift(
     if earlier:
         last["reason"] = "the last run has no report with distributions"
         with suppress(OSError, ValueError, KeyError, TypeError):
-            then = json.loads(folder.read(f"reports/{earlier}/cohort.json"))["distributions"]
+            report = json.loads(folder.read(f"reports/{earlier}/cohort.json"))
+            then = report["distributions"]
+            if report["schema_version"] < 4:
+                del then["n_leads_usable"]  # counted noisy leads as well
             last |= {"reason": "", "variables": compare(then, now)}
     novelty = now["novelty"]
     n_unlike = sum(n for low, n in zip(novelty["edges"], novelty["counts"], strict=False) if low >= 1)
@@ -145,7 +148,46 @@ def drift(
     return {"last_run": last, "training": training}
 
 
-def since_last_run(folder: Folder, earlier: str, scores: xr.Dataset) -> dict[str, Any] | None:
+CHANGES: Mapping[str, int] = {"new": 1, "changed": 2, "decided_otherwise": 4}
+"""Bits of a record since the last run: new in the archive; its source files have changed; its decision is another."""
+
+
+@dataclass(frozen=True)
+class SinceLastRun:
+    """What became of an archive since an earlier run: ``changes`` (bits of ``CHANGES``) and ``then`` (decision) of each record.
+
+    ``gone`` are the names of records that are no longer there, sorted. ``then`` means nothing of a new record.
+    """
+
+    run: str
+    changes: NDArray[np.int64]
+    then: NDArray[np.int64]
+    gone: list[str]
+
+    def document(self, scores: xr.Dataset) -> dict[str, Any]:
+        """Return it as the cohort's JSON says it; ``MOST_NAMED`` names of each kind."""
+        is_kind = {kind: self.changes & bit > 0 for kind, bit in CHANGES.items()}
+        names, words = scores["record_name"].values, {value: word for word, value in DECISION.items()}
+        n = {kind: int(chosen.sum()) for kind, chosen in is_kind.items()}
+        chosen = np.flatnonzero(is_kind["decided_otherwise"])[:MOST_NAMED]
+        decided = zip(*(values[chosen].tolist() for values in (names, self.then, scores["decision"].values)), strict=True)
+        return {
+            "run": self.run,
+            "n_new": n["new"],
+            "n_changed": n["changed"],
+            "n_gone": len(self.gone),
+            "n_same": names.size - n["new"] - n["changed"],
+            "n_decisions_changed": n["decided_otherwise"],
+            "new": names[is_kind["new"]][:MOST_NAMED].tolist(),
+            "changed": names[is_kind["changed"]][:MOST_NAMED].tolist(),
+            "gone": self.gone[:MOST_NAMED],
+            "decisions_changed": [
+                {"record_name": name, "then": words[was], "now": words[decision]} for name, was, decision in decided
+            ],
+        }
+
+
+def since_last_run(folder: Folder, earlier: str, scores: xr.Dataset) -> SinceLastRun | None:
     """Say which records are new, changed and gone since an earlier run, and whose decision is another; None without one.
 
     A record has changed where its source files' digest has, not where it merely moved to another store.
@@ -170,31 +212,12 @@ def since_last_run(folder: Folder, earlier: str, scores: xr.Dataset) -> dict[str
     is_new, old = then < 0, _row_of(before["decision"], then)
     is_gone = np.ones(names.size, bool)
     is_gone[then[~is_new]] = False
-    gone = sorted(names[is_gone].tolist())
     has_moved = _is_elsewhere(before, scores, then)
     is_changed = np.zeros(then.size, bool)
     is_changed[has_moved] = _source_digests(folder, before, then[has_moved]) != _source_digests(folder, scores, has_moved)
-    is_decided_otherwise = ~is_new & (old != scores["decision"].values)
-    words = {value: word for word, value in DECISION.items()}
-    n_new, n_changed = int(is_new.sum()), int(is_changed.sum())
-    moved = [
-        {"record_name": name, "then": words[int(was)], "now": words[int(decision)]}
-        for name, was, decision in (
-            zip(*(values[is_decided_otherwise][:MOST_NAMED] for values in (mine, old, scores["decision"].values)), strict=True)
-        )
-    ]
-    return {
-        "run": earlier,
-        "n_new": n_new,
-        "n_changed": n_changed,
-        "n_gone": len(gone),
-        "n_same": then.size - n_new - n_changed,
-        "n_decisions_changed": int(is_decided_otherwise.sum()),
-        "new": mine[is_new][:MOST_NAMED].tolist(),
-        "changed": mine[is_changed][:MOST_NAMED].tolist(),
-        "gone": gone[:MOST_NAMED],
-        "decisions_changed": moved,
-    }
+    kinds = {"new": is_new, "changed": is_changed, "decided_otherwise": ~is_new & (old != scores["decision"].values)}
+    changes = sum(bit * kinds[kind].astype(np.int64) for kind, bit in CHANGES.items())
+    return SinceLastRun(earlier, np.asarray(changes), old.astype(np.int64), sorted(names[is_gone].tolist()))
 
 
 _COMPARED = ("record_name", "decision", "signals_store", "signals_row")

@@ -12,7 +12,12 @@ WIDTH, HEIGHT = 360.0, 320.0
 """Of every chart, in CSS pixels; the page scales it to its column."""
 
 LABEL_COLOURS = {"mi": "#a32020", "control": "#15599c", "other": "#7a5a00", "unknown": "#666666"}
-LABEL_WORDS = {"mi": "myocardial infarction", "control": "healthy control", "other": "neither", "unknown": "label unknown"}
+LABEL_WORDS = {
+    "mi": "myocardial infarction",
+    "control": "healthy control",
+    "other": "other heart disease",
+    "unknown": "label unknown",
+}
 
 _HALO = 'stroke="#fff" stroke-width="3" paint-order="stroke"'
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 12.0, 12.0, 44.0

@@ -110,7 +110,7 @@ def _quality(report: Mapping[str, Any]) -> str:
     remarks += [f"{', '.join(leads)} {remark}" for remark, leads in particular.items()]
     said = "; ".join(remarks)
     said = f"Remarks: {said[:280]}{'...' if len(said) > 280 else ''}." if said else "No remark on any lead."
-    counts = f"{report['n_leads_usable']} of {len(report['leads'])} leads usable"
+    counts = f"{report['n_leads_usable']} of {len(report['leads'])} leads without a fault"
     return f"{counts}; beats found {report['n_beats_detected']}, scored {report['n_beats_scored']}. {said}"
 
 

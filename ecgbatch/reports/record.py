@@ -35,6 +35,7 @@ from ecgbatch.scores.stage import REASONS as SCORE_REASONS
 from ecgbatch.terms import (
     BEAT_FLAGS,
     DECISION,
+    FAULTY_LEAD,
     INDETERMINATE_KINDS,
     LABEL,
     LEAD_FLAGS,
@@ -45,9 +46,10 @@ from ecgbatch.terms import (
     words_of_mask,
 )
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Of record.json and cohort.json: ``docs/schema/``. 2: measurements, evidence, prevalence, extreme beats, flags of the score.
-3: any heart disease, kinds of indeterminate, exchanged electrodes, figures against other heart disease."""
+3: any heart disease, kinds of indeterminate, exchanged electrodes, figures against other heart disease.
+4: set aside is said of files that cannot be used alone, and a lead is usable that has no fault."""
 
 STATED_PREVALENCE = 0.08
 """Share of infarction for which pages say what a decision means: emergency departments find 6 to 10 % among those whom they
@@ -80,6 +82,9 @@ LEAD_WORDS = {
     "gaps": "samples missing",
 }
 """What the page says for each of ``terms.LEAD_FLAGS``."""
+
+FAULTS = frozenset(words_of_mask(FAULTY_LEAD, LEAD_FLAGS))
+"""Of a lead: with any of them it is not usable in the words of pages and tables."""
 
 DECISION_WORDS = {
     "mi_indicated": "Pattern of myocardial infarction indicated",
@@ -225,7 +230,7 @@ def record_report(
         "beat_agreement": row["beat_agreement"],
         "heart_rate_bpm": row["heart_rate_bpm"],
         "leads": leads,
-        "n_leads_usable": sum(not {"missing", "flat"} & set(lead) for lead in leads.values()),
+        "n_leads_usable": sum(not FAULTS & set(lead) for lead in leads.values()),
         "sampling_frequency_hz": fs or None,
         "n_samples": n_samples,
         "duration_s": _float(n_samples / fs) if fs and n_samples else None,
@@ -287,7 +292,7 @@ def record_page(
     is_millivolts: bool = True,
     overlay: Sequence[tuple[str, Markup]] = (),
 ) -> str:
-    """Return a record's page: one HTML file that holds everything, without a script, on A4 landscape when printed.
+    """Return a record's page: one HTML file that holds everything, on A4 landscape when printed.
 
     Parameters
     ----------
@@ -336,7 +341,7 @@ def record_page(
     if threshold is not None:
         drawings["scale"] = probability_scale(report["mi_probability"], report["interval"], threshold)
     measured = in_words(report["measurements"]) if report["measurements"] else []
-    return page("record.html", report=report, drawings=drawings, words=_page_words(report), measured=measured)
+    return page("record.html", script="record.js", report=report, drawings=drawings, words=_page_words(report), measured=measured)
 
 
 def _extra_mm(report: Mapping[str, Any]) -> float:

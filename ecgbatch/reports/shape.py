@@ -11,6 +11,7 @@ SHAPING = (
     "reports/templates/record_ecg.html",
     "reports/templates/record_beats.html",
     "reports/templates/serial.html",
+    "reports/templates/record.js",
     "reports/templates/style.css",
     "measurements/document.py",
     "measurements/excerpt.py",

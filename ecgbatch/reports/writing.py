@@ -26,15 +26,19 @@ from ecgbatch.reports.layout import lay_out
 from ecgbatch.reports.median_beats import beat_quartiles
 from ecgbatch.reports.overlay import median_beat, overlay
 from ecgbatch.reports.serial import Beside, Serial, series_of
+from ecgbatch.scores.stage import with_own_status
 from ecgbatch.signals.stage import archive_facts
 from ecgbatch.terms import MODEL_NAME_DIGITS
-from ecgbatch.workspace.privacy import PSEUDONYMOUS, Pseudonyms, workspace_pseudonyms, write_pseudonyms
+from ecgbatch.workspace.privacy import PSEUDONYMOUS, Pseudonyms, without_order, workspace_pseudonyms, write_pseudonyms
 from ecgbatch.workspace.runs import earlier_run, read_run
 from storage import TEXT, Folder, folder_at, forget_columns, load_columns, open_once, read_columns, seal_folder
 from storage.heap import give_back, hold_little
 
 EXTRAS = ("pdf", "fhir")
 """Further forms of a record's report, on request: one A4 page; a FHIR bundle."""
+
+COUNTS = ("n_records", "n_patients", "n_scored", "n_set_aside", "n_not_scorable", "not_scorable_reasons", "decisions")
+"""Fields of the cohort's JSON that a run's result, its record and ``last-run.json`` repeat."""
 
 _MOST_RECORDS_PER_TASK = 64
 _LEAST_TASKS = 4  # so that two cores share even 40 records
@@ -151,13 +155,13 @@ def write_reports(
         ``n_records``, ``n_written``, ``n_linked`` and ``n_kept``.
 
     """
-    from ecgbatch.reports import cohort
+    from ecgbatch.reports import cohort, tables
 
     _check_extras(extras)
     hold_little()
     started = perf_counter()
     folder = folder_at(work)
-    scores = load_columns(_store_path(folder, "scores", run))
+    scores = with_own_status(load_columns(_store_path(folder, "scores", run)))
     shown = f"{run}{PSEUDONYMOUS}" if pseudonyms else run
     if pseudonyms:
         write_pseudonyms(work, pseudonyms, scores)
@@ -176,8 +180,7 @@ def write_reports(
     length = min(_MOST_RECORDS_PER_TASK, max(1, -(-n_records // _LEAST_TASKS)))
     order = _in_order_of_stores(scores)
     rows_of = [order[start : start + length] for start in range(0, n_records, length)]
-    types = {**cohort.FACTS, **cohort.MEASURED_FACTS}
-    facts = {name: np.zeros(n_records, dtype) for name, dtype in types.items() if name != "slug"} | {"slug": slugs}
+    facts = {name: np.zeros(n_records, dtype) for name, dtype in tables.FACTS.items() if name != "slug"} | {"slug": slugs}
     made = Counter[str]()
     for rows, done, found in map(
         partial(_write_records, job), ((rows, slugs[rows].tolist(), Beside(series, rows)) for rows in rows_of)
@@ -190,6 +193,8 @@ def write_reports(
     forget_columns()
     spent = {**(seconds or {}), "record reports": perf_counter() - started}
     earlier = "" if pseudonyms else earlier_run(work, run)
+    if pseudonyms:
+        scores, facts = without_order(scores, facts)
     stated = options | {"largest_changes": series.changes()}
     paths = cohort.write_cohort(folder, scores, facts, stated, earlier=earlier, seconds=spent)
     del facts, scores, found, order, rows_of, series  # a list of all files takes as much
@@ -231,8 +236,8 @@ def _store_path(folder: Folder, kind: str, name: str) -> str:
 def _write_records(
     job: _Job, task: tuple[np.ndarray, Sequence[str], Iterable[Serial]]
 ) -> tuple[np.ndarray, list[str], dict[str, np.ndarray]]:
-    """Write the reports of one task's records; return their rows, how each came to be, and what the cohort says of them."""
-    from ecgbatch.reports.cohort import FACTS, MEASURED, MEASURED_FACTS
+    """Write the reports of one task's records; return their rows, how each came to be, and their ``tables.FACTS``."""
+    from ecgbatch.reports.tables import FACTS, lead_facts, measured_facts
 
     numbers, slugs, others = task
     folder = folder_at(job.work)
@@ -242,8 +247,7 @@ def _write_records(
     if job.pseudonyms:
         rows = record.plain_rows(job.pseudonyms.scores(scores))
     done: list[str] = []
-    types = {**FACTS, **MEASURED_FACTS}
-    facts: dict[str, list[Any]] = {name: [] for name in types if name != "slug"}
+    facts: dict[str, list[Any]] = {name: [] for name in FACTS if name != "slug"}
     for place, (slug, row, serial) in enumerate(zip(slugs, rows, others, strict=True)):
         beats = sources.beats(place)
         signals = sources.row("signals", place)
@@ -261,20 +265,19 @@ def _write_records(
                 folder.replace(_key(job.run, slug, kind), content)
             made = "written"
         done.append(made)
-        known = report | {"recording_year": -1, "lead_flags": 0}
-        if signals:
-            known["recording_year"] = signals.get("recording_year", -1)
-            known["lead_flags"] = int(np.bitwise_or.reduce(signals["lead_flags"]))
-        measured = sources.row("measurements", place) or {}
-        known |= {column: measured.get(name) for column, name in MEASURED.items()}
+        known = report | {"recording_year": signals.get("recording_year", -1) if signals else -1}
+        known["warnings"] = " ".join(report["warnings"])
+        leads, flags = (signals["lead"].tolist(), signals["lead_flags"]) if signals else ((), np.empty(0, np.int64))
+        known |= lead_facts(leads, flags, is_set_aside=report["status"] == "set_aside")
+        known |= measured_facts(sources.row("measurements", place))
         for name, values in facts.items():
             values.append(np.nan if known[name] is None else known[name])
-    return numbers, done, {name: np.array(values, types[name]) for name, values in facts.items()}
+    return numbers, done, {name: np.array(values, FACTS[name]) for name, values in facts.items()}
 
 
 def _scores_of(path: str, rows: np.ndarray) -> xr.Dataset:
     """Return rows of a scores store whole."""
-    columns, store = read_columns(path, rows), open_once(path, ())
+    columns, store = with_own_status(read_columns(path, rows)), open_once(path, ())
     bulk = [name for name in ("beat_probability", "evidence") if name in store.variables]
     return columns.assign({name: store[name].isel(record=rows).variable.load() for name in bulk})
 
@@ -486,5 +489,5 @@ def report_workspace(
         progress=partial(on_progress, "report") if on_progress else None,
     )
     cohort = json.loads(folder.read(f"reports/{summary['run']}/cohort.json"))
-    counts = {name: cohort[name] for name in ("n_records", "n_patients", "n_scored", "n_set_aside", "decisions")}
+    counts = {name: cohort[name] for name in COUNTS}
     return {"cohort": summary["cohort_html"], "reports": summary["folder"], "counts": counts}

@@ -6,6 +6,6 @@ What comes in are a workspace with beats and a model; what goes out is one immut
 Other wings use:
 
 - ``earlier``: ``PLACE``
-- ``stage``: ``REASONS``, ``SCORES``, ``heart_rate_bpm``, ``plan_rows``, ``prepared_beats``, ``read_record_beats``,
-  ``score_settings``, ``score_versions``, ``score_workspace``, ``scores_path``
+- ``stage``: ``MIN_LEAD_SHARE``, ``REASONS``, ``SCORES``, ``heart_rate_bpm``, ``plan_rows``, ``prepared_beats``,
+  ``read_record_beats``, ``score_settings``, ``score_versions``, ``score_workspace``, ``scores_path``, ``with_own_status``
 """

@@ -126,9 +126,7 @@ SCORES = Schema(
             "digest of the store that holds its measurements, in the row beats_row too; empty where there is none",
             "",
         ),
-        "status": Variable(
-            ("record",), "int8", "whether the record can be used; set_aside wherever it is not scored", "1", flags=STATUS
-        ),
+        "status": Variable(("record",), "int8", "whether the record's files can be used", "1", flags=STATUS),
         "label": Variable(("record",), "int8", "reference label", "1", flags=LABEL),
         "mi": Variable(
             ("record",), "int8", "myocardial infarction: 1 yes, 0 healthy control, -1 other or unknown", "1", low=-1, high=1
@@ -476,9 +474,9 @@ def score_shard(
     Returns
     -------
     xarray.Dataset
-        Every variable of ``SCORES``. A record that is not scored has status ``set_aside``, a reason (its own, or one of
-        ``REASONS``), decision ``not_scorable`` and NaN for probability, interval, threshold and agreement. A partial record
-        that is scored keeps its reason.
+        Every variable of ``SCORES``. A record that is not scored has decision ``not_scorable``, a reason (its own where it is
+        set aside, else one of ``REASONS``) and NaN for probability, interval, threshold and agreement; its status stays. A
+        partial record that is scored keeps its reason.
 
     """
     longest = max((len(record.beat_flags) for record in records if record is not None), default=1)
@@ -489,10 +487,8 @@ def score_shard(
         reason = reason_not_scored(int(rows["status"].values[row]), record, model, indices)
         used.append(indices if reason is None else ())
         _fill_counts(block, row, record, len(indices))
-        if reason is not None:
-            block["status"].values[row] = STATUS["set_aside"]
-            if rows["status"].values[row] != STATUS["set_aside"]:
-                block["reason"].values[row] = reason
+        if reason is not None and rows["status"].values[row] != STATUS["set_aside"]:
+            block["reason"].values[row] = reason
     medians: dict[tuple[int, ...], dict[int, npt.NDArray[np.float32]]] = {}
     for row, waveform, probability in _beat_probabilities(model, records, used, precision):
         record = records[row]
@@ -581,6 +577,21 @@ def reason_not_scored(status: int, record: RecordBeats | None, model: Model, ind
     if not indices:
         return "PATIENT_TRAINED_ON"
     return "TOO_FEW_BEATS" if int(record.is_scorable.sum()) < MIN_SCORABLE_BEATS else None
+
+
+def with_own_status(scores: xr.Dataset) -> xr.Dataset:
+    """Return scores whose ``status`` is that of the records' files; before version 4 all without a score were set aside.
+
+    Of those a record that had too few beats or leads can be read: it counts as ok, or partial where leads were missing.
+    """
+    status, reason = scores["status"].values, scores["reason"].values
+    aside = np.flatnonzero(status == STATUS["set_aside"])
+    read = [place for place in aside.tolist() if reason[place] in REASONS]
+    if not read:
+        return scores
+    status = status.copy()
+    status[read] = [STATUS["partial" if reason[place] == "LEADS_MISSING" else "ok"] for place in read]
+    return scores.assign(status=("record", status))
 
 
 def min_usable_leads(n_leads: int) -> int:

@@ -134,10 +134,12 @@ def status(work: str) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``archive`` (name), ``n_stored`` (records now in the archive that have a row), ``n_set_aside`` {reason: n}, ``n_scored``
-        (by the last run, of those), ``n_not_scorable``, ``n_pending`` (rows that the last run did not see), ``n_waiting`` (files
-        still being written when last looked at), ``n_gone`` (no longer in the archive), ``n_erased`` (in the archive and left
-        out: ``ecgbatch erase``), ``stores`` {kind: n}, ``run`` (name and model of the last scores) and ``last_run``.
+        ``archive`` (name), ``n_stored`` (records now in the archive that have a row), ``n_set_aside`` {reason: n} (their files
+        cannot be used), ``n_scored`` (by the last run, of those stored), ``n_not_scorable`` (seen by it and without a score,
+        those set aside among them), ``not_scorable_reasons`` {reason: n}, ``n_pending`` (rows that the last run did not see),
+        ``n_waiting`` (files still being written when last looked at), ``n_gone`` (no longer in the archive), ``n_erased`` (in the
+        archive and left out: ``ecgbatch erase``), ``stores`` {kind: n}, ``run`` (name and model of the last scores) and
+        ``last_run``.
 
     Raises
     ------
@@ -157,7 +159,7 @@ def status(work: str) -> dict[str, Any]:
     told = {
         "archive": facts["archive"],
         "n_stored": records.sizes["record"],
-        "n_set_aside": dict(Counter(records["reason"].values[is_aside].tolist())),
+        "n_set_aside": dict(sorted(Counter(records["reason"].values[is_aside].tolist()).items())),
         **_scored(work, list(zip(records["signals_store"].values.tolist(), records["signals_row"].values.tolist(), strict=True))),
         "n_waiting": len(facts.get("waiting", [])),
         "n_gone": len(facts.get("gone", [])),
@@ -167,20 +169,24 @@ def status(work: str) -> dict[str, Any]:
 
 
 def _scored(work: str, places: list[tuple[str, int]]) -> dict[str, Any]:
-    """Say how many of the records' rows the last scores hold, and how many of those have a number."""
+    """Say how many of the records' rows the last scores hold, how many of those have a number, and why the others have none."""
+    columns = ("mi_probability", "reason", "signals_store", "signals_row")
     try:
         run = latest_run(work)
-        scores = load_columns(folder_at(work).path(f"scores/{run}.zarr"), ("mi_probability", "signals_store", "signals_row"))
+        scores = load_columns(folder_at(work).path(f"scores/{run}.zarr"), columns)
     except (ValueError, UnfinishedStore):
-        return {"n_scored": 0, "n_not_scorable": 0, "n_pending": len(places), "run": None}
+        return {"n_scored": 0, "n_not_scorable": 0, "not_scorable_reasons": {}, "n_pending": len(places), "run": None}
     has_number = np.isfinite(scores["mi_probability"].values).tolist()
     keys = zip(scores["signals_store"].values.tolist(), scores["signals_row"].values.tolist(), strict=True)
-    known = dict(zip(keys, has_number, strict=True))
+    why = [None if has else reason for has, reason in zip(has_number, scores["reason"].values.tolist(), strict=True)]
+    known = dict(zip(keys, why, strict=True))
     found = [known[place] for place in places if place in known]
+    reasons = Counter(reason for reason in found if reason is not None)
     model, at = scores.attrs["settings"]["model"], read_run(work, run).get("last_run", "")
     return {
-        "n_scored": sum(found),
-        "n_not_scorable": len(found) - sum(found),
+        "n_scored": len(found) - reasons.total(),
+        "n_not_scorable": reasons.total(),
+        "not_scorable_reasons": dict(sorted(reasons.items())),
         "n_pending": len(places) - len(found),
         "run": {
             "name": run,
@@ -198,7 +204,7 @@ def metrics(run: dict[str, Any]) -> bytes:
     ----------
     run
         What ``recorded`` writes: ``outcome``, ``ended``, ``seconds_in_all``, and where known ``records`` {word: n}, ``set_aside``
-        {reason: n}, ``seconds`` {stage: s}, ``bytes`` {stage: n}.
+        and ``not_scorable`` {reason: n}, ``seconds`` {stage: s}, ``bytes`` {stage: n}.
 
     """
     from prometheus_client import CollectorRegistry, Gauge, generate_latest
@@ -211,7 +217,9 @@ def metrics(run: dict[str, Any]) -> bytes:
             made.labels(key).set(value)
 
     gauge("records", "Records of the last run", "state", run.get("records", {}))
-    gauge("records_set_aside", "Records set aside, by reason code", "reason", run.get("set_aside", {}))
+    gauge("records_set_aside", "Records whose files cannot be used, by reason code", "reason", run.get("set_aside", {}))
+    not_scorable = "Records without a score, those set aside among them, by reason code"
+    gauge("records_not_scorable", not_scorable, "reason", run.get("not_scorable", {}))
     gauge("stage_seconds", "Seconds that the last run spent in a stage", "stage", run.get("seconds", {}))
     gauge("stage_bytes", "Bytes of stores that the last run published", "stage", run.get("bytes", {}))
     success = Gauge("ecgbatch_last_run_success", "1 if the last run ended well", registry=registry)

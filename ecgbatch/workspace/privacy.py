@@ -32,6 +32,9 @@ keys lie further apart than ``MOST_DAYS_APART`` but once in two billion."""
 MOST_DAYS_APART = 200 * 366
 """Of two days of one patient: dates from 1900 to 2100 are believed (``archive.clinical.YEARS``)."""
 
+ROWS = ("signals_row", "beats_row")
+"""Columns of scores that number records in the archive's order."""
+
 _KEY_BYTES = 32
 _DIGITS = 16
 """Of a pseudonym: 64 bits; two of a million names meet with a chance of 3e-8."""
@@ -71,6 +74,16 @@ class Pseudonyms:
 
     def _digest(self, kind: str, name: str) -> str:
         return hmac.digest(self.key, f"{kind} {name}".encode("utf-8", "surrogatepass"), "sha256").hex()[:_DIGITS]
+
+
+def without_order(scores: xr.Dataset, facts: Mapping[str, np.ndarray]) -> tuple[xr.Dataset, dict[str, np.ndarray]]:
+    """Return pseudonymous scores and what is known beside them, (record,) each, sorted by pseudonym and without numbers of rows.
+
+    An archive's order is one of names, and often of time: whoever has the archive could count and find who a pseudonym is.
+    """
+    order = np.argsort(scores["record_name"].values, kind="stable")
+    kept = scores.drop_vars([name for name in ROWS if name in scores]).isel(record=order)
+    return kept, {name: values[order] for name, values in facts.items()}
 
 
 def workspace_pseudonyms(work: str | Path) -> Pseudonyms:

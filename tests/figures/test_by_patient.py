@@ -300,6 +300,7 @@ def _scores() -> xr.Dataset:
         "patient_id": np.array(["a", "a", "b", "c", "d", "e"], text),
         "decision": np.array([1, 1, 0, 3, 1, 2], np.int8),
         "reason": np.array(["", "XYZ_MISSING", "", "NO_BEATS", "", ""], text),
+        "status": np.zeros(6, np.int8),
     }
     return xr.Dataset({name: ("record", values) for name, values in columns.items()})
 
@@ -317,8 +318,10 @@ def test_evaluate_scores_states_every_denominator_and_is_json() -> None:
         "n_records_evaluated": 4,
         "n_patients_evaluated": 3,
         "n_patients_mixed": 0,
-        "n_set_aside": {"NO_BEATS": 1},
+        "n_set_aside": {},
+        "n_not_scorable": 1,
     }
+    assert result["not_scorable_reasons"] == {"NO_BEATS": 1}
     assert result["decisions"] == dict(zip(DECISION, [1, 3, 1, 1], strict=True))
     assert result["labels"] == {"unknown": 0, "control": 3, "mi": 2, "other": 1}
     assert result["confusion"] == {"true_mi": 1, "missed_mi": 0, "true_control": 2, "false_alarm": 0}

@@ -170,22 +170,3 @@ def test_ecg_prints_whole_on_one_sheet_and_the_strips_of_the_rest_on_the_next(br
         assert words in sheet
     (after,) = [words for words in pages_of_words if "0:25" in words]
     assert "The whole recording: lead II" in after
-
-
-def test_table_of_the_cohort_sorts_searches_and_links(browser, ran):
-    from selenium.webdriver.common.by import By
-
-    open_page(browser, pages(ran)["cohort"], "desktop")
-    names = lambda: [cell.text for cell in browser.find_elements(By.CSS_SELECTOR, "#records tbody tr td:first-child")]  # noqa: E731
-    assert names() == ran.names
-    browser.find_element(By.CSS_SELECTOR, "button[data-key=p]").click()
-    known = {name: report["mi_probability"] for name, report in ran.records.items()}
-    order = sorted(ran.names, key=lambda name: (known[name] is None, round(known[name] or 0, 3), ran.names.index(name)))
-    assert names() == order
-    browser.find_element(By.CSS_SELECTOR, "button[data-key=p]").click()
-    assert names()[-1] == ran.broken  # unknown last, whichever way
-    browser.find_element(By.ID, "search").send_keys("dat_TRUNC")
-    assert names() == [ran.broken]
-    link = browser.find_element(By.CSS_SELECTOR, "#records tbody a").get_attribute("href")
-    assert link == (ran.folder / "records" / f"{ran.slugs[ran.broken]}.html").as_uri()
-    assert browser.find_element(By.ID, "count").text == "1 to 1 of 1 records"

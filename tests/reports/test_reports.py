@@ -19,9 +19,10 @@ import pytest
 
 from ecgbatch.figures.by_patient import FIGURES
 from ecgbatch.measurements.quantities import LEAD_QUANTITIES, QUANTITIES
-from ecgbatch.reports import cohort, record
+from ecgbatch.reports import cohort_page, record, tables
+from ecgbatch.reports.cohort import write_cohort
 from ecgbatch.reports.excerpts import Excerpt
-from ecgbatch.reports.writing import record_slugs, report_workspace
+from ecgbatch.reports.writing import COUNTS, record_slugs, report_workspace
 from ecgbatch.terms import LEAD_FLAGS, NOTICE
 from storage import TEXT, folder_at, open_store
 from tests.reports.report_runs import LEAD, SCRIPT, reported_run
@@ -84,10 +85,11 @@ def cohort_facts(ran: SimpleNamespace) -> dict[str, np.ndarray]:
     rows = []
     for name in ran.names:
         report = ran.records[name]
-        flags = {flag for lead in report["leads"].values() for flag in lead}
-        known = {"slug": ran.slugs[name], "lead_flags": sum(LEAD_FLAGS[flag] for flag in flags), "recording_year": -1}
+        flags = np.array([sum(LEAD_FLAGS[flag] for flag in lead) for lead in report["leads"].values()], np.int64)
+        known = {"slug": ran.slugs[name], "warnings": " ".join(report["warnings"]), "recording_year": -1}
+        known |= tables.lead_facts(list(report["leads"]), flags, is_set_aside=report["status"] == "set_aside")
         rows.append(report | known | {"duration_s": report["duration_s"] or np.nan})
-    return {name: np.array([row[name] for row in rows], dtype) for name, dtype in cohort.FACTS.items()}
+    return {name: np.array([row[name] for row in rows], dtype) for name, dtype in tables.FACTS.items()}
 
 
 def page_of(ran: SimpleNamespace, name: str) -> str:
@@ -110,7 +112,7 @@ def test_written_json_validates_against_its_published_schema(ran, kind):
 def test_every_record_has_page_json_and_row_and_the_cohort_links_them(ran):
     assert set(ran.records) == set(ran.names)
     page = Page((ran.folder / "cohort.html").read_text())
-    links = {attributes["href"] for tag, attributes in page.tags if tag == "a"}
+    links = {attributes["href"] for tag, attributes in page.tags if tag == "a" and not attributes["href"].startswith("#")}
     assert {f"records/{ran.slugs[name]}.html" for name in ran.names} <= links
     assert all((ran.folder / link).is_file() for link in links)
     assert (Path(ran.work) / "reports" / "latest").resolve() == ran.folder.resolve()
@@ -129,7 +131,7 @@ def test_every_number_on_a_record_page_is_in_its_json(ran):
 
 def test_every_number_on_the_cohort_page_is_in_the_json_or_a_record(ran):
     page = Page((ran.folder / "cohort.html").read_text())
-    known = numbers_of(ran.cohort) | numbers_of(list(ran.records.values())) | {ran.cohort["n_records"] - ran.cohort["n_scored"]}
+    known = numbers_of(ran.cohort) | numbers_of(list(ran.records.values()))
     assert {value for value, _ in page.values} <= known
     for name in FIGURES:
         figure = ran.cohort[name]
@@ -139,24 +141,26 @@ def test_every_number_on_the_cohort_page_is_in_the_json_or_a_record(ran):
 def test_counts_of_the_cohort_add_up(ran):
     found = ran.cohort
     assert found["n_records"] == len(ran.names) == sum(found["decisions"].values())
-    assert sum(found["n_set_aside"].values()) == found["n_records"] - found["n_scored"] == found["decisions"]["not_scorable"]
+    assert found["n_not_scorable"] == found["n_records"] - found["n_scored"] == found["decisions"]["not_scorable"]
+    assert found["n_not_scorable"] == sum(found["not_scorable_reasons"].values())
+    assert found["n_set_aside"] == {"DAT_TRUNCATED": 1}
+    assert sum(found["needs_look"].values()) == sum(found["quality"].values()) == found["n_records"]
     assert found["n_readable"] == found["n_records"] - 1
     assert found["n_partial"] >= 1
     assert sum(map(sum, found["histogram"]["counts"].values())) == found["n_scored"]
     assert found["participants"]["all"]["n_patients"] == found["n_patients"]
     assert sum(found["participants"]["all"]["sex"].values()) == found["n_patients"]
-    counts = {name: found[name] for name in ("n_records", "n_patients", "n_scored", "n_set_aside", "decisions")}
+    counts = {name: found[name] for name in COUNTS}
     assert ran.said["counts"] == counts
 
 
-def test_pages_run_no_script_but_the_cohorts_own_and_reach_nothing_outside(ran):
-    cohort_html = (ran.folder / "cohort.html").read_text()
+def test_pages_run_no_script_but_one_of_their_own_and_reach_nothing_outside(ran):
     for text in all_pages(ran):
         page = Page(text)
         tags = {tag for tag, _ in page.tags}
         assert not tags & {"img", "iframe", "object", "embed", "link", "form", "base", "foreignobject"}
         scripts = re.findall(r"<script>(.*?)</script>", text, re.S)
-        assert len(scripts) == (1 if text == cohort_html else 0)
+        assert len(scripts) == 1
         policy = next(a["content"] for tag, a in page.tags if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy")
         assert policy.startswith("default-src 'none'")
         hashes = [b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
@@ -191,7 +195,7 @@ def test_page_of_a_record_set_aside_says_why_and_draws_no_ecg(ran):
     for words in ("Not scorable", report["reason"], "What to do", "No ECG is drawn"):
         assert words in text
     assert 'aria-label="ECG of' not in text
-    set_aside = (ran.folder / "cohort.html").read_text().partition("Records set aside")[2].partition("</table>")[0]
+    set_aside = (ran.folder / "cohort.html").read_text().partition("Records without a score")[2].partition("</table>")[0]
     assert report["reason"] in set_aside
     assert ran.broken in set_aside
 
@@ -229,7 +233,7 @@ def test_cohort_without_labels_says_unknown(ran, tmp_path, is_scored):
     if not is_scored:
         scores = scores.assign(mi_probability=scores["mi_probability"] * np.nan)
     options = {key: ran.cohort[key] for key in ("model", "run", "created", "archive", "is_synthetic")}
-    paths = cohort.write_cohort(folder_at(tmp_path), scores, cohort_facts(ran), options)
+    paths = write_cohort(folder_at(tmp_path), scores, cohort_facts(ran), options)
     found = json.loads(Path(paths["cohort_json"]).read_text())
     assert all(found[name]["value"] is None for name in FIGURES)
     text = Path(paths["cohort_html"]).read_text()
@@ -243,7 +247,7 @@ def test_parquet_and_csv_hold_every_record_with_the_stores_values(ran):
     table = pq.read_table(ran.folder / "scores.parquet")
     with (ran.folder / "scores.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert table.column_names == list(cohort.COLUMNS) == list(rows[0])
+    assert table.column_names == list(tables.COLUMNS) == list(rows[0])
     assert table["record_name"].to_pylist() == ran.names == [row["record_name"] for row in rows]
     assert table.schema.metadata[b"notice"].decode() == NOTICE
     stored = ran.scores["mi_probability"].values
@@ -270,7 +274,7 @@ def test_measurements_of_page_json_and_table_are_those_of_the_store_that_the_sco
         assert str(stored["record_name"].values) == name
         assert ran.records[name]["provenance"]["measurements_store"] == digest
         words = Page(page_of(ran, name)).text
-        for column, quantity in cohort.MEASURED.items():
+        for column, quantity in tables.MEASURED.items():
             value = stored[quantity].values.item()
             assert np.array_equal(np.float32(table[column][place].as_py() or np.nan), np.float32(value or np.nan), equal_nan=True)
             if told is None:
@@ -302,24 +306,24 @@ def test_csv_disarms_formulas_and_parquet_keeps_the_text(ran):
 
 @pytest.mark.parametrize("mark", ["=", "+", "-", "@", "\t", "\r"])
 def test_csv_cell_that_starts_like_a_formula_gets_an_apostrophe(mark):
-    table = cohort.csv_lines([[f"{mark}1", f"a{mark}1"], [-1, None]])
+    table = tables.csv_lines([[f"{mark}1", f"a{mark}1"], [-1, None]])
     assert next(csv.reader(io.StringIO(table, newline=""))) == [f"'{mark}1", "-1"]
     assert f"'a{mark}1" not in table
 
 
 def test_documented_columns_are_those_written():
     documented = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", (ROOT / "docs/schema/README.md").read_text(), re.M))
-    assert documented == dict(cohort.COLUMNS)
+    assert documented == dict(tables.COLUMNS)
 
 
 def test_reports_made_again_are_kept(ran):
     before = {path: path.stat().st_mtime_ns for path in (ran.folder / "records").iterdir()}
     cohort_json = (ran.folder / "cohort.json").read_bytes()
-    tables = [(ran.folder / name).read_bytes() for name in ("cohort.html", "scores.csv", "scores.parquet")]
+    others = [(ran.folder / name).read_bytes() for name in ("cohort.html", "scores.csv", "scores.parquet")]
     report_workspace(ran.work, ran.run)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert (ran.folder / "cohort.json").read_bytes() == cohort_json
-    assert [(ran.folder / name).read_bytes() for name in ("cohort.html", "scores.csv", "scores.parquet")] == tables
+    assert [(ran.folder / name).read_bytes() for name in ("cohort.html", "scores.csv", "scores.parquet")] == others
 
 
 def test_slugs_are_safe_different_and_independent_of_order():
@@ -402,7 +406,7 @@ def test_attacks_in_every_text_of_a_cohort_change_no_tag_of_its_page(ran):
         scores = ran.scores.assign(record_name=("record", everywhere), patient_id=("record", everywhere))
         facts = cohort_facts(ran) | dict.fromkeys(("diagnosis", "infarct_location", "reason_detail"), everywhere)
         document = ran.cohort | {"archive": text, "diagnoses": [{"diagnosis": text, "n_records": 10}]}
-        return cohort.cohort_page(document, scores, facts).decode()
+        return cohort_page.cohort_page(document, tables.Table(scores, facts)).decode()
 
     expected = shape(drawn("harmless"))
     for attack in ATTACKS:

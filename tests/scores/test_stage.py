@@ -52,6 +52,7 @@ from ecgbatch.scores.stage import (
     score_record,
     score_records,
     score_shard,
+    with_own_status,
 )
 from ecgbatch.signals.stage import SIGNALS
 from ecgbatch.terms import (
@@ -184,10 +185,10 @@ def test_members_that_saw_the_patient_do_not_score_it(model: Model) -> None:
     assert block["mi_probability"].values[0] == pytest.approx(expected, abs=1e-6)
 
 
-def _assert_not_scored(block: xr.Dataset, reason: str) -> None:
+def _assert_not_scored(block: xr.Dataset, reason: str, status: str = "ok") -> None:
     assert _word(block, 0) == "not_scorable"
     assert block["reason"].values[0] == reason
-    assert block["status"].values[0] == STATUS["set_aside"]
+    assert block["status"].values[0] == STATUS[status]  # that of its files: it was read
     for name in ("mi_probability", "probability_low", "probability_high", "threshold", "beat_agreement"):
         assert np.isnan(block[name].values[0])
     assert np.isnan(block["beat_probability"].values).all()
@@ -202,7 +203,17 @@ def test_a_patient_that_every_member_saw_is_not_scored(model: Model) -> None:
 
 
 def test_a_record_set_aside_keeps_its_own_reason(model: Model) -> None:
-    _assert_not_scored(_only(model, None, status=STATUS["set_aside"], reason="DAT_TRUNCATED"), "DAT_TRUNCATED")
+    _assert_not_scored(_only(model, None, status=STATUS["set_aside"], reason="DAT_TRUNCATED"), "DAT_TRUNCATED", "set_aside")
+
+
+def test_stores_before_version_4_called_set_aside_what_could_be_read() -> None:
+    reason = ["DAT_TRUNCATED", "NO_BEATS", "LEADS_MISSING", "LEADS_MISSING", ""]
+    status = [STATUS[word] for word in ("set_aside", "set_aside", "set_aside", "partial", "ok")]
+    old = xr.Dataset({"reason": ("record", np.array(reason, TEXT)), "status": ("record", np.array(status, np.int8))})
+    now = with_own_status(old)
+    words = {code: word for word, code in STATUS.items()}
+    assert [words[code] for code in now["status"].values] == ["set_aside", "ok", "partial", "partial", "ok"]
+    xr.testing.assert_identical(with_own_status(now), now)
 
 
 @pytest.mark.parametrize("record", [None, _beats(0, 0)])

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import xarray as xr
 from prometheus_client.parser import text_string_to_metric_families
 
+from ecgbatch.cli.output import print_result
 from ecgbatch.figures.drift import shift_of_new
 from ecgbatch.synthetic.archive import write_archive
 from ecgbatch.upkeep.status import LAST_RUN_FILE, METRICS_FILE, last_run, last_run_problems, recorded, status
@@ -87,24 +93,83 @@ def test_workspace_where_nothing_was_ever_done_is_an_error(tmp_path):
         status(str(tmp_path))
 
 
-def test_status_and_metrics_count_what_a_run_did(tmp_path):
-    archive, work = tmp_path / "archive", tmp_path / "work"
-    write_archive(archive, n_records=5, duration_s=8.0, seed=4)
-    (archive / f"{names_of(archive)[1]}.dat").unlink()
-    ecgbatch("run", archive, work, code=3)
+def faulty_archive(folder: Path) -> Path:
+    """Seven records: two set aside, two with a beat or two, one without Frank's leads, two as they should be."""
+    archive, short = folder / "archive", folder / "short"
+    write_archive(archive, n_records=7, duration_s=8.0, sampling_frequency_hz=500.0, seed=4)
+    write_archive(short, n_records=7, duration_s=1.0, sampling_frequency_hz=500.0, seed=4)
+    names = names_of(archive)
+    (archive / f"{names[0]}.dat").unlink()
+    data = archive / f"{names[1]}.dat"
+    data.write_bytes(data.read_bytes()[:-3])
+    for name in names[2:4]:
+        for path in short.glob(f"{name}.*"):
+            path.replace(archive / path.relative_to(short))
+    (archive / f"{names[4]}.xyz").unlink()
+    return archive
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory) -> tuple[Path, Path, dict[str, Any]]:
+    """Archive and workspace of a run over it, and what the command said."""
+    folder = tmp_path_factory.mktemp("ran")
+    archive, work = faulty_archive(folder), folder / "work"
+    return archive, work, ecgbatch("run", archive, work, code=3)
+
+
+def test_every_place_counts_the_same_records_as_set_aside_and_as_not_scorable(ran, capsys):
+    _, work, done = ran
+    aside = {"DAT_MISSING": 1, "DAT_TRUNCATED": 1}
+    without = aside | {"TOO_FEW_BEATS": 2}
+    reports = Path(done["reports"])
+    cohort = json.loads((reports / "cohort.json").read_text())
+    last = json.loads((work / "last-run.json").read_text())
+    for told in (done["counts"], ecgbatch("status", work), cohort):
+        assert told["n_set_aside"] == aside
+        assert (told["n_not_scorable"], told["not_scorable_reasons"]) == (4, without)
+        assert told["n_scored"] == 3
+    assert done["counts"]["decisions"]["not_scorable"] == cohort["decisions"]["not_scorable"] == 4
+    assert (last["set_aside"], last["not_scorable"]) == (aside, without)
+    metrics = samples(work)
+    for name, counts in (("set_aside", aside), ("not_scorable", without)):
+        told = {key[1]: value for key, value in metrics.items() if key[0] == f"ecgbatch_records_{name}"}
+        assert told == counts
+        assert metrics["ecgbatch_records", name] == sum(counts.values())
+    with (reports / "scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for column, counts in (
+        ([row["status"] for row in rows], {"set_aside": 2, "partial": 1, "ok": 4}),
+        ([row["decision"] for row in rows if row["decision"] == "not_scorable"], {"not_scorable": 4}),
+        (pq.read_table(reports / "scores.parquet")["status"].to_pylist(), {"set_aside": 2, "partial": 1, "ok": 4}),
+        (
+            [json.loads(path.read_text())["status"] for path in reports.glob("records/*.json")],
+            {"set_aside": 2, "partial": 1, "ok": 4},
+        ),
+    ):
+        assert Counter(column) == counts
+    assert [cohort["needs_look"][word] for word in ("set_aside", "not_scorable")] == [2, 2]
+    page = " ".join(re.sub(r"<[^>]+>", " ", (reports / "cohort.html").read_text().partition("<script")[0]).split())
+    for words in ("2 set aside: their files cannot be used", "2 can be read, but not scored", "Records without a score: 4 of 7"):
+        assert words in page
+    print_result(done, as_json=False)
+    said = capsys.readouterr().out
+    for words in ("3 scored, 4 not scorable, 2 of these set aside", "set aside: 1 DAT_MISSING", "not scorable: 2 TOO_FEW_BEATS"):
+        assert words in said
+
+
+def test_status_and_metrics_count_what_a_run_did(ran, tmp_path):
+    archive, work, _ = ran
     told = ecgbatch("status", work)
-    assert (told["n_stored"], told["n_set_aside"], told["n_pending"]) == (5, {"DAT_MISSING": 1}, 0)
-    assert told["n_scored"] + told["n_not_scorable"] == 5
+    assert (told["n_stored"], told["n_pending"]) == (7, 0)
     assert told["last_run"]["outcome"] == "ok"
     metrics = samples(work)
-    assert metrics["ecgbatch_records", "seen"] == metrics["ecgbatch_records", "new"] == 5
+    assert metrics["ecgbatch_records", "seen"] == metrics["ecgbatch_records", "new"] == 7
     assert metrics["ecgbatch_records", "scored"] == told["n_scored"]
-    assert metrics["ecgbatch_records_set_aside", "DAT_MISSING"] == 1
     assert metrics["ecgbatch_stage_bytes", "convert"] > 1e5
     assert {key[1] for key in metrics if key[0] == "ecgbatch_stage_seconds"} == {"convert", "beats", "measure", "score", "report"}
     assert metrics["ecgbatch_last_run_success",] == 1
-    write_archive(tmp_path / "more", n_records=6, duration_s=8.0, seed=4)
-    name = names_of(tmp_path / "more")[5]
+    write_archive(tmp_path / "more", n_records=8, duration_s=8.0, sampling_frequency_hz=500.0, seed=4)
+    name = names_of(tmp_path / "more")[7]
     for path in (tmp_path / "more").glob(f"{name}.*"):
         target = archive / path.relative_to(tmp_path / "more")
         target.parent.mkdir(exist_ok=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 import shutil
 from contextlib import redirect_stdout
 from dataclasses import replace
@@ -10,6 +12,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from ecgbatch import cli
@@ -112,6 +115,29 @@ def test_no_canary_leaves_the_archive_and_names_only_unless_pseudonymised(archiv
     table = (work / TABLE_FILE).read_text().splitlines()[1:]
     assert pages == {line.split(",")[1] for line in table} == {pseudonyms.record(line.split(",")[0]) for line in table}
     assert (work / KEY_FILE).stat().st_mode & 0o077 == 0
+    assert_no_order_of_the_archive_is_left(folder)
+
+
+def assert_no_order_of_the_archive_is_left(folder: Path) -> None:
+    """Rows are sorted by pseudonym in every form of the table, and number no row of a store."""
+    with (folder / "scores.csv").open(newline="") as file:
+        in_csv = list(csv.DictReader(file))
+    for rows in (in_csv, pq.read_table(folder / "scores.parquet").to_pylist()):
+        names = [row["record_name"] for row in rows]
+        assert names == sorted(names)
+        assert len(set(names)) == 7
+        assert {row[name] for row in rows for name in ("signals_row", "beats_row")} in ({""}, {None})
+    page = (folder / "cohort.html").read_text()
+    data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
+    for name in ("=signals_row", "=beats_row"):
+        assert data[name]["of"] == [None]
+    listed = data["=record_name"]
+    assert [row["record_name"] for row in sorted(in_csv, key=lambda row: int(row["needs_look_rank"]))] == [
+        listed["of"]["ABCDEFGHIJKLMNOPQRSTUVWXYZ".index(sign)] for sign in listed["code"]
+    ]
+    without = [row["record_name"] for row in in_csv if row["decision"] == "not_scorable"]
+    said = re.findall(r'href="records/(r-[0-9a-f]+).html"', page.partition("Records without a score")[2].partition("</table>")[0])
+    assert sorted(said) == sorted(without)
 
 
 def test_comments_are_kept_and_shown_only_when_asked(tmp_path: Path) -> None:
