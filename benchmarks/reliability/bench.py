@@ -18,7 +18,7 @@ from ecgbatch.upkeep.verify import verify_workspace
 
 PROGRAM = str(Path(sys.executable).parent / "ecgbatch")
 
-STAGES = ("convert", "beats", "score", "report")
+STAGES = ("convert", "beats", "measure", "score", "report")
 TRAINING = ("convert", "paper's beats", "train")
 """Ends with the recipe that trains fastest: 5 members of 30 short epochs."""
 

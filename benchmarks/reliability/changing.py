@@ -28,7 +28,7 @@ def wrong_clocks(bench: Bench, folder: Path) -> Cases:
     """
     if shutil.which("faketime") is None:
         raise SystemExit("F11 needs the program faketime: apt-get install faketime")
-    for stage in bench.stages[:3]:
+    for stage in bench.stages[:4]:
         for offset in OFFSETS:
             work = bench.copied(stage, folder)
             ended = run(["faketime", "-f", offset, *bench.command(stage, work)], FAKED)

@@ -49,7 +49,7 @@ def power_cuts(bench: Bench, count: int, seed: int, folder: Path) -> Cases:
     draw = random.Random(seed)
     image, after = folder / "disk.img", folder / "after.img"
     for number in range(count):
-        stage = bench.stages[number % 3]
+        stage = bench.stages[number % 4]
         subprocess.run(["truncate", "-s", str(IMAGE_BYTES), str(image)], check=True)
         subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True)
         instant = draw.uniform(0.4, 1.0) * bench.seconds[stage]

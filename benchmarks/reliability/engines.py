@@ -98,7 +98,7 @@ def killed_workers(bench: Bench, count: int, seed: int, folder: Path) -> Cases:
     """
     draw = random.Random(seed)
     for number in range(count):
-        stage, killed = bench.stages[number % 3], 0
+        stage, killed = bench.stages[number % 4], 0
         work = bench.copied(stage, folder)
         with cluster() as dask:
             process = _started(bench, stage, work, dask, folder)
@@ -119,7 +119,7 @@ def lost_clusters(bench: Bench, count: int, seed: int, folder: Path) -> Cases:
     """Kill the scheduler, or every worker, while a stage runs: it must say so in time, and go on elsewhere."""
     draw = random.Random(seed)
     for number in range(count):
-        stage, is_scheduler = bench.stages[number % 3], number // 3 % 2 == 0
+        stage, is_scheduler = bench.stages[number % 4], number // 4 % 2 == 0
         work = bench.copied(stage, folder)
         with cluster() as dask:
             process = _started(bench, stage, work, dask, folder)

@@ -26,7 +26,7 @@ def faulty_stores(bench: Bench, count: int, seed: int, folder: Path) -> Cases:
     """
     with moto() as (port, access):
         for number in range(count):
-            stage, work, copy = bench.stages[number % 3], f"s3://ecg/work-{number}", folder / "copy"
+            stage, work, copy = bench.stages[number % 4], f"s3://ecg/work-{number}", folder / "copy"
             os.environ |= access
             bucket = folder_at(work)
             for path in sorted(path for path in bench.before(stage).rglob("*") if path.is_file()):

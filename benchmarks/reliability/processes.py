@@ -88,7 +88,7 @@ def contests(bench: Bench, count: int, n_writers: int, seed: int, folder: Path) 
     """
     draw = random.Random(seed)
     for number in range(count):
-        stage = STAGES[number // 2 % 3]
+        stage = STAGES[number // 2 % 4]
         work = bench.copied(stage, folder)
         with (folder / "said").open("w+") as said:
             writers = [

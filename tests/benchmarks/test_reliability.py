@@ -26,7 +26,7 @@ def test_each_stage_killed_once_and_run_again_ends_as_if_undisturbed(bench, tmp_
 
 
 def test_campaign_sees_a_byte_that_differs_and_a_file_that_is_lost(bench, tmp_path):
-    work = shutil.copytree(bench.before("score"), tmp_path / "w", symlinks=True)
+    work = shutil.copytree(bench.before("measure"), tmp_path / "w", symlinks=True)
     shard = next(path for path in sorted(work.glob("signals/*.zarr/signal/c/**/*")) if path.is_file())
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
     assert any("differs" in one for one in bench.problems("beats", work))
