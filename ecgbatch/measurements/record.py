@@ -26,7 +26,7 @@ from ecgbatch.terms import LEAD_FLAGS, LEADS, UNUSABLE_LEAD
 
 Array = NDArray[Any]
 
-VERSION = 2
+VERSION = 3
 """Of the method: what is measured anew when it changes."""
 
 FEWEST_BEATS = 3

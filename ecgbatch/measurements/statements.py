@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgbatch.measurements.atrial import IRREGULAR, P_REPEATS
+from ecgbatch.measurements.atrial import IRREGULAR, P_REPEATS, VARIED
 from ecgbatch.measurements.quantities import LEAD_QUANTITIES, QUANTITIES
 from ecgbatch.terms import (
     CONTIGUOUS_LEADS,
@@ -89,7 +89,7 @@ def find_statements(facts: Facts) -> dict[str, list[str]]:
         "rate_slow": of["heart_rate_bpm"] < SLOW_BPM,
         "rate_fast": of["heart_rate_bpm"] > FAST_BPM,
         "irregular_without_p": is_irregular and facts.p_agreement < P_REPEATS,
-        "irregular": is_irregular and not facts.p_agreement < P_REPEATS,
+        "irregular": is_irregular and not facts.p_agreement < P_REPEATS and of["rr_spread_ms"] >= VARIED * of["rr_ms"],
         "p_long": of["p_ms"] >= LONG_P_MS,
         "pr_long": of["pr_ms"] > LONG_PR_MS,
         "pr_short": of["pr_ms"] < SHORT_PR_MS,
@@ -180,7 +180,7 @@ def _words(name: str, leads: Sequence[str], facts: Facts) -> str:
         "rate_slow": f"Rate {of['heart_rate_bpm']:.0f}/min: under {SLOW_BPM:g}",
         "rate_fast": f"Rate {of['heart_rate_bpm']:.0f}/min: over {FAST_BPM:g}",
         "irregular_without_p": f"Irregular, and no P wave repeats before QRS: atrial fibrillation possible ({changed})",
-        "irregular": f"Irregular, with a P wave before QRS or one not judged ({changed})",
+        "irregular": f"Irregular, with a P wave before QRS or one not judged (RR spread {of['rr_spread_ms']:.0f} ms)",
         "p_long": f"P {of['p_ms']:.0f} ms: {LONG_P_MS:g} or longer",
         "pr_long": f"PR {of['pr_ms']:.0f} ms: over {LONG_PR_MS:g}",
         "pr_short": f"PR {of['pr_ms']:.0f} ms: under {SHORT_PR_MS:g}",
