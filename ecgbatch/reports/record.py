@@ -363,12 +363,20 @@ def _page_words(report: Mapping[str, Any]) -> dict[str, Any]:
         "series": serial_words(report),
         "shared": shared,
         "particular": particular,
+        "has_good_leads": _has_good_leads(report["leads"]),
         "no_st": no_st,
         "warning": WARNINGS,
         "exchange": EXCHANGE_WORDS,
         "why": why,
         "advice": advice,
     }
+
+
+def _has_good_leads(leads: Mapping[str, Sequence[str]]) -> bool:
+    """Whether some lead has no remark but those that all have, none of which is a fault."""
+    present = [set(flags) for flags in leads.values() if "missing" not in flags]
+    of_all = set.intersection(*present) if len(present) > 1 else set()
+    return not FAULTS & of_all and any(not flags - of_all for flags in present)
 
 
 def lead_remarks(leads: Mapping[str, Sequence[str]]) -> tuple[list[str], dict[str, list[str]]]:

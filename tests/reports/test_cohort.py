@@ -85,6 +85,8 @@ def facts_of(scores: xr.Dataset) -> dict[str, np.ndarray]:
         "quality": np.where(k % 7 == 0, QUALITY["remarks"], QUALITY["good"]),
         "warnings": np.where(k % 11 == 0, "SUM_DIFFERS", ""),
     }
+    unmeasured = tables.measured_facts(None)
+    facts |= {name: np.full(k.size, np.nan if value is None else value) for name, value in unmeasured.items()}
     return {name: np.array(facts[name], dtype) for name, dtype in tables.FACTS.items()}
 
 

@@ -15,7 +15,7 @@ from ecgbatch.reports.excerpts import Excerpt, headline_rate, plan_strips, rhyth
 from ecgbatch.reports.layout import OWN_MM, SHARED_MM, Sheet, lay_out
 from ecgbatch.reports.median_beats import median_beats
 from ecgbatch.reports.probabilities import beat_strip
-from ecgbatch.terms import LEAD_FLAGS, LEADS, MISSING_SAMPLE
+from ecgbatch.terms import LEAD_FLAGS, LEADS, MISSING_SAMPLE, STATUS
 
 FS = 500.0
 NONE = np.empty(0)
@@ -210,9 +210,12 @@ def test_rhythm_strip_is_lead_ii_or_says_which_and_why(leads, unusable, expected
 
 
 def a_report(duration_s: float, *, beats_s: Any = (), start_s: float = 0.0) -> dict[str, Any]:
-    beats = {"time_s": list(beats_s), "flags": [[] for _ in beats_s]}
-    report = {"duration_s": duration_s, "beats": beats, "leads": {"II": []}, "heart_rate_bpm": 64.0, "measurements": None}
-    return report | {"excerpt": excerpts.choose_excerpt(report)}
+    fs = 1000.0
+    r_sample = np.rint(np.asarray(beats_s, float) * fs).astype(int)
+    beats = record.Beats(r_sample, np.zeros(r_sample.size, int), np.full(r_sample.size, np.nan))
+    source = {"status": STATUS["ok"], "sampling_frequency_hz": fs, "n_samples": round(duration_s * fs)}
+    report = {"duration_s": duration_s, "leads": {"II": []}, "heart_rate_bpm": 64.0, "measurements": None}
+    return report | {"excerpt": excerpts.choose_excerpt(report, source, beats)}
 
 
 @pytest.mark.parametrize(
@@ -301,10 +304,11 @@ def test_strips_mark_time_every_beat_and_the_excerpt_and_stay_small(duration_s, 
     steps[0, np.rint(beats_s * fs).astype(int)] += 1200
     steps[0, 50:60] = MISSING_SAMPLE
     report = a_report(duration_s, beats_s=beats_s)
-    report["beats"]["flags"][3] = [sorted(UNUSUAL)[0]]
+    beats = {"time_s": beats_s.tolist(), "flags": [[] for _ in beats_s]}
+    beats["flags"][3] = [sorted(UNUSUAL)[0]]
     plan = plan_strips(report)
     course = course_of(steps, course_source(steps, fs), plan)
-    lines = [str(line) for line in course_lines(course, plan, report["excerpt"], report["beats"])]
+    lines = [str(line) for line in course_lines(course, plan, report["excerpt"], beats)]
     assert len(lines) == plan["n_lines"]
     ticks = sum(mark.count("M") for line in lines for mark in re.findall(r'class="beats" d="([^"]+)"', line))
     assert ticks == beats_s.size - 1

@@ -88,6 +88,7 @@ def cohort_facts(ran: SimpleNamespace) -> dict[str, np.ndarray]:
         flags = np.array([sum(LEAD_FLAGS[flag] for flag in lead) for lead in report["leads"].values()], np.int64)
         known = {"slug": ran.slugs[name], "warnings": " ".join(report["warnings"]), "recording_year": -1}
         known |= tables.lead_facts(list(report["leads"]), flags, is_set_aside=report["status"] == "set_aside")
+        known |= {name: np.nan if value is None else value for name, value in tables.measured_facts(None).items()}
         rows.append(report | known | {"duration_s": report["duration_s"] or np.nan})
     return {name: np.array([row[name] for row in rows], dtype) for name, dtype in tables.FACTS.items()}
 
@@ -291,7 +292,7 @@ def test_measurements_of_page_json_and_table_are_those_of_the_store_that_the_sco
                 assert np.array_equal(known, stored[quantity].values[at], equal_nan=True)
         excerpt = ran.records[name]["excerpt"]
         span = [float(stored[f"excerpt_{part}"].values) for part in ("start_s", "length_s")]
-        np.testing.assert_array_equal(span, list(excerpt.values()) if excerpt else [np.nan] * 2)
+        np.testing.assert_array_equal(span, [excerpt["start_s"], excerpt["length_s"]] if excerpt else [np.nan] * 2)
     assert n_values > 5 * len(ran.names)
 
 
