@@ -214,9 +214,10 @@ class Beside:
 ORDINARY_CHANGE: Mapping[str, float] = {
     "mi_probability": 0.034,
     "heart_rate_bpm": 4,
-    "qrs_ms": 2,
-    "qtc_fridericia_ms": 12,
-    "st_60_mv": 0.07,
+    "qrs_ms": 3,
+    "qtc_fridericia_ms": 10,
+    "st_60_mv": 0.08,
+    "t_mv": 0.18,
 }
 """By how much 95 of 100 pairs of neighbouring ten-second pieces of one recording differ at most: 120 pairs of 40 PTB recordings
 (``benchmarks/accuracy/repeat_variation.py``)."""

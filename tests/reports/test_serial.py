@@ -136,7 +136,15 @@ def test_largest_changes_are_of_pairs_that_follow_one_another_in_one_patient():
 
 
 def test_what_is_ordinary_is_said_with_the_numbers_measured():
-    for words in ("95 of 100", "4/min", "QRS 2 ms", "QTc (Fridericia) 12 ms", "ST at J+60 0.07 mV", "probability 0.034"):
+    for words in (
+        "95 of 100",
+        "4/min",
+        "QRS 3 ms",
+        "QTc (Fridericia) 10 ms",
+        "ST at J+60 0.08 mV",
+        "T 0.18 mV",
+        "probability 0.034",
+    ):
         assert words in serial.ORDINARY
 
 
