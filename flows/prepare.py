@@ -128,6 +128,7 @@ def prepare_archive(
         "erased": conversion.n_erased,
         "set_aside": sum(conversion.set_aside.values()),
         "beats": extraction.n_beats,
+        **{f"labels_{word}": n for word, n in conversion.labels.items()},
     }
     create_table_artifact([counts], key="prepared", description=f"Prepared from {archive}")
     return {**counts, "set_aside_reasons": conversion.set_aside, "seconds": timing.seconds}

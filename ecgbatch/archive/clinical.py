@@ -279,6 +279,30 @@ def read_labels(path: str | Path, names: Container[str] = ()) -> dict[str, tuple
     return labels
 
 
+class UnmatchedLabels(ValueError):
+    """A label table none of whose records the archive has: that of another archive, or with names of another form."""
+
+
+def count_matched(path: str | Path, names: Sequence[str]) -> dict[str, int]:
+    """Return how many records of an archive a label table has (``matched``), and how many others it names (``unmatched``).
+
+    Raises
+    ------
+    UnmatchedLabels
+        If it names none of them; with names of both, to compare.
+
+    """
+    known = frozenset(names)
+    table = read_labels(path, known)
+    n_matched = len(table.keys() & known)
+    if known and not n_matched:
+        raise UnmatchedLabels(
+            f"{Path(path).name}: none of its {len(table)} records is in the archive; it names {next(iter(table), 'nothing')!r}, "
+            f"the archive has {names[0]!r}; expected record names as `ecgbatch inspect` and scores.csv have them"
+        )
+    return {"matched": n_matched, "unmatched": len(table) - n_matched}
+
+
 def label_rule(path: str | Path) -> str:
     """Return the name of the rule by which ``read_labels`` reads a table: ``PTBXL_RULE``, or ``labels:`` and the file's name."""
     path = Path(path)

@@ -19,6 +19,7 @@ import numpy as np
 import xarray as xr
 
 from ecgbatch import __version__
+from ecgbatch.archive.clinical import count_matched
 from ecgbatch.archive.listing import CHUNK_RECORDS, LISTING_COLUMNS, each, find_records, list_archive
 from ecgbatch.formats.records import source_digest
 from ecgbatch.terms import STATUS
@@ -69,6 +70,8 @@ class Look:
     """Records whose files are not those of the last look, by size or time: their content decides."""
     n_erased: int = 0
     """Records that the archive has and that are left out, since their patient was erased from this workspace."""
+    labels: dict[str, int] = field(default_factory=dict)
+    """Of the label table: how many of its records the archive has (``matched``) or not; nothing without one, or remembered."""
     is_remembered: bool = False
     """Whether all of it is what the last look left behind: the same records in the same order, all stored still, none moved."""
 
@@ -107,6 +110,7 @@ def look_at(
     if places is not None:
         nothing = {name: ("record", np.empty(0, TEXT)) for name in ("record_name", "fingerprint")}
         return Look(tuple(names), xr.Dataset(nothing), key, (), places, n_erased=len(found) - len(names), is_remembered=True)
+    counted = {} if labels is None else count_matched(labels, found)
     cached = {} if rehash else _read_cache(work)
     cached_row = {name: row for row, name in enumerate(_texts(cached, "record_name"))}
     unmoved = _unmoved(archive, names, cached, cached_row, key)
@@ -140,7 +144,7 @@ def look_at(
     unsure = frozenset(name for name in each(table["record_name"]) if name not in places)
     listing = xr.Dataset({name: ("record", values) for name, values in table.items()})
     waits = tuple(name for name in names if name in waiting)
-    return Look(tuple(names), listing, key, waits, places, unsure, n_erased)
+    return Look(tuple(names), listing, key, waits, places, unsure, n_erased, counted)
 
 
 def _remembered(archive: str, work: str, names: list[str], key: str) -> dict[str, Place] | None:

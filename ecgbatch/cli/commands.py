@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from ecgbatch import __version__
 from ecgbatch.cli.keep import compact, config, erase, fetch, gc, status, verify
 from ecgbatch.cli.run import demo, run, schedule
 from ecgbatch.cli.stages import beats, convert, inspect, measure, report, score
@@ -38,5 +41,22 @@ COMMANDS = (
     schedule,
     fetch,
 )
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"ecgbatch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Take what stands before a command's name."""
+
+
 for _command in COMMANDS:
     app.command()(_command)

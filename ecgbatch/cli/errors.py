@@ -22,6 +22,12 @@ def what_to_do(error: BaseException) -> str:
     )
 
 
+def is_usage(error: BaseException) -> bool:
+    """Tell whether an error is of what was typed, found only when files were read: a label table of another archive."""
+    of_archive = sys.modules.get("ecgbatch.archive.clinical")
+    return of_archive is not None and isinstance(error, of_archive.UnmatchedLabels)
+
+
 def is_users(error: BaseException) -> bool:
     """Tell whether an error is one that a user can cause. Storage, half a second of imports, is not imported to ask."""
     of_stores = sys.modules.get("storage.errors")

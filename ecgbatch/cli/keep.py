@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -80,18 +81,34 @@ def compact(work: Work, workers: Workers = None, as_json: AsJson = False) -> int
 def erase(
     work: Work,
     patient: Annotated[str, typer.Option(help="The patient's id, as the stores and scores.csv have it.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say which records would go; do nothing.")] = False,
     workers: Workers = None,
     as_json: AsJson = False,
 ) -> int:
     """Remove one patient from a workspace: samples, beats, scores, reports, names; for good."""
-    from ecgbatch.upkeep.erase import erase_patient
+    from ecgbatch.upkeep.erase import erase_patient, records_of
     from flows.cluster import engine
     from storage import only_writer
 
+    names = records_of(str(work), patient)
+    if dry_run:
+        print_document({"n_records": len(names), "records": names}, as_json)
+        return OK
+    if not yes:
+        _ask(patient, names)
     with only_writer(work, "erase"), progress(as_json) as on_progress, engine(None, workers) as on_engine:
         said = erase_patient(str(work), patient, map=on_engine, on_progress=on_progress)
     print_document(said, as_json)
     return OK
+
+
+def _ask(patient: str, names: list[str]) -> None:
+    """Ask whether a patient is to be erased; wrong usage where nobody can answer."""
+    if not sys.stdin.isatty():
+        raise typer.BadParameter("erase cannot be undone, and nobody can be asked here: give --yes (or --dry-run to look first).")
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    typer.confirm(f"Erase patient {patient} ({shown or 'what an erasure cut off has left'}) for good?", abort=True, err=True)
 
 
 def status(work: Work, as_json: AsJson = False) -> int:

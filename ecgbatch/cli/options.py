@@ -47,14 +47,32 @@ def _watched_place(text: str) -> Path:
     raise typer.BadParameter(f"{text}: expected an archive, found nothing there.")
 
 
+def _model_place(text: str) -> Path:
+    """Return a model's folder; of a name that is no folder here, the model of that name that ships with the package."""
+    place = Path(text)
+    if place.is_dir():
+        return place.resolve()
+    from ecgbatch.model.members import ModelError, shipped_model
+
+    try:
+        return shipped_model(text)
+    except ModelError as error:
+        raise typer.BadParameter(f"{text!r} is no folder, and {error}") from None
+
+
 Archive = Annotated[Path, typer.Argument(help="Folder of WFDB records, or s3://bucket/prefix.", parser=_archive_place)]
 WatchedArchive = Annotated[Path, typer.Argument(help="Folder of WFDB records, or s3://bucket/prefix.", parser=_watched_place)]
 Work = Annotated[
     Path, typer.Argument(help="Workspace: where stores, models and reports lie; or s3://bucket/prefix.", parser=work_place)
 ]
 Labels = Annotated[Path | None, typer.Option(help="CSV: record, patient_id, label (mi, control, other or empty).", exists=True)]
-Model = Annotated[Path | None, typer.Option(help="Folder of a model.", exists=True, file_okay=False, resolve_path=True)]
-NeededModel = Annotated[Path, typer.Option(help="Folder of a model.", exists=True, file_okay=False, resolve_path=True)]
+Model = Annotated[
+    Path | None,
+    typer.Option(help="A model's folder, or the name of one that ships: mi-12-leads, mi-lead-ii.", parser=_model_place),
+]
+NeededModel = Annotated[
+    Path, typer.Option(help="A model's folder, or the name of one that ships: mi-12-leads, mi-lead-ii.", parser=_model_place)
+]
 Prevalence = Annotated[
     float | None, typer.Option(help="Share of the patients here who have MI, where it is not that of the model's training.")
 ]
@@ -76,6 +94,12 @@ KeepComments = Annotated[
 Pseudonymise = Annotated[bool, typer.Option("--pseudonymise", help="Name records and patients in reports by keyed digests only.")]
 Method = Annotated[str, typer.Option(help="How beats are found and cut: robust or kachuee.")]
 Recipe = Annotated[str, typer.Option(help="How a model is trained: ecgbatch, ecgbatch-lead-ii or kachuee.")]
+RunMethod = Annotated[
+    str | None, typer.Option("--method", help="How beats are found and cut: robust or kachuee. Default: as the model wants them.")
+]
+RunRecipe = Annotated[
+    str | None, typer.Option("--recipe", help="With --train: ecgbatch (the default), ecgbatch-lead-ii or kachuee.")
+]
 
 
 def as_text(path: Path | None) -> str | None:
@@ -86,5 +110,14 @@ def as_text(path: Path | None) -> str | None:
 def checked_method(method: str) -> Any:
     """Return the method; wrong usage if it is none."""
     if method not in ("robust", "kachuee"):
-        raise typer.BadParameter(f"--method must be robust or kachuee, found {method!r}")
+        raise typer.BadParameter(f"--method must be robust or kachuee, found {method!r}.")
     return method
+
+
+def checked_recipe(recipe: str) -> str:
+    """Return the recipe; wrong usage if it is none."""
+    from ecgbatch.training.recipes import RECIPES
+
+    if recipe not in RECIPES:
+        raise typer.BadParameter(f"--recipe must be one of {', '.join(RECIPES)}, found {recipe!r}.")
+    return recipe

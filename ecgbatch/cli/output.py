@@ -41,6 +41,8 @@ def print_result(result: dict[str, Any], as_json: bool) -> None:
     print("decisions: " + ", ".join(f"{word} {n}" for word, n in counts["decisions"].items()))
     for reason, n in counts["not_scorable_reasons"].items():
         print(f"{'set aside' if reason in counts['n_set_aside'] else 'not scorable'}: {n} {reason}")
+    if "labels_matched" in (prepared := result.get("prepared", {})):
+        print(f"labels: {prepared['labels_matched']} records named by the table; {prepared['labels_unmatched']} of it not here")
     print("time: " + ", ".join(f"{stage} {value:.1f} s" for stage, value in seconds.items()))
     print(f"cohort report: {result['cohort']}")
 

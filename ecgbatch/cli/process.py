@@ -11,8 +11,8 @@ from typing import Any
 import typer
 
 from ecgbatch.cli.commands import app
-from ecgbatch.cli.errors import is_users, what_to_do
-from ecgbatch.cli.exit_codes import FAILED, OK, STOPPED, TERMINATED
+from ecgbatch.cli.errors import is_usage, is_users, what_to_do
+from ecgbatch.cli.exit_codes import FAILED, OK, STOPPED, TERMINATED, USAGE
 from ecgbatch.settings import load_settings
 
 STOPPED_MESSAGE = "ecgbatch: stopped; the same command goes on where this one was"
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> None:
     except BaseException as error:
         if is_users(error):
             print(f"ecgbatch: {error}{what_to_do(error)}", file=sys.stderr)
-            sys.exit(FAILED)
+            sys.exit(USAGE if is_usage(error) else FAILED)
         if isinstance(error, MemoryError):
             print(f"ecgbatch: not enough memory here ({error}); fewer --workers take less. Nothing is lost", file=sys.stderr)
             sys.exit(FAILED)

@@ -18,18 +18,19 @@ from ecgbatch.cli.options import (
     DryRun,
     KeepComments,
     Labels,
-    Method,
     Model,
     Prevalence,
     Pseudonymise,
-    Recipe,
     Rehash,
+    RunMethod,
+    RunRecipe,
     Settle,
     WatchedArchive,
     Work,
     Workers,
     as_text,
     checked_method,
+    checked_recipe,
 )
 from ecgbatch.cli.output import print_result, progress
 from ecgbatch.cli.stages import at_prevalence
@@ -61,8 +62,8 @@ def run(
     model: Model = None,
     train: Annotated[bool, typer.Option("--train", help="Train a model on this archive's labels; score out of fold.")] = False,
     labels: Labels = None,
-    method: Method = "robust",
-    recipe: Recipe = "ecgbatch",
+    method: RunMethod = None,
+    recipe: RunRecipe = None,
     prevalence: Prevalence = None,
     rehash: Rehash = False,
     settle_s: Settle = None,
@@ -76,6 +77,9 @@ def run(
     """Convert, find beats, score and report: the main job. Without --model or --train, the model that ships here scores."""
     if model is not None and train:
         raise typer.BadParameter("give --model FOLDER or --train, not both")
+    if recipe is not None and not train:
+        raise typer.BadParameter(f"--recipe {recipe} says how a model is trained: it goes with --train.")
+    recipe = checked_recipe(recipe or "ecgbatch")
     settings = load_settings(model=model, labels=labels, settle_s=settle_s)
     model, labels = None if train else settings.model, settings.labels
     if model is None and not train:
@@ -115,13 +119,23 @@ def run(
     return SET_ASIDE if result["counts"]["n_set_aside"] else OK
 
 
-def _beat_settings(model: Path | None, method: str) -> dict[str, Any]:
-    """Return the beat settings of a run: those that its model was trained on, else the method asked for."""
+def _beat_settings(model: Path | None, method: str | None) -> dict[str, Any]:
+    """Return the beat settings of a run: those that its model was trained on, else the method asked for.
+
+    Wrong usage where a method is asked for that is not the model's: its scores of other beats would mean nothing.
+    """
+    asked = None if method is None else checked_method(method)
     if model is None:
-        return {"method": checked_method(method)}
+        return {"method": asked or "robust"}
     from ecgbatch.model.members import load_model
 
-    return dict(load_model(model).beats)
+    settings = dict(load_model(model).beats)
+    own = settings.get("method", "robust")
+    if asked not in (None, own):
+        raise typer.BadParameter(
+            f"--method {asked}: the model {model.name} was trained on beats cut by {own}, and scores no others."
+        )
+    return settings
 
 
 def _quiet_prefect() -> None:

@@ -100,6 +100,7 @@ def _conversion_summary(done: Conversion, work: Path) -> dict[str, Any]:
         "n_waiting": len(done.waiting),
         "n_erased": done.n_erased,
         "n_set_aside": done.set_aside,
+        **({"labels": dict(done.labels)} if done.labels else {}),
         "stores": [str(work / "signals" / f"{digest}.zarr") for digest in done.stores],
     }
 

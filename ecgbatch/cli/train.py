@@ -9,7 +9,7 @@ import typer
 
 from ecgbatch.cli.dry_run import estimate_work, print_estimate
 from ecgbatch.cli.exit_codes import OK
-from ecgbatch.cli.options import AsJson, Dask, DryRun, Model, Recipe, Work, Workers, as_text, work_place
+from ecgbatch.cli.options import AsJson, Dask, DryRun, Model, Recipe, Work, Workers, as_text, checked_recipe, work_place
 from ecgbatch.cli.output import print_document, progress
 
 
@@ -34,6 +34,7 @@ def train(
 ) -> int:
     """Train a model on the prepared beats, by patient; or the beat classes of MIT-BIH (--task arrhythmia)."""
     start = _start(from_model)
+    checked_recipe(recipe)
     if task not in ("mi", "arrhythmia") or (task == "arrhythmia") != (archive is not None):
         raise typer.BadParameter("--task is mi or arrhythmia; arrhythmia goes with --archive FOLDER, where its annotations lie")
     if dry_run:

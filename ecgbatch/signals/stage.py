@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -131,6 +131,9 @@ class Conversion:
     """Records whose files are still being written; the next run takes them."""
     n_erased: int = 0
     """Records that the archive has and that are left out: their patient was erased from the workspace (``ecgbatch erase``)."""
+    labels: Mapping[str, int] = field(default_factory=dict)
+    """Of the label table: how many of its records the archive has (``matched``), and how many not; empty without one, or where
+    nothing in the archive moved."""
 
 
 def plan_signals(listing: xr.Dataset) -> list[Plan]:
@@ -384,6 +387,7 @@ def _published(
         gone=tuple(gone),
         waiting=look.waiting,
         n_erased=look.n_erased,
+        labels=look.labels,
     )
 
 

@@ -67,10 +67,7 @@ def erase_patient(work: str, patient_id: str, *, map: Map = map, on_progress: On
     abandoned = abandoned_by_compaction(work)
     names, batches = _rows_of(work, patient_id, abandoned)
     if not names and not erasure:
-        raise ValueError(
-            f"{work}: no record of patient {patient_id!r} in the signals stores here, expected a patient_id as the stores and "
-            "scores.csv have it (of most archives: the record's folder); nothing was changed"
-        )
+        raise ValueError(_unknown(work, patient_id))
     if not (batches or abandoned) and erasure.get("ended"):
         return _told(erasure)
     digests = {erased.digest("record", name) for name in names}
@@ -96,6 +93,28 @@ def erase_patient(work: str, patient_id: str, *, map: Map = map, on_progress: On
     erasure["ended"] = _now()
     write_erased(work, erased.with_erasure(erasure))
     return _told(erasure)
+
+
+def records_of(work: str, patient_id: str) -> list[str]:
+    """Return the records of a patient that ``erase_patient`` would remove, by name; none of one who is erased already.
+
+    Raises
+    ------
+    ValueError
+        If the workspace has no such patient.
+
+    """
+    names, _ = _rows_of(work, patient_id, abandoned_by_compaction(work))
+    if not names and not erased_list(work).of(patient_id):
+        raise ValueError(_unknown(work, patient_id))
+    return sorted(names)
+
+
+def _unknown(work: str, patient_id: str) -> str:
+    return (
+        f"{work}: no record of patient {patient_id!r} in the signals stores here, expected a patient_id as the stores and "
+        "scores.csv have it (of most archives: the record's folder); nothing was changed"
+    )
 
 
 def _told(erasure: dict[str, Any]) -> dict[str, Any]:

@@ -50,12 +50,13 @@ def test_the_command_line_erases_though_it_is_killed(two_nights, once_erased, tm
     wanted = whole(once_erased[0])
     for milliseconds in (1500, 2000, 2300, 2600, 2900, 3300):
         cut = Path(shutil.copytree(two_nights[1], tmp_path / str(milliseconds), symlinks=True))
-        process = subprocess.Popen([*command, str(cut), "--patient", WHO], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        erase = [*command, str(cut), "--patient", WHO, "--yes"]
+        process = subprocess.Popen(erase, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         try:
             process.wait(milliseconds / 1000)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        subprocess.run([*command, str(cut), "--patient", WHO, "--json"], check=True, capture_output=True)
+        subprocess.run([*erase, "--json"], check=True, capture_output=True)
         assert whole(cut) == wanted
         assert verify_workspace(str(cut)) == {}
