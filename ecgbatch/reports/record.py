@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from ecgbatch import __version__
 from ecgbatch.formats.header import REASONS as RECORD_REASONS
 from ecgbatch.formats.header import WARNINGS
-from ecgbatch.measurements.document import in_words
 from ecgbatch.measurements.record import VERSION as METHOD_VERSION
 from ecgbatch.model.evidence import EVIDENCE_RULE
 from ecgbatch.reports import excerpts
@@ -26,6 +25,7 @@ from ecgbatch.reports.ecg_paper import ecg_paper, sheet_words
 from ecgbatch.reports.excerpts import Excerpt
 from ecgbatch.reports.grid import grid_patterns
 from ecgbatch.reports.layout import MM_PER_S, SHARED_MM, Sheet, lay_out
+from ecgbatch.reports.measured import measured_words
 from ecgbatch.reports.median_beats import beat_speed, median_beats
 from ecgbatch.reports.pages import page
 from ecgbatch.reports.probabilities import beat_strip, probability_scale
@@ -340,8 +340,7 @@ def record_page(
         drawings["beat_strip"] = beat_strip(time_s, probability, duration_s=report["duration_s"], threshold=threshold)
     if threshold is not None:
         drawings["scale"] = probability_scale(report["mi_probability"], report["interval"], threshold)
-    measured = in_words(report["measurements"]) if report["measurements"] else []
-    return page("record.html", script="record.js", report=report, drawings=drawings, words=_page_words(report), measured=measured)
+    return page("record.html", script="record.js", report=report, drawings=drawings, words=_page_words(report))
 
 
 def _extra_mm(report: Mapping[str, Any]) -> float:
@@ -355,15 +354,12 @@ def _extra_mm(report: Mapping[str, Any]) -> float:
 def _page_words(report: Mapping[str, Any]) -> dict[str, Any]:
     why, advice = explain_reason(report["reason"], is_scored=report["mi_probability"] is not None)
     shared, particular = lead_remarks(report["leads"])
-    st = (report["measurements"] or {"st_60_mv": {}})["st_60_mv"].values()
-    reasons = {found["reason"] for found in st}
-    no_st = reasons.pop() if len(reasons) == 1 and all(found["value"] is None for found in st) else ""
     return {
         "lead": LEAD_WORDS,
         "series": serial_words(report),
         "shared": shared,
         "particular": particular,
-        "no_st": no_st,
+        "measured": measured_words(report["measurements"]) if report["measurements"] else None,
         "warning": WARNINGS,
         "exchange": EXCHANGE_WORDS,
         "why": why,

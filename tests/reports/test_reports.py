@@ -88,6 +88,7 @@ def cohort_facts(ran: SimpleNamespace) -> dict[str, np.ndarray]:
         flags = np.array([sum(LEAD_FLAGS[flag] for flag in lead) for lead in report["leads"].values()], np.int64)
         known = {"slug": ran.slugs[name], "warnings": " ".join(report["warnings"]), "recording_year": -1}
         known |= tables.lead_facts(list(report["leads"]), flags, is_set_aside=report["status"] == "set_aside")
+        known |= tables.measured_facts(None)
         rows.append(report | known | {"duration_s": report["duration_s"] or np.nan})
     return {name: np.array([row[name] for row in rows], dtype) for name, dtype in tables.FACTS.items()}
 
@@ -283,7 +284,7 @@ def test_measurements_of_page_json_and_table_are_those_of_the_store_that_the_sco
             known = told[quantity]["value"]
             assert np.array_equal(np.float32(np.nan if known is None else known), np.float32(value), equal_nan=True)
             n_values += known is not None
-            assert f"{QUANTITIES[quantity].title}{'not measured' if known is None else f'{known:.0f}'}" in words.replace("−", "-")
+            assert f"{QUANTITIES[quantity].title}{'not measured' if known is None else f'{known:.0f}'}" in words
         for lead, of_lead in (told or {"leads": {}})["leads"].items():
             at = stores[digest]["lead"].values.tolist().index(lead)
             for quantity in LEAD_QUANTITIES:
@@ -291,7 +292,7 @@ def test_measurements_of_page_json_and_table_are_those_of_the_store_that_the_sco
                 assert np.array_equal(known, stored[quantity].values[at], equal_nan=True)
         excerpt = ran.records[name]["excerpt"]
         span = [float(stored[f"excerpt_{part}"].values) for part in ("start_s", "length_s")]
-        np.testing.assert_array_equal(span, list(excerpt.values()) if excerpt else [np.nan] * 2)
+        np.testing.assert_array_equal(span, [excerpt["start_s"], excerpt["length_s"]] if excerpt else [np.nan] * 2)
     assert n_values > 5 * len(ran.names)
 
 
