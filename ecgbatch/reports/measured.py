@@ -69,7 +69,8 @@ def measured_words(measurements: Mapping[str, Any]) -> dict[str, Any]:
     dict
         ``groups``: the rows of the table, ``Row`` each, below its headings; ``nothing``: the reason, where none of them has a
         value and all for the same one. ``columns``: ``LEAD_QUANTITIES``; ``leads``: the ``Cell``s of each; ``no_lead``: the
-        reason, where every lead lacks amplitudes and all for the same one; ``has_q``: whether a duration of Q is known all the same.
+        reason, where every lead lacks amplitudes and all for the same one; ``has_q``: whether a duration of
+        Q is known all the same.
 
     """
     said = {one["statement"]: one["leads"] for one in measurements["statements"]}

@@ -80,9 +80,7 @@ def test_a_quantity_beyond_its_limit_is_marked_in_words_and_atrial_fibrillation_
     (row,) = re.findall(r'<tr><th scope="row">PR</th>.*?</tr>', text)
     assert "long" in row
     (row,) = re.findall(r'<tr><th scope="row"><bdi>II</bdi></th>.*?</tr>', text)
-    assert (
-        f'{UP} <data value="{found["leads"]["II"]["st_j_mv"]}"' in row
-    )
+    assert f'{UP} <data value="{found["leads"]["II"]["st_j_mv"]}"' in row
 
 
 @pytest.mark.parametrize("q_ms", [np.nan, 24.0])
