@@ -89,7 +89,7 @@ def cohort_facts(ran: SimpleNamespace) -> dict[str, np.ndarray]:
         flags = np.array([sum(LEAD_FLAGS[flag] for flag in lead) for lead in report["leads"].values()], np.int64)
         known = {"slug": ran.slugs[name], "warnings": " ".join(report["warnings"]), "recording_year": -1}
         known |= tables.lead_facts(list(report["leads"]), flags, is_set_aside=report["status"] == "set_aside")
-        known |= tables.measured_facts(None)
+        known |= {name: np.nan if value is None else value for name, value in tables.measured_facts(None).items()}
         rows.append(report | known | {"duration_s": report["duration_s"] or np.nan})
     return {name: np.array([row[name] for row in rows], dtype) for name, dtype in tables.FACTS.items()}
 
