@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ecgbatch.measurements.quantities import LEAD_QUANTITIES
+from ecgbatch.reports.lead_columns import STANDARD
 from ecgbatch.reports.tables import COLUMNS
 
 PAGE = Path(__file__).with_name("fields.md")
@@ -30,6 +32,9 @@ def fields_page() -> str:
         parts += [f"## {title}", "", "| field | type | what it is |", "|---|---|---|", *rows, ""]
     rows = [f"| `{name}` | {words} |" for name, words in COLUMNS.items()]
     parts += ["## scores.csv, scores.parquet", "", "| column | what it is |", "|---|---|", *rows, ""]
+    of_leads = [f"| `{name}_<lead>` | {of.meaning}; {of.unit} |" for name, of in LEAD_QUANTITIES.items()]
+    said = f"`<lead>` is one of {', '.join(STANDARD)}; null: no value."
+    parts += ["## scores.parquet alone", "", said, "", "| column | what it is |", "|---|---|", *of_leads, ""]
     return "\n".join(parts)
 
 

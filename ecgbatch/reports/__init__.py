@@ -4,8 +4,9 @@ What comes in is a run's scores store and the stores behind it; what goes out li
 ``WORK/pseudonyms.*`` where names are replaced. What is written where is decided in ``writing``. A record's page: what of a
 recording is shown, and why, is chosen in ``excerpts`` and laid out in ``layout``; ``ecg_paper`` draws the ten seconds, ``course``
 the strips of the rest, ``median_beats`` and ``probabilities`` what their names say, all with the pens of ``svg`` on the paper
-of ``grid``. The cohort's charts are in ``charts``; who needs a look first is said in
-``triage``, what the tables and the page's list hold in ``tables`` and ``worklist``; HTML is made of ``templates/`` by ``pages``.
+of ``grid``; ``measured`` says the measurements. The cohort's charts are in ``charts``; who needs a look first is said in
+``triage``, what the tables and the page's list hold in ``tables``, ``lead_columns`` and ``worklist``; HTML is made of
+``templates/`` by ``pages``.
 
 Other wings use:
 

@@ -19,6 +19,7 @@ from ecgbatch.figures.curves import AGE_BANDS, REMARKABLE, curve_bands, subgroup
 from ecgbatch.reports import charts, record, triage
 from ecgbatch.reports.cohort_page import cohort_page
 from ecgbatch.reports.files import json_lines, put_if_changed, utf8
+from ecgbatch.reports.lead_columns import LeadValues
 from ecgbatch.reports.serial import NO_CHANGES
 from ecgbatch.reports.tables import Facts, Table, csv_table, known, parquet_table
 from ecgbatch.terms import LABEL, LEAD_FLAGS, NOTICE, QUALITY, SEX, STATUS
@@ -38,6 +39,7 @@ def write_cohort(
     facts: Facts,
     options: Mapping[str, Any],
     *,
+    leads: LeadValues | None = None,
     earlier: str = "",
     seconds: Mapping[str, float] | None = None,
 ) -> dict[str, str]:
@@ -54,6 +56,8 @@ def write_cohort(
     options
         ``model`` (``record.model_summary``), ``run``, ``created``, ``archive``, ``is_synthetic``; ``largest_changes`` from
         ``serial.Series.changes``, if any.
+    leads
+        Of the records, in their order: what of their leads the Parquet table has.
     earlier
         Name of the run before, if any: what is new, changed, gone, and how distributions moved.
     seconds
@@ -78,7 +82,7 @@ def write_cohort(
     files: dict[str, tuple[str, Callable[[], bytes]]] = {
         "cohort_json": ("cohort.json", lambda: utf8(json_lines(cohort))),
         "scores_csv": ("scores.csv", lambda: csv_table(table)),
-        "scores_parquet": ("scores.parquet", lambda: parquet_table(table, options)),
+        "scores_parquet": ("scores.parquet", lambda: parquet_table(table, options, leads)),
         "cohort_html": ("cohort.html", lambda: cohort_page(cohort, table)),
     }
     for name, content in files.values():  # one after the other: of many records each is large

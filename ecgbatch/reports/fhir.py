@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
+from ecgbatch.measurements.quantities import LEAD_QUANTITIES, QUANTITIES
 from ecgbatch.reports.record import LEAD_WORDS, explain_reason
 
 STATUS = "preliminary"
@@ -16,13 +17,28 @@ _LOINC = "http://loinc.org"
 _UCUM = "http://unitsofmeasure.org"
 _OWN = "urn:ecgbatch:observation"
 _ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
-_CODES = {
-    "heart_rate_bpm": ("8867-4", "Heart rate", "/min"),
-    "qrs_ms": ("8633-0", "QRS duration", "ms"),
-    "qt_ms": ("8634-8", "Q-T interval", "ms"),
-    "qtc_fridericia_ms": ("8636-3", "Q-T interval corrected", "ms"),
+_CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
+_LOINC_OF: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "heart_rate_bpm": (("8867-4", "Heart rate"),),
+    "rr_ms": (("8637-1", "R-R interval by EKG"),),
+    "pr_ms": (("8625-6", "P-R interval"),),
+    "qrs_ms": (("8633-0", "QRS duration"),),
+    "qt_ms": (("8634-8", "Q-T interval"),),
+    "qtc_fridericia_ms": (
+        ("8636-3", "Q-T interval corrected"),
+        ("76634-5", "Q-T interval corrected based on Fridericia formula"),
+    ),
+    "qtc_bazett_ms": (("76635-2", "Q-T interval corrected based on Bazett formula"),),
+    "axis_p_deg": (("8626-4", "P wave axis"),),
+    "axis_qrs_deg": (("8632-2", "QRS axis"),),
+    "axis_t_deg": (("8638-9", "T wave axis"),),
 }
-"""Measurements with a LOINC code; corrected by Fridericia, as the observation's note says."""
+"""LOINC codes of measurements. Those without one here (P duration, spread of RR) have a code of our own: LOINC's of P duration is
+of one lead, its SDNN of a long recording. An own code is the quantity's name."""
+
+_UCUM_OF = {"min-1": "/min", "degree": "deg"}
+_LEAD_CODES = {"st_60_mv": "st-level-j60"}
+"""Own codes that are not the quantity's name with hyphens."""
 
 Resource = dict[str, Any]
 
@@ -48,14 +64,14 @@ def record_bundle(report: Mapping[str, Any]) -> bytes:
 
     digest = report["provenance"]["report_digest"]
     device = _device(report)
-    observations = [_probability(report), *_measured(report), *_st_levels(report), *_quality(report)]
+    observations = [_probability(report), *_measured(report), *_statements(report), *_of_leads(report), *_quality(report)]
     shared = {"status": STATUS, "subject": _subject(report), **_issued(report)}
     by = {"device": {"reference": _urn(digest, "device")}}
     observations = [observation | shared | by for observation in observations]
     results = [_urn(digest, f"observation{number}") for number in range(len(observations))]
-    conclusion = " ".join(
-        part for part in (report["decision_words"] + ".", _why(report), report["notice"], report["scope"]) if part
-    )
+    cautions = [caution["words"] for caution in report["cautions"]]
+    said = (report["decision_words"] + ".", _why(report), *cautions, report["notice"], report["scope"])
+    conclusion = " ".join(part for part in said if part)
     diagnostic = {
         "resourceType": "DiagnosticReport",
         **shared,
@@ -143,26 +159,59 @@ def _probability(report: Mapping[str, Any]) -> Resource:
 
 
 def _measured(report: Mapping[str, Any]) -> list[Resource]:
+    """Return an Observation of each quantity of the record; one without a value says why."""
     if not report["measurements"]:
         return []
     resources = []
-    for name, (code, text, unit) in _CODES.items():
-        found = report["measurements"][name]
-        value = {"valueQuantity": _quantity(found["value"], unit)} if found["value"] is not None else _absent(found["reason"])
+    for name, of in QUANTITIES.items():
+        known = _LOINC_OF.get(name)
+        coding = [{"system": _LOINC, "code": code, "display": text} for code, text in known or ()]
+        code = {"coding": coding or [_own(name, of.title)], "text": of.title}
         note = {"note": [{"text": report["measurements"]["method"]}]}
-        resources.append({"resourceType": "Observation", "code": _concept(_LOINC, code, text), **value, **note})
+        resources.append(_procedure(code) | _value(report["measurements"][name], of.unit) | note)
     return resources
 
 
-def _st_levels(report: Mapping[str, Any]) -> list[Resource]:
-    if not report["measurements"]:
-        return []
-    components = []
-    for lead, found in report["measurements"]["st_60_mv"].items():
-        value = {"valueQuantity": _quantity(found["value"], "mV")} if found["value"] is not None else _absent(found["reason"])
-        components.append({"code": {"text": _text(f"ST level 60 ms after J, lead {lead}")}, **value})
-    st = {"resourceType": "Observation", "code": _concept(_OWN, "st-level-j60", "ST level 60 ms after the J point")}
-    return [st | {"component": components}] if components else []
+def _of_leads(report: Mapping[str, Any]) -> list[Resource]:
+    """Return an Observation of each quantity of leads, a component a lead."""
+    leads = report["measurements"]["leads"] if report["measurements"] else {}
+    resources = []
+    for name, of in LEAD_QUANTITIES.items() if leads else ():
+        components = [
+            {"code": {"text": _text(f"{of.title}, lead {lead}")}}
+            | _value({"value": found[name], "reason": found["reason"] or "not measured"}, of.unit)
+            for lead, found in leads.items()
+        ]
+        coding = [_own(_LEAD_CODES.get(name, name), of.meaning)]
+        resources.append(_procedure({"coding": coding, "text": f"{of.title} of each lead"}) | {"component": components})
+    return resources
+
+
+def _statements(report: Mapping[str, Any]) -> list[Resource]:
+    """Return an Observation of each statement, in words: no code of a diagnosis, since none is one."""
+    resources = []
+    for said in report["measurements"]["statements"] if report["measurements"] else ():
+        text = "Statement that follows from measurements alone, by published limits; not a diagnosis"
+        code = {"coding": [_own("measured-statement", text), _own(said["statement"], said["statement"])], "text": text}
+        note = {"note": [{"text": said["note"]}]} if said["note"] else {}
+        resources.append(_procedure(code) | {"valueString": said["words"]} | note)
+    return resources
+
+
+def _own(name: str, text: str) -> Resource:
+    return {"system": _OWN, "code": name.replace("_", "-"), "display": text}
+
+
+def _procedure(code: Resource) -> Resource:
+    category = {"coding": [{"system": _CATEGORY, "code": "procedure", "display": "Procedure"}]}
+    return {"resourceType": "Observation", "category": [category], "code": code}
+
+
+def _value(found: Mapping[str, Any], unit: str) -> Resource:
+    """Return a figure of a record's JSON as FHIR's value, or why there is none; ``unit`` as a store writes it."""
+    if found["value"] is None:
+        return _absent(found["reason"])
+    return {"valueQuantity": _quantity(found["value"], _UCUM_OF.get(unit, unit))}
 
 
 def _quality(report: Mapping[str, Any]) -> list[Resource]:

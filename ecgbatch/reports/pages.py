@@ -58,7 +58,7 @@ def number(value: float | None, digits: int = 3, unknown: str = "unknown") -> Ma
     if value is None:
         return escape(unknown)
     exact = repr(value) if type(value) in (float, int) else json.dumps(value)  # as JSON spells it, at a third of the time
-    return Markup(f'<data value="{exact}">{value:.{digits}f}</data>')  # noqa: S704 - digits only
+    return Markup(f'<data value="{exact}">{value:z.{digits}f}</data>')  # noqa: S704 - digits only
 
 
 def probability(value: float | None, unknown: str = "unknown") -> Markup:

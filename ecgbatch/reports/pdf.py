@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fpdf import FPDF
 
 _WIDTH_MM, _HEIGHT_MM, _MARGIN_MM = 297.0, 210.0, 8.0
-_FOOT_MM = 26.0  # for scale, measurements and provenance
+_FOOT_MM = 30.0  # for scale, measurements and provenance
 _GREY, _BLACK, _RED, _BLUE = (70, 70, 70), (17, 17, 17), (122, 18, 18), (21, 89, 156)
 _GRIDS = {True: ((242, 192, 192), (222, 144, 144)), False: ((228, 228, 228), (196, 196, 196))}
 
@@ -130,6 +130,11 @@ def _decision(report: Mapping[str, Any]) -> str:
 
 
 def _meaning(report: Mapping[str, Any]) -> list[str]:
+    """Return what is written below the decision, a line each: cautions first."""
+    return [*(caution["words"] for caution in report["cautions"]), *_of_decision(report)]
+
+
+def _of_decision(report: Mapping[str, Any]) -> list[str]:
     if report["mi_probability"] is None:
         _, advice = explain_reason(report["reason"], is_scored=False)
         found = f"Found: {report['reason_detail'][:300]}" if report["reason_detail"] else ""
@@ -261,13 +266,7 @@ def _trace(pdf: FPDF, panel: layout.Panel, left_mm: float, baseline_mm: float) -
 
 def _foot(pdf: FPDF, report: Mapping[str, Any]) -> None:
     if report["measurements"]:
-        known = []
-        for title, unit, found in in_words(report["measurements"]):
-            known.append(f"{title} " + ("not measured" if found["value"] is None else f"{found['value']:.0f} {unit}"))
-        _write(pdf, "Measured: " + "; ".join(known) + ".", 7)
-        levels = {lead: found["value"] for lead, found in report["measurements"]["st_60_mv"].items()}
-        said = ", ".join(f"{lead[:20]} {value:.2f}" for lead, value in levels.items() if value is not None)
-        _write(pdf, f"ST 60 ms after J, mV: {said[:250] or 'not measured'}.", 7)
+        _measured(pdf, report["measurements"])
     source, model = report["provenance"], report["model"]
     parts = (
         f"Source {source['source_digest'] or 'unreadable'}",
@@ -280,3 +279,22 @@ def _foot(pdf: FPDF, report: Mapping[str, Any]) -> None:
         f"report {source['report_digest']}",
     )
     _write(pdf, "; ".join(parts), 5.5, colour=_GREY)
+
+
+def _measured(pdf: FPDF, measurements: Mapping[str, Any]) -> None:
+    """Write what the page's table says, short: quantities without a value together below their reason."""
+    known, without = [], dict[str, list[str]]()
+    for title, unit, found in in_words(measurements):
+        if found["value"] is None:
+            without.setdefault(found["reason"], []).append(title)
+        else:
+            known.append(f"{title} {found['value']:z.0f} {unit}")
+    parts = ["; ".join(known)] if known else []
+    parts += [f"not measured ({reason}): {', '.join(titles)}" for reason, titles in without.items()]
+    _write(pdf, f"Measured: {'; '.join(parts)}.", 7)
+    said = [one["words"] + (f" ({one['note']})" if one["note"] else "") for one in measurements["statements"]]
+    nothing = "nothing, no number that is measured lies beyond its limit"
+    _write(pdf, f"What follows from the numbers alone, not a diagnosis: {'; '.join(said) or nothing}.", 7, bold=bool(said))
+    levels = {lead: found["st_j_mv"] for lead, found in measurements["leads"].items()}
+    st = ", ".join(f"{lead[:20]} {value:z.2f}" for lead, value in levels.items() if value is not None)
+    _write(pdf, f"ST at J, mV: {st[:250] or 'not measured'}.", 7)

@@ -17,15 +17,16 @@ from numpy.typing import NDArray
 from ecgbatch import __version__
 from ecgbatch.formats.header import REASONS as RECORD_REASONS
 from ecgbatch.formats.header import WARNINGS
-from ecgbatch.measurements.document import in_words
 from ecgbatch.measurements.record import VERSION as METHOD_VERSION
 from ecgbatch.model.evidence import EVIDENCE_RULE
 from ecgbatch.reports import excerpts
+from ecgbatch.reports.cautions import cautions
 from ecgbatch.reports.course import Course, course_lines, is_cut_off
 from ecgbatch.reports.ecg_paper import ecg_paper, sheet_words
 from ecgbatch.reports.excerpts import Excerpt
 from ecgbatch.reports.grid import grid_patterns
 from ecgbatch.reports.layout import MM_PER_S, SHARED_MM, Sheet, lay_out
+from ecgbatch.reports.measured import measured_words
 from ecgbatch.reports.median_beats import beat_speed, median_beats
 from ecgbatch.reports.pages import page
 from ecgbatch.reports.probabilities import beat_strip, probability_scale
@@ -246,6 +247,7 @@ def record_report(
         "extreme_beats": _extreme_beats(beats, fs),
         "beats": _beats(beats, fs),
         "measurements": None,
+        "cautions": [],
         "n_other_recordings": serial.n_others,
         "serial": serial.entries,
     }
@@ -268,8 +270,9 @@ def record_report(
 
 
 def add_measurements(report: dict[str, Any], measurements: Mapping[str, Any]) -> None:
-    """State what was measured, and the rate that follows; the report's digest names what they follow from."""
+    """State what was measured, and the rate and cautions that follow; the report's digest names what they follow from."""
     report["measurements"] = measurements
+    report["cautions"] = cautions(report)
     report["rate"] = excerpts.headline_rate(report)
 
 
@@ -340,8 +343,7 @@ def record_page(
         drawings["beat_strip"] = beat_strip(time_s, probability, duration_s=report["duration_s"], threshold=threshold)
     if threshold is not None:
         drawings["scale"] = probability_scale(report["mi_probability"], report["interval"], threshold)
-    measured = in_words(report["measurements"]) if report["measurements"] else []
-    return page("record.html", script="record.js", report=report, drawings=drawings, words=_page_words(report), measured=measured)
+    return page("record.html", script="record.js", report=report, drawings=drawings, words=_page_words(report))
 
 
 def _extra_mm(report: Mapping[str, Any]) -> float:
@@ -355,16 +357,13 @@ def _extra_mm(report: Mapping[str, Any]) -> float:
 def _page_words(report: Mapping[str, Any]) -> dict[str, Any]:
     why, advice = explain_reason(report["reason"], is_scored=report["mi_probability"] is not None)
     shared, particular = lead_remarks(report["leads"])
-    st = (report["measurements"] or {"st_60_mv": {}})["st_60_mv"].values()
-    reasons = {found["reason"] for found in st}
-    no_st = reasons.pop() if len(reasons) == 1 and all(found["value"] is None for found in st) else ""
     return {
         "lead": LEAD_WORDS,
         "series": serial_words(report),
         "shared": shared,
         "particular": particular,
         "has_good_leads": _has_good_leads(report["leads"]),
-        "no_st": no_st,
+        "measured": measured_words(report["measurements"]) if report["measurements"] else None,
         "warning": WARNINGS,
         "exchange": EXCHANGE_WORDS,
         "why": why,

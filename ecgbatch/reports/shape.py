@@ -10,6 +10,7 @@ SHAPING = (
     "reports/templates/record.html",
     "reports/templates/record_ecg.html",
     "reports/templates/record_beats.html",
+    "reports/templates/record_measured.html",
     "reports/templates/serial.html",
     "reports/templates/record.js",
     "reports/templates/style.css",
@@ -22,12 +23,14 @@ SHAPING = (
     "reports/grid.py",
     "reports/excerpts.py",
     "reports/layout.py",
+    "reports/measured.py",
     "reports/ecg_paper.py",
     "reports/course.py",
     "reports/median_beats.py",
     "reports/probabilities.py",
     "reports/overlay.py",
     "reports/record.py",
+    "reports/cautions.py",
     "reports/serial.py",
 )
 """Files below the package: template, style and the code that fills them. (What measures says its version.)"""

@@ -16,6 +16,7 @@ from ecgbatch.figures.drift import CHANGES
 from ecgbatch.measurements.quantities import QUANTITIES, REASONS
 from ecgbatch.reports import triage
 from ecgbatch.reports.files import utf8
+from ecgbatch.reports.lead_columns import LEAD_COLUMNS, LeadValues
 from ecgbatch.scores.stage import SCORES
 from ecgbatch.terms import DECISION, INDETERMINATE_KINDS, LABEL, LEAD_FLAGS, NOTICE, QUALITY, SCORE_FLAGS, SEX, STATEMENTS, STATUS
 from storage import TEXT
@@ -101,7 +102,8 @@ COLUMNS: Mapping[str, str] = {
     "statements": "what follows from the measured numbers alone, by published limits (terms.STATEMENTS); a space between",
     "not_measured": "quantities without a value and why, as pr_ms:no_p;qt_ms:no_wave",
 }
-"""Columns of scores.parquet and scores.csv, in order; names and meanings stay, new ones are added at the end."""
+"""Columns of scores.parquet and scores.csv, in order; names and meanings stay, new ones are added at the end. In scores.parquet
+those of the leads (``lead_columns.LEAD_COLUMNS``) follow."""
 
 _WORDS: Mapping[str, Mapping[str, int]] = {"status": STATUS, "decision": DECISION, "label": LABEL, "sex": SEX, "quality": QUALITY}
 MASKS: Mapping[str, Mapping[str, int]] = {
@@ -115,6 +117,7 @@ MASKS: Mapping[str, Mapping[str, int]] = {
 """Columns that hold bits, as words with a space between, and what the bits mean."""
 
 _ROWS_AT_A_TIME = 4096  # of a table, as Python values
+_ROWS_OF_GROUP = 65_536  # of a Parquet file: what of the records' leads is held at once
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -249,22 +252,32 @@ def _cell(value: Any) -> str:
     return '"' + text.replace('"', '""') + '"' if set(text) & set('",\r\n') else text
 
 
-def parquet_table(table: Table, options: Mapping[str, Any]) -> bytes:
-    """Return the table as a Parquet file; every column carries its meaning, the file names run, model and notice."""
+def parquet_table(table: Table, options: Mapping[str, Any], leads: LeadValues | None = None) -> bytes:
+    """Return the table as a Parquet file; every column carries its meaning, the file names run, model and notice.
+
+    ``leads`` gives ``LEAD_COLUMNS``, in the table's order; without it they are null.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    fields, arrays = [], []
-    for name, meaning in COLUMNS.items():
-        kind = _arrow_type(pa, name)
-        arrays.append(pa.array(map(_utf8, table.column(name)), type=kind, size=table.n_records))
-        fields.append(pa.field(name, kind, metadata={"description": meaning}))
+    kinds = {name: _arrow_type(pa, name) for name in COLUMNS} | dict.fromkeys(LEAD_COLUMNS, pa.float32())
+    meanings = {**COLUMNS, **LEAD_COLUMNS}
     stated = {"run": options["run"], "model": options["model"]["digest"], "created": options["created"], "notice": NOTICE}
     stated |= {"archive": _utf8(options["archive"]), "is_synthetic": str(bool(options["is_synthetic"])).lower()}
+    fields = [pa.field(name, kind, metadata={"description": meanings[name]}) for name, kind in kinds.items()]
     out = io.BytesIO()
-    pq.write_table(pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=stated)), out)
-    del arrays
-    pa.default_memory_pool().release_unused()
+    with pq.ParquetWriter(out, pa.schema(fields, metadata=stated)) as writer:
+        for start in range(0, max(1, table.n_records), _ROWS_OF_GROUP):
+            chosen = slice(start, min(start + _ROWS_OF_GROUP, table.n_records))
+            n_rows = chosen.stop - start
+            arrays = [pa.array(map(_utf8, table.column(name, chosen)), type=kinds[name], size=n_rows) for name in COLUMNS]
+            if leads is None:
+                arrays += [pa.nulls(n_rows, pa.float32())] * len(LEAD_COLUMNS)
+            else:
+                arrays += [pa.array(values, from_pandas=True) for _, values in leads.columns(chosen)]
+            writer.write_table(pa.Table.from_arrays(arrays, schema=writer.schema))
+            del arrays
+            pa.default_memory_pool().release_unused()
     return out.getvalue()
 
 

@@ -23,6 +23,7 @@ from ecgbatch.reports.course import course_of
 from ecgbatch.reports.excerpts import Excerpt, excerpt_of
 from ecgbatch.reports.files import json_lines, utf8
 from ecgbatch.reports.layout import lay_out
+from ecgbatch.reports.lead_columns import LeadValues
 from ecgbatch.reports.median_beats import beat_quartiles
 from ecgbatch.reports.overlay import median_beat, overlay
 from ecgbatch.reports.serial import Beside, Serial, series_of
@@ -193,11 +194,14 @@ def write_reports(
     forget_columns()
     spent = {**(seconds or {}), "record reports": perf_counter() - started}
     earlier = "" if pseudonyms else earlier_run(work, run)
+    measured = {name: scores[name].values for name in ("measurements_store", "beats_row") if "measurements_store" in scores}
     if pseudonyms:
+        _, measured = without_order(scores, measured)  # while there are rows: pseudonymous scores name none
         scores, facts = without_order(scores, facts)
+    leads = LeadValues(folder, *measured.values()) if measured else None
     stated = options | {"largest_changes": series.changes()}
-    paths = cohort.write_cohort(folder, scores, facts, stated, earlier=earlier, seconds=spent)
-    del facts, scores, found, order, rows_of, series  # a list of all files takes as much
+    paths = cohort.write_cohort(folder, scores, facts, stated, leads=leads, earlier=earlier, seconds=spent)
+    del facts, scores, found, order, rows_of, series, measured, leads  # a list of all files takes as much
     give_back()
     seal_folder(folder, f"reports/{shown}")
     folder.point("reports/latest", shown)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from copy import deepcopy
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,12 +12,30 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from ecgbatch.measurements.quantities import LEAD_QUANTITIES, QUANTITIES
+from ecgbatch.measurements.statements import NOTES
 from ecgbatch.reports import fhir, pdf, record
 from ecgbatch.reports.excerpts import Excerpt
 from ecgbatch.reports.layout import lay_out, traces
 from ecgbatch.reports.pages import probability_text
 from ecgbatch.reports.writing import report_workspace
+from ecgbatch.terms import STATEMENTS
 from tests.reports.report_runs import reported_run
+
+CODES = {
+    "8867-4": "heart_rate_bpm",
+    "8637-1": "rr_ms",
+    "rr-spread-ms": "rr_spread_ms",
+    "p-ms": "p_ms",
+    "8625-6": "pr_ms",
+    "8633-0": "qrs_ms",
+    "8634-8": "qt_ms",
+    "8636-3": "qtc_fridericia_ms",
+    "76635-2": "qtc_bazett_ms",
+    "8626-4": "axis_p_deg",
+    "8632-2": "axis_qrs_deg",
+    "8638-9": "axis_t_deg",
+}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +71,10 @@ def test_every_record_gets_one_a4_page_with_the_jsons_decision_and_numbers(ran):
         assert f"threshold {report['operating_point']['threshold']:.3f}" in text
         for title, key in (("Rate", "heart_rate_bpm"), ("QRS duration", "qrs_ms"), ("QT", "qt_ms")):
             value = report["measurements"][key]["value"]
-            assert (f"{title} not measured" if value is None else f"{title} {value:.0f} ") in text
+            assert (f"{title} {value:.0f} " if value is not None else report["measurements"][key]["reason"]) in text
+        said = report["measurements"]["statements"]
+        assert all(one["words"] in text and one["note"] in text for one in said)
+        assert ("nothing, no number that is measured lies beyond its limit" in text) == (not said)
 
 
 def test_pdf_made_again_has_the_same_bytes(ran):
@@ -112,15 +134,34 @@ def test_every_bundle_parses_as_fhir_r4_and_says_what_the_json_says(ran):
         assert float(probability.valueQuantity.value) == report["mi_probability"]
         parts = {one.code.coding[0].code: float(one.valueQuantity.value) for one in probability.component}
         assert [parts["probability-low"], parts["probability-high"]] == report["interval"]
-        for code, key in (
-            ("8867-4", "heart_rate_bpm"),
-            ("8633-0", "qrs_ms"),
-            ("8634-8", "qt_ms"),
-            ("8636-3", "qtc_fridericia_ms"),
-        ):
-            found, value = by_code[code], report["measurements"][key]["value"]
-            assert (None if found.valueQuantity is None else float(found.valueQuantity.value)) == value
-            assert (found.dataAbsentReason is None) == (value is not None)
+        for code, key in CODES.items():
+            found, told = by_code[code], report["measurements"][key]
+            assert (None if found.valueQuantity is None else float(found.valueQuantity.value)) == told["value"]
+            assert told["reason"] == ("" if told["value"] is not None else found.dataAbsentReason.text)
+            assert found.category[0].coding[0].code == "procedure"
+        said = [one.valueString for one in observations if one.code.coding[0].code == "measured-statement"]
+        assert said == [one["words"] for one in report["measurements"]["statements"]]
+        for key, of in LEAD_QUANTITIES.items():
+            parts = by_code["st-level-j60" if key == "st_60_mv" else key.replace("_", "-")].component
+            values = [None if one.valueQuantity is None else float(one.valueQuantity.value) for one in parts]
+            assert values == [found[key] for found in report["measurements"]["leads"].values()]
+            assert {one.valueQuantity.code for one in parts if one.valueQuantity} <= {of.unit}
+
+
+def test_a_bundle_of_every_statement_and_of_no_value_is_valid_and_holds_no_code_of_a_diagnosis(ran):
+    name = next(name for name, report in ran.records.items() if report["measurements"])
+    measured = deepcopy(ran.records[name]["measurements"])
+    said = [{"statement": one, "words": f"{one} in words", "leads": [], "note": NOTES.get(one, "")} for one in STATEMENTS]
+    for part in (*(measured[key] for key in QUANTITIES), *measured["leads"].values()):
+        part.update(dict.fromkeys(part) | {"reason": "flat"})
+    bundle = json.loads(fhir.record_bundle(ran.records[name] | {"measurements": measured | {"statements": said}}))
+    resources = [entry["resource"] for entry in bundle["entry"]]
+    found = [one for one in resources if one.get("code", {}).get("coding", [{}])[0].get("code") == "measured-statement"]
+    assert [one["valueString"] for one in found] == [one["words"] for one in said]
+    assert NOTES["irregular_without_p"] in json.dumps(found)
+    systems = {coding["system"] for one in resources for coding in one.get("code", {}).get("coding", [])}
+    assert systems == {"http://loinc.org", "urn:ecgbatch:observation"}
+    assert sum("dataAbsentReason" in one for one in resources) >= len(QUANTITIES)
 
 
 def test_bundle_of_hostile_text_is_still_valid(ran):

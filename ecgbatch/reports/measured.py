@@ -1,0 +1,107 @@
+"""The measurements of a record's page as an electrocardiograph prints them: statements, quantities, the waves of each lead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ecgbatch.measurements.document import in_words
+from ecgbatch.measurements.quantities import LEAD_QUANTITIES, QUANTITIES
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "Rate": ("heart_rate_bpm", "rr_ms", "rr_spread_ms"),
+    "Intervals": ("p_ms", "pr_ms", "qrs_ms", "qt_ms", "qtc_fridericia_ms", "qtc_bazett_ms"),
+    "Axes": ("axis_p_deg", "axis_qrs_deg", "axis_t_deg"),
+}
+"""``QUANTITIES`` below the headings of a page's table."""
+
+_UP, _DOWN = "\N{BLACK UP-POINTING TRIANGLE}", "\N{BLACK DOWN-POINTING TRIANGLE}"
+
+MARKS: Mapping[str, tuple[str, str]] = {
+    "rate_slow": ("heart_rate_bpm", f"{_DOWN} slow"),
+    "rate_fast": ("heart_rate_bpm", f"{_UP} fast"),
+    "p_long": ("p_ms", f"{_UP} long"),
+    "pr_long": ("pr_ms", f"{_UP} long"),
+    "pr_short": ("pr_ms", f"{_DOWN} short"),
+    "qrs_wide": ("qrs_ms", f"{_UP} wide"),
+    "qtc_long": ("qtc_fridericia_ms", f"{_UP} long"),
+    "qtc_very_long": ("qtc_fridericia_ms", f"{_UP} very long"),
+    "qtc_short": ("qtc_fridericia_ms", f"{_DOWN} short"),
+    "axis_left": ("axis_qrs_deg", f"{_DOWN} left"),
+    "axis_right": ("axis_qrs_deg", f"{_UP} right"),
+    "axis_extreme": ("axis_qrs_deg", f"{_DOWN} extreme"),
+}
+"""Of statements about one quantity: which, and the mark beside its value."""
+
+LEAD_MARKS: Mapping[str, tuple[str, str]] = {
+    "q_waves": ("q_duration_ms", _UP),
+    "st_elevation": ("st_j_mv", _UP),
+    "st_depression": ("st_j_mv", _DOWN),
+}
+"""Of statements that name leads: the column, and the mark in each of them."""
+
+
+class Row(NamedTuple):
+    """A line of the table: the figure is ``{"value", "reason"}`` of the record's JSON."""
+
+    title: str
+    unit: str
+    found: Mapping[str, Any]
+    mark: str
+    formula: str
+
+
+class Cell(NamedTuple):
+    """Of a lead's line: a number with ``digits`` and a mark, or the reason why the rest of the line, ``span`` cells, has none."""
+
+    value: float | None
+    digits: int
+    mark: str
+    reason: str = ""
+    span: int = 1
+
+
+def measured_words(measurements: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a page shows of ``measurements`` of a record's JSON (``measurements.document``), beside their numbers.
+
+    Returns
+    -------
+    dict
+        ``groups``: the rows of the table, ``Row`` each, below its headings; ``nothing``: the reason, where none of them has a
+        value and all for the same one. ``columns``: ``LEAD_QUANTITIES``; ``leads``: the ``Cell``s of each; ``no_lead``: the
+        reason, where every lead lacks amplitudes and all for the same one; ``has_q``: whether a duration of
+        Q is known all the same.
+
+    """
+    said = {one["statement"]: one["leads"] for one in measurements["statements"]}
+    marks = dict(MARKS[name] for name in said if name in MARKS)
+    rows = {
+        name: Row(title, unit, found, marks.get(name, ""), QUANTITIES[name].meaning if name.startswith("qtc") else "")
+        for name, (title, unit, found) in zip(QUANTITIES, in_words(measurements), strict=True)
+    }
+    leads = measurements["leads"]
+    lead_marks = {(lead, LEAD_MARKS[name][0]): LEAD_MARKS[name][1] for name in said if name in LEAD_MARKS for lead in said[name]}
+    return {
+        "groups": {heading: [rows[name] for name in names] for heading, names in GROUPS.items()},
+        "nothing": _one_reason([row.found for row in rows.values()]),
+        "columns": LEAD_QUANTITIES,
+        "leads": {lead: _cells(lead, found, lead_marks) for lead, found in leads.items()},
+        "no_lead": _one_reason([{"value": found["r_mv"], "reason": found["reason"]} for found in leads.values()]),
+        "has_q": any(found["q_duration_ms"] is not None for found in leads.values()),
+    }
+
+
+def _cells(lead: str, found: Mapping[str, Any], marks: Mapping[tuple[str, str], str]) -> list[Cell]:
+    cells = []
+    for name, of in LEAD_QUANTITIES.items():
+        if found[name] is not None or not found["reason"]:
+            is_whole = of.unit == "ms" or found[name] == 0  # 0 is no rounded height: there is no such wave
+            cells.append(Cell(found[name], 0 if is_whole else 2, marks.get((lead, name), "")))
+    n_without = len(LEAD_QUANTITIES) - len(cells)
+    return [*cells, Cell(None, 0, "", found["reason"], n_without)] if n_without else cells
+
+
+def _one_reason(found: list[Mapping[str, Any]]) -> str:
+    """Return the reason that all of them share for having no value; empty where one has a value, or another reason."""
+    reasons = {str(one["reason"]) for one in found}
+    return reasons.pop() if len(reasons) == 1 and all(one["value"] is None for one in found) else ""
