@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -47,43 +47,109 @@ def print_result(result: dict[str, Any], as_json: bool) -> None:
     print(f"cohort report: {result['cohort']}")
 
 
-def print_document(document: dict[str, Any], as_json: bool) -> None:
-    """Print a result: one JSON object, or lines for a person (curves and other long tables are left to the JSON)."""
+def print_document(document: Mapping[str, Any], as_json: bool) -> None:
+    """Print a result: one JSON object, or tables for a person (curves and other long tables are left to the JSON).
+
+    On a terminal tables have lines; piped they are plain columns, each row whole on one line.
+    """
     if as_json:
         print(json.dumps(document, ensure_ascii=False, default=str))
         return
-    for line in _lines({key: value for key, value in document.items() if key != "curves"}):
-        print(line)
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = _WIDEST
+    for piece in _pieces({key: value for key, value in document.items() if key != "curves"}, is_plain=not console.is_terminal):
+        with console.capture() as printed:
+            console.print(piece)
+        print("\n".join(line.rstrip() for line in printed.get().split("\n")), end="")
 
 
-def _lines(document: dict[str, Any], indent: str = "") -> Iterator[str]:
-    """Yield a line a figure or value; what holds several is a heading with them below, two spaces further in."""
+_WIDEST = 100_000  # columns of what is piped: no row is broken
+_ON_ONE_LINE = 100  # characters that several counts may take beside their name
+
+
+def _pieces(document: Mapping[str, Any], *, is_plain: bool, title: str = "") -> Iterator[Any]:
+    """Yield what a document is printed as: its plain values as one table, then tables of each value that holds several."""
+    from rich.table import Table
+
+    plain = {key: _line(value) for key, value in document.items()}
+    grid = Table.grid(padding=(0, 2))
+    for key, line in plain.items():
+        if line is not None:
+            grid.add_row(f"{key}:", line)
+    if title:
+        yield f"\n{title}"
+    if grid.row_count:
+        yield grid
     for key, value in document.items():
-        if isinstance(value, list | tuple):
-            yield f"{indent}{key}:" + ("" if value else " none")
-            for entry in value:
-                nested = isinstance(entry, dict) and any(isinstance(one, dict) for one in entry.values())
-                yield from _lines(entry, f"{indent}  ") if nested else [f"{indent}  {entry}"]
-        elif isinstance(value, dict) and not _is_figure(value):
-            yield f"{indent}{key}:" + ("" if value else " none")
-            yield from _lines(value, f"{indent}  ")
+        if plain[key] is not None:
+            continue
+        name = f"{title}, {key}" if title else key
+        if isinstance(value, Mapping) and all(_is_figure(one) for one in value.values()):
+            yield f"\n{name}"
+            yield _table([{"": which, **_of_figure(figure)} for which, figure in value.items()], is_plain=is_plain)
+        elif isinstance(value, Mapping):
+            yield from _pieces(value, is_plain=is_plain, title=name)
+        elif all(isinstance(one, Mapping) for one in value):
+            yield f"\n{name}"
+            yield _table([{column: _cell(cell) for column, cell in one.items()} for one in value], is_plain=is_plain)
         else:
-            yield f"{indent}{key}: {_figure(value)}"
+            yield f"\n{name}"
+            yield from (f"  {one}" for one in value)
 
 
-def _unit(figure: dict[str, Any]) -> str:
+def _line(value: Any) -> str | None:
+    """Return a value that fits beside its name; None of one that needs a table."""
+    if isinstance(value, list | tuple | Mapping) and not value:
+        return "none"
+    if _is_figure(value) or not isinstance(value, list | tuple | Mapping):
+        return _figure(value)
+    parts = [f"{key} {_figure(one)}" for key, one in value.items()] if isinstance(value, Mapping) else [str(one) for one in value]
+    nested = value.values() if isinstance(value, Mapping) else value
+    is_short = len(line := ", ".join(parts)) <= _ON_ONE_LINE
+    return line if is_short and not any(isinstance(one, list | tuple | Mapping) for one in nested) else None
+
+
+def _table(rows: Sequence[Mapping[str, str]], *, is_plain: bool) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    table = Table(*columns, box=None if is_plain else box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(*(row.get(column, "") for column in columns))
+    return table
+
+
+def _cell(value: Any) -> str:
+    """Return what stands in a cell: a figure with its interval, counts as words, anything else as it is."""
+    if isinstance(value, Mapping) and not _is_figure(value):
+        return ", ".join(f"{key} {_figure(one)}" for key, one in value.items()) or "none"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else _figure(value)
+
+
+def _of_figure(figure: Mapping[str, Any]) -> dict[str, str]:
+    """Return a figure's cells: value, interval, how many it rests on."""
+    value, low, high = ("unknown" if figure.get(key) is None else f"{figure[key]:.3f}" for key in ("value", "low", "high"))
+    return {"value": value, "95 % interval": f"{low} to {high}", "of": _unit(figure), "note": str(figure.get("note") or "")}
+
+
+def _unit(figure: Mapping[str, Any]) -> str:
     """Spell how many of what a figure's interval rests on."""
     return f"{figure['n_units']} {figure['unit']}" if "n_units" in figure else f"{figure.get('n_patients', '?')} patients"
 
 
 def _is_figure(value: Any) -> bool:
-    return isinstance(value, dict) and "value" in value
+    return isinstance(value, Mapping) and "value" in value
 
 
 def _figure(entry: Any) -> str:
     """Spell a figure as value, interval and number of patients; anything else as it is."""
     if not _is_figure(entry):
         return f"{entry:.3f}" if isinstance(entry, float) else str(entry)
-    value, low, high = ("unknown" if entry.get(k) is None else f"{entry[k]:.3f}" for k in ("value", "low", "high"))
-    note = f"; {entry['note']}" if entry.get("note") else ""
-    return f"{value} [{low}, {high}] ({_unit(entry)}{note})"
+    of = _of_figure(entry)
+    note = f"; {of['note']}" if of["note"] else ""
+    low, high = of["95 % interval"].split(" to ")
+    return f"{of['value']} [{low}, {high}] ({of['of']}{note})"
