@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -78,15 +77,14 @@ def median_beat(signal: Array, r_sample: Array) -> Array:
     n = signal.shape[1]
     at = r_sample[:, None] + np.arange(-BEFORE, AFTER)
     is_inside = (at >= 0) & (at < n)
-    windows = signal[:, at.clip(0, n - 1)]
-    if is_inside.all():
-        middle = np.median(windows, axis=1)
-    else:
-        windows = np.where(is_inside, windows, np.nan)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # columns that no beat reaches
-            middle = np.nanmedian(windows, axis=1)
-        known = np.flatnonzero(is_inside.any(axis=0))
-        nearest = known[np.abs(known[:, None] - np.arange(middle.shape[1])).argmin(axis=0)] if known.size else known
-        middle = middle[:, nearest]
-    return np.asarray(middle, dtype=np.float32)
+    windows = signal.T[at.clip(0, n - 1)]  # (beat, sample, lead)
+    n_known = is_inside.sum(axis=0)
+    if int(n_known.min()) < len(r_sample):
+        windows = np.where(is_inside[:, :, None], windows, np.float32(np.inf))  # sorts last
+    windows = np.sort(windows, axis=0)
+    known = np.flatnonzero(n_known)
+    rank = n_known[known]
+    middle = (windows[(rank - 1) // 2, known] + windows[rank // 2, known]) / np.float32(2)
+    if known.size < n_known.size:
+        middle = middle[np.abs(known[:, None] - np.arange(n_known.size)).argmin(axis=0)]
+    return np.ascontiguousarray(middle.T, dtype=np.float32)
