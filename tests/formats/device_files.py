@@ -1,0 +1,85 @@
+"""Files of hospital devices with truth known, written by the formats' descriptions; no code is shared with their readers."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tests.formats.wfdb_files import Lead, Record, Samples
+
+EIGHT = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
+TWELVE = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+Leads = Mapping[str, Samples]
+
+
+def ecg(leads: Sequence[str] = EIGHT, n: int = 2500, fs: float = 250.0, *, microvolts: float = 5.0, seed: int = 0) -> Leads:
+    """Return leads (sample) of beats with noise, as integers of ``microvolts`` each; limb leads obey Einthoven's law."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(n) / fs
+    phase = t % 0.85
+    shape = sum(
+        height * np.exp(-0.5 * ((phase - at) / width) ** 2)
+        for at, width, height in ((0.2, 0.025, 0.12), (0.36, 0.012, 1.0), (0.39, 0.012, -0.25), (0.62, 0.045, 0.3))
+    )
+    size = {"I": 0.6, "II": 1.0, "V1": -0.7, "V2": -0.5, "V3": 0.4, "V4": 1.2, "V5": 1.1, "V6": 0.8}
+    stored = {
+        name: np.round(1000 * (size[name] * shape + 0.01 * rng.normal(size=n)) / microvolts).astype(np.int64) for name in EIGHT
+    }
+    one, two = stored["I"], stored["II"]
+    four = {"III": two - one, "aVR": -((one + two) // 2), "aVL": one - two // 2, "aVF": two - one // 2}
+    return {name: (stored | four)[name] for name in leads}
+
+
+def as_wfdb(leads: Leads, fs: float, microvolts: float) -> Record:
+    """Return the same leads as a WFDB record ``r``."""
+    gain = f"{1000 / microvolts:g}"
+    return Record([Lead(name, values[:, None], gain=gain) for name, values in leads.items()], fs=f"{fs:g}")
+
+
+MUSE_PATIENT = """<PatientID>MRN4711</PatientID><PatientAge>58</PatientAge><AgeUnits>YEARS</AgeUnits>
+<DateofBirth>03-25-1938</DateofBirth>
+<Gender>FEMALE</Gender><PatientLastName>Canary</PatientLastName><PatientFirstName>Zaphod</PatientFirstName>"""
+
+
+def muse(
+    leads: Leads,
+    fs: int = 250,
+    *,
+    kind: str = "Rhythm",
+    step: str = "5",
+    crc: bool = True,
+    median: Leads | None = None,
+    doctype: str = '<!DOCTYPE RestingECG SYSTEM "restecg.dtd">',
+    patient: str = MUSE_PATIENT,
+) -> bytes:
+    """Return GE MUSE XML; a median waveform stands before the rhythm, as MUSE writes it."""
+    waveforms = [*([("Median", median)] if median else []), (kind, leads)]
+    body = "\n".join(_muse_waveform(name, each, fs, step, crc) for name, each in waveforms)
+    return f"""<?xml version="1.0" encoding="ISO-8859-1"?>
+{doctype}
+<RestingECG>
+<PatientDemographics>{patient}</PatientDemographics>
+<TestDemographics><DataType>RESTING</DataType><AcquisitionTime>11:18:00</AcquisitionTime>
+<AcquisitionDate>03-25-1996</AcquisitionDate></TestDemographics>
+<Diagnosis><DiagnosisStatement><StmtText>Sinus rhythm of Canary</StmtText></DiagnosisStatement></Diagnosis>
+{body}
+</RestingECG>
+""".encode("latin-1")
+
+
+def _muse_waveform(kind: str, leads: Leads, fs: int, step: str, crc: bool) -> str:
+    parts = []
+    for name, values in leads.items():
+        content = values.astype("<i2").tobytes()
+        text = base64.encodebytes(content).decode()
+        told = f"<LeadDataCRC32>{zlib.crc32(content)}</LeadDataCRC32>" if crc else ""
+        parts.append(f"""<LeadData><LeadByteCountTotal>{len(content)}</LeadByteCountTotal><LeadTimeOffset>0</LeadTimeOffset>
+<LeadSampleCountTotal>{len(values)}</LeadSampleCountTotal><LeadAmplitudeUnitsPerBit>{step}</LeadAmplitudeUnitsPerBit>
+<LeadAmplitudeUnits>MICROVOLTS</LeadAmplitudeUnits><LeadID>{name}</LeadID><LeadOffsetFirstSample>0</LeadOffsetFirstSample>
+<FirstSampleBaseline>0</FirstSampleBaseline><LeadSampleSize>2</LeadSampleSize><LeadOff>FALSE</LeadOff>{told}
+<WaveFormData>{text}</WaveFormData></LeadData>""")
+    return f"""<Waveform><WaveformType>{kind}</WaveformType><NumberofLeads>{len(leads)}</NumberofLeads>
+<SampleBase>{fs}</SampleBase><SampleExponent>0</SampleExponent>{"".join(parts)}</Waveform>"""
