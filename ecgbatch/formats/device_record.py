@@ -5,6 +5,7 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Iterable, Sequence
+from datetime import date
 from typing import NamedTuple
 
 import numpy as np
@@ -28,13 +29,12 @@ MAX_DEVICE_BYTES = 1 << 25
 """32 MiB: a 12-lead ECG of ten seconds has 30 to 500 kB, an hour of 12 leads at 500 Hz as numbers in text about 60 MB."""
 MAX_DEVICE_SAMPLES = 1 << 25
 """Of all leads together: an hour and a half of 12 leads at 500 Hz."""
-DAYS_PER_YEAR = 365.2425
 _NUMBER = re.compile(r"[-+]?(?:\d{1,14}(?:\.\d{0,14})?|\.\d{1,14})(?:[eE][-+]?\d{1,3})?", re.ASCII)
 _SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
 
 
 class Wave(NamedTuple):
-    """One lead: ``samples`` (sample) integers, ``MISSING_SAMPLE`` where missing; ``gain`` adu per mV, ``baseline`` adu at 0 mV."""
+    """One lead: ``samples`` (sample) integers, ``MISSING_SAMPLE`` where missing; ``gain`` adu per mV, ``baseline`` adu at 0."""
 
     lead: str
     samples: NDArray[np.int64]
@@ -157,7 +157,10 @@ def _comments(patient: Patient) -> tuple[str, ...]:
 
 def age_at(born: int, day: int) -> float | None:
     """Return the age in years on a day, by the day of birth (both of ``day_number``); None where one is unknown."""
-    return (day - born) / DAYS_PER_YEAR if 0 < born <= day else None
+    if not 0 < born <= day:
+        return None
+    birth, then = date.fromordinal(born), date.fromordinal(day)
+    return float(then.year - birth.year - ((then.month, then.day) < (birth.month, birth.day)))
 
 
 def day_of(text: str, pattern: str = r"(?P<year>\d{4})-?(?P<month>\d{2})-?(?P<day>\d{2})") -> int:

@@ -7,6 +7,8 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import NamedTuple
 
+from ecgbatch.formats.aecg import ROOT as AECG_ROOT
+from ecgbatch.formats.aecg import parse_aecg
 from ecgbatch.formats.device_record import DeviceRecord
 from ecgbatch.formats.files import first_bytes
 from ecgbatch.formats.header import UnreadableRecord
@@ -28,7 +30,9 @@ class _Kind(NamedTuple):
     head_bytes: int
 
 
-_XML_FORMATS: MappingProxyType[str, Callable[[Element], DeviceRecord]] = MappingProxyType({MUSE_ROOT: parse_muse})
+_XML_FORMATS: MappingProxyType[str, Callable[[Element], DeviceRecord]] = MappingProxyType(
+    {MUSE_ROOT: parse_muse, AECG_ROOT: parse_aecg}
+)
 """By the root's name without its namespace."""
 
 

@@ -83,3 +83,45 @@ def _muse_waveform(kind: str, leads: Leads, fs: int, step: str, crc: bool) -> st
 <WaveFormData>{text}</WaveFormData></LeadData>""")
     return f"""<Waveform><WaveformType>{kind}</WaveformType><NumberofLeads>{len(leads)}</NumberofLeads>
 <SampleBase>{fs}</SampleBase><SampleExponent>0</SampleExponent>{"".join(parts)}</Waveform>"""
+
+
+AECG_PATIENT = """<id root="1.2.3" extension="MRN4711"/><subjectDemographicPerson><name>Canary Zaphod</name>
+<administrativeGenderCode code="F"/><birthTime value="19380325"/></subjectDemographicPerson>"""
+
+
+def aecg(
+    *sets: Leads,
+    starts_s: Sequence[float] = (0.0,),
+    fs: int = 250,
+    step: str = "5",
+    origin: str = "0",
+    unit: str = "uV",
+    absolute: bool = True,
+    patient: str = AECG_PATIENT,
+    extra: str = "",
+) -> bytes:
+    """Return an annotated ECG: each of ``sets`` a sequence set that starts so many seconds after the first."""
+    parts = []
+    for leads, start in zip(sets, starts_s, strict=True):
+        head = f"199603251118{start:06.3f}" if absolute else f"{start:g}"
+        code = "TIME_ABSOLUTE" if absolute else "TIME_RELATIVE"
+        grid = f'<head value="{head}"/><increment value="{1 / fs}" unit="s"/>'
+        time = f'<code code="{code}"/><value xsi:type="GLIST_TS">{grid}</value>'
+        digits = [
+            f'<code code="MDC_ECG_LEAD_{name.upper()}"/><value xsi:type="SLIST_PQ"><origin value="{origin}" unit="{unit}"/>'
+            f'<scale value="{step}" unit="{unit}"/><digits> {" ".join(map(str, values.tolist()))}\n </digits></value>'
+            for name, values in leads.items()
+        ]
+        sequences = "".join(f"<component><sequence>{text}</sequence></component>" for text in (time, *digits))
+        parts.append(f"<component><sequenceSet>{sequences}</sequenceSet></component>")
+    derived = parts[0].replace("<digits> ", "<digits>9 9 9 ")
+    return f"""<?xml version="1.0" encoding="UTF-8"?>
+<AnnotatedECG xmlns="urn:hl7-org:v3" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance">
+<componentOf><timepointEvent><componentOf><subjectAssignment><subject><trialSubject>{patient}</trialSubject></subject>
+</subjectAssignment></componentOf></timepointEvent></componentOf>
+<component><series><code code="RHYTHM"/><effectiveTime><low value="19960325111800"/></effectiveTime>
+{"".join(parts)}
+<derivation><derivedSeries><code code="REPRESENTATIVE_BEAT"/>{derived}</derivedSeries></derivation>
+</series></component>{extra}
+</AnnotatedECG>
+""".encode()
