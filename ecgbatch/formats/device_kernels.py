@@ -39,3 +39,53 @@ def whole_numbers(text: Array, out: Array) -> int:
         out[count] = sign * value
         count += 1
     return count
+
+
+@kernel
+def lzw_10(content: Array, out: Array) -> int:
+    """Decode LZW codes of 10 bits, the highest first, over 256 bytes; return how many bytes went into ``out`` uint8.
+
+    1023 ends the code. 1022 is the last string that is learnt. -1 for a code that means nothing yet; where ``out`` is full, its
+    size.
+    """
+    prefix, last = np.zeros(1024, np.int64), np.zeros(1024, np.uint8)
+    lengths = np.ones(1024, np.int64)
+    for code in range(256):
+        last[code] = code
+    n_codes, before, first_byte, n = 256, -1, np.uint8(0), 0
+    for place in range(content.size * 8 // 10):
+        bit = place * 10
+        pair = (np.int64(content[bit // 8]) << 8) | content[bit // 8 + 1]
+        code = (pair >> (6 - bit % 8)) & 1023
+        if code == 1023:
+            return n
+        if code > n_codes or (code == n_codes and (before < 0 or n_codes > 1022)):
+            return -1
+        is_new = code == n_codes
+        length = lengths[before] + 1 if is_new else lengths[code]
+        if n + length > out.size:
+            return out.size
+        at, walk = n + length - 1, code
+        if is_new:
+            out[at] = first_byte  # of the string before, which this one repeats
+            at, walk = at - 1, before
+        while at > n:
+            out[at] = last[walk]
+            at, walk = at - 1, prefix[walk]
+        out[n] = first_byte = last[walk]
+        n += length
+        if before >= 0 and n_codes <= 1022:
+            prefix[n_codes], last[n_codes], lengths[n_codes] = before, first_byte, lengths[before] + 1
+            n_codes += 1
+        before = code
+    return n
+
+
+@kernel
+def second_differences(coded: Array, difference: int) -> Array:
+    """Return samples of int16 from two of them and second differences: 16-bit arithmetic, as the device's."""
+    out = coded.copy()
+    for i in range(2, coded.size):
+        out[i] = np.int16(2 * np.int64(out[i - 1]) - out[i - 2] - difference)
+        difference = np.int64(coded[i]) - 64
+    return out

@@ -14,6 +14,8 @@ from ecgbatch.formats.files import first_bytes
 from ecgbatch.formats.header import UnreadableRecord
 from ecgbatch.formats.muse import ROOT as MUSE_ROOT
 from ecgbatch.formats.muse import parse_muse
+from ecgbatch.formats.sierra import ROOT as SIERRA_ROOT
+from ecgbatch.formats.sierra import parse_sierra
 from ecgbatch.formats.xml_tree import Element, parse_xml, root_name
 
 XML_SUFFIX = ".xml"
@@ -31,7 +33,7 @@ class _Kind(NamedTuple):
 
 
 _XML_FORMATS: MappingProxyType[str, Callable[[Element], DeviceRecord]] = MappingProxyType(
-    {MUSE_ROOT: parse_muse, AECG_ROOT: parse_aecg}
+    {MUSE_ROOT: parse_muse, AECG_ROOT: parse_aecg, SIERRA_ROOT: parse_sierra}
 )
 """By the root's name without its namespace."""
 

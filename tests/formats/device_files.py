@@ -125,3 +125,79 @@ def aecg(
 </series></component>{extra}
 </AnnotatedECG>
 """.encode()
+
+
+def sierra(
+    leads: Leads,
+    fs: int = 250,
+    *,
+    version: str = "1.04",
+    step: str = "5",
+    is_compressed: bool = True,
+    age: str = "<years>58</years>",
+) -> bytes:
+    """Return Philips Sierra XML: 1.03 names no leads, 1.04 is UTF-16; leads are XLI-coded or plain."""
+    residues = _residues(leads) if is_compressed and set(TWELVE) <= set(leads) else dict(leads)
+    content = b"".join(map(_xli if is_compressed else _plain, residues.values()))
+    text = base64.encodebytes(content).decode()
+    n = len(next(iter(leads.values())))
+    common = f'dataencoding="Base64" durationperchannel="{round(1000 * n / fs)}"'
+    told = {
+        "1.03": f'compressflag="{is_compressed}" {"compressmethod=" + chr(34) + "XLI" + chr(34) if is_compressed else ""}',
+        "1.04": f'{"compression=" + chr(34) + "XLI" + chr(34) if is_compressed else ""} numberofleads="{len(leads)}"'
+        f' leadlabels="{" ".join(leads)}" samplespersecond="{fs}" resolution="{step}"',
+    }[version]
+    name = {"1.03": "signalresolution", "1.04": "resolution"}[version]
+    encoding = {"1.03": "UTF-8", "1.04": "utf-16"}[version]
+    return f"""<?xml version="1.0" encoding="{encoding}"?>
+<restingecgdata xmlns="http://www3.medical.philips.com">
+<documentinfo><documenttype>SierraECG</documenttype><documentversion>{version}</documentversion></documentinfo>
+<dataacquisition date="1996-03-25" time="11:18:00"><signalcharacteristics><samplingrate>{fs}</samplingrate>
+<{name}>{step}</{name}><acquisitiontype>STD-12</acquisitiontype><bitspersample>16</bitspersample>
+<numberchannelsallocated>{len(leads)}</numberchannelsallocated></signalcharacteristics></dataacquisition>
+<patient><generalpatientdata><patientid>MRN4711</patientid><name><lastname>Canary</lastname></name>
+<age>{age}</age><sex>Female</sex></generalpatientdata></patient>
+<waveforms><parsedwaveforms {common} {told}>{text}</parsedwaveforms>
+<repbeats><repbeat leadname="I"><waveform duration="1200">AAAA</waveform></repbeat></repbeats></waveforms>
+</restingecgdata>
+""".encode(encoding)
+
+
+def _plain(values: Samples) -> bytes:
+    return values.astype("<i2").tobytes()
+
+
+def _residues(leads: Leads) -> Leads:
+    one, two, three = leads["I"], leads["II"], leads["III"]
+    told = {
+        "III": two - one - three,
+        "aVR": np.floor(-1 * np.floor((one + two) / 2)).astype(np.int64) - leads["aVR"],
+        "aVL": np.floor((one - three) / 2).astype(np.int64) - leads["aVL"],
+        "aVF": np.floor((two + three) / 2).astype(np.int64) - leads["aVF"],
+    }
+    return {name: told.get(name, values) for name, values in leads.items()}
+
+
+def _xli(values: Samples) -> bytes:
+    """Return a lead's head and code."""
+    curve = -(values[2:] - 2 * values[1:-1] + values[:-2])
+    stored = np.concatenate([values[:2], curve[1:] + 64, [64]]).astype(">i2").view(np.uint8).reshape(-1, 2)
+    code = lzw(stored.T.tobytes())
+    return len(code).to_bytes(4, "little") + b"\0\0" + int(curve[0]).to_bytes(2, "little", signed=True) + code
+
+
+def lzw(content: bytes) -> bytes:
+    """Return LZW codes of 10 bits, zeros up to a byte at the end."""
+    known = {bytes([value]): value for value in range(256)}
+    codes, word = [], b""
+    for value in content:
+        if (longer := word + bytes([value])) in known:
+            word = longer
+            continue
+        codes.append(known[word])
+        if len(known) < 1023:
+            known[longer] = len(known)
+        word = bytes([value])
+    bits = "".join(f"{code:010b}" for code in [*codes, known[word]])
+    bits += "0" * (-len(bits) % 8)
+    return int(bits, 2).to_bytes(len(bits) // 8, "big")

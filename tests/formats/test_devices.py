@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,13 @@ from ecgbatch.formats.records import in_millivolts, read_record
 from ecgbatch.formats.xml_tree import root_name
 from ecgbatch.terms import STATUS
 from tests.formats import device_files
-from tests.formats.device_files import TWELVE, aecg, as_wfdb, ecg, muse
+from tests.formats.device_files import TWELVE, aecg, as_wfdb, ecg, muse, sierra
 from tests.formats.mutants import changed_bytes, changed_text
 
 FILES: dict[str, tuple[str, Callable[[device_files.Leads], bytes]]] = {
     "muse": ("r.xml", muse),
     "aecg": ("r.xml", aecg),
+    "sierra": ("r.xml", partial(sierra, version="1.03")),
 }
 """By format: a name, and what writes leads of 5 uV a step at 250 Hz."""
 
