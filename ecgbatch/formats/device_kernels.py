@@ -89,3 +89,82 @@ def second_differences(coded: Array, difference: int) -> Array:
         out[i] = np.int16(2 * np.int64(out[i - 1]) - out[i - 2] - difference)
         difference = np.int64(coded[i]) - 64
     return out
+
+
+@kernel
+def _looked_up(tables: Array, lookup_bits: int) -> tuple[Array, Array]:
+    """Return the code that the next bits begin with (table, bits), -1 where it is none or long; and prefixes, first bit highest."""
+    known = np.full((tables.shape[0], 1 << lookup_bits), -1, np.int64)
+    prefixes = np.zeros(tables.shape[:2], np.int64)
+    for table in range(tables.shape[0]):
+        for code in range(tables.shape[1]):
+            length = tables[table, code, 0]
+            for bit in range(length):
+                prefixes[table, code] = (prefixes[table, code] << 1) | ((tables[table, code, 4] >> bit) & 1)
+            if 0 < length <= lookup_bits:
+                first = prefixes[table, code] << (lookup_bits - length)
+                for place in range(first, first + (1 << (lookup_bits - length))):
+                    if known[table, place] < 0:
+                        known[table, place] = code
+    return known, prefixes
+
+
+@kernel
+def huffman(content: Array, n_bits: int, tables: Array, lookup_bits: int, out: Array) -> tuple[int, int]:
+    """Decode Huffman codes of SCP-ECG into ``out`` int64 until it is full or fewer bits are left than the next code has.
+
+    Parameters
+    ----------
+    content
+        (byte) uint8, highest bit first, and 8 bytes more.
+    n_bits
+        Of the code.
+    tables
+        (table, code, 5) int64: bits of the prefix (0: no such code), bits in all, 1 where a number follows and 0 where the table
+        changes, number or table (from 1), prefix with its first bit lowest. Bits after the prefix are the number itself.
+    lookup_bits
+        Prefixes of so many bits are looked up; longer ones are searched for.
+
+    Returns
+    -------
+    int, int
+        Numbers in ``out``, -1 where a code is none of its table; bits that were used.
+
+    """
+    known, prefixes = _looked_up(tables, lookup_bits)
+    at, count, table = 0, 0, 0
+    while count < out.size and at < n_bits:
+        window = np.int64(0)
+        for i in range(7):
+            window = (window << 8) | content[at // 8 + i]
+        window &= (np.int64(1) << (56 - at % 8)) - 1
+        width = 56 - at % 8
+        found = known[table, window >> (width - lookup_bits)]
+        code = 0
+        while found < 0 and code < tables.shape[1]:
+            length = tables[table, code, 0]
+            if length > lookup_bits and window >> (width - length) == prefixes[table, code]:
+                found = code
+            code += 1
+        if found < 0:
+            return -1, at
+        length, total, is_number, value = (
+            tables[table, found, 0],
+            tables[table, found, 1],
+            tables[table, found, 2],
+            tables[table, found, 3],
+        )
+        if at + total > n_bits:
+            break
+        if is_number == 0:
+            table = value - 1
+            at += length
+            continue
+        if total > length:
+            value = (window >> (width - total)) & ((np.int64(1) << (total - length)) - 1)
+            if value >> (total - length - 1):
+                value -= np.int64(1) << (total - length)
+        out[count] = value
+        count += 1
+        at += total
+    return count, at

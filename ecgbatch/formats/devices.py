@@ -14,6 +14,10 @@ from ecgbatch.formats.files import first_bytes
 from ecgbatch.formats.header import UnreadableRecord
 from ecgbatch.formats.muse import ROOT as MUSE_ROOT
 from ecgbatch.formats.muse import parse_muse
+from ecgbatch.formats.scp import HEAD_BYTES as SCP_HEAD_BYTES
+from ecgbatch.formats.scp import OTHER_SUFFIX as OTHER_SCP_SUFFIX
+from ecgbatch.formats.scp import SUFFIX as SCP_SUFFIX
+from ecgbatch.formats.scp import is_scp, parse_scp
 from ecgbatch.formats.sierra import ROOT as SIERRA_ROOT
 from ecgbatch.formats.sierra import parse_sierra
 from ecgbatch.formats.xml_tree import Element, parse_xml, root_name
@@ -90,6 +94,12 @@ def _is_xml_ecg(head: bytes) -> bool:
     return root_name(head) in _XML_FORMATS
 
 
-_FORMATS = MappingProxyType({XML_SUFFIX: _Kind(_is_xml_ecg, _parse_xml, _HEAD_BYTES)})
+_FORMATS = MappingProxyType(
+    {
+        XML_SUFFIX: _Kind(_is_xml_ecg, _parse_xml, _HEAD_BYTES),
+        SCP_SUFFIX: _Kind(lambda _: True, parse_scp, 0),  # nothing else has this suffix: a damaged one is to be told of
+        OTHER_SCP_SUFFIX: _Kind(is_scp, parse_scp, SCP_HEAD_BYTES),
+    }
+)
 DEVICE_SUFFIXES = tuple(_FORMATS)
 """In lower case."""

@@ -22,11 +22,24 @@ from ecgbatch.terms import STATUS
 from tests.formats import device_files
 from tests.formats.device_files import TWELVE, aecg, as_wfdb, ecg, muse, sierra
 from tests.formats.mutants import changed_bytes, changed_text
+from tests.formats.scp_files import OWN, repaired, scp
+
+BEATS = [(0, 60 + 80 * i, 90 + 80 * i, 130 + 80 * i) for i in range(3)]
+
+
+def _scp_of_beats(leads: device_files.Leads) -> bytes:
+    """Return leads from which reference beats were subtracted; nothing is decimated, so that all samples come back."""
+    reference = {lead: values[59:129].copy() for lead, values in leads.items()}
+    return scp(leads, reference=reference, beats=BEATS, fiducial=31)
+
 
 FILES: dict[str, tuple[str, Callable[[device_files.Leads], bytes]]] = {
     "muse": ("r.xml", muse),
     "aecg": ("r.xml", aecg),
     "sierra": ("r.xml", partial(sierra, version="1.03")),
+    "scp": ("r.scp", scp),
+    "scp, own tables": ("r.scp", partial(scp, tables=OWN, differences=1)),
+    "scp, beats": ("r.scp", _scp_of_beats),
 }
 """By format: a name, and what writes leads of 5 uV a step at 250 Hz."""
 
@@ -49,7 +62,9 @@ def judge_mutants(folder: Path, kind: str, *, seed: int, n: int) -> float:
     content, rng, longest = write(ecg(n=300)), np.random.default_rng(seed), 0.0
     for _ in range(n):
         is_text = name.endswith(".xml") and rng.random() < 0.6
-        (folder / name).write_bytes((changed_text if is_text else changed_bytes)(content, rng))
+        mutant = (changed_text if is_text else changed_bytes)(content, rng)
+        has_right_crc = kind.startswith("scp") and rng.random() < 0.8  # else little would be decoded
+        (folder / name).write_bytes(repaired(mutant) if has_right_crc else mutant)
         start = time.perf_counter()
         found, code = inspect_record(folder, name), ""
         try:
