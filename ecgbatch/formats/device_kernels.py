@@ -87,13 +87,13 @@ def second_differences(coded: Array, difference: int) -> Array:
     out = coded.copy()
     for i in range(2, coded.size):
         out[i] = np.int16(2 * np.int64(out[i - 1]) - out[i - 2] - difference)
-        difference = np.int64(coded[i]) - 64
+        difference = int(coded[i]) - 64
     return out
 
 
 @kernel
 def _looked_up(tables: Array, lookup_bits: int) -> tuple[Array, Array]:
-    """Return the code that the next bits begin with (table, bits), -1 where it is none or long; and prefixes, first bit highest."""
+    """Return the code that the next bits begin with (table, bits), -1 where none or a long one; prefixes, first bit highest."""
     known = np.full((tables.shape[0], 1 << lookup_bits), -1, np.int64)
     prefixes = np.zeros(tables.shape[:2], np.int64)
     for table in range(tables.shape[0]):
