@@ -17,6 +17,7 @@ import numpy as np
 import xarray as xr
 
 from ecgbatch.archive.clinical import YEARS, Clinical, label_rule, read_clinical, read_labels
+from ecgbatch.formats.devices import DEVICE_SUFFIXES, is_device_file
 from ecgbatch.formats.files import check_record_name, read_small_file
 from ecgbatch.formats.header import Header, UnreadableRecord
 from ecgbatch.formats.inspection import SUFFIXES, Inspection, has_checksums, inspect_records
@@ -185,8 +186,12 @@ def _walked(root: str, folder: str) -> list[str]:
         below = folder + path[len(top) :].lstrip("/")
         prefix = f"{below.rstrip('/')}/" if below else ""
         names += [_storable(prefix + file[:-4]) for file in files if file.lower().endswith(".hea")]
-        names += [_storable(prefix + file) for file in files if file.lower().endswith(SUFFIXES)]
+        names += [_storable(prefix + file) for file in files if file.lower().endswith(SUFFIXES) and _is_record(path, file)]
     return sorted(names)
+
+
+def _is_record(folder: str, name: str) -> bool:
+    return not name.lower().endswith(DEVICE_SUFFIXES) or is_device_file(f"{folder}/{name}")
 
 
 def _refuse_folder(error: OSError) -> NoReturn:

@@ -1,13 +1,14 @@
-"""Files as archives have them: WFDB, EDF, DICOM, each parsed strictly, none trusted.
+"""Files as archives have them: WFDB, EDF, DICOM and what hospital devices write, each parsed strictly, none trusted.
 
 What comes in are an archive's folder and a record's name; what goes out is the record's header, a verdict that needs no sample
 (``inspection``), or its samples exactly as they were recorded (``records``). A record that cannot be used has a stable code of
 ``header.REASONS``: ``inspection`` states it, ``records`` raises it as ``UnreadableRecord``. Annotation files are read and written
-here too. A new file format is a new room: its suffix in ``inspection.SUFFIXES``, a branch in ``inspection._inspect_into``, a
-reader in ``records._reader``.
+here too. A new format of a hospital device is a new room and one line in the tables of ``devices`` (by suffix, by XML root); any
+other format of one file, a line in ``inspection._INSPECTORS`` and one in ``records._READERS``.
 
 Other wings use:
 
+- ``devices``: ``DEVICE_SUFFIXES``, ``is_device_file``
 - ``files``: ``check_record_name``, ``read_small_file``
 - ``header``: ``Header``, ``REASONS``, ``UnreadableRecord``, ``WARNINGS``, ``day_number``
 - ``inspection``: ``Inspection``, ``SUFFIXES``, ``has_checksums``, ``inspect_record``, ``inspect_records``

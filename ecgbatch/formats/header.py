@@ -60,6 +60,7 @@ REASONS = MappingProxyType(
         "SEGMENT_CYCLE": "a record that contains itself",
         "SEGMENT_LIMIT": "segments inside segments, or more than any record has",
         "SEGMENT_MISMATCH": "segments that do not fit each other or the record",
+        "XML_UNSAFE": "an XML file with a document type or entities of its own",
         "ERASED": "the patient was erased from this workspace: the row is empty",
     }
 )
@@ -81,6 +82,7 @@ WARNINGS = MappingProxyType(
         "HEADER_NO_FINAL_NEWLINE": "the header does not end with a newline: comments may be cut",
         "INIT_DIFFERS": "a few leads begin with another sample than the header states",
         "LABELS_CONFLICT": "records of this patient have different labels",
+        "LEADS_DERIVED": "III, aVR, aVL, aVF are not in the file: computed from I and II, as its format defines them",
         "LENGTH_INFERRED": "the number of samples was inferred from the file size and confirmed by checksums",
         "NON_ASCII": "the header is not pure ASCII",
         "OTHER_RATES_LEFT_OUT": "an EDF file's signals of another rate than its leads are left out",

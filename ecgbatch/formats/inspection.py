@@ -9,8 +9,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
+from ecgbatch.formats.device_record import MAX_DEVICE_BYTES
+from ecgbatch.formats.devices import DEVICE_SUFFIXES, parse_device, suffix_of
 from ecgbatch.formats.dicom import MAX_DICOM_BYTES, parse_dicom
 from ecgbatch.formats.dicom import SUFFIX as DICOM_SUFFIX
 from ecgbatch.formats.edf import MAX_EDF_HEADER_BYTES, parse_edf
@@ -26,7 +29,7 @@ FREE_SAMPLES, SAMPLES_PER_BYTE = 1 << 26, 64
 """Compressed files and gaps may promise ``FREE_SAMPLES``, or this many samples for each byte that is there."""
 MAX_EXTRA_BYTES = 1 << 26
 """Bytes of a signal file before and after its samples: more is another file, or a sparse one without end."""
-SUFFIXES = (EDF_SUFFIX, DICOM_SUFFIX)
+SUFFIXES = (EDF_SUFFIX, DICOM_SUFFIX, *DEVICE_SUFFIXES)
 """Of records that are one file, header and samples together; they keep their suffix in the record's name."""
 FLAC_FORMATS = frozenset({508, 516, 524})
 _BITS = {8: 8, 16: 16, 24: 24, 32: 32, 61: 16, 80: 8, 160: 16, 212: 12}
@@ -118,7 +121,7 @@ def _inspect_into(known: _Known, root: str, record_name: str, folders: dict[str,
     parent, _, base = record_name.rpartition("/")
     folder = folders.get(parent) or folders.setdefault(parent, folder_below(root, parent))
     if base.lower().endswith(SUFFIXES):
-        inspect = _inspect_edf if base.lower().endswith(EDF_SUFFIX) else _inspect_dicom
+        inspect = next(each for suffix, each in _INSPECTORS.items() if base.lower().endswith(suffix))
         inspect(known, *_single_file(known, root, folder, base))
         return
     known.header_bytes = read_file(root, folder, f"{base}.hea", MAX_HEADER_BYTES, "HEADER_TOO_BIG", known.warnings)
@@ -178,6 +181,24 @@ def _inspect_edf(known: _Known, name: str, path: str) -> None:
         detail = f"{name}: expected {expected} bytes, found {known.n_bytes}: without checksums the header may be the wrong part"
         raise UnreadableRecord("DAT_TOO_LONG", detail)
     known.n_samples = edf.header.n_samples or 0
+
+
+def _inspect_device(known: _Known, name: str, path: str) -> None:
+    """Read the whole file, as ``_inspect_dicom``: samples are coded, and only decoding tells whether they are all there."""
+    if known.n_bytes > MAX_DEVICE_BYTES:
+        known.header_bytes = first_bytes(path, 256)
+        raise UnreadableRecord("TOO_LONG", f"{name}: {known.n_bytes} bytes; at most {MAX_DEVICE_BYTES} are read of such a file")
+    content = first_bytes(path, known.n_bytes)
+    known.header_bytes = hashlib.sha256(content).digest()
+    known.header = parse_device(suffix_of(name), content).header
+    known.n_samples = known.header.n_samples or 0
+    known.warnings.update(known.header.warnings)
+
+
+_INSPECTORS = MappingProxyType(
+    {EDF_SUFFIX: _inspect_edf, DICOM_SUFFIX: _inspect_dicom, **dict.fromkeys(DEVICE_SUFFIXES, _inspect_device)}
+)
+"""By suffix: what judges a record that is one file. ``records._READERS`` has what reads it."""
 
 
 def _judged(record_name: str, known: _Known) -> Inspection:

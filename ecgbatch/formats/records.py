@@ -16,8 +16,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from ecgbatch.formats.devices import DEVICE_SUFFIXES, parse_device, suffix_of
 from ecgbatch.formats.dicom import SUFFIX as DICOM_SUFFIX
 from ecgbatch.formats.dicom import missing_as_ours, parse_dicom
+from ecgbatch.formats.edf import SUFFIX as EDF_SUFFIX
 from ecgbatch.formats.edf import parse_edf
 from ecgbatch.formats.files import open_regular
 from ecgbatch.formats.header import SignalLine, UnreadableRecord
@@ -410,7 +412,7 @@ def _is_one_file(inspection: Inspection) -> bool:
 
 def _reader(inspection: Inspection) -> Callable[[Inspection, Samples, Any], None]:
     if _is_one_file(inspection):
-        return _read_dicom if inspection.record_name.lower().endswith(DICOM_SUFFIX) else _read_edf
+        return next(read for suffix, read in _READERS.items() if inspection.record_name.lower().endswith(suffix))
     return _read_segments if inspection.segments else _read_files
 
 
@@ -423,7 +425,7 @@ def _read_edf(inspection: Inspection, samples: Samples, digest: Any) -> None:
     frames = content[edf.n_header_bytes : edf.n_header_bytes + n_bytes].view("<i2").reshape(edf.n_records, -1)
     for line, first in zip(edf.header.signals, edf.first_samples, strict=True):
         stored = frames[:, first : first + line.samples_per_frame].reshape(-1)
-        _put_unverified(samples, inspection, line._replace(samples_per_frame=1), stored)
+        _put(samples, inspection, line._replace(samples_per_frame=1), stored)
 
 
 def _read_dicom(inspection: Inspection, samples: Samples, digest: Any) -> None:
@@ -432,7 +434,20 @@ def _read_dicom(inspection: Inspection, samples: Samples, digest: Any) -> None:
     if record.content_digest != inspection.header_bytes:
         raise _changed(inspection.files[0])
     for line, stored, padding in zip(record.header.signals, record.signals, record.padding, strict=True):
-        _put_unverified(samples, inspection, line, missing_as_ours(stored, padding, line.lead))
+        _put(samples, inspection, line, missing_as_ours(stored, padding, line.lead))
+
+
+def _read_device(inspection: Inspection, samples: Samples, digest: Any) -> None:
+    content = _whole_file(inspection, digest).tobytes()
+    if hashlib.sha256(content).digest() != inspection.header_bytes:
+        raise _changed(inspection.files[0])
+    record = parse_device(suffix_of(inspection.record_name), content)
+    for line, stored in zip(record.header.signals, record.signals, strict=True):
+        _put(samples, inspection, line, stored, is_verified=record.is_verified)
+
+
+_READERS = MappingProxyType({EDF_SUFFIX: _read_edf, DICOM_SUFFIX: _read_dicom, **dict.fromkeys(DEVICE_SUFFIXES, _read_device)})
+"""By suffix, as ``inspection._INSPECTORS``."""
 
 
 def _whole_file(inspection: Inspection, digest: Any) -> NDArray[np.uint8]:
@@ -444,13 +459,16 @@ def _whole_file(inspection: Inspection, digest: Any) -> NDArray[np.uint8]:
     return content
 
 
-def _put_unverified(samples: Samples, inspection: Inspection, line: SignalLine, stored: NDArray[np.int16]) -> None:
-    """Fill the row of a lead whose file has no checksums."""
+def _put(
+    samples: Samples, inspection: Inspection, line: SignalLine, stored: NDArray[np.int16], *, is_verified: bool = False
+) -> None:
+    """Fill the row of a lead of a record that is one file, most of which have no checksums."""
     row = inspection.leads.index(line.lead)
     samples.signal[row] = stored
     _finish_lead(samples, _Found(line, row, 0, _sum_16(samples.signal[row])))
-    samples.lead_flags[row] |= LEAD_FLAGS["unverified"]
-    samples.warnings.add("CHECKSUM_UNVERIFIED")
+    if not is_verified:
+        samples.lead_flags[row] |= LEAD_FLAGS["unverified"]
+        samples.warnings.add("CHECKSUM_UNVERIFIED")
 
 
 def _read_segments(inspection: Inspection, samples: Samples, digest: Any) -> None:

@@ -115,6 +115,7 @@ def lead_flags(
     if n_samples == 0:
         return np.full(len(signal), LEAD_FLAGS["missing"], dtype=np.uint16)
     signal = np.require(signal, np.int16, ["C", "W"])  # the one memory layout that kernels are compiled for
+    n_samples = _before_pulse(signal, n_samples, sampling_frequency_hz)
     extremes = quality_kernels.extremes(signal, n_samples)
     has_gaps = bool((extremes[:, 0] == MISSING_SAMPLE).any())
     baseline, fs = np.asarray(baseline, dtype=np.int32), float(sampling_frequency_hz)
@@ -127,6 +128,24 @@ def lead_flags(
     flags, judged = quality_kernels.mark(signal, n_samples, extremes, by_lead, *_limits(), least, long_run)
     _mark_relations(flags, covariance_mv2, judged, tuple(leads))
     return flags
+
+
+_PULSE_S = (0.2, 2.0)
+"""Lengths of an end that a device may have appended: Philips' is 0.4 s of zeros, 1 mV and zeros."""
+
+
+def _before_pulse(signal: npt.NDArray[np.int16], n_samples: int, fs: float) -> int:
+    """Return where a device's calibration pulse begins, if a record ends in one: all leads equal there, at more than one level.
+
+    No electrode records that. It stays in the signals, and says nothing of the leads: it would break their sums and clip them.
+    """
+    if len(signal) < FEWEST_LEADS or (signal[:, n_samples - 1] != signal[0, n_samples - 1]).any():
+        return n_samples  # as nearly always
+    end = signal[:, max(0, n_samples - int(_PULSE_S[1] * fs) - 1) : n_samples]
+    differ = np.flatnonzero((end != end[0]).any(axis=0))
+    n_equal = end.shape[1] - 1 - int(differ[-1]) if differ.size else 0
+    is_pulse = n_equal >= _PULSE_S[0] * fs and end[0, -n_equal:].min() < end[0, -n_equal:].max()
+    return n_samples - n_equal if is_pulse else n_samples
 
 
 @cache

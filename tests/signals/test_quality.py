@@ -64,6 +64,20 @@ def test_clean_records_have_no_flags(rate_hz: float) -> None:
     assert sum(counts.values()) <= 0.01 * 15 * 15, counts
 
 
+def test_a_devices_calibration_pulse_at_the_end_flags_no_lead() -> None:
+    pulse = np.repeat([0.0, 2000.0, 0.0], [150, 200, 100])
+    with_pulse = stored(np.concatenate([clean(), np.tile(pulse, (15, 1))], axis=1))
+    assert judge(with_pulse) == judge(stored(clean()))
+    one_lead_differs = with_pulse.copy()
+    one_lead_differs[4, -1] += 1
+    assert flagged("clipped", judge(one_lead_differs))
+
+
+def test_equal_leads_that_are_no_pulse_are_judged_to_their_end() -> None:
+    same = stored(np.tile(clean()[1], (12, 1)))
+    assert flagged("not_millivolts", judge(same)) == set(LEADS[:12])
+
+
 def test_infarctions_and_other_diagnoses_are_not_faults() -> None:
     counts: Counter[str] = Counter()
     for seed, diagnosis in enumerate(("Myocardial infarction", "Bundle branch block", "Hypertrophy", "Dysrhythmia") * 4):

@@ -1,0 +1,146 @@
+"""Philips Sierra XML 1.03 and 1.04 (``restingecgdata``): leads in XLI (LZW of second differences), four of them residues."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ecgbatch.formats.device_record import (
+    MAX_DEVICE_SAMPLES,
+    DeviceRecord,
+    Patient,
+    age_at,
+    day_of,
+    device_record,
+    from_base64,
+    identified,
+    number,
+    scaled,
+    whole,
+)
+from ecgbatch.formats.header import MAX_SIGNALS, UnreadableRecord, canonical_lead
+from ecgbatch.formats.xml_tree import Element
+
+ROOT = "restingecgdata"
+_VERSIONS = ("1.03", "1.04")
+_STANDARD = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+"""Order of the channels where the file names none: version 1.03 with an acquisition type of ten electrodes."""
+_TEN_ELECTRODES = frozenset({"STD-12", "10-WIRE"})
+_LIMB = _STANDARD[:6]
+_PADDING = 3
+"""Bytes that zeros after the last code, up to a word of 32 bits, may decode to where no code ends the lead."""
+
+
+def parse_sierra(root: Element) -> DeviceRecord:
+    """Read the rhythm waveforms (``parsedwaveforms``); representative beats are left out.
+
+    XLI, as the format's description has it (the wiki of sierra-ecg-tools): of each lead 8 bytes (length of its code, 2 bytes of
+    no known meaning, the first second difference), then LZW codes of 10 bits whose bytes are the upper, then the lower halves of
+    16-bit numbers: two samples, then each second difference but the first, plus 64. Of III, aVR, aVL and aVF the file holds by
+    how much they differ from what I and II tell, halves rounded down.
+
+    Raises
+    ------
+    UnreadableRecord
+        The only exception, whatever the file holds.
+
+    """
+    version = root.told("documentinfo", "documentversion")
+    if not version.startswith(_VERSIONS):
+        raise UnreadableRecord("FMT_UNSUPPORTED", f"a version of Sierra XML that is not read; known are {', '.join(_VERSIONS)}")
+    data, signal = root.first("waveforms", "parsedwaveforms"), root.first("dataacquisition", "signalcharacteristics")
+    if not data.text.strip():
+        raise UnreadableRecord("NSIG_ZERO", "the file holds no waveforms")
+    leads = _leads(data, signal)
+    fs = number(data.attributes.get("samplespersecond") or signal.told("samplingrate"), "samplingrate", "FS_INVALID")
+    samples = _samples(data, signal, leads, fs)
+    step = number(_resolution(data, signal), "resolution", "GAIN_INVALID")
+    warnings: set[str] = set()
+    waves = [scaled(lead, values, step, "uV", 0.0, warnings) for lead, values in zip(leads, samples, strict=True)]
+    return device_record(fs, waves, _patient(root), warnings)
+
+
+def _resolution(data: Element, signal: Element) -> str:
+    """Return microvolts a step: version 1.04 calls resolution what 1.03 calls signal resolution."""
+    return data.attributes.get("resolution") or signal.told("resolution") or signal.told("signalresolution")
+
+
+def _leads(data: Element, signal: Element) -> list[str]:
+    named = data.attributes.get("leadlabels", "").split()
+    count = data.attributes.get("numberofleads") or signal.told("numberchannelsallocated") or str(len(named) or 12)
+    n_leads = whole(count, "number of leads", "NSIG_MISMATCH")
+    if not 1 <= n_leads <= MAX_SIGNALS:
+        raise UnreadableRecord("HEADER_LIMIT" if n_leads > 0 else "NSIG_ZERO", f"{n_leads} leads stated")
+    if named and len(named) < n_leads:
+        raise UnreadableRecord("NSIG_MISMATCH", f"{n_leads} leads stated, {len(named)} named")
+    if not named and (signal.told("acquisitiontype") not in _TEN_ELECTRODES or n_leads != len(_STANDARD)):
+        raise UnreadableRecord("LEADS_UNNAMED", "the file names no leads, and is none of twelve leads of ten electrodes")
+    return [canonical_lead(name) for name in (named or _STANDARD)[:n_leads]]
+
+
+def _samples(data: Element, signal: Element, leads: list[str], fs: float) -> list[NDArray[np.int64]]:
+    kind = data.attributes
+    if kind.get("dataencoding", "Base64") != "Base64" or signal.told("bitspersample") not in {"", "16"}:
+        raise UnreadableRecord("FMT_UNSUPPORTED", "samples in another code than base64, or of another size than 16 bits")
+    content = np.frombuffer(from_base64(data.text, "parsedwaveforms"), np.uint8)
+    duration = number(kind.get("durationperchannel", "0"), "durationperchannel", "LENGTH_INVALID")
+    n_samples = round(duration / 1000 * fs)
+    if not 2 <= n_samples <= MAX_DEVICE_SAMPLES // len(leads):
+        raise UnreadableRecord("LENGTH_INVALID", f"{duration:g} ms of each lead stated")
+    method = kind.get("compression") or kind.get("compressmethod") or ""
+    if method in {"", "Uncompressed", "None"} or kind.get("compressflag") == "False":
+        return _plain(content, len(leads), n_samples)
+    if method != "XLI":
+        raise UnreadableRecord("FMT_UNSUPPORTED", "samples in another compression than XLI; export the file uncompressed")
+    samples = _decompressed(content, len(leads), n_samples)
+    return _completed(dict(zip(leads, samples, strict=True))) if len(set(leads)) == len(leads) else samples
+
+
+def _plain(content: NDArray[np.uint8], n_leads: int, n_samples: int) -> list[NDArray[np.int64]]:
+    if content.size != 2 * n_leads * n_samples:
+        code = "DAT_TRUNCATED" if content.size < 2 * n_leads * n_samples else "DAT_TOO_LONG"
+        raise UnreadableRecord(code, f"expected {2 * n_leads * n_samples} bytes of samples, found {content.size}")
+    return list(content.view("<i2").reshape(n_leads, n_samples).astype(np.int64))
+
+
+def _decompressed(content: NDArray[np.uint8], n_leads: int, n_samples: int) -> list[NDArray[np.int64]]:
+    from ecgbatch.formats.device_kernels import lzw_10, second_differences
+
+    first, signals = 0, []
+    for number_ in range(1, n_leads + 1):
+        head = content[first : first + 8].tobytes()
+        length = int.from_bytes(head[:4], "little")
+        if len(head) < 8 or length > content.size - first - 8:
+            raise UnreadableRecord("DAT_TRUNCATED", f"channel {number_}: its samples end early; export the file again")
+        halves = np.zeros(2 * n_samples + _PADDING + 1, np.uint8)
+        n_bytes = lzw_10(content[first + 8 : first + 8 + length], halves)
+        if not 2 * n_samples <= n_bytes <= 2 * n_samples + _PADDING:
+            code = "DECODER_FAILED" if n_bytes < 0 else "DAT_TRUNCATED" if n_bytes < 2 * n_samples else "DAT_TOO_LONG"
+            raise UnreadableRecord(code, f"channel {number_}: expected {2 * n_samples} bytes, found {max(0, n_bytes)} or more")
+        values = (halves[:n_samples].astype(np.int16) << 8) | halves[n_samples : 2 * n_samples]
+        signals.append(second_differences(values, int.from_bytes(head[6:], "little", signed=True)).astype(np.int64))
+        first += 8 + length
+    return signals
+
+
+def _completed(by_lead: dict[str, NDArray[np.int64]]) -> list[NDArray[np.int64]]:
+    """Return the leads, III and the augmented ones made of their residues and of I and II."""
+    if set(_LIMB) <= set(by_lead):
+        one, two = by_lead["I"], by_lead["II"]
+        three = two - one - by_lead["III"]
+        by_lead |= {
+            "III": three,
+            "aVR": -((one + two) // 2) - by_lead["aVR"],
+            "aVL": (one - three) // 2 - by_lead["aVL"],
+            "aVF": (two + three) // 2 - by_lead["aVF"],
+        }
+    return list(by_lead.values())
+
+
+def _patient(root: Element) -> Patient:
+    person = root.first("patient", "generalpatientdata")
+    day = day_of(root.value("dataacquisition", name="date"))
+    years = person.told("age", "years")
+    age = float(years) if years.isdecimal() and len(years) < 4 else age_at(day_of(person.told("age", "dateofbirth")), day)
+    identifier = person.told("patientid") or person.told("uniquepatientid") or person.told("MRN")
+    return Patient(identified(identifier), age, person.told("sex"), day)
