@@ -40,6 +40,9 @@ LEAD_MARKS: Mapping[str, tuple[str, str]] = {
 }
 """Of statements that name leads: the column, and the mark in each of them."""
 
+WAVES = ("q_mv", "r_mv", "s_mv")
+"""Heights of which 0 says that a lead has no such wave; a level of 0 is a level."""
+
 
 class Row(NamedTuple):
     """A line of the table: the figure is ``{"value", "reason"}`` of the record's JSON."""
@@ -95,7 +98,7 @@ def _cells(lead: str, found: Mapping[str, Any], marks: Mapping[tuple[str, str], 
     cells = []
     for name, of in LEAD_QUANTITIES.items():
         if found[name] is not None or not found["reason"]:
-            is_whole = of.unit == "ms" or found[name] == 0  # 0 is no rounded height: there is no such wave
+            is_whole = of.unit == "ms" or (name in WAVES and found[name] == 0)  # no rounded height: there is no such wave
             cells.append(Cell(found[name], 0 if is_whole else 2, marks.get((lead, name), "")))
     n_without = len(LEAD_QUANTITIES) - len(cells)
     return [*cells, Cell(None, 0, "", found["reason"], n_without)] if n_without else cells
