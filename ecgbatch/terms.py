@@ -149,6 +149,10 @@ MISSING_SAMPLE = -32768
 LONGEST_HEART_RATE_BPM = 300.0
 """Upper bound for the number of R peaks that a record can hold: refractory period 200 ms (Pan and Tompkins 1985)."""
 
+STEP_FAILED = "STEP_FAILED"
+"""Reason of a record whose own content made a step fail in a way that nobody thought of. Where a later step than reading failed,
+step and type of exception follow: ``STEP_FAILED:peaks:ValueError``."""
+
 NOTICE = "Research software. Not a medical device. Not for diagnosis. Every result needs review by a physician."
 
 

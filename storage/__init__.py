@@ -9,6 +9,7 @@ the system.
 from storage.address import is_address
 from storage.build import Map, Progress, build
 from storage.errors import CorruptStore, ForeignStore, LockedWorkspace, SchemaError, StoreError, UnfinishedStore
+from storage.failing import FAILED, NOT_OF_A_ROW, RowsFailed, build_around, failed_rows, noting, preference, row_key
 from storage.folder import PARTIAL, Folder
 from storage.location import folder_at
 from storage.lock import only_writer
@@ -21,6 +22,8 @@ from storage.sealed import document_problems, folder_problems, seal_folder, seal
 from storage.verify import verify_build, verify_store
 
 __all__ = [
+    "FAILED",
+    "NOT_OF_A_ROW",
     "PARTIAL",
     "TEXT",
     "CorruptStore",
@@ -31,6 +34,7 @@ __all__ = [
     "Origin",
     "Plan",
     "Progress",
+    "RowsFailed",
     "Schema",
     "SchemaError",
     "Shard",
@@ -38,10 +42,12 @@ __all__ = [
     "UnfinishedStore",
     "Variable",
     "build",
+    "build_around",
     "cache_folder",
     "cached_mirror",
     "copied",
     "document_problems",
+    "failed_rows",
     "folder_at",
     "folder_problems",
     "forget_columns",
@@ -50,13 +56,16 @@ __all__ = [
     "list_stores",
     "load_columns",
     "make_plan",
+    "noting",
     "only_writer",
     "open_once",
     "open_store",
     "planned_like",
+    "preference",
     "read_columns",
     "remove_store",
     "remove_whole",
+    "row_key",
     "schema_of",
     "seal_folder",
     "sealed",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -19,7 +20,7 @@ import xarray as xr
 from ecgbatch.archive.clinical import YEARS, Clinical, label_rule, read_clinical, read_labels
 from ecgbatch.formats.devices import DEVICE_SUFFIXES, is_device_file
 from ecgbatch.formats.files import check_record_name, read_small_file
-from ecgbatch.formats.header import Header, UnreadableRecord
+from ecgbatch.formats.header import Header, UnreadableRecord, step
 from ecgbatch.formats.inspection import SUFFIXES, Inspection, has_checksums, inspect_records
 from ecgbatch.formats.records import read_record
 from ecgbatch.formats.wfdb_header import NULL_FILE
@@ -37,6 +38,10 @@ N_PROBLEMS = 20
 _MAX_DEPTH = 8
 """Lists inside lists that are followed; PhysioNet's deepest archives have three."""
 _PATIENT = re.compile(r"patient\d+", re.ASCII)
+_MIMIC_PATIENT, _MIMIC_STUDY = re.compile(r"p(\d{8})", re.ASCII), re.compile(r"s\d{8}", re.ASCII)
+"""MIMIC-IV-ECG: ``files/p1000/p10000001/s40000001/40000001``; the folder of a patient is known by the study's inside it."""
+_SUBJECT = re.compile(r"<?subject(?:_id|[ _]id)?>?\s*[:=]\s*(\w{1,32})", re.ASCII | re.IGNORECASE)
+"""A header's comment that names the patient: MIMIC-IV-ECG's ``<subject_id>: 10000001``."""
 _LABEL_WORD = {value: word for word, value in LABEL.items()}
 
 _Known = tuple[str, int] | None
@@ -328,18 +333,31 @@ def _list_chunk(
     first, names, known = task
     found = inspect_records(archive, names)
     root = os.path.realpath(archive)
-    rows = [_row(inspection, entry, rule, root, pseudonyms) for inspection, entry in zip(found, known, strict=True)]
+    rows = [_whole_row(inspection, entry, rule, root, pseudonyms) for inspection, entry in zip(found, known, strict=True)]
     if keep_comments:
         rows = [row._replace(fingerprint=hashlib.sha256(f"{row.fingerprint} comments".encode()).hexdigest()) for row in rows]
     return first, _as_columns([_read(archive, row) for row in rows] if read_data else rows, keep_comments)
+
+
+def _whole_row(inspection: Inspection, known: _Known, rule: str, root: str, pseudonyms: Pseudonyms | None) -> _Row:
+    """Return ``_row``; of a header whose content makes that fail, the row of a record that is set aside."""
+    try:
+        with step("listing"):
+            return _row(inspection, known, rule, root, pseudonyms)
+    except UnreadableRecord as error:
+        aside = {"status": STATUS["set_aside"], "reason": error.code, "status_detail": error.detail, "leads": ()}
+        return _row(inspection._replace(header=None, **aside), known, rule, root, pseudonyms)
 
 
 def _row(inspection: Inspection, known: _Known, rule: str, root: str, pseudonyms: Pseudonyms | None) -> _Row:
     name, header = inspection.record_name, inspection.header
     clinical = read_clinical(_whole_comments(header)) if header else Clinical()
     label, label_rule = (clinical.label, clinical.label_rule) if known is None else (known[1], rule)
-    folder = next((part for part in name.split("/") if _PATIENT.fullmatch(part)), "")
-    patient_id = (known[0] if known else "") or folder or (header.patient if header else "")
+    patient_id = (
+        (known[0] if known else "")
+        or _named_patient(name, header.comments if header else ())
+        or (header.patient if header else "")
+    )
     return _Row(
         record_name=name,
         fingerprint=_fingerprint(inspection, patient_id or name, label),
@@ -367,6 +385,18 @@ def _row(inspection: Inspection, known: _Known, rule: str, root: str, pseudonyms
         comments="\n".join(map(_storable, header.comments)) if header else "",
         content_key=_content_key(inspection),
     )
+
+
+def _named_patient(name: str, comments: Sequence[str]) -> str:
+    """Return the patient that a record's folders, or else its comments, name; empty where they name none, or two."""
+    parts = name.split("/")
+    if folder := next((part for part in parts if _PATIENT.fullmatch(part)), ""):
+        return folder
+    inside = ((one, other) for one, other in itertools.pairwise(parts) if _MIMIC_STUDY.fullmatch(other))
+    if match := next((found for one, _ in inside if (found := _MIMIC_PATIENT.fullmatch(one))), None):
+        return match[1]
+    subjects = {match[1] for comment in comments if (match := _SUBJECT.fullmatch(comment.strip()))}
+    return subjects.pop() if len(subjects) == 1 else ""
 
 
 def _year(clinical: Clinical, header: Header | None) -> int:
@@ -443,7 +473,8 @@ def _read(archive: str, row: _Row) -> _Row:
     if row.status == STATUS["set_aside"]:
         return row
     try:
-        attrs = read_record(archive, row.record_name).attrs
+        with step("reading"):
+            attrs = read_record(archive, row.record_name).attrs
     except UnreadableRecord as error:
         return row._replace(status=STATUS["set_aside"], reason=error.code, status_detail=_storable(error.detail), leads="")
     return row._replace(

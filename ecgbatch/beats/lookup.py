@@ -17,12 +17,26 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ecgbatch import __version__
 from ecgbatch.beats.record import BeatSettings, warm_up
 from ecgbatch.beats.stage import plan_beats, plan_peaks, produce_beats, produce_peaks
 from ecgbatch.formats.wfdb_annotation import EXTENSION, encode_beats
 from ecgbatch.signals.stage import current_records, signals_path
 from ecgbatch.terms import STATUS
-from storage import TEXT, Map, Plan, UnfinishedStore, build, folder_at, list_stores, open_store
+from storage import (
+    TEXT,
+    Map,
+    Plan,
+    UnfinishedStore,
+    build_around,
+    failed_rows,
+    folder_at,
+    list_stores,
+    open_store,
+    preference,
+    row_key,
+)
+from storage.reading import read_root
 
 
 @dataclass(frozen=True)
@@ -35,6 +49,8 @@ class Extraction:
     n_without_beats: int
     without_reference: dict[str, str] = field(default_factory=dict)
     """Records that have no reference beats, and why; empty where beats are detected."""
+    n_failed: int = 0
+    """Records whose content made detection or cutting fail: ``current_beats`` says which, and how."""
 
 
 def extract_beats(
@@ -62,7 +78,7 @@ def extract_beats(
 
     """
     digests = sorted(set(current_records(work, ["status"])["signals_store"].values.tolist()))
-    stores, n_records, n_beats, n_without = [], 0, 0, 0
+    stores, n_records, n_beats, n_without, n_failed = [], 0, 0, 0, 0
     without_reference: dict[str, str] = {}
     is_compiled = settings.method == "kachuee"
     for number, digest in enumerate(digests, 1):
@@ -71,18 +87,28 @@ def extract_beats(
         signals_at = signals_path(work, digest)
         signals = open_store(signals_at)
         find = partial(produce_peaks, signals_at=signals_at, settings=settings, archive=archive)
-        plan = plan_peaks(signals, settings, archive)
-        if not is_compiled and not _is_published(work, plan):
+        plan_p = partial(_plan_peaks, signals, settings, archive)
+        if not is_compiled and not _is_published(work, plan_p({})):
             warm_up(partial(on_progress, "compiling, once") if on_progress else None)
             is_compiled = True
-        peaks_at = build(work, plan, find, map=map, on_progress=progress[0])
+        peaks_at = build_around(work, plan_p, find, version=__version__, map=map, on_progress=progress[0])
         peaks = open_store(peaks_at)
         without_reference |= peaks.attrs["settings"].get("without_reference", {})
         cut = partial(produce_beats, signals_at=signals_at, peaks_at=peaks_at, settings=settings)
-        stores.append(build(work, plan_beats(signals, peaks, settings), cut, map=map, on_progress=progress[1]))
+        plan_b = partial(_plan_beats, signals, peaks, settings)
+        stores.append(build_around(work, plan_b, cut, version=__version__, map=map, on_progress=progress[1]))
+        n_failed += sum(len(failed_rows(open_store(path).attrs["settings"])) for path in (peaks_at, stores[-1]))
         counts = peaks["n_beats"].values
         n_records, n_beats, n_without = n_records + counts.size, n_beats + int(counts.sum()), n_without + int((counts == 0).sum())
-    return Extraction(tuple(stores), n_records, n_beats, n_without, without_reference)
+    return Extraction(tuple(stores), n_records, n_beats, n_without, without_reference, n_failed)
+
+
+def _plan_peaks(signals: xr.Dataset, settings: BeatSettings, archive: str | Path | None, beside: Mapping[str, Any]) -> Plan:
+    return plan_peaks(signals, settings, archive, beside=beside)
+
+
+def _plan_beats(signals: xr.Dataset, peaks: xr.Dataset, settings: BeatSettings, beside: Mapping[str, Any]) -> Plan:
+    return plan_beats(signals, peaks, settings, beside=beside)
 
 
 def _is_published(work: str, plan: Plan) -> bool:
@@ -135,7 +161,8 @@ def current_beats(work: str, settings: Mapping[str, Any], columns: Sequence[str]
     Returns
     -------
     xarray.Dataset
-        The records' table, plus ``beats_store`` (digest; empty where there is none), ``beats_row`` and ``n_beats``.
+        The records' table, plus ``beats_store`` (digest; empty where there is none), ``beats_row`` and ``n_beats``. Only where
+        some record's content made detection or cutting fail, ``failed`` too: ``peaks:ValueError`` or the like, or empty.
 
     Raises
     ------
@@ -148,8 +175,11 @@ def current_beats(work: str, settings: Mapping[str, Any], columns: Sequence[str]
     for path in list_stores(work, "beats"):
         beats = open_store(path)
         wanted = {"reference": None} | dict(settings)  # beats that were detected have none
-        if all(beats.attrs["settings"].get(name) == value for name, value in wanted.items()):
-            stores[beats.attrs["settings"]["signals"]] = beats
+        own = beats.attrs["settings"]
+        if all(own.get(name) == value for name, value in wanted.items()):
+            other = stores.setdefault(own["signals"], beats)
+            if preference(own, __version__) >= preference(other.attrs["settings"], __version__):
+                stores[own["signals"]] = beats
     digests, rows = records["signals_store"].values, records["signals_row"].values
     missing = sorted(set(digests.tolist()) - stores.keys())
     if missing:
@@ -161,4 +191,19 @@ def current_beats(work: str, settings: Mapping[str, Any], columns: Sequence[str]
         here = np.flatnonzero(digests == digest)
         names[here] = beats.attrs["digest"]
         n_beats[here] = beats["n_beats"].values[rows[here]]
-    return records.assign(beats_store=("record", names), beats_row=("record", rows.copy()), n_beats=("record", n_beats))
+    found = records.assign(beats_store=("record", names), beats_row=("record", rows.copy()), n_beats=("record", n_beats))
+    failed = {digest: _failed(work, beats.attrs["settings"]) for digest, beats in stores.items()}
+    if not any(failed[digest] for digest in set(digests.tolist())):
+        return found
+    name_of = (records if "record_name" in records else current_records(work, ["record_name"]))["record_name"]
+    told = zip(digests.tolist(), name_of.values.tolist(), strict=True)
+    why = [failed[digest].get(row_key(name), "") for digest, name in told]
+    return found.assign(failed=("record", np.array(why, TEXT)))
+
+
+def _failed(work: str, settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the records that a beats store, or the peaks that it was cut at, was made around: step and type of exception."""
+    peaks = folder_at(work).path(f"peaks/{settings['peaks']}.zarr")
+    told = read_root(folder_at(peaks))["settings"] if folder_at(peaks).exists("zarr.json") else {}
+    steps = {"peaks": failed_rows(told), "beats": failed_rows(settings)}
+    return {key: f"{step}:{kind}" for step, kinds in steps.items() for key, kind in kinds.items()}

@@ -38,6 +38,9 @@ HIGH_PASS_HZ = 0.5
 NOISE_LEVEL = 0.15
 """Mean activity between beats, over a typical QRS, above which a beat is flagged noisy: 0.2 % of DS1's beats, two leads."""
 
+LEAST_RATE_HZ = 50.0
+"""Below it no beat is sought: the band that shows QRS complexes reaches up to 22 Hz, and needs more than twice that."""
+
 PIECE_S, OVERLAP_S = 3600.0, 60.0
 """A longer record is searched an hour at a time, so that memory stays flat; each hour sees a minute of its neighbours."""
 
@@ -354,7 +357,7 @@ def check_signal(signal: Array, adc_gain: Array, baseline: Array, sampling_frequ
         raise ValueError(f"signal must be (lead, sample) int16 in ADC units, found {signal.shape} {signal.dtype}")
     if len(adc_gain) != len(signal) or len(baseline) != len(signal):
         raise ValueError(f"{len(signal)} leads need as many gains and baselines, found {len(adc_gain)} and {len(baseline)}")
-    if not 50 <= sampling_frequency_hz <= 100_000:
+    if not LEAST_RATE_HZ <= sampling_frequency_hz <= 100_000:
         raise ValueError(f"sampling frequency must lie in [50, 100000] Hz, found {sampling_frequency_hz}: QRS need 50 Hz")
     n = signal.shape[1] if n_samples is None else int(n_samples)
     if not 0 <= n <= signal.shape[1]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from ecgbatch.beats.kachuee import kachuee_beats, kachuee_r_peaks
 from ecgbatch.beats.record import (
+    LEAST_RATE_HZ,
     NO_VOTE,
     PREMATURE,
     REFERENCE_LEADS,
@@ -25,9 +27,10 @@ from ecgbatch.beats.record import (
     reference_peaks,
 )
 from ecgbatch.beats.rhythm import rr_previous_s
+from ecgbatch.formats.leads import is_ecg, which_are_ecgs
 from ecgbatch.formats.wfdb_annotation import Reference, reference_beats
-from ecgbatch.terms import BEAT_FLAGS, LABEL, LEAD_FLAGS, LONGEST_HEART_RATE_BPM, STATUS, UNUSABLE_LEAD
-from storage import TEXT, Plan, Schema, Shard, Variable, make_plan, open_once
+from ecgbatch.terms import BEAT_FLAGS, LABEL, LEAD_FLAGS, LONGEST_HEART_RATE_BPM, MISSING_SAMPLE, STATUS, UNUSABLE_LEAD
+from storage import TEXT, Plan, RowsFailed, Schema, Shard, Variable, make_plan, noting, open_once, row_key
 
 Array = NDArray[Any]
 
@@ -97,11 +100,17 @@ BEATS = Schema(
 )
 
 
-def plan_peaks(signals: xr.Dataset, settings: BeatSettings, archive: str | Path | None = None) -> Plan:
+def plan_peaks(
+    signals: xr.Dataset,
+    settings: BeatSettings,
+    archive: str | Path | None = None,
+    *,
+    beside: Mapping[str, Any] = MappingProxyType({}),
+) -> Plan:
     """Plan the R peaks of a signals store: a row a record, room for 300 beats a minute of its longest record.
 
     With ``settings.reference`` the archive's annotation files are read here too: their digests are inputs, and the store's
-    settings say which records have no reference beats, and why.
+    settings say which records have no reference beats, and why. ``beside``: further settings (``storage.build_around``).
 
     Raises
     ------
@@ -113,7 +122,7 @@ def plan_peaks(signals: xr.Dataset, settings: BeatSettings, archive: str | Path 
         raise ValueError(f"reference annotations need both an extension and an archive, found {settings.reference!r}, {archive}")
     sizes = {"record": signals.sizes["record"], "peak": _n_peaks(signals, settings)}
     inputs = xr.Dataset({name: (signals[name].dims, signals[name].values) for name in _FACTS})
-    stage = stage_settings(signals, settings)
+    stage = stage_settings(signals, settings) | dict(beside)
     if archive is not None:
         names = signals["record_name"].values.astype(TEXT)
         known = [_reference(archive, str(name), inputs.isel(record=row), settings) for row, name in enumerate(names)]
@@ -135,7 +144,13 @@ SHARD_SIGNAL_BYTES = 32_000_000
 
 
 def produce_peaks(
-    shard: Shard, rows: xr.Dataset, *, signals_at: str, settings: BeatSettings, archive: str | Path | None = None
+    shard: Shard,
+    rows: xr.Dataset,
+    *,
+    signals_at: str,
+    settings: BeatSettings,
+    archive: str | Path | None = None,
+    skip: Mapping[str, str] = MappingProxyType({}),
 ) -> xr.Dataset:
     """Find the R peaks of a shard's records.
 
@@ -147,6 +162,8 @@ def produce_peaks(
         Path of the signals store.
     archive
         Where reference annotations lie, if they are to be used.
+    skip
+        Records (``storage.row_key``) that get no beats, for their content makes detection fail.
 
     Returns
     -------
@@ -155,12 +172,15 @@ def produce_peaks(
 
     Raises
     ------
+    RowsFailed
+        If the content of other records makes it fail.
     OSError
         If a reference annotation file is not the one that the plan saw.
 
     """
     signals = open_once(signals_at)
     leads = [str(lead) for lead in signals["lead"].values]
+    names, failed = signals["record_name"].values[shard.start : shard.stop].tolist(), dict[str, str]()
     n_peaks = _n_peaks(signals, settings)
     n_rows = shard.stop - shard.start
     r_sample, flags = np.full((n_rows, n_peaks), -1, np.int32), np.zeros((n_rows, n_peaks), np.uint16)
@@ -168,14 +188,17 @@ def produce_peaks(
     facts = {name: rows[name].values for name in _FACTS}
     samples = signals["signal"][shard.start : shard.stop].values if archive is None else [None] * n_rows
     for row, signal in enumerate(samples):
-        if facts["status"][row] == STATUS["set_aside"]:
+        if facts["status"][row] == STATUS["set_aside"] or row_key(names[row]) in skip:
             continue
-        if signal is None:
-            found = _annotated_peaks(rows.isel(record=row), settings, str(archive))
-        else:
-            found = _record_peaks(signal, {name: values[row] for name, values in facts.items()}, leads, settings)
-        n_beats[row], n_leads_used[row] = len(found.r_sample), found.n_leads_used
-        r_sample[row, : n_beats[row]], flags[row, : n_beats[row]] = found.r_sample, found.beat_flags
+        with noting(failed, names[row]):
+            if signal is None:
+                found = _annotated_peaks(rows.isel(record=row), settings, str(archive))
+            else:
+                found = _record_peaks(signal, {name: values[row] for name, values in facts.items()}, leads, settings)
+            n_beats[row], n_leads_used[row] = len(found.r_sample), found.n_leads_used
+            r_sample[row, : n_beats[row]], flags[row, : n_beats[row]] = found.r_sample, found.beat_flags
+    if failed:
+        raise RowsFailed(failed)
     return xr.Dataset(
         {
             "r_sample": (("record", "peak"), r_sample),
@@ -186,7 +209,9 @@ def produce_peaks(
     )
 
 
-def plan_beats(signals: xr.Dataset, peaks: xr.Dataset, settings: BeatSettings) -> Plan:
+def plan_beats(
+    signals: xr.Dataset, peaks: xr.Dataset, settings: BeatSettings, *, beside: Mapping[str, Any] = MappingProxyType({})
+) -> Plan:
     """Plan the windows of a signals store whose peaks are known: a row a beat, records one after another."""
     n_beats = peaks["n_beats"].values.astype(np.int32)
     first_beat = np.concatenate([[0], np.cumsum(n_beats, dtype=np.int64)[:-1]]) if len(n_beats) else np.zeros(0, np.int64)
@@ -203,19 +228,33 @@ def plan_beats(signals: xr.Dataset, peaks: xr.Dataset, settings: BeatSettings) -
         }
     )
     sizes = {"beat": int(n_beats.sum()), "lead": len(lead), "sample": settings.n_samples, "record": len(n_beats)}
-    stage = stage_settings(signals, settings) | {"peaks": str(peaks.attrs.get("digest", ""))}
+    stage = stage_settings(signals, settings) | {"peaks": str(peaks.attrs.get("digest", ""))} | dict(beside)
     # A shard of beats comes from about as many samples as a shard of peaks: that is where its work lies.
     rows = max(256, round(sizes["beat"] / max(1, sizes["record"]) * _rows_at_once(signals)))
     return make_plan(BEATS, sizes=sizes, inputs=inputs, settings=stage, versions=stage_versions(), shard_rows=rows)
 
 
-def produce_beats(shard: Shard, rows: xr.Dataset, *, signals_at: str, peaks_at: str, settings: BeatSettings) -> xr.Dataset:  # noqa: ARG001
+def produce_beats(
+    shard: Shard,
+    rows: xr.Dataset,  # noqa: ARG001
+    *,
+    signals_at: str,
+    peaks_at: str,
+    settings: BeatSettings,
+    skip: Mapping[str, str] = MappingProxyType({}),
+) -> xr.Dataset:
     """Cut the windows of a shard's beats; a record that two shards share is cut for each, to the same rows.
 
     Returns
     -------
     xarray.Dataset
-        waveform (beat, lead, sample), r_sample, record_index, rr_previous_s, beat_flags (beat).
+        waveform (beat, lead, sample), r_sample, record_index, rr_previous_s, beat_flags (beat). Beats of records in ``skip``
+        (``storage.row_key``) are missing on every lead.
+
+    Raises
+    ------
+    RowsFailed
+        If the content of other records makes it fail.
 
     """
     signals, peaks = open_once(signals_at), open_once(peaks_at)
@@ -224,17 +263,23 @@ def produce_beats(shard: Shard, rows: xr.Dataset, *, signals_at: str, peaks_at: 
     first = int(np.searchsorted(first_beat, shard.start, side="right")) - 1
     last = int(np.searchsorted(first_beat, shard.stop, side="left"))
     leads = [str(lead) for lead in signals["lead"].values]
+    names, failed = signals["record_name"].values, dict[str, str]()
     for record, signal, facts in _records(signals, peaks, first, last):
         low, high = max(shard.start, int(first_beat[record])), min(shard.stop, int(first_beat[record + 1]))
         if high <= low:
             continue
-        found = _record_beats(signal, facts, leads, settings)
+        found = _missing_beats(facts, len(leads), settings)
+        if row_key(str(names[record])) not in skip:
+            with noting(failed, str(names[record])):
+                found = _record_beats(signal, facts, leads, settings)
         own, target = slice(low - first_beat[record], high - first_beat[record]), slice(low - shard.start, high - shard.start)
         block["waveform"][target] = found.waveform[own]
         block["r_sample"][target] = found.r_sample[own]
         block["record_index"][target] = record
         block["rr_previous_s"][target] = rr_previous_s(found.r_sample, float(facts["sampling_frequency_hz"]))[own]
         block["beat_flags"][target] = found.beat_flags[own]
+    if failed:
+        raise RowsFailed(failed)
     return xr.Dataset({name: (BEATS.variables[name].dims, values) for name, values in block.items()})
 
 
@@ -276,7 +321,9 @@ def _annotated_peaks(record: xr.Dataset, settings: BeatSettings, archive: str) -
 
 def _record_peaks(signal: Array, record: Mapping[str, Any], leads: list[str], settings: BeatSettings) -> RPeaks:
     """R peaks of one row of a signals store."""
-    lead_flags = record["lead_flags"]
+    lead_flags = flags_of_ecgs(record["lead_flags"], leads)
+    if record["sampling_frequency_hz"] < LEAST_RATE_HZ:
+        return RPeaks(np.zeros(0, np.int32), np.zeros(0, np.uint16), 0)
     facts: dict[str, Any] = {
         "adc_gain": record["adc_gain"],
         "baseline": record["baseline"],
@@ -293,18 +340,38 @@ def _record_peaks(signal: Array, record: Mapping[str, Any], leads: list[str], se
 
 def _record_beats(signal: Array, record: Mapping[str, Any], leads: list[str], settings: BeatSettings) -> Beats:
     """Windows of one row of a signals store."""
+    lead_flags = flags_of_ecgs(record["lead_flags"], leads)
     facts: dict[str, Any] = {
         "adc_gain": record["adc_gain"],
         "sampling_frequency_hz": float(record["sampling_frequency_hz"]),
         "n_samples": int(record["n_samples"]),
     }
     if settings.method == "kachuee":
-        present = (record["lead_flags"] & UNUSABLE_LEAD) == 0
+        present = (lead_flags & UNUSABLE_LEAD) == 0
         return kachuee_beats(signal, baseline=record["baseline"], leads=leads, present=present, **facts)
     n_beats = int(record["n_beats"])
     r_sample, flags = record["r_sample"][:n_beats], record["beat_flags"][:n_beats]
-    present = (record["lead_flags"] & LEAD_FLAGS["missing"]) == 0
+    present = (lead_flags & LEAD_FLAGS["missing"]) == 0
     return beat_windows(signal, r_sample, flags, present=present, settings=settings, **facts)
+
+
+def flags_of_ecgs(lead_flags: Array, leads: list[str]) -> Array:
+    """Return a record's flags with every signal that is no ECG as good as missing: it neither votes nor has beats."""
+    is_there = np.flatnonzero((lead_flags & LEAD_FLAGS["missing"]) == 0)
+    named = [leads[row] for row in is_there]
+    are_ecgs = which_are_ecgs(named, ((lead_flags[is_there] & LEAD_FLAGS["not_millivolts"]) == 0).tolist())
+    if all(are_ecgs):
+        return lead_flags
+    flags = lead_flags.copy()
+    flags[is_there[~np.array(are_ecgs)]] |= LEAD_FLAGS["missing"]
+    return flags
+
+
+def _missing_beats(record: Mapping[str, Any], n_leads: int, settings: BeatSettings) -> Beats:
+    """Return windows without a sample at a record's R peaks."""
+    n_beats = int(record["n_beats"])
+    waveform = np.full((n_beats, n_leads, settings.n_samples), MISSING_SAMPLE, np.int16)
+    return Beats(record["r_sample"][:n_beats], waveform, record["beat_flags"][:n_beats] | np.uint16(BEAT_FLAGS["edge"]))
 
 
 def _empty_beats(n: int, n_leads: int, n_samples: int) -> dict[str, Array]:
@@ -322,6 +389,9 @@ def _n_peaks(signals: xr.Dataset, settings: BeatSettings) -> int:
 def stage_settings(signals: xr.Dataset, settings: BeatSettings) -> dict[str, Any]:
     """Return what a store of peaks or beats of these signals states of how it was made."""
     own = settings.document() | {"signals": str(signals.attrs.get("digest", ""))}
+    others = [] if "lead" not in signals else [str(name) for name in signals["lead"].values if not is_ecg(str(name), False)]
+    if others and others != ["none"]:  # said where there are any: earlier stores of other signals keep their digests
+        own["not_ecg"] = others
     if settings.method == "kachuee":
         return own
     own["premature"] = {"share": PREMATURE, "intervals": 12}

@@ -10,8 +10,9 @@ Other wings use:
 
 - ``devices``: ``DEVICE_SUFFIXES``, ``is_device_file``
 - ``files``: ``check_record_name``, ``read_small_file``
-- ``header``: ``Header``, ``REASONS``, ``UnreadableRecord``, ``WARNINGS``, ``day_number``
+- ``header``: ``Header``, ``REASONS``, ``UnreadableRecord``, ``WARNINGS``, ``day_number``, ``step``
 - ``inspection``: ``Inspection``, ``SUFFIXES``, ``has_checksums``, ``inspect_record``, ``inspect_records``
+- ``leads``: ``is_ecg``, ``which_are_ecgs``
 - ``records``: ``read_record``, ``read_samples``, ``source_digest``
 - ``sample_kernels``: ``deal``
 - ``wfdb_annotation``: ``BEAT_SYMBOLS``, ``EXTENSION``, ``Reference``, ``decode``, ``encode_beats``, ``reference_beats``

@@ -22,11 +22,11 @@ from ecgbatch.formats.header import (
     Header,
     SignalLine,
     UnreadableRecord,
-    canonical_lead,
-    check_leads,
     day_number,
+    named_apart,
     patient_of,
 )
+from ecgbatch.formats.leads import canonical_lead
 from ecgbatch.terms import LEADS, MISSING_SAMPLE
 
 SUFFIX = ".dcm"
@@ -70,6 +70,8 @@ class DicomRecord(NamedTuple):
     padding: tuple[int | None, ...]
     """Of each line, the value that means missing; None where the file states none."""
     content_digest: bytes
+    left_out: str = ""
+    """Groups that are not taken, for people."""
 
 
 class _Channel(NamedTuple):
@@ -225,8 +227,7 @@ def _record(dataset: Any, content: bytes) -> DicomRecord:
     channels = [channel for group in kept for channel in _channels(group, warnings)]
     if len(channels) > MAX_SIGNALS:
         raise UnreadableRecord("HEADER_LIMIT", f"{len(channels)} channels; at most {MAX_SIGNALS} are read")
-    lines = tuple(channel.line for channel in channels)
-    check_leads([line.lead for line in lines])
+    lines = named_apart([channel.line for channel in channels], warnings)
     described_by = ("", chosen[1], chosen[0], lines, len(lines), (), _comments(dataset), tuple(sorted(warnings)))
     header = Header(*described_by, _patient(dataset), recording_day=_day(dataset))
     signals, padding = tuple(each.samples for each in channels), tuple(each.padding for each in channels)

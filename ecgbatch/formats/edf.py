@@ -13,12 +13,11 @@ from ecgbatch.formats.header import (
     Header,
     SignalLine,
     UnreadableRecord,
-    canonical_lead,
-    check_leads,
     day_number,
+    named_apart,
     patient_of,
 )
-from ecgbatch.terms import LEADS
+from ecgbatch.formats.leads import canonical_lead, is_ecg, samples_a_frame
 
 SUFFIX = ".edf"
 MAX_EDF_HEADER_BYTES = 256 * (1 + MAX_SIGNALS)
@@ -38,20 +37,26 @@ class EdfHeader(NamedTuple):
     """An EDF header as a WFDB one, and where each lead lies in a data record."""
 
     header: Header
-    """``n_samples`` of each lead; format 16; ``samples_per_frame`` is the lead's samples in a data record."""
+    """``n_samples`` of each lead; format 16."""
     first_samples: tuple[int, ...]
     """Of each lead of ``header``, the place of its first sample in a data record."""
+    lead_samples: int
+    """Samples that a data record has of each lead."""
+    is_turned: tuple[bool, ...]
+    """Of each lead of ``header``, whether its samples are to be turned over: EDF+ allows a negative gain."""
     n_records: int
     record_samples: int
     n_header_bytes: int
+    left_out: str
+    """Signals that are not taken, and why, for people."""
 
 
 def parse_edf(content: bytes) -> EdfHeader:
     """Parse the header of an EDF or EDF+C file.
 
-    Leads of one rate make a record: the rate of most leads with a standard name, else the highest. Signals of another rate
-    are left out (warning ``OTHER_RATES_LEFT_OUT``), and so are annotations. Patient, recording and time are not kept, but
-    for EDF+'s sex and a digest of its patient code; of the date, ``recording_day``.
+    Leads of one rate make a record: that of most ECG leads, then the higher. Signals of another rate are left out (warning
+    ``OTHER_RATES_LEFT_OUT``), so are annotations, and a signal whose scale cannot be (``CHANNEL_LEFT_OUT``). Patient, recording
+    and time are not kept, but for EDF+'s sex and a digest of its patient code; of the date, ``recording_day``.
 
     Parameters
     ----------
@@ -79,24 +84,77 @@ def parse_edf(content: bytes) -> EdfHeader:
         raise UnreadableRecord("LENGTH_INVALID", f"{n_records} data records stated; was the recording closed?")
     columns = _columns(content[256:n_header_bytes], n_signals)
     counts = [_integer(text, "samples a data record") for text in columns[8]]
-    if min(counts) < 1 or max(counts) > 1 << 22:
-        raise UnreadableRecord("HEADER_LIMIT", "a signal of no samples, or of more than any data record has")
-    kept, warnings = _kept(columns[0], counts)
-    fs = counts[kept[0]] / duration if duration > 0 else 0.0
+    if min(counts) < 0 or max(counts) > 1 << 22:
+        raise UnreadableRecord("HEADER_LIMIT", "a signal of fewer than no samples, or of more than any data record has")
+    channels, refused = _channels(columns, counts, n_header_bytes)
+    if not channels:
+        raise next(iter(refused.values()), UnreadableRecord("NSIG_ZERO", "the file holds annotations only"))
+    count = samples_a_frame(
+        [counts[i] for i in channels], [is_ecg(one.line.lead, one.line.is_millivolts) for one in channels.values()]
+    )
+    fs = count / duration if duration > 0 else 0.0
     if not FS_RANGE_HZ[0] <= fs <= FS_RANGE_HZ[1]:
-        raise UnreadableRecord("FS_INVALID", f"{counts[kept[0]]} samples in {duration:g} s; expected {FS_RANGE_HZ} Hz")
-    lines = tuple(_line([column[i] for column in columns], counts[i], n_header_bytes, warnings) for i in kept)
-    check_leads([line.lead for line in lines])
+        raise UnreadableRecord("FS_INVALID", f"{count} samples in {duration:g} s; expected {FS_RANGE_HZ} Hz")
+    kept = [i for i in channels if counts[i] == count]
+    warnings = {code for i in kept for code in channels[i].warnings}
+    warnings |= ({"OTHER_RATES_LEFT_OUT"} if len(kept) < len(channels) else set()) | ({"CHANNEL_LEFT_OUT"} if refused else set())
+    lines = named_apart([channels[i].line for i in kept], warnings)
     comments, patient = _patient(general[1]) if general[6].startswith("EDF+") else ((), "")
-    described_by = ("", fs, n_records * counts[kept[0]], lines, len(lines), (), comments, tuple(sorted(warnings)))
+    described_by = ("", fs, n_records * count, lines, len(lines), (), comments, tuple(sorted(warnings)))
     header = Header(*described_by, patient, recording_day=_day(general[3]))
-    return EdfHeader(header, tuple(sum(counts[:i]) for i in kept), n_records, sum(counts), n_header_bytes)
+    turned = tuple(channels[i].is_turned for i in kept)
+    places = tuple(sum(counts[:i]) for i in kept)
+    said = _left_out(
+        [channels[i] for i in channels if i not in kept], [counts[i] / duration for i in channels if i not in kept], refused
+    )
+    return EdfHeader(header, places, count, turned, n_records, sum(counts), n_header_bytes, said)
+
+
+class _Channel(NamedTuple):
+    line: SignalLine
+    is_turned: bool
+    warnings: frozenset[str]
+
+
+def _channels(
+    columns: list[list[str]], counts: list[int], offset: int
+) -> tuple[dict[int, _Channel], dict[str, UnreadableRecord]]:
+    """Return the signals that can be used, by number, and by name what is wrong with the others: each is judged alone."""
+    channels: dict[int, _Channel] = {}
+    refused: dict[str, UnreadableRecord] = {}
+    for i, label in enumerate(columns[0]):
+        if label == _ANNOTATIONS:
+            continue
+        try:
+            channels[i] = _channel([column[i] for column in columns], counts[i], offset)
+        except UnreadableRecord as error:
+            refused[canonical_lead(label) or f"signal {i + 1}"] = error
+    return channels, refused
+
+
+def _left_out(others: list[_Channel], rates_hz: list[float], refused: dict[str, UnreadableRecord]) -> str:
+    named = [f"{one.line.lead} ({fs:g} Hz)" for one, fs in zip(others, rates_hz, strict=True) if is_ecg(*_kind(one.line))]
+    said = [f"left out, at another rate: {', '.join(named)}"] if named else []
+    return "; ".join(said + [f"left out: {error.detail}" for error in refused.values()])[:300]
+
+
+def _kind(line: SignalLine) -> tuple[str, bool]:
+    return line.lead, line.is_millivolts
+
+
+_BIRTH = re.compile(r"X|\d\d-[A-Z]{3}-\d{4}", re.ASCII | re.IGNORECASE)
 
 
 def _patient(text: str) -> tuple[tuple[str, ...], str]:
-    """Return sex as a comment, and a name for the patient: EDF+ has code, sex, date of birth and name, X where not known."""
-    code, sex, *_ = [*text.split(" "), "", ""]
-    return ((f"Sex: {sex}",) if sex in {"F", "M"} else ()), patient_of(code)
+    """Return sex as a comment, and a name for the patient: EDF+ has code, sex, date of birth and name, X where not known.
+
+    A field of another form names nobody: what stands first there ("Subject", "F") may be many patients'.
+    """
+    code, sex, birth, *rest = [*text.split(), "", "", ""]
+    if sex in {"F", "M", "X"} and _BIRTH.fullmatch(birth) and any(rest):
+        return ((f"Sex: {sex}",) if sex != "X" else ()), patient_of(code)
+    is_without_code = code in {"F", "M"} and _BIRTH.fullmatch(sex)
+    return ((f"Sex: {code}",) if is_without_code else ()), ""
 
 
 def _day(text: str) -> int:
@@ -108,25 +166,22 @@ def _day(text: str) -> int:
     return day_number(year + (1900 if year >= 85 else 2000), int(match[2]), int(match[1]))
 
 
-def _kept(labels: list[str], counts: list[int]) -> tuple[list[int], set[str]]:
-    signals = [i for i, label in enumerate(labels) if label != _ANNOTATIONS]
-    if not signals:
-        raise UnreadableRecord("NSIG_ZERO", "the file holds annotations only")
-    standard = [counts[i] for i in signals if canonical_lead(labels[i]) in LEADS]
-    count = max(sorted(set(standard), reverse=True), key=standard.count) if standard else max(counts[i] for i in signals)
-    kept = [i for i in signals if counts[i] == count]
-    return kept, {"OTHER_RATES_LEFT_OUT"} if len(kept) < len(signals) else set()
-
-
-def _line(fields: list[str], count: int, offset: int, warnings: set[str]) -> SignalLine:
+def _channel(fields: list[str], count: int, offset: int) -> _Channel:
     """Return a signal as a WFDB signal line: gain and baseline from the two scales."""
+    if count < 1:
+        raise UnreadableRecord("LENGTH_INVALID", f"{canonical_lead(fields[0])}: a signal of no samples")
+    warnings: set[str] = set()
     label, _, unit, *limits = fields[:7]
     low, high = (_number(text, "physical limit") for text in limits[:2])
     lowest, highest = (_integer(text, "digital limit") for text in limits[2:])
-    if not (high > low and highest > lowest):
-        raise UnreadableRecord("GAIN_INVALID", f"lead {canonical_lead(label)}: its limits are equal or turn the signal over")
+    if high == low or highest <= lowest:
+        raise UnreadableRecord(
+            "GAIN_INVALID", f"lead {canonical_lead(label)}: its limits are equal, or the digital ones reversed"
+        )
     per_unit = (highest - lowest) / (high - low)
     exact = lowest - low * per_unit
+    if is_turned := per_unit < 0:
+        per_unit, exact = -per_unit, -exact
     millivolts = MILLIVOLTS_PER_UNIT.get(unit.lower())
     gain = float(f"{per_unit / (millivolts or 1.0):.12g}")  # limits have 8 characters: what lies beyond is binary rounding
     if not GAIN_RANGE[0] <= gain <= GAIN_RANGE[1]:
@@ -137,7 +192,8 @@ def _line(fields: list[str], count: int, offset: int, warnings: set[str]) -> Sig
         warnings.add("BASELINE_ROUNDED")
     if millivolts is None:
         warnings.add("UNITS_UNKNOWN")
-    return SignalLine("", 16, count, 0, offset, gain, round(exact), millivolts is not None, None, None, canonical_lead(label))
+    line = SignalLine("", 16, 1, 0, offset, gain, round(exact), millivolts is not None, None, None, canonical_lead(label))
+    return _Channel(line, is_turned, frozenset(warnings))
 
 
 def _columns(content: bytes, n_signals: int) -> list[list[str]]:

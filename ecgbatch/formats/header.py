@@ -4,12 +4,37 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import re
-from functools import lru_cache
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import NamedTuple
 
-from ecgbatch.terms import LEADS
+from ecgbatch.formats.leads import CONTROL, canonical_lead, is_ecg, is_known, samples_a_frame, told_apart
+from ecgbatch.terms import STEP_FAILED
+from storage import NOT_OF_A_ROW
+
+__all__ = [  # readers of all formats need the names of leads beside what is here
+    "CONTROL",
+    "DEFAULT_GAIN",
+    "FS_RANGE_HZ",
+    "GAIN_RANGE",
+    "MAX_SIGNALS",
+    "MILLIVOLTS_PER_UNIT",
+    "REASONS",
+    "WARNINGS",
+    "Header",
+    "SignalLine",
+    "UnreadableRecord",
+    "at_one_rate",
+    "canonical_lead",
+    "check_leads",
+    "day_number",
+    "kept_signals",
+    "left_out",
+    "named_apart",
+    "patient_of",
+    "step",
+]
 
 REASONS = MappingProxyType(
     {
@@ -61,6 +86,7 @@ REASONS = MappingProxyType(
         "SEGMENT_LIMIT": "segments inside segments, or more than any record has",
         "SEGMENT_MISMATCH": "segments that do not fit each other or the record",
         "XML_UNSAFE": "an XML file with a document type or entities of its own",
+        STEP_FAILED: "a step failed on this record's content: a fault of ecgbatch; no other record is affected",
         "ERASED": "the patient was erased from this workspace: the row is empty",
     }
 )
@@ -70,10 +96,11 @@ WARNINGS = MappingProxyType(
     {
         "BASELINE_ROUNDED": "an EDF or DICOM lead's zero lies between two ADC values; the nearer one is stored",
         "CASE_MISMATCH": "a file name differs from the header's in upper and lower case",
+        "CHANNEL_LEFT_OUT": "a signal whose scale or length cannot be is left out; the detail says which",
         "CHECKSUM_UNVERIFIED": "the header has no valid checksum for some or all leads",
         "DAT_TRAILING_BYTES": "a signal file is longer than the header requires; the rest is ignored",
         "DATE_UNPARSED": "the start time or date cannot be read; it is not used",
-        "FRAMES_AVERAGED": "several samples a frame were averaged to the frame rate",
+        "FRAMES_AVERAGED": "several samples a frame were averaged to the frame rate; only in stores of earlier versions",
         "GAIN_DEFAULTED": "the header states no gain; 200 adu per mV assumed, amplitude not to be trusted",
         "GROUPS_LEFT_OUT": "a DICOM file's groups of other rate, length or origin are left out",
         "GAPS": "some samples are missing",
@@ -81,15 +108,19 @@ WARNINGS = MappingProxyType(
         "HEADER_CONTROL_CHARS": "control characters were removed from comments or lead names",
         "HEADER_NO_FINAL_NEWLINE": "the header does not end with a newline: comments may be cut",
         "INIT_DIFFERS": "a few leads begin with another sample than the header states",
+        "LEADS_NUMBERED": "signals of one name are told apart by numbers",
+        "LEADS_UNKNOWN": "a signal's name is none that is known: if it is a standard lead, it is not taken for it",
         "LABELS_CONFLICT": "records of this patient have different labels",
         "LEADS_DERIVED": "III, aVR, aVL, aVF are not in the file: computed from I and II, as its format defines them",
         "LENGTH_INFERRED": "the number of samples was inferred from the file size and confirmed by checksums",
         "NON_ASCII": "the header is not pure ASCII",
-        "OTHER_RATES_LEFT_OUT": "an EDF file's signals of another rate than its leads are left out",
+        "OTHER_RATES_LEFT_OUT": "signals of another rate than the record's leads are left out",
         "RECORD_NAME_MISMATCH": "the header names another record than its file name",
         "SAME_CONTENT": "another record of the archive seems to hold the same samples",
         "SKEW_APPLIED": "leads were shifted by the skew that the header states",
         "SUM_DIFFERS": "a file is not the one that the archive's SHA256SUMS.txt lists",
+        "SCALES_JOINED": "segments of one lead have different scales; their samples were brought to one",
+        "SIGNALS_IGNORED": "the header describes more signals than it states; those beyond are not the record's",
         "UNITS_UNKNOWN": "a lead's units are not volts; its amplitude is not in mV",
     }
 )
@@ -106,11 +137,6 @@ DEFAULT_GAIN = 200.0
 MILLIVOLTS_PER_UNIT = MappingProxyType({"v": 1e3, "mv": 1.0, "uv": 1e-3, "µv": 1e-3, "μv": 1e-3, "nv": 1e-6})
 """By unit in lower case."""
 
-CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
-"""Control characters, line separators, and what turns or hides other characters: ``II`` must not look like another lead."""
-_LEAD = re.compile(rf"(?:ecg[ _-]?)?(?:lead[ _-]?)?({'|'.join(LEADS)})(?:[ _-]?\(?ecg\)?)?", re.IGNORECASE | re.ASCII)
-_LEAD_NAMES = MappingProxyType({lead.lower(): lead for lead in LEADS})
-
 
 class UnreadableRecord(ValueError):
     """A record that cannot be used: a stable ``code`` of ``REASONS``, a ``detail`` for people, and its name."""
@@ -122,6 +148,21 @@ class UnreadableRecord(ValueError):
 
     def __reduce__(self) -> tuple[type[UnreadableRecord], tuple[str, str, str]]:
         return (UnreadableRecord, (self.code, self.detail, self.record_name))
+
+
+@contextmanager
+def step(name: str) -> Iterator[None]:
+    """Run a step on one record: what its content raises becomes ``UnreadableRecord`` with the code ``STEP_FAILED``.
+
+    Exceptions that say nothing of the record (``storage.NOT_OF_A_ROW``) and refusals pass as they are.
+    """
+    try:
+        yield
+    except (UnreadableRecord, *NOT_OF_A_ROW):
+        raise
+    except Exception as error:
+        detail = f"{name}: {type(error).__name__}; please report it; the record is tried again by the next version"
+        raise UnreadableRecord(STEP_FAILED, detail) from error
 
 
 class SignalLine(NamedTuple):
@@ -160,17 +201,8 @@ class Header(NamedTuple):
     recording_day: int = -1
     """Of the date that the file states (``day_number``); it goes no further than the listing, which moves it
     (``workspace.privacy``)."""
-
-
-@lru_cache(maxsize=1024)
-def canonical_lead(description: str) -> str:
-    """Return the lead's name: one of ``LEADS`` whatever its case or a ``Lead``/``ECG`` around it, others as they are.
-
-    ``MLII`` stays ``MLII``: a modified limb lead is another lead than II. White space becomes ``_``.
-    """
-    name = CONTROL.sub("", description).strip()
-    match = _LEAD.fullmatch(name)
-    return _LEAD_NAMES[match[1].lower()] if match else "_".join(name.split())[:64]
+    frame_samples: int = 1
+    """Samples that a frame has of the record's leads; ``sampling_frequency_hz`` counts them, ``n_samples`` counts frames."""
 
 
 def patient_of(identifier: str) -> str:
@@ -189,6 +221,49 @@ def day_number(year: int, month: int, day: int) -> int:
         return datetime.date(year, month, day).toordinal()
     except ValueError:
         return -1
+
+
+def kept_signals(header: Header) -> tuple[int, ...]:
+    """Return the numbers of the signals that make the record: those of its rate; the others are left out."""
+    return tuple(i for i, line in enumerate(header.signals) if line.samples_per_frame == header.frame_samples)
+
+
+def left_out(header: Header) -> str:
+    """Return, for people, which ECG leads are left out because their rate is another; empty where none is."""
+    frames_hz = header.sampling_frequency_hz / header.frame_samples
+    others = [line for line in header.signals if line.samples_per_frame != header.frame_samples]
+    named = [
+        f"{line.lead} ({line.samples_per_frame * frames_hz:g} Hz)" for line in others if is_ecg(line.lead, line.is_millivolts)
+    ]
+    return f"left out, at another rate than {header.sampling_frequency_hz:g} Hz: {', '.join(named)}" if named else ""
+
+
+def at_one_rate(header: Header, frame_samples: int = 0) -> Header:
+    """Return a header, as its file states it in frames, as a record at one rate: ``leads.samples_a_frame``, or the given one."""
+    lines = header.signals
+    if all(line.samples_per_frame == 1 for line in lines) and frame_samples in {0, 1}:
+        return header  # nearly every record
+    counts = [line.samples_per_frame for line in lines]
+    count = frame_samples or samples_a_frame(counts, [is_ecg(line.lead, line.is_millivolts) for line in lines])
+    fs = header.sampling_frequency_hz * count
+    if not FS_RANGE_HZ[0] <= fs <= FS_RANGE_HZ[1]:
+        raise UnreadableRecord("FS_INVALID", f"{count} samples a frame make {fs:g} Hz; expected {FS_RANGE_HZ}")
+    warnings = {*header.warnings, *({"OTHER_RATES_LEFT_OUT"} if set(counts) - {count} else ())}
+    return header._replace(sampling_frequency_hz=fs, frame_samples=count, warnings=tuple(sorted(warnings)))
+
+
+def named_apart(lines: list[SignalLine], warnings: set[str]) -> tuple[SignalLine, ...]:
+    """Return signals whose names differ; refuse some without a name, and two that claim to be one standard lead."""
+    names = [line.lead for line in lines]
+    if len(set(names)) < len(names):
+        apart = told_apart(names)
+        check_leads(apart)
+        warnings.add("LEADS_NUMBERED")
+        lines = [line._replace(lead=name) for line, name in zip(lines, apart, strict=True)]
+    check_leads([line.lead for line in lines])
+    if not all(map(is_known, names)):
+        warnings.add("LEADS_UNKNOWN")
+    return tuple(lines)
 
 
 def check_leads(leads: list[str]) -> None:

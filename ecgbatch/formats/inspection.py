@@ -19,7 +19,7 @@ from ecgbatch.formats.dicom import SUFFIX as DICOM_SUFFIX
 from ecgbatch.formats.edf import MAX_EDF_HEADER_BYTES, parse_edf
 from ecgbatch.formats.edf import SUFFIX as EDF_SUFFIX
 from ecgbatch.formats.files import check_record_name, first_bytes, folder_below, is_there, locate, read_file
-from ecgbatch.formats.header import Header, SignalLine, UnreadableRecord
+from ecgbatch.formats.header import Header, SignalLine, UnreadableRecord, at_one_rate, kept_signals, left_out, step
 from ecgbatch.formats.wfdb_header import MAX_HEADER_BYTES, NULL_FILE, parse_header
 from ecgbatch.terms import STATUS, lead_order
 
@@ -97,9 +97,10 @@ def inspect_records(archive: str | Path, record_names: Iterable[str]) -> Iterato
 def _inspect(root: str, record_name: str, folders: dict[str, str], *, is_segment: bool) -> Inspection:
     known = _Known()
     try:
-        check_record_name(record_name)
-        _inspect_into(known, root, record_name, folders, is_segment=is_segment)
-        return _judged(record_name, known)
+        with step("header"):
+            check_record_name(record_name)
+            _inspect_into(known, root, record_name, folders, is_segment=is_segment)
+            return _judged(record_name, known)
     except UnreadableRecord as error:
         return _inspection(record_name, known, (), STATUS["set_aside"], error.code, error.detail)
 
@@ -115,6 +116,8 @@ class _Known:
     files: tuple[SignalFile, ...] = ()
     segments: tuple[tuple[int, Inspection | None], ...] = ()
     warnings: set[str] = field(default_factory=set)
+    left_out: str = ""
+    """What of the file is not taken, for people."""
 
 
 def _inspect_into(known: _Known, root: str, record_name: str, folders: dict[str, str], *, is_segment: bool) -> None:
@@ -134,13 +137,20 @@ def _inspect_into(known: _Known, root: str, record_name: str, folders: dict[str,
         known.segments = _inspect_segments(root, record_name, folders, header)
         unique = {segment.record_name: segment.n_bytes for _, segment in known.segments if segment}
         known.n_bytes += sum(unique.values())
-        known.n_samples = _judge_segments(header, known.segments, known.n_bytes)
+        n_frames = _judge_segments(header, known.segments, known.n_bytes)
+        _take_one_rate(known, header)
+        known.n_samples = n_frames * known.header.frame_samples
         return
     if is_segment and all(signal.file_name == NULL_FILE for signal in header.signals):
         return  # a layout: names and gains of leads, no samples
     known.files = _find_files(root, folder, header, known.warnings)
     known.n_bytes += sum(max(0, file.n_bytes) for file in known.files)
-    known.n_samples = _judge_files(header, known.files, folder, known.warnings)
+    n_frames = _judge_files(header, known.files, folder, known.warnings)
+    if not is_segment:  # a segment's rate is its record's
+        header = known.header = at_one_rate(header)
+        known.warnings.update(header.warnings)
+        known.left_out = left_out(header)
+    known.n_samples = n_frames * header.frame_samples
 
 
 def _single_file(known: _Known, root: str, folder: str, name: str) -> tuple[str, str]:
@@ -164,6 +174,7 @@ def _inspect_dicom(known: _Known, name: str, path: str) -> None:
     record = parse_dicom(content)
     known.header, known.n_samples = record.header, record.header.n_samples or 0
     known.warnings.update(record.header.warnings)
+    known.left_out = record.left_out
 
 
 def _inspect_edf(known: _Known, name: str, path: str) -> None:
@@ -172,6 +183,7 @@ def _inspect_edf(known: _Known, name: str, path: str) -> None:
     edf = parse_edf(content)
     known.header_bytes, known.header = content[: edf.n_header_bytes], edf.header
     known.warnings.update(edf.header.warnings)
+    known.left_out = edf.left_out
     expected = edf.n_header_bytes + 2 * edf.n_records * edf.record_samples
     if known.n_bytes < expected:
         raise UnreadableRecord("DAT_TRUNCATED", f"{name}: expected {expected} bytes, found {known.n_bytes}; fetch it again")
@@ -205,14 +217,15 @@ def _judged(record_name: str, known: _Known) -> Inspection:
     header, files = known.header, known.files
     assert header is not None
     missing = {i for file in files if file.n_bytes < 0 for i in file.signals}
+    kept = [header.signals[i].lead for i in kept_signals(header) if i not in missing]
     if not missing and not known.segments:  # nearly every record
-        return _inspection(record_name, known, _ordered(tuple([signal.lead for signal in header.signals])), STATUS["ok"], "", "")
-    leads = {signal.lead for i, signal in enumerate(header.signals) if i not in missing}
+        return _inspection(record_name, known, _ordered(tuple(kept)), STATUS["ok"], "", known.left_out)
+    leads = set(kept)
     for segment in (segment for _, segment in known.segments if segment):
         leads.update(segment.leads)
         known.warnings.update(segment.warnings)
     if not missing:
-        return _inspection(record_name, known, tuple(lead_order(leads)), STATUS["ok"], "", "")
+        return _inspection(record_name, known, tuple(lead_order(leads)), STATUS["ok"], "", known.left_out)
     names = " ".join(lead_order({header.signals[i].lead for i in missing}))
     absent = ", ".join(file.name for file in files if file.n_bytes < 0)
     detail = f"missing leads {names}: {absent} is not there"
@@ -389,8 +402,27 @@ def _judge_segments(header: Header, segments: tuple[tuple[int, Inspection | None
     if not any(segment is not None and segment.files for _, segment in segments):
         raise UnreadableRecord("SEGMENT_MISMATCH", "no segment has samples; expected one at least")
     _judge_leads(header, [segment for _, segment in segments if segment], has_layout=has_layout)
-    _judge_scales([segment for _, segment in segments if segment])
+    _judge_units([segment for _, segment in segments if segment])
     return n_samples
+
+
+def _take_one_rate(known: _Known, header: Header) -> None:
+    """Give a multi-segment record, and its segments, one rate: that of most ECG leads of all of them."""
+    parts = [segment.header for _, segment in known.segments if segment is not None and segment.header is not None]
+    lines = {line.lead: line for part in parts for line in part.signals}
+    whole = at_one_rate(header._replace(signals=tuple(lines.values())))
+    known.left_out = left_out(whole)
+    known.header, count = whole._replace(signals=()), whole.frame_samples
+    known.warnings.update(whole.warnings)
+    if count == 1 and all(line.samples_per_frame == 1 for line in lines.values()):
+        return
+    same: dict[str, Inspection] = {}
+    for _, segment in known.segments:
+        if segment is not None and segment.header is not None:
+            own = at_one_rate(segment.header, count)
+            leads = _ordered(tuple(own.signals[i].lead for i in kept_signals(own)))
+            same[segment.record_name] = segment._replace(header=own, leads=leads, n_samples=segment.n_samples * count)
+    known.segments = tuple((n * count, segment and same[segment.record_name]) for n, segment in known.segments)
 
 
 def _judge_segment(header: Header, segment: Inspection, n_samples: int, *, is_layout: bool) -> None:
@@ -417,12 +449,14 @@ def _judge_leads(header: Header, segments: list[Inspection], *, has_layout: bool
             raise UnreadableRecord("SEGMENT_MISMATCH", f"segment {segment.record_name} has other leads than {where}")
 
 
-def _judge_scales(segments: list[Inspection]) -> None:
-    """Refuse segments whose leads cannot share one row: another gain, baseline or unit."""
-    scales: dict[str, tuple[float, int, bool]] = {}
+def _judge_units(segments: list[Inspection]) -> None:
+    """Refuse segments whose leads cannot share one row: volts in one, something else in another. Scales are brought to one."""
+    units: dict[str, tuple[bool, float]] = {}
     for segment in segments:
         assert segment.header is not None
         for signal in segment.header.signals if segment.files else ():
-            scale = (signal.adc_gain, signal.baseline, signal.is_millivolts)
-            if scales.setdefault(signal.lead, scale) != scale:
-                raise UnreadableRecord("SEGMENT_MISMATCH", f"lead {signal.lead} changes its gain, baseline or units at a segment")
+            first = units.setdefault(signal.lead, (signal.is_millivolts, signal.adc_gain))
+            if first[0] != signal.is_millivolts or (not first[0] and first[1] != signal.adc_gain):
+                raise UnreadableRecord(
+                    "SEGMENT_MISMATCH", f"lead {signal.lead} changes its units at a segment, or a gain without volts"
+                )

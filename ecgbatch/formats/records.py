@@ -65,8 +65,8 @@ def read_record(archive: str | Path, record_name: str) -> xr.Dataset:
 
     Notes
     -----
-    Several samples a frame become their mean, truncated towards zero, at the frame rate, and skew is undone by shifting:
-    both as ``wfdb.rdrecord(physical=False)`` does.
+    Every lead has its own rate, whatever its samples a frame (as ``wfdb.rdrecord(smooth_frames=False)`` gives it); leads of
+    another rate than the record's are left out. Skew is undone by shifting.
 
     Raises
     ------
@@ -226,11 +226,15 @@ def _read_files(inspection: Inspection, samples: Samples, digest: Any) -> None:
     found: list[_Found] = []
     for file in inspection.files:
         lines = [header.signals[i] for i in file.signals]
-        rows = [row_of[line.lead] for line in lines] if file.n_bytes >= 0 else []
-        if rows and file.fmt in _PLAIN_FORMATS and all(line.samples_per_frame == 1 for line in lines):
+        kept = [line.samples_per_frame == header.frame_samples for line in lines]
+        rows = [row_of[line.lead] if keep else -1 for line, keep in zip(lines, kept, strict=True)] if file.n_bytes >= 0 else []
+        if rows and not any(kept):
+            with _opened(file) as source:
+                _hash_bytes(source, file.n_bytes, digest)
+        elif rows and file.fmt in _PLAIN_FORMATS and header.frame_samples == 1 and all(kept):
             found += _copy_plain(samples, rows, lines, file, digest)
         elif rows:
-            found += _decode_and_copy(samples, rows, lines, file, digest)
+            found += _decode_and_copy(samples, rows, lines, file, digest, samples.n_samples // header.frame_samples)
     _finish_leads(samples, found)
     _check_checksums(samples, found)
     _check_initial_values(samples, found)
@@ -300,20 +304,22 @@ def _hash_bytes(source: FileIO, n_bytes: int, digest: Any) -> None:
         n_bytes -= len(content)
 
 
-def _decode_and_copy(samples: Samples, rows: list[int], lines: list[SignalLine], file: SignalFile, digest: Any) -> list[_Found]:
-    """Decode any other format, or several samples a frame, as a whole; put one sample a frame into the rows."""
+def _decode_and_copy(
+    samples: Samples, rows: list[int], lines: list[SignalLine], file: SignalFile, digest: Any, n_frames: int
+) -> list[_Found]:
+    """Decode any other format, or several samples a frame, as a whole; put each lead's samples into its row (-1: it has none)."""
     content = np.empty(file.n_bytes, np.uint8)
     with _opened(file) as source:
         _fill(source, content, file)
     digest.update(content)
-    frames = decode_frames(content, file, lines, samples.signal.shape[1])
+    frames = decode_frames(content, file, lines, n_frames)
     found, first = [], 0
     for line, row in zip(lines, rows, strict=True):
         values = frames[:, first : first + line.samples_per_frame]
-        found.append(_Found(line, row, int(values[0, 0]), int(values.sum(dtype=np.int64)) % 65536))
-        samples.signal[row] = _as_int16(values, line)
-        samples.warnings.update({"FRAMES_AVERAGED"} if line.samples_per_frame > 1 else ())
         first += line.samples_per_frame
+        if row >= 0:
+            found.append(_Found(line, row, int(values[0, 0]), int(values.sum(dtype=np.int64)) % 65536))
+            samples.signal[row] = _as_int16(values.reshape(-1), line)
     return found
 
 
@@ -333,8 +339,9 @@ def _finish_lead(samples: Samples, found: _Found) -> None:
     line, row = found.line, found.row
     stored = samples.signal[row]
     if line.skew:
-        stored[: -line.skew] = stored[line.skew :].copy()
-        stored[-line.skew :] = MISSING_SAMPLE
+        skew = line.skew * line.samples_per_frame  # header(5) states it in frames
+        stored[:-skew] = stored[skew:].copy()
+        stored[-skew:] = MISSING_SAMPLE
         samples.warnings.add("SKEW_APPLIED")
     is_raw = line.fmt in _PLAIN_FORMATS and line.samples_per_frame == 1 and not line.skew
     samples.checksum[row] = found.checksum if is_raw else _sum_16(stored)
@@ -353,15 +360,12 @@ def _sum_16(values: NDArray[np.int16]) -> int:
 
 
 def _as_int16(values: NDArray[Any], line: SignalLine) -> NDArray[np.int16]:
-    """Return one sample a frame, the format's mark of a missing sample replaced by ours."""
+    """Return a lead's samples, the format's mark of a missing sample replaced by ours."""
     missing = values == _SENTINELS[line.fmt] if line.fmt in _SENTINELS else np.zeros(values.shape, bool)
     lowest, highest = values.min(where=~missing, initial=0), values.max(where=~missing, initial=0)
     if lowest <= MISSING_SAMPLE or highest > 32767:
         raise UnreadableRecord("RANGE", f"lead {line.lead}: samples {lowest} to {highest}; -32767 to 32767 can be stored")
-    if values.shape[1] > 1:
-        mean = np.trunc(values.sum(axis=1, dtype=np.int64) / values.shape[1])
-        return np.where(missing.any(axis=1), MISSING_SAMPLE, mean).astype(np.int16)
-    return np.where(missing[:, 0], MISSING_SAMPLE, values[:, 0]).astype(np.int16)
+    return np.where(missing, MISSING_SAMPLE, values).astype(np.int16)
 
 
 def _check_checksums(samples: Samples, found: list[_Found]) -> None:
@@ -423,9 +427,11 @@ def _read_edf(inspection: Inspection, samples: Samples, digest: Any) -> None:
         raise _changed(inspection.files[0])
     n_bytes = 2 * edf.n_records * edf.record_samples
     frames = content[edf.n_header_bytes : edf.n_header_bytes + n_bytes].view("<i2").reshape(edf.n_records, -1)
-    for line, first in zip(edf.header.signals, edf.first_samples, strict=True):
-        stored = frames[:, first : first + line.samples_per_frame].reshape(-1)
-        _put(samples, inspection, line._replace(samples_per_frame=1), stored)
+    for line, first, is_turned in zip(edf.header.signals, edf.first_samples, edf.is_turned, strict=True):
+        stored = frames[:, first : first + edf.lead_samples].reshape(-1)
+        if is_turned:  # what means missing stays: it has no opposite
+            stored = np.where(stored == MISSING_SAMPLE, stored, -stored).astype(np.int16)
+        _put(samples, inspection, line, stored)
 
 
 def _read_dicom(inspection: Inspection, samples: Samples, digest: Any) -> None:
@@ -475,6 +481,7 @@ def _read_segments(inspection: Inspection, samples: Samples, digest: Any) -> Non
     samples.signal.fill(MISSING_SAMPLE)
     row_of = {lead: row for row, lead in enumerate(inspection.leads)}
     first = 0
+    pieces: dict[int, list[tuple[slice, float, int]]] = {}
     for n_samples, segment in inspection.segments:
         if segment is not None:
             digest.update(segment.header_bytes)
@@ -482,12 +489,38 @@ def _read_segments(inspection: Inspection, samples: Samples, digest: Any) -> Non
             part = _empty(segment)
             _read_files(segment, part, digest)
             rows = [row_of[lead] for lead in segment.leads]
+            for row, gain, baseline in zip(rows, part.adc_gain.tolist(), part.baseline.tolist(), strict=True):
+                pieces.setdefault(row, []).append((slice(first, first + n_samples), gain, baseline))
             samples.signal[rows, first : first + n_samples] = part.signal
             samples.adc_gain[rows], samples.baseline[rows] = part.adc_gain, part.baseline
             samples.lead_flags[rows] |= part.lead_flags
             samples.warnings |= part.warnings
         first += n_samples
+    for row, own in pieces.items():
+        if len({(gain, baseline) for _, gain, baseline in own}) > 1:
+            _join_scales(samples, row, own)
     samples.checksum[:] = [_sum_16(row) for row in samples.signal]
     gaps = samples.signal.min(axis=1) == MISSING_SAMPLE
     samples.lead_flags[gaps] |= LEAD_FLAGS["gaps"]
     samples.warnings.update({"GAPS"} if gaps.any() else ())
+
+
+FINER = 8
+"""Where segments of a lead have different scales, the common gain is so many times the finest: samples are off by a sixteenth of
+the finest step at most. Half as many, and so on, where they would not fit 16 bits."""
+
+
+def _join_scales(samples: Samples, row: int, pieces: list[tuple[slice, float, int]]) -> None:
+    """Bring a lead whose segments have different scales (samples, gain, baseline) to one, its baseline 0."""
+    stored = samples.signal[row]
+    values = np.full(stored.shape, np.nan)
+    for part, gain, baseline in pieces:
+        values[part] = (stored[part] - float(baseline)) / gain
+    is_there = (stored != MISSING_SAMPLE) & np.isfinite(values)
+    largest, finest = np.abs(values[is_there]).max(initial=0.0), max(gain for _, gain, _ in pieces)
+    gain = next((finest * times for times in (FINER, FINER // 2, FINER // 4, 1) if largest * finest * times <= 32767), 0.0)
+    if not gain:
+        raise UnreadableRecord("RANGE", "the segments' scales of a lead do not fit 16 bits together")
+    stored[is_there] = np.rint(values[is_there] * gain).astype(np.int16)
+    samples.adc_gain[row], samples.baseline[row] = gain, 0
+    samples.warnings.add("SCALES_JOINED")

@@ -6,7 +6,6 @@ import re
 from functools import lru_cache
 
 from ecgbatch.formats.header import (
-    CONTROL,
     DEFAULT_GAIN,
     FS_RANGE_HZ,
     GAIN_RANGE,
@@ -15,10 +14,10 @@ from ecgbatch.formats.header import (
     Header,
     SignalLine,
     UnreadableRecord,
-    canonical_lead,
-    check_leads,
     day_number,
+    named_apart,
 )
+from ecgbatch.formats.leads import CONTROL, canonical_lead
 
 MAX_HEADER_BYTES = 1 << 20
 """PTB's longest header is 4 kB; a record of 256 signals with long comments stays far below."""
@@ -106,14 +105,22 @@ def _parse(content: bytes, record_name: str) -> Header:
         warnings.add("HEADER_NO_FINAL_NEWLINE")
     record_line, *rest = described
     name, n_segments, n_signals, fields = _record_line(record_line, warnings)
+    if n_segments is None and len(rest) > n_signals > 0 and all(map(_SIGNAL.fullmatch, rest[n_signals:])):
+        rest = rest[:n_signals]  # header(5): what follows is not the record's
+        warnings.add("SIGNALS_IGNORED")
+        is_plain = False  # else lines would be looked for in the whole text
     _check_counts(n_segments, n_signals, len(rest), "HEADER_NO_FINAL_NEWLINE" in warnings)
-    fs, n_samples = _rate(fields), _length(fields)
+    is_layout = bool(rest) and n_segments is None and all(line.lstrip(" \t").startswith(f"{NULL_FILE} ") for line in rest)
+    fs, n_samples = _rate(fields), _length(fields, is_layout=is_layout)
     if name != record_name.rpartition("/")[2]:
         warnings.add("RECORD_NAME_MISMATCH")
     segments = tuple(_segment_line(line, number) for number, line in enumerate(rest, 1)) if n_segments is not None else ()
     signals = () if n_segments is not None else _signal_lines(rest, text if is_plain else "", warnings)
+    most = max((signal.samples_per_frame for signal in signals), default=MAX_FRAME_SAMPLES)
+    if fs * most < FS_RANGE_HZ[0]:
+        raise _wrong_rate(fields)
     if signals:
-        check_leads([signal.lead for signal in signals])
+        signals = named_apart(list(signals), warnings)
     day = _day(fields[3]) if len(fields) > 3 else -1
     year = int(fields[3].rpartition("/")[2]) if day > 0 else -1
     described_by = (name, fs, n_samples, signals, n_signals, segments, comments, tuple(sorted(warnings)))
@@ -199,15 +206,21 @@ def _check_counts(n_segments: int | None, n_signals: int, n_lines: int, cut: boo
 
 def _rate(fields: list[str]) -> float:
     match = _RATE.fullmatch(fields[0]) if fields else None
-    low, high = FS_RANGE_HZ
-    if match is None or not low <= float(match[1]) <= high:
-        found = _shown(fields[0]) if fields else "none"
-        raise UnreadableRecord("FS_INVALID", f"expected a sampling frequency of {low:g} to {high:g} Hz, found {found}")
+    if match is None or float(match[1]) > FS_RANGE_HZ[1]:
+        raise _wrong_rate(fields)
     return float(match[1])
 
 
-def _length(fields: list[str]) -> int | None:
+def _wrong_rate(fields: list[str]) -> UnreadableRecord:
+    low, high = FS_RANGE_HZ
+    found = _shown(fields[0]) if fields else "none"
+    return UnreadableRecord("FS_INVALID", f"expected a sampling frequency of {low:g} to {high:g} Hz, found {found}")
+
+
+def _length(fields: list[str], *, is_layout: bool) -> int | None:
     if len(fields) < 2:
+        return None
+    if is_layout and fields[1] == "0":
         return None
     if not _COUNT.fullmatch(fields[1]) or int(fields[1]) == 0:
         raise UnreadableRecord("LENGTH_INVALID", f"expected a number of samples, found {_shown(fields[1])}")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ecgbatch import __version__
 from ecgbatch.beats.lookup import current_beats
 from ecgbatch.measurements.stage import (
     MEASUREMENTS,
@@ -20,7 +21,18 @@ from ecgbatch.measurements.stage import (
     produce_measurements,
 )
 from ecgbatch.signals.stage import signals_path
-from storage import TEXT, Map, UnfinishedStore, build, folder_at, list_stores, load_columns, open_store
+from storage import (
+    FAILED,
+    TEXT,
+    Map,
+    UnfinishedStore,
+    build_around,
+    folder_at,
+    list_stores,
+    load_columns,
+    open_store,
+    preference,
+)
 from storage.plan import canonical_json, with_own_versions
 from storage.reading import read_root
 
@@ -72,21 +84,23 @@ def measure_workspace(
 
 def _measure(work: str, signals: str, beats: str, map: Map, on_progress: Callable[[int, int], None] | None) -> str:
     signals_at, beats_at = signals_path(work, signals), str(folder_at(work).path(f"beats/{beats}.zarr"))
-    plan = plan_measurements(open_store(signals_at), open_store(beats_at))
+    plan_for = partial(plan_measurements, open_store(signals_at), open_store(beats_at))
     produce = partial(produce_measurements, signals_at=signals_at, beats_at=beats_at)
-    return build(work, plan, produce, map=map, on_progress=on_progress)
+    return build_around(work, plan_for, produce, version=__version__, map=map, on_progress=on_progress)
 
 
 def _published(work: str) -> dict[str, str]:
     """Return the paths of the measurements that are as this installation makes them, by the digest of their beats store."""
     variables = canonical_json({name: asdict(variable) for name, variable in MEASUREMENTS.variables.items()})
-    versions, found = with_own_versions(measure_versions()), {}
+    versions, found, best = with_own_versions(measure_versions()), dict[str, str](), dict[str, int]()
     for path in list_stores(work, MEASUREMENTS.name):
         root = read_root(folder_at(path))
         settings = root["settings"]
-        is_same = root["versions"] == versions and settings == measure_settings(settings["signals"], settings["beats"])
-        if is_same and canonical_json(root["plan"]["variables"]) == variables:
-            found[str(settings["beats"])] = path
+        own = {name: value for name, value in settings.items() if name != FAILED}
+        is_same = root["versions"] == versions and own == measure_settings(settings["signals"], settings["beats"])
+        beats, rank = str(settings["beats"]), preference(settings, __version__)  # 0: to be tried again
+        if is_same and canonical_json(root["plan"]["variables"]) == variables and rank > best.get(beats, 0):
+            found[beats], best[beats] = path, rank
     return found
 
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from ecgbatch.beats.stage import SHARD_SIGNAL_BYTES
+from ecgbatch.beats.stage import SHARD_SIGNAL_BYTES, flags_of_ecgs
 from ecgbatch.measurements.excerpt import Span, choose_excerpt, in_millivolts, measure_excerpt
 from ecgbatch.measurements.quantities import LEAD_QUANTITIES, QUANTITIES, REASONS
 from ecgbatch.measurements.record import METHOD, VERSION, Measured, nothing_measured
 from ecgbatch.signals.stage import SIGNALS
 from ecgbatch.terms import STATEMENTS, STATUS
-from storage import TEXT, Plan, Schema, Shard, Variable, make_plan, open_once
+from storage import TEXT, Plan, RowsFailed, Schema, Shard, Variable, make_plan, noting, open_once, row_key
 
 Array = NDArray[Any]
 
@@ -70,8 +71,11 @@ _CHUNK_SAMPLES = (SIGNALS.variables["signal"].inner_chunk or (0,))[-1] or 0
 """Of a long record, that one read decodes."""
 
 
-def plan_measurements(signals: xr.Dataset, beats: xr.Dataset) -> Plan:
-    """Plan the measurements of a beats store, ``signals`` its signals store: a row a record."""
+def plan_measurements(signals: xr.Dataset, beats: xr.Dataset, beside: Mapping[str, Any] = MappingProxyType({})) -> Plan:
+    """Plan the measurements of a beats store, ``signals`` its signals store: a row a record.
+
+    ``beside``: further settings (``storage.build_around``).
+    """
     names = dict.fromkeys((*_IDENTITY, *_FACTS))
     inputs: dict[str, Any] = {name: (signals[name].dims, signals[name].values) for name in names}
     inputs |= {name: ("record", beats[name].values) for name in ("first_beat", "n_beats")}
@@ -81,7 +85,7 @@ def plan_measurements(signals: xr.Dataset, beats: xr.Dataset) -> Plan:
         MEASUREMENTS,
         sizes={"record": signals.sizes["record"], "lead": signals.sizes["lead"]},
         inputs=xr.Dataset(inputs),
-        settings=measure_settings(signals.attrs["digest"], beats.attrs["digest"]),
+        settings=measure_settings(signals.attrs["digest"], beats.attrs["digest"]) | dict(beside),
         versions=measure_versions(),
         shard_rows=max(1, SHARD_SIGNAL_BYTES // max(1, row_bytes)),
     )
@@ -97,7 +101,14 @@ def measure_versions() -> dict[str, str]:
     return {"numba": version("numba"), "numpy": version("numpy")}
 
 
-def produce_measurements(shard: Shard, rows: xr.Dataset, *, signals_at: str, beats_at: str) -> xr.Dataset:
+def produce_measurements(
+    shard: Shard,
+    rows: xr.Dataset,
+    *,
+    signals_at: str,
+    beats_at: str,
+    skip: Mapping[str, str] = MappingProxyType({}),
+) -> xr.Dataset:
     """Measure a shard's records.
 
     Parameters
@@ -106,19 +117,34 @@ def produce_measurements(shard: Shard, rows: xr.Dataset, *, signals_at: str, bea
         The plan's inputs for these records.
     signals_at, beats_at
         Paths of the stores.
+    skip
+        Records (``storage.row_key``) that get no value, for their content makes measuring fail.
 
     Returns
     -------
     xarray.Dataset
         ``MEASUREMENTS`` without the ``lead`` names. A record set aside has no value, and the reason ``absent`` everywhere.
 
+    Raises
+    ------
+    RowsFailed
+        If the content of other records makes it fail.
+
     """
     signals, beats = open_once(signals_at, ("lead",)), open_once(beats_at, ())
     leads = signals["lead"].values.tolist()
     facts = {name: rows[name].values for name in (*_FACTS, "first_beat", "n_beats")}
+    facts["lead_flags"] = np.reshape(
+        [flags_of_ecgs(own, leads) for own in facts["lead_flags"]], facts["lead_flags"].shape
+    ).astype(np.uint16)
     records = [{name: values[row] for name, values in facts.items()} | {"lead": leads} for row in range(shard.stop - shard.start)]
     known = list(_beats_of(beats, facts["first_beat"], facts["n_beats"]))
-    spans = [_span(record, *own) for record, own in zip(records, known, strict=True)]
+    names, failed = rows["record_name"].values.tolist(), dict[str, str]()
+    spans: list[Span | None] = [None] * len(records)
+    for row, name in enumerate(names):
+        if row_key(name) not in skip:
+            with noting(failed, name):
+                spans[row] = _span(records[row], *known[row])
     samples = {
         row: span.samples(float(records[row]["sampling_frequency_hz"]), int(records[row]["n_samples"]))
         for row, span in enumerate(spans)
@@ -126,8 +152,11 @@ def produce_measurements(shard: Shard, rows: xr.Dataset, *, signals_at: str, bea
     }
     found = [nothing_measured(len(leads), "absent")] * len(records)
     for row, steps in _read_samples(signals, shard, samples):
-        signal = in_millivolts(steps, records[row]["adc_gain"], records[row]["baseline"])
-        found[row] = measure_excerpt(signal, records[row], samples[row].start, *known[row])
+        with noting(failed, names[row]):
+            signal = in_millivolts(steps, records[row]["adc_gain"], records[row]["baseline"])
+            found[row] = measure_excerpt(signal, records[row], samples[row].start, *known[row])
+    if failed:
+        raise RowsFailed(failed)
     return _block(rows, spans, found)
 
 

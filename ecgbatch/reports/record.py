@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ecgbatch import __version__
 from ecgbatch.formats.header import REASONS as RECORD_REASONS
 from ecgbatch.formats.header import WARNINGS
+from ecgbatch.formats.leads import which_are_ecgs
 from ecgbatch.measurements.record import VERSION as METHOD_VERSION
 from ecgbatch.model.evidence import EVIDENCE_RULE
 from ecgbatch.reports import excerpts
@@ -44,6 +45,7 @@ from ecgbatch.terms import (
     SCORE_FLAGS,
     SEX,
     STATUS,
+    STEP_FAILED,
     words_of_mask,
 )
 
@@ -113,6 +115,7 @@ _ADVICE = {
     "DAT_TRUNCATED": "Fetch the signal file again: the copy is incomplete.",
     "DAT_MISSING": "Fetch the signal file that the header names.",
     "DAT_EMPTY": "Fetch the signal file again: the copy is empty.",
+    STEP_FAILED: "Report it with the record, if it may be shown. The next version of ecgbatch tries the record again.",
 }
 """What an operator can do about the commonest reasons; all are in docs/reason-codes.md."""
 
@@ -231,7 +234,7 @@ def record_report(
         "beat_agreement": row["beat_agreement"],
         "heart_rate_bpm": row["heart_rate_bpm"],
         "leads": leads,
-        "n_leads_usable": sum(not FAULTS & set(lead) for lead in leads.values()),
+        "n_leads_usable": sum(not FAULTS & set(leads[name]) for name in _ecg_leads(leads)),
         "sampling_frequency_hz": fs or None,
         "n_samples": n_samples,
         "duration_s": _float(n_samples / fs) if fs and n_samples else None,
@@ -405,7 +408,9 @@ def lead_remarks(leads: Mapping[str, Sequence[str]]) -> tuple[list[str], dict[st
 def explain_reason(code: str, *, is_scored: bool) -> tuple[str, str]:
     """Return, in words, why a record has no score (or, scored, is only partial), and what to do about it."""
     meanings = (RECORD_REASONS, SCORE_REASONS) if is_scored else (SCORE_REASONS, RECORD_REASONS)
+    code, _, step = code.partition(":")
     why = meanings[0].get(code) or meanings[1].get(code, "")
+    why += f" ({step.replace(':', ', ')})" if step else ""
     advice = _ADVICE.get(code, "" if is_scored else "See docs/reason-codes.md for this code; then run the archive again.")
     return why, advice if code else ""
 
@@ -482,6 +487,13 @@ def _leads(source: Row) -> dict[str, list[str]]:
         return {}
     masks = source["lead_flags"].tolist()
     return {name: words_of_mask(mask, LEAD_FLAGS) for name, mask in zip(source["lead"].tolist(), masks, strict=True)}
+
+
+def _ecg_leads(leads: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the leads that were recorded and are ECGs: a pressure or a breath beside them is no lead."""
+    names = [name for name, flags in leads.items() if "missing" not in flags]
+    are_ecgs = which_are_ecgs(names, ["not_millivolts" not in leads[name] for name in names])
+    return [name for name, is_one in zip(names, are_ecgs, strict=True) if is_one]
 
 
 def scope(model: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ecgbatch.figures.by_patient import indeterminate_flags
 from ecgbatch.figures.drift import CHANGES
+from ecgbatch.formats.leads import which_are_ecgs
 from ecgbatch.measurements.quantities import QUANTITIES, REASONS
 from ecgbatch.reports import triage
 from ecgbatch.reports.files import utf8
@@ -131,8 +132,12 @@ def lead_facts(leads: Sequence[str], lead_flags: NDArray[np.integer[Any]], *, is
     return {
         "lead_flags": int(np.bitwise_or.reduce(lead_flags)),
         "flags_by_lead": ";".join(said),
-        "quality": triage.quality(lead_flags, is_set_aside=is_set_aside),
+        "quality": triage.quality(lead_flags[_are_ecgs(leads, lead_flags)], is_set_aside=is_set_aside),
     }
+
+
+def _are_ecgs(leads: Sequence[str], lead_flags: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+    return np.array(which_are_ecgs(leads, ((lead_flags & LEAD_FLAGS["not_millivolts"]) == 0).tolist()), bool)
 
 
 def measured_facts(row: Mapping[str, Any] | None) -> dict[str, Any]:

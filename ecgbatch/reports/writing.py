@@ -21,6 +21,7 @@ from ecgbatch.measurements.stage import MEASUREMENTS, measured_of
 from ecgbatch.reports import record
 from ecgbatch.reports.course import course_of
 from ecgbatch.reports.excerpts import Excerpt, excerpt_of
+from ecgbatch.reports.failed import failed_files, failed_report
 from ecgbatch.reports.files import json_lines, utf8
 from ecgbatch.reports.layout import lay_out
 from ecgbatch.reports.lead_columns import LeadValues
@@ -32,7 +33,7 @@ from ecgbatch.signals.stage import archive_facts
 from ecgbatch.terms import MODEL_NAME_DIGITS
 from ecgbatch.workspace.privacy import PSEUDONYMOUS, Pseudonyms, without_order, workspace_pseudonyms, write_pseudonyms
 from ecgbatch.workspace.runs import earlier_run, read_run
-from storage import TEXT, Folder, folder_at, forget_columns, load_columns, open_once, read_columns, seal_folder
+from storage import NOT_OF_A_ROW, TEXT, Folder, folder_at, forget_columns, load_columns, open_once, read_columns, seal_folder
 from storage.heap import give_back, hold_little
 
 EXTRAS = ("pdf", "fhir")
@@ -153,7 +154,7 @@ def write_reports(
     -------
     dict
         ``run`` (the folder's name), ``folder``, ``cohort_html``, ``cohort_json``, ``scores_parquet``, ``scores_csv`` (paths),
-        ``n_records``, ``n_written``, ``n_linked`` and ``n_kept``.
+        ``n_records``, ``n_written``, ``n_linked``, ``n_kept`` and ``n_failed``.
 
     """
     from ecgbatch.reports import cohort, tables
@@ -205,7 +206,7 @@ def write_reports(
     give_back()
     seal_folder(folder, f"reports/{shown}")
     folder.point("reports/latest", shown)
-    counts = {f"n_{word}": made[word] for word in ("written", "linked", "kept")}
+    counts = {f"n_{word}": made[word] for word in ("written", "linked", "kept", "failed")}
     return {"run": shown, "folder": f"{folder}/reports/{shown}", **paths, "n_records": n_records, **counts}
 
 
@@ -253,21 +254,17 @@ def _write_records(
     done: list[str] = []
     facts: dict[str, list[Any]] = {name: [] for name in FACTS if name != "slug"}
     for place, (slug, row, serial) in enumerate(zip(slugs, rows, others, strict=True)):
-        beats = sources.beats(place)
         signals = sources.row("signals", place)
         shown = job.pseudonyms.signals(signals) if job.pseudonyms else signals
-        report = record.record_report(row, shown, beats, serial=serial, **job.options)
-        made = _reuse(folder, job, slug, report["provenance"]["report_digest"])
-        if not made:
-            drawn = sources.drawn(place, report)
-            if "excerpt" in drawn:
-                record.add_measurements(report, sources.measurements(place, drawn["excerpt"], beats))
-                record.add_scale(report, drawn["sheet"], drawn["course"])
-            if serial.source is not None and "quartiles" in drawn:
-                drawn["overlay"] = overlay(drawn, median_beat(folder, serial.source))
-            for kind, content in _contents(report, drawn, job.extras):
-                folder.replace(_key(job.run, slug, kind), content)
-            made = "written"
+        try:
+            report, made = _write_record(job, folder, slug, row, shown, sources, place, serial)
+        except NOT_OF_A_ROW:
+            raise
+        except Exception as error:  # one record's content: its page says so, all others are made
+            kind, made = type(error).__name__, "failed"
+            report = failed_report(row, shown, kind, job.options)
+            for what, content in failed_files(report, kind):
+                folder.replace(_key(job.run, slug, what), content)
         done.append(made)
         known = report | {"recording_year": signals.get("recording_year", -1) if signals else -1}
         known["warnings"] = " ".join(report["warnings"])
@@ -277,6 +274,33 @@ def _write_records(
         for name, values in facts.items():
             values.append(np.nan if known[name] is None else known[name])
     return numbers, done, {name: np.array(values, FACTS[name]) for name, values in facts.items()}
+
+
+def _write_record(
+    job: _Job,
+    folder: Folder,
+    slug: str,
+    row: record.Row,
+    shown: record.Row | None,
+    sources: _Sources,
+    place: int,
+    serial: Serial,
+) -> tuple[dict[str, Any], str]:
+    """Write the report of one record; return what it says, and how it came to be."""
+    beats = sources.beats(place)
+    report = record.record_report(row, shown, beats, serial=serial, **job.options)
+    made = _reuse(folder, job, slug, report["provenance"]["report_digest"])
+    if made:
+        return report, made
+    drawn = sources.drawn(place, report)
+    if "excerpt" in drawn:
+        record.add_measurements(report, sources.measurements(place, drawn["excerpt"], beats))
+        record.add_scale(report, drawn["sheet"], drawn["course"])
+    if serial.source is not None and "quartiles" in drawn:
+        drawn["overlay"] = overlay(drawn, median_beat(folder, serial.source))
+    for kind, content in _contents(report, drawn, job.extras):
+        folder.replace(_key(job.run, slug, kind), content)
+    return report, "written"
 
 
 def _scores_of(path: str, rows: np.ndarray) -> xr.Dataset:

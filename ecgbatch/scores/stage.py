@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from ecgbatch import __version__
 from ecgbatch.beats.lookup import current_beats
 from ecgbatch.measurements.lookup import current_measurements, measure_workspace
 from ecgbatch.model.electrodes import name_exchange, put_back
@@ -33,10 +34,26 @@ from ecgbatch.terms import (
     SCORE_FLAGS,
     SEX,
     STATUS,
+    STEP_FAILED,
     UNSCORABLE_BEAT,
     UNUSABLE_LEAD,
 )
-from storage import TEXT, Map, Plan, Progress, Schema, Shard, Variable, build, make_plan, open_once
+from storage import (
+    NOT_OF_A_ROW,
+    TEXT,
+    Map,
+    Plan,
+    Progress,
+    RowsFailed,
+    Schema,
+    Shard,
+    Variable,
+    build_around,
+    make_plan,
+    noting,
+    open_once,
+    row_key,
+)
 
 if TYPE_CHECKING:  # torch costs a second: only those who score pay for it
     from ecgbatch.model.members import Calibration, Model
@@ -282,6 +299,8 @@ def plan_rows(records: xr.Dataset, leads: Sequence[str], settings: Mapping[str, 
     if missing:
         raise ValueError(f"plan_scores: records lack {', '.join(missing)}; join the signals and beats stores first")
     inputs = xr.Dataset({name: ("record", _typed(records[name].values, name)) for name in wanted})
+    if "failed" in records:  # only then, so that all other plans are what they always were
+        inputs = inputs.assign(failed=("record", records["failed"].values.astype(TEXT)))
     inputs = inputs.assign(lead=("lead", np.array(leads, TEXT)), segment=("segment", np.array(list(SEGMENTS), TEXT)))
     n_beats = inputs["n_beats"].values
     n_records, widest = int(n_beats.size), int(n_beats.max(initial=1))
@@ -336,11 +355,16 @@ def score_records(
         As in ``storage.build``.
 
     """
-    plan = plan_scores(records, _model(str(model_folder)), settings=settings)
+    model = _model(str(model_folder))
+    plan = plan_scores(records, model, settings=settings)
     earlier = find_earlier(str(work), plan)
     facts: dict[str, Any] = {"n_beats": plan.sizes["beat"], "precision": plan.settings["inference"]["name"]}
     produce = partial(produce_scores, work=str(work), model_folder=str(model_folder), earlier=earlier, **facts)
-    return build(str(work), plan, produce, map=map, on_progress=on_progress)
+
+    def plan_for(beside: Mapping[str, Any]) -> Plan:
+        return plan_scores(records, model, settings=dict(settings or {}) | dict(beside)) if beside else plan
+
+    return build_around(str(work), plan_for, produce, version=__version__, map=map, on_progress=on_progress)
 
 
 def produce_scores(
@@ -352,6 +376,7 @@ def produce_scores(
     n_beats: int,
     earlier: str = "",
     precision: str = "float32",
+    skip: Mapping[str, str] = MappingProxyType({}),
 ) -> xr.Dataset:
     """Score the records of one shard; those that an earlier store of scores has are taken from there.
 
@@ -370,17 +395,40 @@ def produce_scores(
         Path of a store of scores by the same model, settings and versions (``earlier.find_earlier``), or nothing.
     precision
         As in ``score_shard``; the plan states it.
+    skip
+        Records (``storage.row_key``) that get no score, for their content makes scoring fail, and the type of exception.
 
     Returns
     -------
     xarray.Dataset
         Every variable of ``SCORES``.
 
+    Raises
+    ------
+    RowsFailed
+        If the content of other records makes it fail.
+
     """
     known = known_rows(earlier, rows)
     fresh = rows.isel(record=np.flatnonzero(known < 0))
     records = list(read_record_beats(fresh, Path(work), model_folder))
-    block = score_shard(fresh, _model(model_folder), records, n_beats=n_beats, precision=precision)
+    if skip:
+        fresh = _with_failed(fresh, skip)
+        names = fresh["record_name"].values.tolist()
+        records = [None if row_key(name) in skip else record for name, record in zip(names, records, strict=True)]
+    model, facts = _model(model_folder), {"n_beats": n_beats, "precision": precision}
+    try:
+        block = score_shard(fresh, model, records, **facts)
+    except NOT_OF_A_ROW:
+        raise
+    except Exception:  # records are scored together: one by one tells whose content it is
+        failed: dict[str, str] = {}
+        for row, name in enumerate(fresh["record_name"].values.tolist()):
+            with noting(failed, name):
+                score_shard(fresh.isel(record=[row]), model, records[row : row + 1], **facts)
+        if not failed:
+            raise
+        raise RowsFailed(failed) from None
     return block if (known < 0).all() else with_known(block, earlier, known, n_beats)
 
 
@@ -389,6 +437,14 @@ def _model(folder: str) -> Model:
     from ecgbatch.model.members import load_model
 
     return load_model(folder)
+
+
+def _with_failed(rows: xr.Dataset, skip: Mapping[str, str]) -> xr.Dataset:
+    names = rows["record_name"].values.tolist()
+    told = rows["failed"].values.tolist() if "failed" in rows else [""] * len(names)
+    kinds = [skip.get(row_key(name), "") for name in names]
+    failed = [one or (f"scores:{kind}" if kind else "") for one, kind in zip(told, kinds, strict=True)]
+    return rows.assign(failed=("record", np.array(failed, TEXT)))
 
 
 def read_record_beats(rows: xr.Dataset, work: Path, model_folder: str) -> Iterator[RecordBeats | None]:
@@ -484,7 +540,11 @@ def score_shard(
     used: list[tuple[int, ...]] = []
     for row, record in enumerate(records):
         indices = _members_for(model, str(rows["patient_id"].values[row]), record)
-        reason = reason_not_scored(int(rows["status"].values[row]), record, model, indices)
+        failed = str(rows["failed"].values[row]) if "failed" in rows else ""
+        status = int(rows["status"].values[row])
+        reason: str | None = f"{STEP_FAILED}:{failed}"
+        if not failed or status == STATUS["set_aside"]:
+            reason = reason_not_scored(status, record, model, indices)
         used.append(indices if reason is None else ())
         _fill_counts(block, row, record, len(indices))
         if reason is not None and rows["status"].values[row] != STATUS["set_aside"]:

@@ -335,7 +335,9 @@ def _noise(averaged: Floats, rate_hz: float) -> tuple[npt.NDArray[np.float64], n
     n = len(gain)
     square = parts[..., :n] ** 2 + parts[..., n:] ** 2  # (lead, tenth, frequency): of the amplitude after the second difference
     noise = _quantile(np.maximum(power - square[..., is_mains].sum(axis=2) / 2, 0) / np.float32(1.5), 0.5)
-    amplitude = np.stack([_quantile(square[..., k], 0.5) ** 0.5 / gain[k] for k in range(n)], axis=1).reshape(len(averaged), n)
+    amplitude = np.empty((len(averaged), n))  # below 89 Hz none of the frequencies can be told
+    for k in range(n):
+        amplitude[:, k] = _quantile(square[..., k], 0.5) ** 0.5 / gain[k]
     mains = amplitude[:, is_mains].max(axis=1, initial=0.0)
     beside = amplitude[:, ~is_mains].max(axis=1, initial=0.0)
     return noise**0.5, mains, beside

@@ -17,11 +17,11 @@ from ecgbatch import __version__
 from ecgbatch.archive.listing import each, list_archive
 from ecgbatch.archive.sums import with_sums
 from ecgbatch.archive.watch import LOOK_COLUMNS, Look, Place, look_at, remember, settle_changes
-from ecgbatch.formats.header import UnreadableRecord
+from ecgbatch.formats.header import UnreadableRecord, step
 from ecgbatch.formats.inspection import Inspection, inspect_record, inspect_records
 from ecgbatch.formats.records import read_samples, source_digest
 from ecgbatch.signals.quality import lead_flags, warm_up
-from ecgbatch.terms import LABEL, LEAD_FLAGS, MISSING_SAMPLE, SEX, STATUS, lead_order
+from ecgbatch.terms import LABEL, LEAD_FLAGS, MISSING_SAMPLE, SEX, STATUS, STEP_FAILED, lead_order
 from ecgbatch.workspace.erased import N_ERASURES, VIEW_FILE, erased_list
 from ecgbatch.workspace.privacy import workspace_pseudonyms
 from storage import (
@@ -240,6 +240,8 @@ def produce_signals(shard: Shard, rows: xr.Dataset, *, archive: str, leads: tupl
     is_read = set(wanted)
     for row in np.flatnonzero(columns["status"] == STATUS["set_aside"]).tolist():
         columns["source_digest"][row] = source_digest(archive, names[row])
+        if columns["reason"][row] == STEP_FAILED:
+            continue
         if row in is_read and not _is_still_refused(archive, names[row], columns["reason"][row], columns["source_digest"][row]):
             columns["reason"][row], columns["source_digest"][row] = "CHANGED_WHILE_READING", ""
             columns["status_detail"][row] = "refused, and other files a moment later; run again when it is whole"
@@ -263,17 +265,19 @@ def _fill_row(columns: dict[str, np.ndarray[Any, Any]], row: int, inspection: In
     if not set(inspection.leads) <= set(leads) or inspection.n_samples > columns["signal"].shape[2]:
         raise UnreadableRecord("CHANGED_WHILE_READING", "the header has changed since it was listed; run again when it is whole")
     target = _target(leads, inspection.leads)
-    if isinstance(target, slice):
-        record = read_samples(inspection, columns["signal"][row, target])
-    else:
-        record = read_samples(inspection)
-        columns["signal"][row, target, : record.n_samples] = record.signal
+    with step("reading"):
+        if isinstance(target, slice):
+            record = read_samples(inspection, columns["signal"][row, target])
+        else:
+            record = read_samples(inspection)
+            columns["signal"][row, target, : record.n_samples] = record.signal
     columns["adc_gain"][row, target] = record.adc_gain
     columns["baseline"][row, target] = record.baseline
     columns["checksum"][row, target] = record.checksum
     assert inspection.header is not None
     fs = inspection.header.sampling_frequency_hz
-    quality = lead_flags(record.block, record.adc_gain, record.baseline, fs, inspection.leads, record.n_samples)
+    with step("quality"):
+        quality = lead_flags(record.block, record.adc_gain, record.baseline, fs, inspection.leads, record.n_samples)
     columns["lead_flags"][row, target] = record.lead_flags | quality
     columns["n_samples"][row] = record.n_samples
     columns["status"][row], columns["reason"][row] = inspection.status, inspection.reason
@@ -322,8 +326,10 @@ def convert_archive(
     """
     look = look_at(archive, work, labels=labels, keep_comments=keep_comments, rehash=rehash, settle_s=settle_s, map=map)
     published = {Path(path).stem for path in list_stores(work, "signals")}
-    there = (item for item in look.places.items() if item[1][0] in published)
-    places = look.places if look.is_remembered else dict(there)
+    places = look.places
+    if not look.is_remembered:
+        again = _failed_before(work)
+        places = {name: place for name, place in look.places.items() if place[0] in published and place not in again}
     known = _known_rows(work) if len(places) < look.listing.sizes["record"] else {}
     listing = settle_changes(archive, look, {key: row.source_digest for key, row in known.items()}, map=map)
     pairs = zip(each(listing["record_name"].values), each(listing["fingerprint"].values), strict=True)
@@ -451,12 +457,25 @@ class _KnownRow(NamedTuple):
 def _known_rows(work: str) -> dict[str, _KnownRow]:
     """Return place and source digest of every record that a published store has seen, by fingerprint."""
     known: dict[str, _KnownRow] = {}
+    again = _failed_before(work)
     for path in list_stores(work, "signals"):
         signals = open_store(path)
         pairs = zip(signals["fingerprint"].values.tolist(), signals["source_digest"].values.tolist(), strict=True)
         for row, (fingerprint, digest) in enumerate(pairs):
-            known.setdefault(fingerprint, _KnownRow((signals.attrs["digest"], row), digest))
+            if (signals.attrs["digest"], row) not in again:
+                known.setdefault(fingerprint, _KnownRow((signals.attrs["digest"], row), digest))
     return known
+
+
+def _failed_before(work: str) -> set[Place]:
+    """Return the rows on whose content a step failed in another version: as if no store had seen them, they are tried again."""
+    found: set[Place] = set()
+    for path in list_stores(work, "signals"):
+        signals = open_store(path)
+        if signals.attrs["versions"].get("ecgbatch") != __version__:
+            rows = np.flatnonzero(signals["reason"].values == STEP_FAILED).tolist()
+            found |= {(signals.attrs["digest"], row) for row in rows}
+    return found
 
 
 def current_records(work: str, columns: Sequence[str] | None = None) -> xr.Dataset:

@@ -26,6 +26,7 @@ from ecgbatch.signals.stage import ARCHIVE_FILE, archive_facts, produce_signals,
 from ecgbatch.terms import LEAD_FLAGS, MISSING_SAMPLE, STATUS
 from ecgbatch.workspace.runs import read_run
 from storage import (
+    FAILED,
     TEXT,
     CorruptStore,
     Map,
@@ -36,6 +37,7 @@ from storage import (
     UnfinishedStore,
     build,
     copied,
+    failed_rows,
     folder_at,
     list_stores,
     make_plan,
@@ -300,7 +302,7 @@ def roots(work: str, kind: str) -> Iterator[dict[str, Any]]:
 
 def likeness(root: Mapping[str, Any]) -> bytes:
     """Return what stores have in common that differ in their input only: variables, versions and settings."""
-    apart = ("signals", "peaks", "beats", "without_reference", "made_from")
+    apart = ("signals", "peaks", "beats", "without_reference", "made_from", FAILED)
     own = {name: value for name, value in root["settings"].items() if name not in apart}
     return canonical_json([root["plan"]["variables"], root["versions"], own])
 
@@ -313,8 +315,22 @@ def _move_peaks(work: str, batch: Batch, new: str, old: tuple[str, ...], map: Ma
         for digest in old:
             told |= _store(work, "peaks", digest).attrs["settings"]["without_reference"]
         settings["without_reference"] = {name: told[name] for name in signals["record_name"].values.tolist() if name in told}
-    plan = planned_like(plan_peaks(signals, replace(_beat_settings(settings), reference="")), first, settings)
+    stores = [_store(work, "peaks", digest) for digest in old]
+    plan = _planned_around(plan_peaks(signals, replace(_beat_settings(settings), reference="")), stores, settings)
     return _build(work, plan, _origin(work, "peaks", old, batch, {}), map, on_progress)
+
+
+def _planned_around(plan: Plan, stores: list[xr.Dataset], settings: dict[str, Any]) -> Plan:
+    """Return ``planned_like``'s plan, around the rows that any of the stores was made around."""
+    told = [store.attrs["settings"][FAILED] for store in stores if FAILED in store.attrs["settings"]]
+    plain = planned_like(plan, stores[0], {name: value for name, value in settings.items() if name != FAILED})
+    if not told:
+        return plain
+    rows = {key: kind for store in stores for key, kind in failed_rows(store.attrs["settings"]).items()}
+    versions = {one["version"] for one in told}
+    version = versions.pop() if len(versions) == 1 else ""  # of several: tried again
+    around = {FAILED: {"of": plain.digest, "version": version, "rows": dict(sorted(rows.items()))}}
+    return planned_like(plan, stores[0], dict(plain.settings) | around)
 
 
 def _move_windows(
@@ -323,7 +339,7 @@ def _move_windows(
     signals, peaks = open_store(signals_path(work, new[0])), _store(work, "peaks", new[1])
     stores = [_store(work, "beats", digest) for digest in old]
     settings = dict(stores[0].attrs["settings"]) | {"signals": new[0], "peaks": new[1]}
-    plan = planned_like(plan_beats(signals, peaks, _beat_settings(settings)), stores[0], settings)
+    plan = _planned_around(plan_beats(signals, peaks, _beat_settings(settings)), stores, settings)
     n_beats, first_beat = peaks["n_beats"].values.astype(np.int64), _column(stores, batch, "first_beat")
     end = np.cumsum(n_beats)
     rows = np.repeat(first_beat - (end - n_beats), n_beats) + np.arange(int(n_beats.sum()))
@@ -338,7 +354,7 @@ def _move_measurements(
     signals, beats = open_store(signals_path(work, new[0])), _store(work, "beats", new[1])
     stores = [_store(work, "measurements", digest) for digest in old]
     settings = dict(stores[0].attrs["settings"]) | {"signals": new[0], "beats": new[1]}
-    plan = planned_like(plan_measurements(signals, beats), stores[0], settings)
+    plan = _planned_around(plan_measurements(signals, beats), stores, settings)
     columns = _columns(stores, batch, plan.schema, SAID_OF_ERASED)
     return _build(work, plan, _origin(work, "measurements", old, batch, columns), map, on_progress)
 

@@ -209,17 +209,35 @@ BAD: dict[str, tuple[bytes, str]] = {
     "two of one name": (edf(GOOD[0], replace(GOOD[1], label="lead II")), "LEADS_DUPLICATE"),
     "no name": (edf(replace(GOOD[0], label="")), "LEADS_UNNAMED"),
     "annotations only": (edf(replace(GOOD[0], label="EDF Annotations")), "NSIG_ZERO"),
-    "turned over": (edf(replace(GOOD[0], physical=("5", "-5"))), "GAIN_INVALID"),
     "one physical value": (edf(replace(GOOD[0], physical=("5", "5"))), "GAIN_INVALID"),
     "one digital value": (edf(replace(GOOD[0], digital=("5", "5"))), "GAIN_INVALID"),
     "gain beyond": (edf(replace(GOOD[0], physical=("0", "1e-9"))), "GAIN_INVALID"),
     "limit nan": (edf(replace(GOOD[0], physical=("nan", "5"))), "HEADER_SYNTAX"),
     "limit comma": (edf(replace(GOOD[0], physical=("-5,5", "5,5"))), "HEADER_SYNTAX"),
     "digital fraction": (edf(replace(GOOD[0], digital=("0.5", "100"))), "HEADER_SYNTAX"),
-    "no samples a record": (put(256 + 3 * 216, "0       "), "HEADER_LIMIT"),
+    "no samples a record": (put(256 + 3 * 216, "0       "), "DAT_TOO_LONG"),
     "many samples a record": (put(256 + 3 * 216, "99999999"), "HEADER_LIMIT"),
     "zero between": (edf(replace(GOOD[0], physical=("-1.00003", "2"), digital=("-1000", "2000"))), "BASELINE_ROUNDED"),
 }
+
+
+def test_a_negative_gain_turns_the_samples_and_keeps_their_millivolts(tmp_path: Path) -> None:
+    (tmp_path / "r.edf").write_bytes(edf(GOOD[0]))
+    low, high = GOOD[0].physical
+    (tmp_path / "t.edf").write_bytes(edf(replace(GOOD[0], physical=(high, low))))
+    plain, turned = (read_record(tmp_path, name) for name in ("r.edf", "t.edf"))
+    middle = (float(low) + float(high)) / 2
+    np.testing.assert_allclose(in_millivolts(turned).values, 2 * middle - in_millivolts(plain).values, atol=1e-3)
+    assert (turned["adc_gain"].values > 0).all()
+
+
+def test_a_channel_that_cannot_be_used_costs_no_other(tmp_path: Path) -> None:
+    marker = replace(GOOD[0], label="Marker", physical=("0", "0"))
+    (tmp_path / "r.edf").write_bytes(edf(GOOD[0], marker))
+    record = read_record(tmp_path, "r.edf")
+    assert record.sizes["lead"] == 1
+    assert "CHANNEL_LEFT_OUT" in record.attrs["warnings"]
+    assert "Marker" in record.attrs["status_detail"]
 
 
 @pytest.mark.parametrize("case", BAD)

@@ -128,14 +128,13 @@ def test_files_of_several_formats_rates_offsets_and_skews_are_one_record(tmp_pat
     ]
     Record(leads).write(tmp_path)
     record = read_record(tmp_path, "r")
-    assert record["lead"].values.tolist() == ["I", "II", "V1", "Vx", "PLETH"]
-    assert record.attrs["warnings"] == ["FRAMES_AVERAGED", "GAPS", "SKEW_APPLIED"]
+    assert record["lead"].values.tolist() == ["II", "V1", "Vx"]
+    assert record.attrs["warnings"] == ["GAPS", "OTHER_RATES_LEFT_OUT", "SKEW_APPLIED"]
+    assert record.attrs["status_detail"] == "left out, at another rate than 250 Hz: I (1000 Hz)"
     signal = dict(zip(record["lead"].values.tolist(), record["signal"].values, strict=True))
     np.testing.assert_array_equal(signal["V1"][:-3], leads[0].samples[3:, 0])
     assert (signal["V1"][-3:] == MISSING_SAMPLE).all()
     np.testing.assert_array_equal(signal["II"], leads[1].samples[:, 0])
-    np.testing.assert_array_equal(signal["I"], np.trunc(leads[2].samples.mean(axis=1)))
-    np.testing.assert_array_equal(signal["PLETH"], np.trunc(leads[3].samples.mean(axis=1)))
     np.testing.assert_array_equal(signal["Vx"], leads[4].samples[:, 0])
 
 

@@ -157,7 +157,7 @@ def test_a_bug_in_measuring_stops_the_stage_and_names_the_shard(work, monkeypatc
     def broken(*_args, **_options):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(stage, "measure_excerpt", broken)
+    monkeypatch.setattr(stage, "_block", broken)  # of all rows: what one record breaks is its own reason
     with pytest.raises(StoreError, match=r"measurements shard 0 .*ZeroDivisionError: a bug"):
         MEASURE(str(work))
     assert list_stores(work, "measurements") == []
