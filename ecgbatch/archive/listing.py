@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -38,7 +39,7 @@ _MAX_DEPTH = 8
 _PATIENT = re.compile(r"patient\d+", re.ASCII)
 _MIMIC_PATIENT, _MIMIC_STUDY = re.compile(r"p(\d{8})", re.ASCII), re.compile(r"s\d{8}", re.ASCII)
 """MIMIC-IV-ECG: ``files/p1000/p10000001/s40000001/40000001``; the folder of a patient is known by the study's inside it."""
-_SUBJECT = re.compile(r"<?subject(?:_id|[ _]id)?>?\s*[:=]\s*(\w{1,32})", re.ASCII | re.IGNORECASE)
+_SUBJECT = re.compile(r"<?subject(?:_id|[ _]id)?>?\s*[:=]\s*(?=\w*\d)(\w{1,32})", re.ASCII | re.IGNORECASE)
 """A header's comment that names the patient: MIMIC-IV-ECG's ``<subject_id>: 10000001``."""
 _LABEL_WORD = {value: word for word, value in LABEL.items()}
 
@@ -386,7 +387,7 @@ def _named_patient(name: str, comments: Sequence[str]) -> str:
     parts = name.split("/")
     if folder := next((part for part in parts if _PATIENT.fullmatch(part)), ""):
         return folder
-    inside = ((one, other) for one, other in zip(parts, parts[1:], strict=False) if _MIMIC_STUDY.fullmatch(other))
+    inside = ((one, other) for one, other in pairwise(parts) if _MIMIC_STUDY.fullmatch(other))
     if match := next((found for one, _ in inside if (found := _MIMIC_PATIENT.fullmatch(one))), None):
         return match[1]
     subjects = {match[1] for comment in comments if (match := _SUBJECT.fullmatch(comment.strip()))}
