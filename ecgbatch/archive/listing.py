@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import itertools
 import json
 import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -18,7 +18,6 @@ import numpy as np
 import xarray as xr
 
 from ecgbatch.archive.clinical import YEARS, Clinical, label_rule, read_clinical, read_labels
-from ecgbatch.formats.devices import DEVICE_SUFFIXES, is_device_file
 from ecgbatch.formats.files import check_record_name, read_small_file
 from ecgbatch.formats.header import Header, UnreadableRecord, step
 from ecgbatch.formats.inspection import SUFFIXES, Inspection, has_checksums, inspect_records
@@ -40,7 +39,7 @@ _MAX_DEPTH = 8
 _PATIENT = re.compile(r"patient\d+", re.ASCII)
 _MIMIC_PATIENT, _MIMIC_STUDY = re.compile(r"p(\d{8})", re.ASCII), re.compile(r"s\d{8}", re.ASCII)
 """MIMIC-IV-ECG: ``files/p1000/p10000001/s40000001/40000001``; the folder of a patient is known by the study's inside it."""
-_SUBJECT = re.compile(r"<?subject(?:_id|[ _]id)?>?\s*[:=]\s*(\w{1,32})", re.ASCII | re.IGNORECASE)
+_SUBJECT = re.compile(r"<?subject(?:_id|[ _]id)?>?\s*[:=]\s*(?=\w*\d)(\w{1,32})", re.ASCII | re.IGNORECASE)
 """A header's comment that names the patient: MIMIC-IV-ECG's ``<subject_id>: 10000001``."""
 _LABEL_WORD = {value: word for word, value in LABEL.items()}
 
@@ -191,12 +190,8 @@ def _walked(root: str, folder: str) -> list[str]:
         below = folder + path[len(top) :].lstrip("/")
         prefix = f"{below.rstrip('/')}/" if below else ""
         names += [_storable(prefix + file[:-4]) for file in files if file.lower().endswith(".hea")]
-        names += [_storable(prefix + file) for file in files if file.lower().endswith(SUFFIXES) and _is_record(path, file)]
+        names += [_storable(prefix + file) for file in files if file.lower().endswith(SUFFIXES)]
     return sorted(names)
-
-
-def _is_record(folder: str, name: str) -> bool:
-    return not name.lower().endswith(DEVICE_SUFFIXES) or is_device_file(f"{folder}/{name}")
 
 
 def _refuse_folder(error: OSError) -> NoReturn:
@@ -392,7 +387,7 @@ def _named_patient(name: str, comments: Sequence[str]) -> str:
     parts = name.split("/")
     if folder := next((part for part in parts if _PATIENT.fullmatch(part)), ""):
         return folder
-    inside = ((one, other) for one, other in itertools.pairwise(parts) if _MIMIC_STUDY.fullmatch(other))
+    inside = ((one, other) for one, other in pairwise(parts) if _MIMIC_STUDY.fullmatch(other))
     if match := next((found for one, _ in inside if (found := _MIMIC_PATIENT.fullmatch(one))), None):
         return match[1]
     subjects = {match[1] for comment in comments if (match := _SUBJECT.fullmatch(comment.strip()))}

@@ -178,7 +178,7 @@ def current_beats(work: str, settings: Mapping[str, Any], columns: Sequence[str]
         own = beats.attrs["settings"]
         if all(own.get(name) == value for name, value in wanted.items()):
             other = stores.setdefault(own["signals"], beats)
-            if preference(own, __version__) >= preference(other.attrs["settings"], __version__):
+            if _rank(own) >= _rank(other.attrs["settings"]):
                 stores[own["signals"]] = beats
     digests, rows = records["signals_store"].values, records["signals_row"].values
     missing = sorted(set(digests.tolist()) - stores.keys())
@@ -199,6 +199,11 @@ def current_beats(work: str, settings: Mapping[str, Any], columns: Sequence[str]
     told = zip(digests.tolist(), name_of.values.tolist(), strict=True)
     why = [failed[digest].get(row_key(name), "") for digest, name in told]
     return found.assign(failed=("record", np.array(why, TEXT)))
+
+
+def _rank(settings: Mapping[str, Any]) -> tuple[int, int]:
+    """Order stores of the same signals: around no row, then as this version makes them."""
+    return preference(settings, __version__), sum(name in settings for name in ("derived", "not_ecg"))
 
 
 def _failed(work: str, settings: Mapping[str, Any]) -> dict[str, str]:

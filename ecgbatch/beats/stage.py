@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from ecgbatch.beats.derived import FLAGS, RULE, derived_in, derived_leads, with_derived
 from ecgbatch.beats.kachuee import kachuee_beats, kachuee_r_peaks
 from ecgbatch.beats.record import (
     LEAST_RATE_HZ,
@@ -98,6 +100,12 @@ BEATS = Schema(
         ),
     },
 )
+
+
+DERIVED = Variable(
+    ("record", "lead"), "uint16", "whether the lead was made of I and II when beats were cut", "1", flags=FLAGS, is_mask=True
+)
+"""``lead_flags``, beside ``BEATS``'s variables where any lead was; earlier stores of complete leads keep their digests."""
 
 
 def plan_peaks(
@@ -217,7 +225,8 @@ def plan_beats(
     first_beat = np.concatenate([[0], np.cumsum(n_beats, dtype=np.int64)[:-1]]) if len(n_beats) else np.zeros(0, np.int64)
     names = ["record_name", "patient_id", "status", "label", "mi"]
     fixed = {name: (signals[name].dims, signals[name].values) for name in names}
-    lead = signals["lead"].values.astype(TEXT)
+    leads, is_derived = _leads_of(signals, settings)
+    lead = np.array(leads, dtype=TEXT)
     inputs = xr.Dataset(
         {
             **fixed,
@@ -229,9 +238,14 @@ def plan_beats(
     )
     sizes = {"beat": int(n_beats.sum()), "lead": len(lead), "sample": settings.n_samples, "record": len(n_beats)}
     stage = stage_settings(signals, settings) | {"peaks": str(peaks.attrs.get("digest", ""))} | dict(beside)
+    schema = BEATS
+    if is_derived.any():
+        schema = replace(BEATS, variables={**BEATS.variables, "lead_flags": DERIVED})
+        inputs = inputs.assign(lead_flags=(("record", "lead"), (is_derived * FLAGS["derived"]).astype(np.uint16)))
+        stage["derived"] = RULE
     # A shard of beats comes from about as many samples as a shard of peaks: that is where its work lies.
     rows = max(256, round(sizes["beat"] / max(1, sizes["record"]) * _rows_at_once(signals)))
-    return make_plan(BEATS, sizes=sizes, inputs=inputs, settings=stage, versions=stage_versions(), shard_rows=rows)
+    return make_plan(schema, sizes=sizes, inputs=inputs, settings=stage, versions=stage_versions(), shard_rows=rows)
 
 
 def produce_beats(
@@ -259,21 +273,27 @@ def produce_beats(
     """
     signals, peaks = open_once(signals_at), open_once(peaks_at)
     first_beat = np.concatenate([[0], np.cumsum(peaks["n_beats"].values, dtype=np.int64)])
-    block = _empty_beats(shard.stop - shard.start, signals.sizes["lead"], settings.n_samples)
+    leads, is_derived = (
+        derived_in(signals_at) if settings.method == "robust" else ([str(lead) for lead in signals["lead"].values], None)
+    )
+    block = _empty_beats(shard.stop - shard.start, len(leads), settings.n_samples)
     first = int(np.searchsorted(first_beat, shard.start, side="right")) - 1
     last = int(np.searchsorted(first_beat, shard.stop, side="left"))
-    leads = [str(lead) for lead in signals["lead"].values]
+    own_leads = [str(lead) for lead in signals["lead"].values]
     names, failed = signals["record_name"].values, dict[str, str]()
     for record, signal, facts in _records(signals, peaks, first, last):
         low, high = max(shard.start, int(first_beat[record])), min(shard.stop, int(first_beat[record + 1]))
         if high <= low:
             continue
-        found = _missing_beats(facts, len(leads), settings)
+        found = _missing_beats(facts, len(own_leads), settings)
         if row_key(str(names[record])) not in skip:
             with noting(failed, str(names[record])):
-                found = _record_beats(signal, facts, leads, settings)
+                found = _record_beats(signal, facts, own_leads, settings)
+        waveform = found.waveform
+        if is_derived is not None and is_derived.any():
+            waveform = with_derived(waveform, own_leads, leads, is_derived[record])
         own, target = slice(low - first_beat[record], high - first_beat[record]), slice(low - shard.start, high - shard.start)
-        block["waveform"][target] = found.waveform[own]
+        block["waveform"][target] = waveform[own]
         block["r_sample"][target] = found.r_sample[own]
         block["record_index"][target] = record
         block["rr_previous_s"][target] = rr_previous_s(found.r_sample, float(facts["sampling_frequency_hz"]))[own]
@@ -353,6 +373,13 @@ def _record_beats(signal: Array, record: Mapping[str, Any], leads: list[str], se
     r_sample, flags = record["r_sample"][:n_beats], record["beat_flags"][:n_beats]
     present = (lead_flags & LEAD_FLAGS["missing"]) == 0
     return beat_windows(signal, r_sample, flags, present=present, settings=settings, **facts)
+
+
+def _leads_of(signals: xr.Dataset, settings: BeatSettings) -> tuple[list[str], Array]:
+    """Return ``derived_leads``; ``kachuee`` scales each lead in its window, and derives none."""
+    if settings.method == "robust":
+        return derived_leads(signals)
+    return [str(lead) for lead in signals["lead"].values], np.zeros((1, 1), bool)
 
 
 def flags_of_ecgs(lead_flags: Array, leads: list[str]) -> Array:

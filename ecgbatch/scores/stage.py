@@ -460,6 +460,8 @@ def read_record_beats(rows: xr.Dataset, work: Path, model_folder: str) -> Iterat
         check_beats(_model(model_folder), store.attrs["settings"], str(path))
         mine = [row for row, use in enumerate(usable) if use and names[row] == name]
         usable_leads, exchanged = _lead_flags(rows.isel(record=mine), work, store["lead"].values.tolist())
+        if "lead_flags" in store:  # leads that were made of I and II
+            usable_leads |= store["lead_flags"].values[places[mine]] != 0
         for row, beats in zip(mine, _read_beats(store, places[mine], usable_leads, exchanged), strict=True):
             found[row] = beats
     for row in range(len(names)):
