@@ -15,8 +15,9 @@ import numpy as np
 from benchmarks.speed import naive, ours
 from benchmarks.speed.section import Claim, Section, Times
 from ecgbatch.figures.by_patient import Figure, patient_figures
-from ecgbatch.model.members import Calibration, calibrated
+from ecgbatch.model.definition import Calibration
 from ecgbatch.model.network import network_probabilities
+from ecgbatch.model.probability import calibrated
 from ecgbatch.signals.stage import convert_archive
 from ecgbatch.synthetic.archive import write_archive
 from ecgbatch.training.data import Prepared, open_prepared, prepare_training

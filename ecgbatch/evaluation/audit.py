@@ -23,8 +23,10 @@ from ecgbatch.figures.by_patient import (
 )
 from ecgbatch.figures.calibration import fit_platt
 from ecgbatch.figures.curves import subgroups
-from ecgbatch.model.members import Calibration as Platt
-from ecgbatch.model.members import Model, beat_logit, calibrated, load_model
+from ecgbatch.model.definition import Calibration as Platt
+from ecgbatch.model.definition import Model
+from ecgbatch.model.files import load_model
+from ecgbatch.model.probability import beat_logit, calibrated
 from ecgbatch.model.splits import assign_folds
 from ecgbatch.scores.stage import score_workspace, scores_path
 from ecgbatch.signals.stage import current_records, signals_path

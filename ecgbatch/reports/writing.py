@@ -468,7 +468,8 @@ def report_workspace(
         ``cohort`` (the page's path), ``reports`` (the folder), and ``counts`` as the cohort's JSON has them.
 
     """
-    from ecgbatch.model.members import ModelError, load_model
+    from ecgbatch.model.definition import ModelError
+    from ecgbatch.model.files import load_model
 
     folder = folder_at(work)
     digest = open_once(_store_path(folder, "scores", run), ()).attrs["settings"]["model"]["digest"]

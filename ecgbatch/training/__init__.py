@@ -8,5 +8,5 @@ Other wings use:
 
 - ``arrhythmia``: ``train_arrhythmia``
 - ``data``: ``GROUPS``
-- ``recipes``: ``train_workspace``, ``train_workspaces``
+- ``recipes``: ``RECIPES``, ``train_workspace``, ``train_workspaces``
 """

@@ -22,23 +22,13 @@ from ecgbatch.figures.against_other import figures_against_other, threshold_spar
 from ecgbatch.figures.by_patient import choose_threshold, patient_figures
 from ecgbatch.figures.calibration import compare_calibrations, fit_platt
 from ecgbatch.figures.drift import of_training
-from ecgbatch.model.members import (
-    Calibration,
-    Member,
-    Model,
-    OperatingPoint,
-    calibrated,
-    check_beats,
-    joined,
-    load_model,
-    mean_beat_logit,
-    member_abnormal,
-    member_votes,
-    save_model,
-    write_synced,
-)
+from ecgbatch.model.definition import Calibration, Member, Model, OperatingPoint
+from ecgbatch.model.files import load_model, save_model, write_synced
+from ecgbatch.model.members import joined, member_abnormal, member_votes
 from ecgbatch.model.network import BeatNet, network_probabilities, train_repeatably
 from ecgbatch.model.novelty import fit_reference
+from ecgbatch.model.preparation import check_beats
+from ecgbatch.model.probability import calibrated, mean_beat_logit
 from ecgbatch.model.random_kernels import Kernels, draw_kernels, fit_regression, kernel_features
 from ecgbatch.model.splits import patient_digest
 from ecgbatch.model.trees import Trees

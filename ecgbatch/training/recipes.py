@@ -15,7 +15,8 @@ from typing import Any
 import xarray as xr
 
 from ecgbatch.beats.lookup import current_beats
-from ecgbatch.model.members import Model, Preprocessing, load_model, save_model
+from ecgbatch.model.definition import Model, Preprocessing
+from ecgbatch.model.files import load_model, save_model
 from ecgbatch.terms import MODEL_NAME_DIGITS
 from ecgbatch.training.arrhythmia import load_trunk
 from ecgbatch.training.data import single_beats

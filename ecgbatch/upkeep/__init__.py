@@ -6,7 +6,7 @@ What comes in is a workspace; what goes out are problems as sentences, stores th
 Other wings use:
 
 - ``compact``: ``compact``
-- ``erase``: ``erase_patient``
+- ``erase``: ``erase_patient``, ``records_of``
 - ``estimates``: ``estimate_conversion``, ``estimate_stages``
 - ``garbage``: ``collect_garbage``, ``leftovers``
 - ``repair``: ``repair``

@@ -17,20 +17,12 @@ import xarray as xr
 from ecgbatch.figures.by_patient import patient_figures
 from ecgbatch.figures.drift import of_training
 from ecgbatch.model import random_kernels
-from ecgbatch.model.members import (
-    DEFAULT_LEADS,
-    Model,
-    ModelError,
-    calibrated,
-    load_model,
-    members_for,
-    prepare_waveforms,
-    record_probability,
-    rule_for,
-    save_model,
-    with_prevalence,
-)
+from ecgbatch.model.definition import DEFAULT_LEADS, Model, ModelError
+from ecgbatch.model.files import load_model, save_model
 from ecgbatch.model.members import member_probabilities as beat_probabilities
+from ecgbatch.model.members import members_for
+from ecgbatch.model.preparation import prepare_waveforms
+from ecgbatch.model.probability import calibrated, record_probability, rule_for, with_prevalence
 from ecgbatch.model.splits import patient_digest, record_digest
 from ecgbatch.terms import LABEL
 from ecgbatch.training import data, fit, recipes
@@ -505,6 +497,6 @@ def test_every_seed_deals_the_patients_anew(beats: TrainingBeats, tmp_path: Path
 
 def test_trees_that_ask_other_figures_are_refused(beats: TrainingBeats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = save_model(train(beats, TINY, checkpoints=tmp_path), tmp_path / "model")
-    monkeypatch.setattr("ecgbatch.model.members.WAVES_VERSION", 99)
+    monkeypatch.setattr("ecgbatch.model.definition.WAVES_VERSION", 99)
     with pytest.raises(ModelError, match="wave figures of version 1"):
         load_model(folder)
