@@ -30,7 +30,8 @@ from ecgbatch.scores.stage import score_workspace, scores_path
 from ecgbatch.signals.stage import convert_archive
 from ecgbatch.terms import LABEL
 from ecgbatch.training.data import prepare_training
-from ecgbatch.training.fit import Task, train, train_member
+from ecgbatch.training.fit import train
+from ecgbatch.training.member import Task, train_member
 from ecgbatch.training.recipes import RECIPES
 from ecgbatch.training.settings import TrainSettings
 from flows.cluster import engine, processes

@@ -21,7 +21,7 @@ from ecgbatch.model.probability import calibrated
 from ecgbatch.signals.stage import convert_archive
 from ecgbatch.synthetic.archive import write_archive
 from ecgbatch.training.data import Prepared, open_prepared, prepare_training
-from ecgbatch.training.fit import Task, train_member
+from ecgbatch.training.member import Task, train_member
 from ecgbatch.training.recipes import RECIPES
 from ecgbatch.training.settings import TrainSettings
 from flows.cluster import engine, processes, usable_processors
