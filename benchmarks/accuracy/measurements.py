@@ -23,7 +23,7 @@ import xarray as xr
 
 from ecgbatch.beats.lookup import current_beats, extract_beats
 from ecgbatch.beats.record import BeatSettings
-from ecgbatch.figures.by_patient import wilson_interval
+from ecgbatch.figures.resampling import wilson_interval
 from ecgbatch.measurements.excerpt import in_millivolts
 from ecgbatch.measurements.lookup import current_measurements, measure_workspace
 from ecgbatch.measurements.quantities import QUANTITIES

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from ecgbatch import __version__
 from ecgbatch.figures import drift
-from ecgbatch.figures.by_patient import N_RESAMPLES, evaluate_scores
 from ecgbatch.figures.curves import AGE_BANDS, REMARKABLE, curve_bands, subgroups
+from ecgbatch.figures.of_scores import evaluate_scores
+from ecgbatch.figures.resampling import N_RESAMPLES
 from ecgbatch.reports import charts, record, triage
 from ecgbatch.reports.cohort_page import cohort_page
 from ecgbatch.reports.files import json_lines, put_if_changed, utf8

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from ecgbatch.figures.against_other import figures_against_other, threshold_sparing
-from ecgbatch.figures.by_patient import choose_threshold, patient_figures
+from ecgbatch.figures.by_patient import patient_figures
 from ecgbatch.figures.calibration import compare_calibrations, fit_platt
 from ecgbatch.figures.drift import of_training
+from ecgbatch.figures.thresholds import choose_threshold
 from ecgbatch.model.definition import Calibration, Member, Model, OperatingPoint
 from ecgbatch.model.novelty import fit_reference
 from ecgbatch.model.probability import calibrated

@@ -15,8 +15,8 @@ import pytest
 import xarray as xr
 
 from ecgbatch.figures import drift
-from ecgbatch.figures.by_patient import roc_curve
 from ecgbatch.figures.curves import curve_bands, subgroups
+from ecgbatch.figures.thresholds import roc_curve
 from ecgbatch.model.files import shipped_model
 from ecgbatch.reports import cohort, cohort_page, pages, tables, worklist
 from ecgbatch.reports.record import model_summary

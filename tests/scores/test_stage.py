@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import ecgbatch.scores.stage
 from ecgbatch.beats.stage import BEATS
 from ecgbatch.evaluation.audit import groups
-from ecgbatch.figures.by_patient import evaluate_scores, indeterminate_kinds
+from ecgbatch.figures.of_scores import evaluate_scores, indeterminate_kinds
 from ecgbatch.model.definition import DEFAULT_LEADS, Calibration, Member, Model, OperatingPoint, Preprocessing
 from ecgbatch.model.electrodes import put_back
 from ecgbatch.model.files import save_model
