@@ -44,7 +44,7 @@ PLANTED = {
     "a loop of rooms": ("ecgbatch/beats/rhythm.py", "from ecgbatch.beats import record", "loops"),
     "a loop for types only": (
         "ecgbatch/model/splits.py",
-        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ecgbatch.model.members import Model",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from ecgbatch.model.members import members_for",
         "loops",
     ),
     "past a library's door, in a function": ("ecgbatch/formats/records.py", "def f():\n    import wfdb", "wfdb"),

@@ -55,7 +55,7 @@ def test_every_stage_runs_as_nobody_without_network_rights_or_a_disk_but_the_wor
     if subprocess.run([*jail, "true"], capture_output=True, check=False).returncode:
         pytest.skip("bwrap may not make name spaces here")
     assert subprocess.run([*jail, "touch", str(archive / "x")], capture_output=True, check=False).returncode
-    from ecgbatch.model.members import shipped_model
+    from ecgbatch.model.files import shipped_model
 
     stages = (
         ["convert", archive, work],

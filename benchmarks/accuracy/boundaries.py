@@ -26,7 +26,7 @@ from ecgbatch.beats.record import BeatSettings
 from ecgbatch.formats.wfdb_annotation import decode
 from ecgbatch.measurements.boundaries import BOUNDARIES, TREES_FILE, qrs_figures, wave_figures
 from ecgbatch.measurements.quantities import QUANTITIES
-from ecgbatch.measurements.record import measure_record
+from ecgbatch.measurements.record import Excerpt, measure_record
 from ecgbatch.measurements.selection import RATE_HZ, beats_of_one_kind, median_beat
 from ecgbatch.signals.stage import convert_archive, signals_path
 from ecgbatch.terms import LEADS
@@ -270,10 +270,8 @@ def judge(recordings: Sequence[Recording], trees_of: Sequence[Mapping[str, Any]]
     """Return (record, 2) of each interval, ms: as measured by these trees, and the cardiologists'; NaN where there is none."""
     found = {name: np.full((len(recordings), 2), np.nan) for name in INTERVALS}
     for row, (recording, trees) in enumerate(zip(recordings, trees_of, strict=True)):
-        measured = measure_record(
-            recording.signal, [LEADS[lead] for lead in recording.leads], recording.lead_flags, sampling_frequency_hz=RATE_HZ,
-            r_sample=recording.r_sample, beat_flags=recording.beat_flags, trees=trees,
-        )  # fmt: skip
+        leads, beats_here = [LEADS[lead] for lead in recording.leads], (recording.r_sample, recording.beat_flags)
+        measured = measure_record(Excerpt(recording.signal, leads, recording.lead_flags, RATE_HZ, *beats_here), trees=trees)
         value = dict(zip(QUANTITIES, measured.value.tolist(), strict=True))
         beats = [reference.boundaries() for reference in recording.reference]
         for name, (first, last) in INTERVALS.items():

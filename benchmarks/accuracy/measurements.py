@@ -23,11 +23,11 @@ import xarray as xr
 
 from ecgbatch.beats.lookup import current_beats, extract_beats
 from ecgbatch.beats.record import BeatSettings
-from ecgbatch.figures.by_patient import wilson_interval
+from ecgbatch.figures.resampling import wilson_interval
 from ecgbatch.measurements.excerpt import in_millivolts
 from ecgbatch.measurements.lookup import current_measurements, measure_workspace
 from ecgbatch.measurements.quantities import QUANTITIES
-from ecgbatch.measurements.record import at_rate, measure_record
+from ecgbatch.measurements.record import Excerpt, at_rate, measure_record
 from ecgbatch.measurements.selection import RATE_HZ, beats_of_one_kind, median_beat
 from ecgbatch.signals.stage import convert_archive, signals_path
 from ecgbatch.terms import LABEL, LEAD_FLAGS, STATEMENTS
@@ -88,10 +88,8 @@ def stretch(recording: Recording, start_s: float) -> tuple[dict[str, float], np.
     signal = recording.signal[:, first : first + round(10 * fs)]
     here = recording.r_sample - first
     inside = (here >= 0) & (here < signal.shape[1])
-    measured = measure_record(
-        signal, facts["lead"].values.tolist(), facts["lead_flags"].values.tolist(), sampling_frequency_hz=fs,
-        r_sample=here[inside], beat_flags=recording.beat_flags[inside],
-    )  # fmt: skip
+    leads = (facts[name].values.tolist() for name in ("lead", "lead_flags"))
+    measured = measure_record(Excerpt(signal, *leads, fs, here[inside], recording.beat_flags[inside]))
     return dict(zip(QUANTITIES, measured.value.tolist(), strict=True)), signal, here[inside], recording.beat_flags[inside]
 
 

@@ -24,12 +24,14 @@ from ecgbatch.beats.record import BeatSettings
 from ecgbatch.evaluation.audit import compare_baselines, evaluate_workspace, groups, other_diagnoses
 from ecgbatch.evaluation.baselines import Records, read_records
 from ecgbatch.figures.by_patient import ALL_FIGURES, patient_figures
-from ecgbatch.model.members import Model, load_model, save_model
+from ecgbatch.model.definition import Model
+from ecgbatch.model.files import load_model, save_model
 from ecgbatch.scores.stage import score_workspace, scores_path
 from ecgbatch.signals.stage import convert_archive
 from ecgbatch.terms import LABEL
 from ecgbatch.training.data import prepare_training
-from ecgbatch.training.fit import Task, train, train_member
+from ecgbatch.training.fit import train
+from ecgbatch.training.member import Task, train_member
 from ecgbatch.training.recipes import RECIPES
 from ecgbatch.training.settings import TrainSettings
 from flows.cluster import engine, processes

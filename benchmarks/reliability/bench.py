@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ecgbatch.model.members import shipped_model
+from ecgbatch.model.files import shipped_model
 from ecgbatch.synthetic.archive import write_archive
 from ecgbatch.upkeep.verify import verify_workspace
 

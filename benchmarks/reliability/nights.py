@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from benchmarks.reliability.bench import Bench, Cases, unverified
-from ecgbatch.model.members import shipped_model
+from ecgbatch.model.files import shipped_model
 
 NEW_EVERY = 10
 """Nights of which one finds a new record."""
@@ -142,7 +142,7 @@ def _by_flow(archive: str, work: str) -> dict[str, Any]:
 def _by_stages(archive: str, work: str) -> dict[str, Any]:
     from ecgbatch.beats.lookup import extract_beats
     from ecgbatch.beats.record import BeatSettings
-    from ecgbatch.model.members import load_model
+    from ecgbatch.model.files import load_model
     from ecgbatch.reports.writing import report_workspace
     from ecgbatch.scores.stage import score_workspace
     from ecgbatch.signals.stage import convert_archive

@@ -229,7 +229,7 @@ def _without(beat: Array, lead: int, part: slice) -> Array:
 
 def _segments(folder: Path) -> list[slice]:
     from ecgbatch.model.evidence import segment_samples
-    from ecgbatch.model.members import load_model
+    from ecgbatch.model.files import load_model
 
     model = load_model(folder)
     return [part for part in segment_samples(model.beats, model.n_samples).values() if part.stop > part.start]
@@ -255,7 +255,7 @@ def score_leads(names: Sequence[str], work: Path, beats_name: str, model: Path) 
 
 
 def _networks(folder: Path, n_leads: int) -> list[Any]:
-    from ecgbatch.model.members import load_model
+    from ecgbatch.model.files import load_model
 
     model = load_model(folder)
     return [with_weights(plain_network(n_leads, model.n_samples), member.weights) for member in model.members]

@@ -21,7 +21,7 @@ import psutil
 from ecgbatch.beats.lookup import current_beats, extract_beats
 from ecgbatch.beats.record import BeatSettings
 from ecgbatch.measurements.lookup import current_measurements, measure_workspace
-from ecgbatch.model.members import load_model, save_model, shipped_model
+from ecgbatch.model.files import load_model, save_model, shipped_model
 from ecgbatch.scores.stage import score_records
 from ecgbatch.signals.stage import convert_archive
 from ecgbatch.synthetic.archive import write_archive

@@ -11,8 +11,9 @@ import numpy as np
 
 from ecgbatch.beats.lookup import current_beats, extract_beats
 from ecgbatch.beats.record import BeatSettings
+from ecgbatch.model.definition import Calibration, Member, Model, OperatingPoint, Preprocessing
+from ecgbatch.model.files import load_model, save_model
 from ecgbatch.model.inference import beat_logits, pack
-from ecgbatch.model.members import Calibration, Member, Model, OperatingPoint, Preprocessing, load_model, save_model
 from ecgbatch.scores.stage import score_workspace, scores_path
 from ecgbatch.signals.stage import convert_archive
 from ecgbatch.terms import LEADS, UNSCORABLE_BEAT

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ecgbatch.model.members import shipped_model
+from ecgbatch.model.files import shipped_model
 from ecgbatch.synthetic.archive import write_archive
 
 N_UNIQUE = 200

@@ -15,12 +15,13 @@ import numpy as np
 from benchmarks.speed import naive, ours
 from benchmarks.speed.section import Claim, Section, Times
 from ecgbatch.figures.by_patient import Figure, patient_figures
-from ecgbatch.model.members import Calibration, calibrated
+from ecgbatch.model.definition import Calibration
 from ecgbatch.model.network import network_probabilities
+from ecgbatch.model.probability import calibrated
 from ecgbatch.signals.stage import convert_archive
 from ecgbatch.synthetic.archive import write_archive
 from ecgbatch.training.data import Prepared, open_prepared, prepare_training
-from ecgbatch.training.fit import Task, train_member
+from ecgbatch.training.member import Task, train_member
 from ecgbatch.training.recipes import RECIPES
 from ecgbatch.training.settings import TrainSettings
 from flows.cluster import engine, processes, usable_processors

@@ -30,7 +30,7 @@ def run(archive: Path, work: Path, model: Path | None = None, *, warm: bool = Fa
 def main() -> None:
     """Convert, cut beats, score and report, and print what it took as JSON."""
     from benchmarks.speed import ours
-    from ecgbatch.model.members import load_model, shipped_model
+    from ecgbatch.model.files import load_model, shipped_model
     from ecgbatch.reports.writing import report_workspace
     from ecgbatch.synthetic.archive import write_archive
     from ecgbatch.workspace.runs import write_run

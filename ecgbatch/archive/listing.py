@@ -340,7 +340,7 @@ def _whole_row(inspection: Inspection, known: _Known, rule: str, root: str, pseu
         with step("listing"):
             return _row(inspection, known, rule, root, pseudonyms)
     except UnreadableRecord as error:
-        aside = {"status": STATUS["set_aside"], "reason": error.code, "status_detail": error.detail, "leads": ()}
+        aside: dict[str, Any] = {"status": STATUS["set_aside"], "reason": error.code, "status_detail": error.detail, "leads": ()}
         return _row(inspection._replace(header=None, **aside), known, rule, root, pseudonyms)
 
 

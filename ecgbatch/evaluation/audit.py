@@ -12,19 +12,15 @@ from numpy.typing import NDArray
 
 from ecgbatch.evaluation.baselines import Records, baselines, folds, out_of_fold, patient_weight, read_records, shortcuts
 from ecgbatch.figures.against_other import figures_against_other
-from ecgbatch.figures.by_patient import (
-    ALL_FIGURES,
-    Figure,
-    evaluate_scores,
-    indeterminate_flags,
-    mi_or_other,
-    paired_difference,
-    patient_figures,
-)
+from ecgbatch.figures.by_patient import ALL_FIGURES, Figure, paired_difference, patient_figures
 from ecgbatch.figures.calibration import fit_platt
 from ecgbatch.figures.curves import subgroups
-from ecgbatch.model.members import Calibration as Platt
-from ecgbatch.model.members import Model, beat_logit, calibrated, load_model
+from ecgbatch.figures.of_scores import evaluate_scores, indeterminate_flags
+from ecgbatch.figures.patients import mi_or_other
+from ecgbatch.model.definition import Calibration as Platt
+from ecgbatch.model.definition import Model
+from ecgbatch.model.files import load_model
+from ecgbatch.model.probability import beat_logit, calibrated
 from ecgbatch.model.splits import assign_folds
 from ecgbatch.scores.stage import score_workspace, scores_path
 from ecgbatch.signals.stage import current_records, signals_path
@@ -76,7 +72,7 @@ def evaluate_workspace(
     Returns
     -------
     dict
-        JSON types: ``run``, all of ``figures.by_patient.evaluate_scores``, ``ppv``, ``npv``, ``ece``, ``recalibrated``,
+        JSON types: ``run``, all of ``figures.of_scores.evaluate_scores``, ``ppv``, ``npv``, ``ece``, ``recalibrated``,
         ``indeterminate_band``, ``groups`` (decisions and their kinds), ``subgroups``, ``other_diagnoses``, and where asked for
         ``against`` (MI and healthy), ``against_on_other`` (MI and other heart disease), ``baselines``, ``audit``.
 

@@ -12,7 +12,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from ecgbatch.beats.lookup import current_beats
-from ecgbatch.model.members import load_model, median_beat
+from ecgbatch.model.files import load_model
+from ecgbatch.model.preparation import median_beat
 from ecgbatch.model.random_kernels import draw_kernels, kernel_features
 from ecgbatch.model.splits import assign_folds
 from ecgbatch.scores.stage import heart_rate_bpm, prepared_beats, read_record_beats

@@ -6,10 +6,13 @@ What comes in are probabilities, labels and patients as arrays or a scores store
 Other wings use:
 
 - ``against_other``: ``figures_against_other``, ``threshold_sparing``
-- ``by_patient``: ``ALL_FIGURES``, ``Figure``, ``N_RESAMPLES``, ``choose_threshold``, ``evaluate_scores``,
-  ``indeterminate_flags``, ``mi_or_other``, ``paired_difference``, ``patient_figures``
+- ``by_patient``: ``ALL_FIGURES``, ``Figure``, ``paired_difference``, ``patient_figures``
 - ``calibration``: ``compare_calibrations``, ``fit_platt``
 - ``curves``: ``AGE_BANDS``, ``REMARKABLE``, ``curve_bands``, ``subgroups``
 - ``drift``: ``CHANGES``, ``MOST_NAMED``, ``WORDS``, ``distributions``, ``drift``, ``of_training``, ``shift_of_new``,
   ``since_last_run``
+- ``of_scores``: ``evaluate_scores``, ``indeterminate_flags``
+- ``patients``: ``mi_or_other``
+- ``resampling``: ``N_RESAMPLES``
+- ``thresholds``: ``choose_threshold``
 """

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ecgbatch.figures.by_patient import Figure, by_patient, patient_figures
+from ecgbatch.figures.by_patient import Figure, patient_figures
+from ecgbatch.figures.patients import by_patient
 
 MOST_OTHER_CALLED = 0.15
 """Share of patients with other heart disease that a threshold may call MI where such patients help to choose it: at a tenth of

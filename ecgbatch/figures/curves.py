@@ -10,7 +10,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from ecgbatch.figures.by_patient import BOOTSTRAP_SEED, Patients, by_patient, patient_figures
+from ecgbatch.figures.by_patient import patient_figures
+from ecgbatch.figures.patients import Patients, by_patient
+from ecgbatch.figures.resampling import BOOTSTRAP_SEED
 from ecgbatch.terms import LABEL, LEAD_FLAGS, SCORE_FLAGS, SEX, STATUS
 
 Float = NDArray[np.float64]

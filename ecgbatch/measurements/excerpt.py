@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgbatch.measurements.record import Measured, measure_record
+from ecgbatch.measurements.record import Excerpt, Measured, measure_record
 from ecgbatch.terms import MISSING_SAMPLE, UNSCORABLE_BEAT
 
 Array = NDArray[Any]
@@ -98,15 +98,10 @@ def measure_excerpt(
     here = r_sample - first_sample
     inside = (here >= 0) & (here < excerpt_mv.shape[1])
     age_years = source["age_years"]
+    rate = float(source["sampling_frequency_hz"])
     return measure_record(
-        excerpt_mv,
-        source["lead"],
-        source["lead_flags"],
-        sampling_frequency_hz=float(source["sampling_frequency_hz"]),
-        r_sample=here[inside],
-        beat_flags=beat_flags[inside],
-        all_r_sample=r_sample,
-        all_beat_flags=beat_flags,
+        Excerpt(excerpt_mv, source["lead"], source["lead_flags"], rate, here[inside], beat_flags[inside]),
+        whole=(r_sample, beat_flags),
         age_years=float("nan") if age_years is None else float(age_years),
         sex=int(source["sex"]),
     )

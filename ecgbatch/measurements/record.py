@@ -8,6 +8,7 @@ disagree nothing is stated.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -104,16 +105,35 @@ def nothing_measured(n_leads: int, reason: str) -> Measured:
     return Measured(*none, *leads, 0, float("nan"), float("nan"), 0)
 
 
+@dataclass(frozen=True)
+class Excerpt:
+    """Up to ten seconds of a record, to be measured, and the beats in it.
+
+    Parameters
+    ----------
+    signal_mv : (lead, sample) float32, mV
+        NaN where missing; of a lead flagged ``not_millivolts`` the shape alone counts.
+    leads, lead_flags
+        Name and ``terms.LEAD_FLAGS`` of each lead.
+    sampling_frequency_hz
+        Its rate.
+    r_sample, beat_flags : (beat,) int
+        R peaks inside it, counted from its first sample, and ``terms.BEAT_FLAGS``.
+
+    """
+
+    signal_mv: Array
+    leads: Sequence[str]
+    lead_flags: Sequence[int]
+    sampling_frequency_hz: float
+    r_sample: Array
+    beat_flags: Array
+
+
 def measure_record(
-    excerpt_mv: Array,
-    leads: Sequence[str],
-    lead_flags: Sequence[int],
+    excerpt: Excerpt,
     *,
-    sampling_frequency_hz: float,
-    r_sample: Array,
-    beat_flags: Array,
-    all_r_sample: Array | None = None,
-    all_beat_flags: Array | None = None,
+    whole: tuple[Array, Array] | None = None,
     age_years: float = float("nan"),
     sex: int = 0,
     trees: Mapping[str, Trees] | None = None,
@@ -122,33 +142,21 @@ def measure_record(
 
     Parameters
     ----------
-    excerpt_mv : (lead, sample) float32, mV
-        NaN where missing; of a lead flagged ``not_millivolts`` the shape alone counts.
-    leads, lead_flags
-        Name and ``terms.LEAD_FLAGS`` of each lead.
-    sampling_frequency_hz
-        Rate of the excerpt.
-    r_sample, beat_flags : (beat,) int
-        R peaks inside the excerpt, counted from its first sample, and ``terms.BEAT_FLAGS``.
-    all_r_sample, all_beat_flags : (beat,) int
-        Of the whole record; default those of the excerpt.
+    excerpt
+        The excerpt.
+    whole : (beat,) int, (beat,) int
+        R peaks of the whole record and their ``terms.BEAT_FLAGS``; default those of the excerpt.
     age_years, sex
         For statements with limits by age and sex: NaN unknown; ``terms.SEX``.
     trees
         Of the boundaries; default those that ship.
 
     """
-    found = rhythm(r_sample, beat_flags, sampling_frequency_hz)
-    rr_ms = 60_000.0 / found.heart_rate_bpm if found.heart_rate_bpm > 0 else float("nan")
-    value = np.full(len(QUANTITIES), np.nan)
-    reason = np.zeros(len(QUANTITIES), np.uint8)
-    for name, known in (("heart_rate_bpm", found.heart_rate_bpm), ("rr_ms", rr_ms), ("rr_spread_ms", found.rr_spread_s * 1000)):
-        value[_PLACE[name]] = known
-        reason[_PLACE[name]] = 0 if np.isfinite(known) else REASONS["too_few_beats" if name == "rr_spread_ms" else "no_beats"]
-    whole = (r_sample, beat_flags) if all_r_sample is None or all_beat_flags is None else (all_r_sample, all_beat_flags)
-    irregularity = float(np.float32(changed_share(*whole)))
-    used = _used_leads(excerpt_mv, lead_flags)
-    why, signal, r = _measurable(excerpt_mv[used], sampling_frequency_hz, r_sample, beat_flags)
+    leads, lead_flags = excerpt.leads, excerpt.lead_flags
+    value, reason, rr_ms = _rates(excerpt)
+    irregularity = float(np.float32(changed_share(*(whole or (excerpt.r_sample, excerpt.beat_flags)))))
+    used = _used_leads(excerpt.signal_mv, lead_flags)
+    why, signal, r = _measurable(excerpt.signal_mv[used], excerpt.sampling_frequency_hz, excerpt.r_sample, excerpt.beat_flags)
     lead_value = np.full((len(LEAD_QUANTITIES), len(leads)), np.nan, np.float32)
     lead_reason = _lead_reasons(lead_flags, used, why)
     agreement = float("nan")
@@ -174,6 +182,18 @@ def measure_record(
     value, lead_value = _rounded(value, QUANTITIES), _rounded(lead_value, LEAD_QUANTITIES)
     statements = statements_of(value, lead_value, leads, agreement, irregularity, age_years, sex)
     return Measured(value, reason, lead_value, lead_reason, 0 if why else int(r.size), irregularity, agreement, statements)
+
+
+def _rates(excerpt: Excerpt) -> tuple[Array, Array, float]:
+    """Return values and reasons of all quantities, filled with what follows from R peaks alone, and the RR interval in ms."""
+    found = rhythm(excerpt.r_sample, excerpt.beat_flags, excerpt.sampling_frequency_hz)
+    rr_ms = 60_000.0 / found.heart_rate_bpm if found.heart_rate_bpm > 0 else float("nan")
+    value = np.full(len(QUANTITIES), np.nan)
+    reason = np.zeros(len(QUANTITIES), np.uint8)
+    for name, known in (("heart_rate_bpm", found.heart_rate_bpm), ("rr_ms", rr_ms), ("rr_spread_ms", found.rr_spread_s * 1000)):
+        value[_PLACE[name]] = known
+        reason[_PLACE[name]] = 0 if np.isfinite(known) else REASONS["too_few_beats" if name == "rr_spread_ms" else "no_beats"]
+    return value, reason, rr_ms
 
 
 def _rounded(values: Array, quantities: Mapping[str, Quantity]) -> NDArray[np.float32]:

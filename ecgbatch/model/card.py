@@ -14,7 +14,7 @@ def model_card(stated: Mapping[str, Any], *, name: str, digest: str, n_kernels: 
     Parameters
     ----------
     stated
-        What model.json says of the model: a field of ``members.Model`` each but for the arrays.
+        What model.json says of the model: a field of ``definition.Model`` each but for the arrays.
     name, digest
         As people and programs know the model.
     n_kernels

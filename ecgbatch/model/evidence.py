@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from ecgbatch.model.members import Model
+    from ecgbatch.model.definition import Model
 
 SEGMENTS: Mapping[str, tuple[float, float]] = {
     "P": (-0.25, -0.06),
@@ -106,7 +106,8 @@ def evidence(model: Model, indices: Sequence[int], beats: Float) -> Float:
         record's numbers do not depend on the others.
 
     """
-    from ecgbatch.model.members import median_beat_logits, rule_for
+    from ecgbatch.model.members import median_beat_logits
+    from ecgbatch.model.probability import rule_for
 
     segments = list(segment_samples(model.beats, model.n_samples).values())
     explain = [indices[place] for place in np.linspace(0, len(indices) - 1, min(len(indices), EVIDENCE_MEMBERS)).astype(int)]

@@ -9,7 +9,7 @@ import numpy as np
 from ecgbatch.model.inference import GAINS_BY_BFLOAT16
 
 if TYPE_CHECKING:
-    from ecgbatch.model.members import Model
+    from ecgbatch.model.definition import Model
 
 RECORD_TOLERANCE, BEAT_TOLERANCE = 1e-3, 5e-3
 """How far bfloat16 may move the calibrated probability of a record and of a single beat."""
@@ -51,7 +51,8 @@ def choose_precision(model: Model) -> Precision:
 
 def trial(model: Model) -> tuple[float, float, int]:
     """Return how far bfloat16 moves a record's and a beat's probability at most, and how many decisions it turns."""
-    from ecgbatch.model.members import beat_logit, calibrated, member_probabilities
+    from ecgbatch.model.members import member_probabilities
+    from ecgbatch.model.probability import beat_logit, calibrated
 
     beats = reference_beats(model)
     indices = range(len(model.members))

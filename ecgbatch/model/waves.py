@@ -53,7 +53,7 @@ def wave_figures(beats: NDArray[np.float32], r_at: int) -> NDArray[np.float32]:
     Parameters
     ----------
     beats : (beat, lead, sample) float32
-        From ``members.prepare_waveforms``, 125 samples a second; a lead of zeros is missing.
+        From ``preparation.prepare_waveforms``, 125 samples a second; a lead of zeros is missing.
     r_at
         Sample that R is on.
 

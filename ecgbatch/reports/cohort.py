@@ -14,14 +14,16 @@ from numpy.typing import NDArray
 
 from ecgbatch import __version__
 from ecgbatch.figures import drift
-from ecgbatch.figures.by_patient import N_RESAMPLES, evaluate_scores
 from ecgbatch.figures.curves import AGE_BANDS, REMARKABLE, curve_bands, subgroups
+from ecgbatch.figures.of_scores import evaluate_scores
+from ecgbatch.figures.resampling import N_RESAMPLES
 from ecgbatch.reports import charts, record, triage
 from ecgbatch.reports.cohort_page import cohort_page
 from ecgbatch.reports.files import json_lines, put_if_changed, utf8
 from ecgbatch.reports.lead_columns import LeadValues
 from ecgbatch.reports.serial import NO_CHANGES
 from ecgbatch.reports.tables import Facts, Table, csv_table, known, parquet_table
+from ecgbatch.reports.words import scope
 from ecgbatch.terms import LABEL, LEAD_FLAGS, NOTICE, QUALITY, SEX, STATUS
 from storage import Folder
 from storage.heap import give_back
@@ -54,8 +56,8 @@ def write_cohort(
     facts
         Of the records, in their order.
     options
-        ``model`` (``record.model_summary``), ``run``, ``created``, ``archive``, ``is_synthetic``; ``largest_changes`` from
-        ``serial.Series.changes``, if any.
+        ``model`` (``operating_point.model_summary``), ``run``, ``created``, ``archive``, ``is_synthetic``; ``largest_changes``
+        from ``serial.Series.changes``, if any.
     leads
         Of the records, in their order: what of their leads the Parquet table has.
     earlier
@@ -110,7 +112,7 @@ def cohort_report(table: Table, options: Mapping[str, Any]) -> dict[str, Any]:
         "ecgbatch_version": __version__,
         "model": dict(options["model"]),
         **evaluation,
-        "scope": record.scope(options["model"]),
+        "scope": scope(options["model"]),
         "n_records_of_training": _n_of_training(scores, options["model"]),
         "n_patients_unknown": int(np.count_nonzero(facts["patient_unknown"])),
         "n_readable": n_records - sum(evaluation["n_set_aside"].values()),

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from ecgbatch.figures import drift
 from ecgbatch.figures.curves import AGE_BANDS
 from ecgbatch.figures.drift import MOST_NAMED
-from ecgbatch.reports import charts, pages, record, triage, worklist
+from ecgbatch.reports import charts, pages, triage, words, worklist
 from ecgbatch.reports.files import utf8
+from ecgbatch.reports.operating_point import STATED_PREVALENCE
 from ecgbatch.reports.serial import COMPARED, ORDINARY
 from ecgbatch.reports.tables import Table
 from ecgbatch.terms import LABEL
@@ -37,7 +38,7 @@ def cohort_page(cohort: Mapping[str, Any], table: Table) -> bytes:
     unscored = table.order[~np.isfinite(probability[table.order])][:MOST_NAMED]
     details = table.facts["reason_detail"][unscored].tolist()
     without = [row | {"detail": detail} for row, detail in zip(table.rows(unscored), details, strict=True)]
-    why = {code: record.explain_reason(code, is_scored=False)[0] or "no reason stated" for code in cohort["not_scorable_reasons"]}
+    why = {code: words.explain_reason(code, is_scored=False)[0] or "no reason stated" for code in cohort["not_scorable_reasons"]}
     pieces = pages.pieces(
         "cohort.html",
         script="cohort.js",
@@ -51,13 +52,13 @@ def cohort_page(cohort: Mapping[str, Any], table: Table) -> bytes:
         most_rows=MOST_ROWS,
         most_named=MOST_NAMED,
         age_range={name: f"{low}..{high - 0.01}" for low, high, name in AGE_BANDS} | {"unknown": "unknown"},
-        stated_prevalence=record.STATED_PREVALENCE,
+        stated_prevalence=STATED_PREVALENCE,
         words={
             "why": why,
-            "kind": record.KIND_WORDS,
+            "kind": words.KIND_WORDS,
             "label": charts.LABEL_WORDS,
-            "decision": record.DECISION_WORDS,
-            "lead": record.LEAD_WORDS,
+            "decision": words.DECISION_WORDS,
+            "lead": words.LEAD_WORDS,
             "variable": drift.WORDS,
             "quantity": COMPARED,
             "ordinary": ORDINARY,
@@ -92,7 +93,7 @@ def _drawings(cohort: Mapping[str, Any]) -> dict[str, Any]:
             curves["precision_recall"], curves["precision_recall_band"], prevalence
         )
         drawings["decision"] = charts.decision_curve(curves["decision"])
-        drawings["predictive_value"] = charts.predictive_values(curves["predictive_value"], record.STATED_PREVALENCE)
+        drawings["predictive_value"] = charts.predictive_values(curves["predictive_value"], STATED_PREVALENCE)
     if curves["calibration"]["predicted"]:
         drawings["calibration"] = charts.calibration(curves["calibration"])
     return drawings

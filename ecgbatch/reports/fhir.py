@@ -8,7 +8,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from ecgbatch.measurements.quantities import LEAD_QUANTITIES, QUANTITIES
-from ecgbatch.reports.record import LEAD_WORDS, explain_reason
+from ecgbatch.reports.words import LEAD_WORDS, explain_reason
 
 STATUS = "preliminary"
 """Of every resource: nobody has confirmed it."""

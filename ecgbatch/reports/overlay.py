@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from ecgbatch.reports import svg
 from ecgbatch.reports.grid import sheet
 from ecgbatch.reports.layout import MM_PER_MV
 from ecgbatch.reports.median_beats import BEATS_A_ROW, beat_quartiles, beat_speed
+from ecgbatch.reports.record_page import Drawn
 from ecgbatch.reports.serial import Source
 from ecgbatch.terms import LEAD_FLAGS
 from storage import Folder, open_once, read_columns
@@ -62,13 +63,13 @@ def _of_millivolts(leads: Sequence[str], flags: Sequence[int], level: Float, tim
     return MedianBeat([leads[place] for place in kept], level[kept], time_s) if kept else None
 
 
-def overlay(drawn: Mapping[str, Any], other: MedianBeat | None) -> list[tuple[str, Markup]]:
+def overlay(drawn: Drawn, other: MedianBeat | None) -> list[tuple[str, Markup]]:
     """Draw the median beats of two recordings over one another, lead by lead, at one scale and R above R.
 
     Parameters
     ----------
     drawn
-        What ``record.record_page`` draws of this recording.
+        What ``record_page`` draws of this recording.
     other
         The other one's.
 
@@ -78,9 +79,11 @@ def overlay(drawn: Mapping[str, Any], other: MedianBeat | None) -> list[tuple[st
         Of the leads that both have in millivolts; at the speed and scale of the page's other median beats.
 
     """
-    excerpt = drawn["excerpt"]
-    mine = _of_millivolts(excerpt.leads, excerpt.lead_flags, drawn["quartiles"][1], drawn["sample_time_s"])
-    if mine is None or other is None or not drawn.get("is_millivolts", True):
+    excerpt, times = drawn.excerpt, drawn.sample_time_s
+    if excerpt is None or drawn.quartiles is None or times is None or other is None or not drawn.is_millivolts:
+        return []
+    mine = _of_millivolts(excerpt.leads, excerpt.lead_flags, drawn.quartiles[1], times)
+    if mine is None:
         return []
     shared = [lead for lead in mine.leads if lead in other.leads]
     mm_per_s = min(beat_speed(beat.time_s) for beat in (mine, other))

@@ -13,7 +13,7 @@ from ecgbatch.reports import layout, svg
 from ecgbatch.reports.ecg_paper import pulse_steps, scale_words, sheet_words
 from ecgbatch.reports.excerpts import Excerpt
 from ecgbatch.reports.pages import probability_text
-from ecgbatch.reports.record import EXCHANGE_WORDS, explain_reason, lead_remarks
+from ecgbatch.reports.words import EXCHANGE_WORDS, explain_reason, lead_remarks
 
 if TYPE_CHECKING:
     from fpdf import FPDF

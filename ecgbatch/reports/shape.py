@@ -29,7 +29,11 @@ SHAPING = (
     "reports/median_beats.py",
     "reports/probabilities.py",
     "reports/overlay.py",
+    "reports/rows.py",
+    "reports/words.py",
+    "reports/operating_point.py",
     "reports/record.py",
+    "reports/record_page.py",
     "reports/cautions.py",
     "reports/serial.py",
 )

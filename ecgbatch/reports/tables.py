@@ -11,8 +11,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from ecgbatch.figures.by_patient import indeterminate_flags
 from ecgbatch.figures.drift import CHANGES
+from ecgbatch.figures.of_scores import indeterminate_flags
 from ecgbatch.formats.leads import which_are_ecgs
 from ecgbatch.measurements.quantities import QUANTITIES, REASONS
 from ecgbatch.reports import triage

@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from ecgbatch.figures.by_patient import indeterminate_flags
 from ecgbatch.figures.curves import REMARKABLE
+from ecgbatch.figures.of_scores import indeterminate_flags
 from ecgbatch.scores.stage import MIN_LEAD_SHARE
 from ecgbatch.terms import (
     DECISION,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ecgbatch.figures.curves import REMARKABLE
-from ecgbatch.reports import record, triage
+from ecgbatch.reports import triage, words
 from ecgbatch.reports.tables import COLUMNS, MASKS, Table
 from ecgbatch.terms import DECISION, LABEL, LEAD_FLAGS, QUALITY, SEX, STATUS
 
@@ -85,10 +85,10 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "unlike_training": "unlike training",
         "close_to_threshold": "close to the threshold",
     },
-    "exchange": record.EXCHANGE_WORDS,
+    "exchange": words.EXCHANGE_WORDS,
     "label": {"mi": "infarction", "control": "healthy", "other": "other disease"},
     "quality": {"good": "good", "remarks": "remarks", "not_usable": "not usable"},
-    "lead_flags": record.LEAD_WORDS,
+    "lead_flags": words.LEAD_WORDS,
     "status": {"ok": "whole", "partial": "partial: leads missing", "set_aside": "set aside: cannot be used"},
     "disagreement": {
         "missed_mi": "infarction missed",

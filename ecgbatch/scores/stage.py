@@ -416,7 +416,8 @@ def produce_scores(
         fresh = _with_failed(fresh, skip)
         names = fresh["record_name"].values.tolist()
         records = [None if row_key(name) in skip else record for name, record in zip(names, records, strict=True)]
-    model, facts = _model(model_folder), {"n_beats": n_beats, "precision": precision}
+    model = _model(model_folder)
+    facts: dict[str, Any] = {"n_beats": n_beats, "precision": precision}
     try:
         block = score_shard(fresh, model, records, **facts)
     except NOT_OF_A_ROW:

@@ -27,7 +27,8 @@ from ecgbatch.beats.kachuee import KACHUEE_WINDOW_S, resample_lead
 from ecgbatch.beats.record import KACHUEE_LENGTH, REFERENCE_LEADS, WORKING_RATE_HZ
 from ecgbatch.formats.files import read_small_file
 from ecgbatch.formats.wfdb_annotation import BEAT_SYMBOLS, decode
-from ecgbatch.model.members import ModelError, write_synced
+from ecgbatch.model.definition import ModelError
+from ecgbatch.model.files import write_synced
 from ecgbatch.model.network import SCORING_BATCH, BeatNet, train_repeatably
 from ecgbatch.signals.stage import current_records, signals_path
 from ecgbatch.terms import NOTICE, STATUS

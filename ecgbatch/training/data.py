@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ecgbatch.model.members import median_beat, prepare_waveforms, write_synced
+from ecgbatch.model.files import write_synced
+from ecgbatch.model.preparation import median_beat, prepare_waveforms
 from ecgbatch.model.splits import assign_folds, patient_labels, record_digest
 from ecgbatch.terms import LABEL, UNSCORABLE_BEAT
 from storage import open_store
@@ -40,7 +41,7 @@ class TrainingBeats:
     lead : (lead,) text
     patient_id, mi, n_beats : (record,) text, int (1 MI, 0 control, 2 other heart disease, -1 unknown: never trained on), int
     beats
-        Settings the beats were cut with; the model will want the same (``model.members.check_beats``).
+        Settings the beats were cut with; the model will want the same (``model.preparation.check_beats``).
 
     """
 

@@ -7,7 +7,7 @@ import json
 import shutil
 from builtins import map as _map
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,14 @@ from typing import Any
 import xarray as xr
 
 from ecgbatch.beats.lookup import current_beats
-from ecgbatch.model.members import Model, Preprocessing, load_model, save_model
+from ecgbatch.model.definition import Model, Preprocessing
+from ecgbatch.model.files import load_model, save_model
 from ecgbatch.terms import MODEL_NAME_DIGITS
 from ecgbatch.training.arrhythmia import load_trunk
 from ecgbatch.training.data import single_beats
-from ecgbatch.training.fit import Outcome, train, versions
+from ecgbatch.training.descent import versions
+from ecgbatch.training.fit import train
+from ecgbatch.training.member import Outcome
 from ecgbatch.training.settings import TrainSettings
 from storage import cache_folder, folder_at, is_address
 
@@ -101,22 +104,9 @@ def train_workspaces(
     """
     if recipe not in RECIPES:
         raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, found {recipe!r}")
-    settings, beat_settings = RECIPES[recipe]
-    trunk = start if start is not None and (Path(start) / "arrhythmia.json").is_file() else None
-    first = None if start is None or trunk is not None else load_model(start)
-    if trunk is not None:
-        if settings.leads != ("II",) or beat_settings["method"] != "kachuee":
-            raise ValueError(f"{start}: a network of arrhythmia is taken over by --recipe kachuee only, found recipe {recipe!r}")
-        settings = replace(settings, recipe=f"{settings.recipe}, transferred", trunk=load_trunk(trunk)[0])
-    if first is not None:
-        settings, beat_settings = settings_from(first), dict(first.beats)
-    settings = replace(settings, **dict(changes or {}))
-    current: dict[str, list[int]] = {}
-    stores: dict[str, list[int]] = {}
-    for work in works:
-        for digest, rows in current_rows(current_beats(work, beat_settings)).items():
-            if digest not in current:
-                stores[str(Path(work) / "beats" / f"{digest}.zarr")] = current.setdefault(digest, rows)
+    course = _course(recipe, start)
+    settings = replace(course.settings, **dict(changes or {}))
+    current, stores = _current_stores(works, course.beats)
     stated = [current, asdict(settings), versions(), by_beat]
     source = hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()
     home = works[0]
@@ -125,12 +115,47 @@ def train_workspaces(
     checkpoints = (cache_folder() if is_address(home) else Path(home) / ".build") / f"train-{source[:20]}"
     progress = partial(on_progress, "train") if on_progress else None
     data = single_beats(stores) if by_beat else stores
-    model = train(data, settings, start=first, trunk=trunk, checkpoints=checkpoints, map=map, progress=progress)
+    model = train(data, settings, start=course.model, trunk=course.trunk, checkpoints=checkpoints, map=map, progress=progress)
     limits = {"limits": ["LEAKS: beats of one patient on both sides of every split; its figures mean nothing"]} if by_beat else {}
     model = replace(model, training={**model.training, "source": source, **limits})
     folder = save_model(model, out or Path(home) / "models" / model.digest[:MODEL_NAME_DIGITS])
     shutil.rmtree(checkpoints, ignore_errors=True)
     return str(folder)
+
+
+@dataclass(frozen=True)
+class _Course:
+    """What a training does: its settings, those its beats are cut with, and the model or the network that it goes on from."""
+
+    settings: TrainSettings
+    beats: Mapping[str, Any]
+    model: Model | None = None
+    trunk: str | Path | None = None
+
+
+def _course(recipe: str, start: str | Path | None) -> _Course:
+    """Return a recipe's course, or a model's fine-tuning, or that of a network of arrhythmia which ``kachuee`` takes over."""
+    settings, beats = RECIPES[recipe]
+    if start is None:
+        return _Course(settings, beats)
+    if not (Path(start) / "arrhythmia.json").is_file():
+        model = load_model(start)
+        return _Course(settings_from(model), dict(model.beats), model=model)
+    if settings.leads != ("II",) or beats["method"] != "kachuee":
+        raise ValueError(f"{start}: a network of arrhythmia is taken over by --recipe kachuee only, found recipe {recipe!r}")
+    transferred = replace(settings, recipe=f"{settings.recipe}, transferred", trunk=load_trunk(start)[0])
+    return _Course(transferred, beats, trunk=start)
+
+
+def _current_stores(works: Sequence[str], beats: Mapping[str, Any]) -> tuple[dict[str, list[int]], dict[str, list[int]]]:
+    """Return the rows that may train of each beats store of the workspaces, by its digest and by its path; each store once."""
+    current: dict[str, list[int]] = {}
+    stores: dict[str, list[int]] = {}
+    for work in works:
+        for digest, rows in current_rows(current_beats(work, beats)).items():
+            if digest not in current:
+                stores[str(Path(work) / "beats" / f"{digest}.zarr")] = current.setdefault(digest, rows)
+    return current, stores
 
 
 def current_rows(records: xr.Dataset) -> dict[str, list[int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ecgbatch.model.members import DEFAULT_LEADS, Preprocessing
+from ecgbatch.model.definition import DEFAULT_LEADS, Preprocessing
 
 
 @dataclass(frozen=True)

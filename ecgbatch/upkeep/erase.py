@@ -146,7 +146,9 @@ def _rows_of(work: str, patient_id: str, abandoned: Iterable[str]) -> tuple[set[
 
 def _models_trained_on(work: str, patient_id: str) -> list[str]:
     """Return the workspace's models that have seen a patient in training: weights cannot forget."""
-    from ecgbatch.model.members import ModelError, load_model, members_for
+    from ecgbatch.model.definition import ModelError
+    from ecgbatch.model.files import load_model
+    from ecgbatch.model.members import members_for
 
     folder, found = folder_at(work), []
     for name in [name for name in folder.children("models") if not name.startswith(".")]:

@@ -96,7 +96,7 @@ def _runs_again(
     on_progress: Callable[[str, int, int], None] | None,
 ) -> None:
     """Make lost scores, records and reports of runs again: of the present records, and of earlier runs the reports."""
-    from ecgbatch.model.members import shipped_model
+    from ecgbatch.model.files import shipped_model
     from ecgbatch.reports.writing import report_workspace
     from ecgbatch.scores.stage import score_workspace
 
@@ -119,7 +119,7 @@ def _runs_again(
 
 def _models_again(folder: Folder, lost: set[str]) -> None:
     """Copy lost models that ship with the package back."""
-    from ecgbatch.model.members import load_model, save_model, shipped_model
+    from ecgbatch.model.files import load_model, save_model, shipped_model
 
     for path in sorted(shipped_model().parent.glob("*/model.json")) if any(key.startswith("models/") for key in lost) else ():
         model = load_model(path.parent)
@@ -167,7 +167,7 @@ def _models_of(folder: Folder, lost: set[str]) -> list[str]:
 
 def _beat_settings(models: list[str]) -> list[dict[str, Any]]:
     """Return the beat settings that were in use here: those of the models, else the usual."""
-    from ecgbatch.model.members import load_model
+    from ecgbatch.model.files import load_model
 
     found = [dict(load_model(model).beats) for model in models]
     return [json.loads(text) for text in dict.fromkeys(json.dumps(one, sort_keys=True) for one in found)] or [{}]

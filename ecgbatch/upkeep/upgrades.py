@@ -126,7 +126,7 @@ def _signals_used(work: str) -> set[str]:
 
 
 def _scores_again(work: str, folder: str, found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    from ecgbatch.model.members import load_model
+    from ecgbatch.model.files import load_model
     from ecgbatch.scores.stage import SCORES, score_settings, score_versions
 
     model = load_model(folder)

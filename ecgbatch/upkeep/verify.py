@@ -163,7 +163,8 @@ def _unended(work: str) -> list[str]:
 
 
 def _model_problems(folder: Folder, key: str) -> list[str]:
-    from ecgbatch.model.members import ModelError, load_model
+    from ecgbatch.model.definition import ModelError
+    from ecgbatch.model.files import load_model
 
     if not folder.exists_below(key):
         return [f"{folder}/{key}: missing: records were scored with it; copy it back, or see ecgbatch verify --repair"]

@@ -66,7 +66,8 @@ def test_every_record_has_a_report_and_is_scored(archive, ran):
 
 
 def test_no_record_is_scored_by_a_member_that_saw_its_patient(ran):
-    from ecgbatch.model.members import load_model, members_for
+    from ecgbatch.model.files import load_model
+    from ecgbatch.model.members import members_for
 
     work, said = ran
     model = load_model(said["model"])
@@ -140,7 +141,7 @@ def test_unreadable_record_keeps_its_row_and_exit_code_is_3(tmp_path):
 
 
 def test_run_without_a_model_scores_with_the_one_that_ships(tmp_path):
-    from ecgbatch.model.members import load_model, shipped_model
+    from ecgbatch.model.files import load_model, shipped_model
 
     archive, work = tmp_path / "archive", tmp_path / "work"
     write_archive(archive, n_records=3, duration_s=8.0, seed=11)

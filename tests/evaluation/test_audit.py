@@ -14,7 +14,7 @@ from ecgbatch.beats.record import BeatSettings
 from ecgbatch.evaluation import audit
 from ecgbatch.evaluation.baselines import Records, baselines, folds, out_of_fold
 from ecgbatch.figures.by_patient import paired_difference, patient_figures
-from ecgbatch.model.members import shipped_model
+from ecgbatch.model.files import shipped_model
 from ecgbatch.signals.stage import convert_archive
 from ecgbatch.synthetic.archive import write_archive
 from ecgbatch.terms import DECISION

@@ -15,18 +15,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
-from ecgbatch.figures.by_patient import (
-    FIGURES,
-    by_patient,
-    calibration_curve,
-    choose_threshold,
-    evaluate_scores,
-    patient_figures,
-    precision_recall_curve,
-    roc_curve,
-    wilson_interval,
-)
+from ecgbatch.figures.by_patient import FIGURES, patient_figures
 from ecgbatch.figures.calibration import fit_platt
+from ecgbatch.figures.of_scores import evaluate_scores
+from ecgbatch.figures.patients import by_patient
+from ecgbatch.figures.resampling import wilson_interval
+from ecgbatch.figures.thresholds import calibration_curve, choose_threshold, precision_recall_curve, roc_curve
 from ecgbatch.terms import DECISION, LABEL
 
 

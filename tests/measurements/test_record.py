@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ecgbatch.measurements.quantities import LEAD_QUANTITIES, QUANTITIES, REASON_WORDS, REASONS
-from ecgbatch.measurements.record import measure_record
+from ecgbatch.measurements.record import Excerpt, measure_record
 from ecgbatch.terms import BEAT_FLAGS, LEAD_FLAGS, LEADS, SEX, STATEMENTS, words_of_mask
 
 TWELVE = LEADS[:12]
@@ -60,7 +60,7 @@ def ecg(
 def measured(signal, r, fs=500.0, *, leads=TWELVE, lead_flags=None, beat_flags=None, **whose):
     flags = np.zeros(r.size, int) if beat_flags is None else beat_flags
     lead_flags = [0] * len(leads) if lead_flags is None else lead_flags
-    return measure_record(signal, leads, lead_flags, sampling_frequency_hz=fs, r_sample=r, beat_flags=flags, **whose)
+    return measure_record(Excerpt(signal, leads, lead_flags, fs, r, flags), **whose)
 
 
 def numbers(found):

@@ -8,20 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from ecgbatch.model.definition import Calibration, Member, Model, OperatingPoint, Preprocessing
 from ecgbatch.model.evidence import SEGMENTS, evidence, occluded, segment_samples
-from ecgbatch.model.members import (
-    Calibration,
-    Member,
-    Model,
-    OperatingPoint,
-    Preprocessing,
-    load_model,
-    median_beat,
-    median_beat_logits,
-    rule_for,
-    shipped_model,
-)
+from ecgbatch.model.files import load_model, shipped_model
+from ecgbatch.model.members import median_beat_logits
 from ecgbatch.model.network import BeatNet
+from ecgbatch.model.preparation import median_beat
+from ecgbatch.model.probability import rule_for
 
 BEATS = {"method": "robust", "sampling_frequency_hz": 125.0, "before_s": 0.25, "after_s": 0.45}
 

@@ -13,8 +13,10 @@ import torch
 import xarray as xr
 
 from ecgbatch.model import inference, network, precision
+from ecgbatch.model.definition import Model
+from ecgbatch.model.files import load_model, shipped_model
 from ecgbatch.model.inference import beat_logits, changed_logits, pack
-from ecgbatch.model.members import Model, load_model, member_probabilities, shipped_model
+from ecgbatch.model.members import member_probabilities
 from ecgbatch.model.network import BeatNet
 from ecgbatch.scores import stage as scores_stage
 from ecgbatch.scores.stage import RecordBeats, score_shard

@@ -13,26 +13,12 @@ import pytest
 import torch
 
 from benchmarks.speed import naive
-from ecgbatch.model.members import (
-    DEFAULT_LEADS,
-    Calibration,
-    Member,
-    Model,
-    ModelError,
-    OperatingPoint,
-    Preprocessing,
-    check_beats,
-    load_model,
-    mean_beat_logit,
-    member_probabilities,
-    members_for,
-    prepare_waveforms,
-    record_probability,
-    rule_for,
-    save_model,
-    shipped_model,
-)
+from ecgbatch.model.definition import DEFAULT_LEADS, Calibration, Member, Model, ModelError, OperatingPoint, Preprocessing
+from ecgbatch.model.files import load_model, save_model, shipped_model
+from ecgbatch.model.members import member_probabilities, members_for
 from ecgbatch.model.network import SCORING_BATCH, BeatNet
+from ecgbatch.model.preparation import check_beats, prepare_waveforms
+from ecgbatch.model.probability import mean_beat_logit, record_probability, rule_for
 from ecgbatch.model.splits import patient_digest
 from ecgbatch.terms import MISSING_SAMPLE
 
@@ -165,7 +151,7 @@ def test_a_failed_save_leaves_nothing(model: Model, tmp_path: Path, monkeypatch:
     def full(*_: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("ecgbatch.model.members.write_synced", full)
+    monkeypatch.setattr("ecgbatch.model.files.write_synced", full)
     with pytest.raises(OSError, match="no space"):
         save_model(model, tmp_path / "m")
     assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,8 @@ import torch
 
 from ecgbatch.beats.lookup import extract_beats
 from ecgbatch.beats.record import BeatSettings
-from ecgbatch.model.members import Calibration, Member, Model, OperatingPoint, Preprocessing, save_model
+from ecgbatch.model.definition import Calibration, Member, Model, OperatingPoint, Preprocessing
+from ecgbatch.model.files import save_model
 from ecgbatch.model.network import BeatNet
 from ecgbatch.reports.writing import record_slugs, report_workspace
 from ecgbatch.scores.stage import score_workspace, scores_path

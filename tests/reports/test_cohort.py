@@ -15,11 +15,11 @@ import pytest
 import xarray as xr
 
 from ecgbatch.figures import drift
-from ecgbatch.figures.by_patient import roc_curve
 from ecgbatch.figures.curves import curve_bands, subgroups
-from ecgbatch.model.members import shipped_model
+from ecgbatch.figures.thresholds import roc_curve
+from ecgbatch.model.files import shipped_model
 from ecgbatch.reports import cohort, cohort_page, pages, tables, worklist
-from ecgbatch.reports.record import model_summary
+from ecgbatch.reports.operating_point import model_summary
 from ecgbatch.scores.stage import SCORES
 from ecgbatch.terms import DECISION, LABEL, LEAD_FLAGS, QUALITY, SEX
 from storage import TEXT, folder_at

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecgbatch.reports import excerpts, record, svg
+from ecgbatch.reports import excerpts, record, svg, words
 from ecgbatch.reports.course import UNUSUAL, columns, course_lines, course_of, is_cut_off
 from ecgbatch.reports.ecg_paper import ecg_paper, sheet_words
 from ecgbatch.reports.excerpts import Excerpt, headline_rate, plan_strips, rhythm_lead
@@ -273,10 +273,10 @@ def test_one_rate_is_stated_and_the_other_only_where_it_differs_markedly(here, w
 def test_remark_that_holds_for_all_leads_is_said_once():
     leads = {lead: ["not_millivolts"] for lead in LEADS[:12]} | {"Vx": ["missing"]}
     leads["V2"] = ["noisy", "not_millivolts"]
-    shared, particular = record.lead_remarks(leads)
+    shared, particular = words.lead_remarks(leads)
     assert shared == ["amplitude normalised, not millivolts"]
     assert particular == {"absent": ["Vx"], "noise": ["V2"]}
-    assert record.lead_remarks({"I": [], "II": []}) == ([], {})
+    assert words.lead_remarks({"I": [], "II": []}) == ([], {})
 
 
 def test_columns_keep_every_spike_however_many_samples_share_one():

@@ -19,10 +19,11 @@ import pytest
 
 from ecgbatch.figures.by_patient import FIGURES
 from ecgbatch.measurements.quantities import LEAD_QUANTITIES, QUANTITIES
-from ecgbatch.reports import cohort_page, record, tables
+from ecgbatch.reports import cohort_page, tables
 from ecgbatch.reports.cohort import write_cohort
 from ecgbatch.reports.excerpts import Excerpt
 from ecgbatch.reports.lead_columns import LEAD_COLUMNS
+from ecgbatch.reports.record_page import Drawn, record_page
 from ecgbatch.reports.writing import COUNTS, record_slugs, report_workspace
 from ecgbatch.terms import LEAD_FLAGS, NOTICE
 from storage import TEXT, folder_at, open_store
@@ -392,7 +393,7 @@ def test_sixty_attacks_in_every_text_of_a_record_change_no_tag_of_its_page(ran, 
         excerpt = Excerpt(signal, tuple(leads), flags, 0.0, 250.0)
         changed = attacked(report, text, words) | {"leads": leads, "warnings": [text] * len(report["warnings"])}
         with_ecg = {"excerpt": excerpt} if report["excerpt"] else {}
-        return record.record_page(changed, **with_ecg)
+        return record_page(changed, Drawn(**with_ecg))
 
     assert len(ATTACKS) >= 60
     expected = shape(drawn("harmless"))

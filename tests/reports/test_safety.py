@@ -15,7 +15,9 @@ import pytest
 
 from ecgbatch.beats.lookup import extract_beats
 from ecgbatch.beats.record import BeatSettings
-from ecgbatch.reports import record
+from ecgbatch.reports.operating_point import model_summary
+from ecgbatch.reports.record import Edition, record_report
+from ecgbatch.reports.record_page import Drawn, record_page
 from ecgbatch.reports.writing import record_slugs, report_workspace
 from ecgbatch.scores.stage import score_workspace
 from ecgbatch.signals.stage import convert_archive
@@ -148,8 +150,8 @@ def a_report() -> dict[str, Any]:
         "lead": np.array(["I", "II"], object),
         "lead_flags": np.array([0, 8]),
     }
-    model = record.model_summary({"name": "m", "digest": "d", "operating_point": {"chosen_on": "c"}})
-    return record.record_report(row, source, None, model=model, run="r", created="c", archive="a")
+    model = model_summary({"name": "m", "digest": "d", "operating_point": {"chosen_on": "c"}})
+    return record_report(row, source, None, Edition(model, "c", "a", run="r"))
 
 
 def attacked(value: Any, attack: str) -> Any:
@@ -167,7 +169,7 @@ def test_five_hundred_strings_in_every_text_of_a_record_stay_text():
     report = a_report()
     for attack in ATTACKS:
         changed = attacked(report, attack) | {"leads": {attack: ["noisy"], attack + "2": []}}
-        assert dangers(record.record_page(changed), scripts=1) == [], attack
+        assert dangers(record_page(changed, Drawn()), scripts=1) == [], attack
 
 
 @pytest.fixture(scope="module")

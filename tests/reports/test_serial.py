@@ -19,7 +19,9 @@ import xarray as xr
 from ecgbatch.beats.lookup import extract_beats
 from ecgbatch.beats.record import BeatSettings
 from ecgbatch.reports import serial, writing
+from ecgbatch.reports.excerpts import Excerpt
 from ecgbatch.reports.overlay import MedianBeat, overlay
+from ecgbatch.reports.record_page import Drawn
 from ecgbatch.reports.serial import Beside, Series, series_of
 from ecgbatch.reports.writing import report_workspace
 from ecgbatch.scores.stage import score_workspace
@@ -165,18 +167,15 @@ def beat(leads: tuple[str, ...], height: float) -> MedianBeat:
 def test_median_beats_are_drawn_over_one_another_at_one_scale_of_shared_leads_in_millivolts_alone():
     flags = (0, LEAD_FLAGS["not_millivolts"], 0)
     mine = beat(("I", "II", "V1"), 1.0)
-    drawn = {
-        "excerpt": SimpleNamespace(leads=mine.leads, lead_flags=flags),
-        "quartiles": np.stack([mine.level] * 3),
-        "sample_time_s": mine.time_s,
-    }
+    excerpt = Excerpt(np.zeros((3, 1000), np.float32), tuple(mine.leads), flags, 0.0, 100.0)
+    drawn = Drawn(excerpt, quartiles=np.stack([mine.level] * 3), sample_time_s=mine.time_s)
     drawings = dict(overlay(drawn, beat(("V1", "II"), 2.0)))
     assert list(drawings) == ["V1"]
     paths = re.findall(r'd="M\d+ (\d+)l([^"]+)" fill="none" stroke="([^"]+)"', drawings["V1"])
     tops = {colour: min(np.cumsum([int(step) for step in steps.split()[1::2]])) for _, steps, colour in paths}
     assert tops == {"#c76b00": -2 * 400, "#111": -400}, "40 units to the millimetre, 10 mm to the millivolt"
     assert overlay(drawn, None) == []
-    assert overlay(drawn | {"is_millivolts": False}, mine) == []
+    assert overlay(replace(drawn, is_millivolts=False), mine) == []
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,12 @@ PACKAGE = Path(ecgbatch.__file__).parent
 def test_every_template_of_a_records_page_and_every_room_that_it_imports_is_in_the_digest():
     reports = PACKAGE / "reports"
     templates = {f"reports/templates/{path.name}" for path in (reports / "templates").glob("record*.html")}
-    drawing = {
+    rooms = {
         f"reports/{name}.py"
-        for name in re.findall(r"^from ecgbatch\.reports\.(\w+) import", (reports / "record.py").read_text(), re.M)
+        for room in ("record.py", "record_page.py")
+        for name in re.findall(r"^from ecgbatch\.reports\.(\w+) import", (reports / room).read_text(), re.M)
     }
-    assert templates | drawing - {"reports/shape.py"} <= set(shape.SHAPING)
+    assert templates | rooms - {"reports/shape.py"} <= set(shape.SHAPING)
 
 
 def test_each_file_that_shapes_a_page_is_in_its_digest(tmp_path):

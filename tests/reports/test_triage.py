@@ -9,7 +9,7 @@ import pytest
 import xarray as xr
 
 from ecgbatch import terms
-from ecgbatch.reports import record, tables, triage, worklist
+from ecgbatch.reports import record_page, tables, triage, words, worklist
 from ecgbatch.terms import DECISION, INDETERMINATE_KINDS, LABEL, LEAD_FLAGS, QUALITY, SCORE_FLAGS, STATUS, UNUSABLE_LEAD
 from storage import TEXT
 from tests.reports.test_cohort import data_of, decoded, facts_of, many_scores, page_of
@@ -112,7 +112,7 @@ def test_flags_of_leads_are_said_of_the_record_and_lead_by_lead():
 def test_a_noisy_lead_is_not_usable_on_the_page_and_pure_noise_is_never_called_good():
     leads = {"I": ["noisy"], "II": ["noisy"], "V1": ["noisy", "wander"]}
     report = a_report() | {"leads": leads, "n_leads_usable": 0, "excerpt": {"start_s": 0.0, "length_s": 10.0}, "status": "ok"}
-    page = record.record_page(report)
+    page = record_page.record_page(report, record_page.Drawn())
     assert "of 3 leads without a fault" in page
     assert "<b>All leads</b>: <span" in page
     assert page.count("noise") == 1
@@ -122,10 +122,10 @@ def test_a_noisy_lead_is_not_usable_on_the_page_and_pure_noise_is_never_called_g
 
 
 def test_what_the_list_shows_is_declared_in_words_that_exist():
-    known = {**tables.MASKS, "needs_look": triage.NEEDS_LOOK, "exchange": record.EXCHANGE_WORDS}
+    known = {**tables.MASKS, "needs_look": triage.NEEDS_LOOK, "exchange": words.EXCHANGE_WORDS}
     known |= {"decision": DECISION, "label": LABEL, "status": STATUS, "quality": QUALITY}
-    for name, words in worklist.WORDS.items():
-        assert set(words) <= set(known[name]), name
+    for name, own in worklist.WORDS.items():
+        assert set(own) <= set(known[name]), name
     assert all(one.filter in ("", "choice", "words", "range") for one in worklist.LIST)
     assert {one.name for one in worklist.LIST if one.filter == "words"} <= set(tables.MASKS)
 

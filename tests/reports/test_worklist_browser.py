@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecgbatch.reports import record, tables
+from ecgbatch.reports import tables
 from ecgbatch.reports.cohort import write_cohort
+from ecgbatch.reports.record_page import Drawn, record_page
 from ecgbatch.terms import DECISION, LABEL, QUALITY, SCORE_FLAGS, STATUS
 from storage import TEXT, folder_at
 from tests.reports import test_pages_browser
@@ -79,7 +80,7 @@ def site(tmp_path_factory) -> SimpleNamespace:
     table = tables.Table(scores, facts)
     page = Path(paths["cohort_html"])
     (page.parent / "records").mkdir()
-    text = record.record_page(a_report())
+    text = record_page(a_report(), Drawn())
     for slug in facts["slug"]:
         (page.parent / "records" / f"{slug}.html").write_text(text)
     names = scores["record_name"].values[table.order].tolist()

@@ -13,7 +13,7 @@ import pytest
 from ecgbatch.archive.watch import TICK_S
 from ecgbatch.beats.lookup import current_beats, extract_beats
 from ecgbatch.beats.record import BeatSettings
-from ecgbatch.model.members import shipped_model
+from ecgbatch.model.files import shipped_model
 from ecgbatch.scores import stage as scores_stage
 from ecgbatch.scores.stage import score_workspace, scores_path
 from ecgbatch.signals import stage as signals_stage

@@ -19,24 +19,15 @@ from hypothesis import strategies as st
 import ecgbatch.scores.stage
 from ecgbatch.beats.stage import BEATS
 from ecgbatch.evaluation.audit import groups
-from ecgbatch.figures.by_patient import evaluate_scores, indeterminate_kinds
+from ecgbatch.figures.of_scores import evaluate_scores, indeterminate_kinds
+from ecgbatch.model.definition import DEFAULT_LEADS, Calibration, Member, Model, OperatingPoint, Preprocessing
 from ecgbatch.model.electrodes import put_back
+from ecgbatch.model.files import save_model
 from ecgbatch.model.inference import beat_logits, pack
-from ecgbatch.model.members import (
-    DEFAULT_LEADS,
-    Calibration,
-    Member,
-    Model,
-    OperatingPoint,
-    Preprocessing,
-    abnormal_logits,
-    member_probabilities,
-    prepare_waveforms,
-    record_probability,
-    rule_for,
-    save_model,
-)
+from ecgbatch.model.members import abnormal_logits, member_probabilities
 from ecgbatch.model.network import BeatNet
+from ecgbatch.model.preparation import prepare_waveforms
+from ecgbatch.model.probability import record_probability, rule_for
 from ecgbatch.model.splits import patient_digest
 from ecgbatch.scores.stage import (
     MIN_SCORABLE_BEATS,
@@ -424,7 +415,7 @@ def test_any_engine_gives_the_same_bytes(archive: tuple[Path, xr.Dataset, list[R
 
 
 def _load(folder: Path) -> Model:
-    from ecgbatch.model.members import load_model
+    from ecgbatch.model.files import load_model
 
     return load_model(folder / "model")
 

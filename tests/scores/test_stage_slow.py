@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ecgbatch.model.members import Calibration
+from ecgbatch.model.definition import Calibration
 from ecgbatch.scores.stage import probability_interval
 
 pytestmark = pytest.mark.slow

@@ -191,7 +191,7 @@ def test_training_and_evaluation_in_a_bucket_give_the_model_of_a_disk(s3, tmp_pa
     from ecgbatch.beats.lookup import extract_beats
     from ecgbatch.beats.record import BeatSettings
     from ecgbatch.evaluation import audit
-    from ecgbatch.model.members import load_model
+    from ecgbatch.model.files import load_model
     from ecgbatch.signals.stage import convert_archive
     from ecgbatch.training import recipes
 
@@ -224,7 +224,7 @@ def no_training(*_):
 def test_reports_in_a_bucket_are_found_by_their_address(s3, tmp_path):
     from ecgbatch.beats.lookup import extract_beats
     from ecgbatch.beats.record import BeatSettings
-    from ecgbatch.model.members import shipped_model
+    from ecgbatch.model.files import shipped_model
     from ecgbatch.reports.writing import report_workspace
     from ecgbatch.scores.stage import score_workspace
     from ecgbatch.signals.stage import convert_archive

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ecgbatch.formats.wfdb_annotation import CODES
-from ecgbatch.model.members import ModelError, Preprocessing
+from ecgbatch.model.definition import ModelError, Preprocessing
 from ecgbatch.signals.stage import convert_archive
 from ecgbatch.training import arrhythmia
 from ecgbatch.training.arrhythmia import (

@@ -17,25 +17,21 @@ import xarray as xr
 from ecgbatch.figures.by_patient import patient_figures
 from ecgbatch.figures.drift import of_training
 from ecgbatch.model import random_kernels
-from ecgbatch.model.members import (
-    DEFAULT_LEADS,
-    Model,
-    ModelError,
-    calibrated,
-    load_model,
-    members_for,
-    prepare_waveforms,
-    record_probability,
-    rule_for,
-    save_model,
-    with_prevalence,
-)
+from ecgbatch.model.definition import DEFAULT_LEADS, Model, ModelError
+from ecgbatch.model.files import load_model, save_model
 from ecgbatch.model.members import member_probabilities as beat_probabilities
+from ecgbatch.model.members import members_for
+from ecgbatch.model.preparation import prepare_waveforms
+from ecgbatch.model.probability import calibrated, record_probability, rule_for, with_prevalence
 from ecgbatch.model.splits import patient_digest, record_digest
 from ecgbatch.terms import LABEL
-from ecgbatch.training import data, fit, recipes
+from ecgbatch.training import data, draws, recipes
+from ecgbatch.training import member as member_room
 from ecgbatch.training.data import TrainingBeats, evenly_spread
-from ecgbatch.training.fit import Task, augment, plan_members, train, train_member
+from ecgbatch.training.descent import Descent
+from ecgbatch.training.draws import augment, mixed
+from ecgbatch.training.fit import plan_members, train
+from ecgbatch.training.member import Task, train_member
 from ecgbatch.training.settings import TrainSettings
 
 TINY = TrainSettings(
@@ -159,30 +155,30 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bits(
     beats: TrainingBeats, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_after: int
 ) -> None:
     saved, steps = 0, 0
-    save, step = fit._State.save, fit._State.step
+    save, step = Descent.save, Descent.step
 
     def save_then_die(self: Any, path: Path, epochs_done: int) -> None:
         nonlocal saved
         save(self, path, epochs_done)
         saved += 1
 
-    def step_or_die(self: Any, loss: torch.Tensor, done: float) -> None:
+    def step_or_die(self: Any, waveform: np.ndarray, target: np.ndarray, done: float) -> None:
         if saved == killed_after:
             raise KilledError
-        step(self, loss, done)
+        step(self, waveform, target, done)
 
-    def counted(self: Any, loss: torch.Tensor, done: float) -> None:
+    def counted(self: Any, waveform: np.ndarray, target: np.ndarray, done: float) -> None:
         nonlocal steps
         steps += 1
-        step(self, loss, done)
+        step(self, waveform, target, done)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fit._State, "save", save_then_die)
-        patch.setattr(fit._State, "step", step_or_die)
+        patch.setattr(Descent, "save", save_then_die)
+        patch.setattr(Descent, "step", step_or_die)
         with pytest.raises(KilledError):
             train(beats, TINY, checkpoints=tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(fit._State, "step", counted)
+        patch.setattr(Descent, "step", counted)
         assert train(beats, TINY, checkpoints=tmp_path).digest == model.digest
         assert 0 < steps < steps_of_a_whole_training(beats)
         before = steps
@@ -194,7 +190,7 @@ def test_lead_ii_resumes_and_repeats_bit_for_bit(beats: TrainingBeats, tmp_path:
     lead_ii = replace(TINY, leads=("II",), augmentation=True, lead_dropout=0.0, holds_out_validation=False)
     whole = train(beats, lead_ii, checkpoints=tmp_path / "whole")
     assert train(beats, lead_ii, checkpoints=tmp_path / "again").digest == whole.digest
-    save, saved = fit._State.save, 0
+    save, saved = Descent.save, 0
 
     def save_then_die(self: Any, path: Path, epochs_done: int) -> None:
         nonlocal saved
@@ -204,7 +200,7 @@ def test_lead_ii_resumes_and_repeats_bit_for_bit(beats: TrainingBeats, tmp_path:
             raise KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(fit._State, "save", save_then_die)
+        patch.setattr(Descent, "save", save_then_die)
         with pytest.raises(KilledError):
             train(beats, lead_ii, checkpoints=tmp_path / "killed")
     resumed = train(beats, lead_ii, checkpoints=tmp_path / "killed")
@@ -303,7 +299,7 @@ def test_stores_cut_differently_are_refused(beats: TrainingBeats, tmp_path: Path
 def test_batches_are_half_infarction_and_every_patient_as_likely(beats: TrainingBeats, tmp_path: Path) -> None:
     folder, _ = data.prepare_training(beats, TINY, tmp_path)
     prepared = data.open_prepared(folder, TINY)
-    batches = fit._Batches(prepared, np.arange(len(prepared.mi)))
+    batches = draws.Batches(prepared, np.arange(len(prepared.mi)))
     rows, mi = batches.draw(6000, np.random.default_rng(0))
     record = np.searchsorted(prepared.first_beat, rows, side="right") - 1
     np.testing.assert_array_equal(prepared.mi[record], mi)
@@ -327,25 +323,25 @@ def test_augmentation_spares_lost_leads_and_may_be_off() -> None:
 def test_blended_beats_carry_blended_labels_and_stay_nearer_to_their_own() -> None:
     mi = np.arange(64, dtype=np.int64) % 2
     waveform = np.broadcast_to(mi.astype(np.float32)[:, None, None], (64, 2, 5)).copy()
-    blended, target = fit.mixed(waveform, mi, TrainSettings(), np.random.default_rng(3))
+    blended, target = mixed(waveform, mi, TrainSettings(), np.random.default_rng(3))
     np.testing.assert_allclose(target.sum(axis=1), 1, rtol=1e-6)
     np.testing.assert_allclose(blended[:, 0, 0], target[:, 1], rtol=1e-6)  # the same share of beat and label
     assert (target[np.arange(64), mi] >= 0.5).all()
     assert 0.6 < target[np.arange(64), mi].mean() < 0.95
-    same, sharp = fit.mixed(waveform, mi, TrainSettings(mixup=0), np.random.default_rng(3))
+    same, sharp = mixed(waveform, mi, TrainSettings(mixup=0), np.random.default_rng(3))
     np.testing.assert_array_equal(same, waveform)
     np.testing.assert_array_equal(sharp, np.eye(2)[mi])
 
 
 def test_small_archives_get_enough_steps(beats: TrainingBeats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rates: list[float] = []
-    step = fit._State.step
+    step = Descent.step
 
-    def noted(self: Any, loss: torch.Tensor, done: float) -> None:
-        step(self, loss, done)
+    def noted(self: Any, waveform: np.ndarray, target: np.ndarray, done: float) -> None:
+        step(self, waveform, target, done)
         rates.append(self.optimiser.param_groups[0]["lr"])
 
-    monkeypatch.setattr(fit._State, "step", noted)
+    monkeypatch.setattr(Descent, "step", noted)
     folder, _ = data.prepare_training(beats, TINY, tmp_path)
     train_member(str(folder), replace(TINY, min_steps=61), Task(0, 1, 0))
     assert len(rates) == 62  # two epochs of 31
@@ -444,12 +440,12 @@ def test_a_large_archive_is_drawn_from_so_that_memory_stays_bounded(
         rows.append(len(features))
         return fit_regression(features, *arguments, **options)
 
-    monkeypatch.setattr(fit, "fit_regression", counted)
-    monkeypatch.setattr(fit, "MOST_ROWS", 30)
+    monkeypatch.setattr(member_room, "fit_regression", counted)
+    monkeypatch.setattr(member_room, "MOST_ROWS", 30)
     train(beats, replace(TINY, epochs=1, augmentation=True, kernel_copies=2), checkpoints=tmp_path)
     assert rows
     assert max(rows) <= 30
-    chosen = fit.some_of(np.arange(100), 10, np.random.default_rng(0))
+    chosen = draws.some_of(np.arange(100), 10, np.random.default_rng(0))
     assert len(set(chosen.tolist())) == 10
     assert (np.diff(chosen) > 0).all()
 
@@ -505,6 +501,6 @@ def test_every_seed_deals_the_patients_anew(beats: TrainingBeats, tmp_path: Path
 
 def test_trees_that_ask_other_figures_are_refused(beats: TrainingBeats, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = save_model(train(beats, TINY, checkpoints=tmp_path), tmp_path / "model")
-    monkeypatch.setattr("ecgbatch.model.members.WAVES_VERSION", 99)
+    monkeypatch.setattr("ecgbatch.model.definition.WAVES_VERSION", 99)
     with pytest.raises(ModelError, match="wave figures of version 1"):
         load_model(folder)

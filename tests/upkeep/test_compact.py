@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ecgbatch.beats.lookup import extract_beats
-from ecgbatch.model.members import shipped_model
+from ecgbatch.model.files import shipped_model
 from ecgbatch.scores.stage import score_workspace
 from ecgbatch.signals.stage import convert_archive
 from ecgbatch.synthetic.archive import write_archive

@@ -16,7 +16,8 @@ import pytest
 from ecgbatch.beats.lookup import current_beats, export_annotations, extract_beats
 from ecgbatch.beats.record import BeatSettings
 from ecgbatch.measurements.lookup import measure_workspace
-from ecgbatch.model.members import load_model, members_for, shipped_model
+from ecgbatch.model.files import load_model, shipped_model
+from ecgbatch.model.members import members_for
 from ecgbatch.reports.writing import report_workspace
 from ecgbatch.scores.stage import score_workspace
 from ecgbatch.signals.stage import convert_archive, current_records

@@ -15,7 +15,8 @@ from ecgbatch.beats.record import BeatSettings
 from ecgbatch.measurements.lookup import measure_workspace
 from ecgbatch.measurements.quantities import QUANTITIES
 from ecgbatch.model.members import load_model, shipped_model
-from ecgbatch.reports import record
+from ecgbatch.reports.operating_point import model_summary
+from ecgbatch.reports.record import Edition
 from ecgbatch.reports.writing import write_reports
 from ecgbatch.scores.stage import SCORES
 from ecgbatch.signals.stage import convert_archive, current_records
@@ -73,7 +74,7 @@ def test_an_earlier_versions_scores_are_reported_with_what_a_store_would_say_of_
     run = latest_run(str(work))
     before = tree_digest(work / "scores" / f"{run}.zarr")
     model = {"name": "earlier", "digest": open_store(list_stores(work, "scores")[0]).attrs["settings"]["model"]["digest"]}
-    told = write_reports(str(work), run, model=record.model_summary(model), created="", archive="synthetic")
+    told = write_reports(str(work), run, Edition(model_summary(model), "", "synthetic"))
     documents = [json.loads(path.read_text()) for path in sorted(Path(told["folder"], "records").glob("*.json"))]
     measured = open_store(measure_workspace(str(work), SETTINGS).stores[0])
     names = measured["record_name"].values.tolist()
@@ -134,7 +135,7 @@ def test_scores_of_the_same_model_are_said_to_be_made_again_if_their_settings_ch
     class Same:
         digest = settings["model"]["digest"]
 
-    monkeypatch.setattr("ecgbatch.model.members.load_model", lambda _: Same())
+    monkeypatch.setattr("ecgbatch.model.files.load_model", lambda _: Same())
     monkeypatch.setattr("ecgbatch.scores.stage.score_settings", lambda _: settings | {"min_scorable_beats": 5})
     because = upgrades.made_again(str(work), model="any")["scores"]
     assert because["n"] == 5

@@ -26,7 +26,8 @@ from hypothesis import strategies as st
 
 from ecgbatch import cli
 from ecgbatch.beats.lookup import extract_beats
-from ecgbatch.model.members import ModelError, load_model, shipped_model
+from ecgbatch.model.definition import ModelError
+from ecgbatch.model.files import load_model, shipped_model
 from ecgbatch.reports.writing import report_workspace
 from ecgbatch.scores.stage import score_workspace
 from ecgbatch.signals.stage import archive_facts, convert_archive

@@ -17,7 +17,7 @@ import pytest
 
 from ecgbatch import cli
 from ecgbatch.cli.exit_codes import SET_ASIDE
-from ecgbatch.model.members import shipped_model
+from ecgbatch.model.files import shipped_model
 from ecgbatch.signals.stage import convert_archive
 from ecgbatch.synthetic.archive import write_archive
 from ecgbatch.workspace.privacy import KEY_FILE, TABLE_FILE, Pseudonyms, workspace_pseudonyms

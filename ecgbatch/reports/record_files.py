@@ -1,0 +1,164 @@
+"""A record's files: its JSON, its page and further forms, written, linked from the run before, or kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+from markupsafe import Markup
+
+from ecgbatch.reports.failed import failed_files, failed_report
+from ecgbatch.reports.files import json_lines, utf8
+from ecgbatch.reports.overlay import median_beat, overlay
+from ecgbatch.reports.record import Edition, add_measurements, add_scale, record_report
+from ecgbatch.reports.record_page import Drawn, record_page
+from ecgbatch.reports.rows import Row, plain_rows
+from ecgbatch.reports.serial import Serial
+from ecgbatch.reports.sources import Sources, store_path
+from ecgbatch.scores.stage import with_own_status
+from ecgbatch.workspace.privacy import Pseudonyms
+from storage import NOT_OF_A_ROW, Folder, folder_at, open_once, read_columns
+
+EXTRAS = ("pdf", "fhir")
+"""Further forms of a record's report, on request: one A4 page; a FHIR bundle."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker needs to know to write record reports; ``earlier`` is the run whose pages may be linked."""
+
+    work: str
+    scores_run: str
+    earlier: str
+    extras: tuple[str, ...]
+    edition: Edition
+    pseudonyms: Pseudonyms | None
+
+
+def check_extras(extras: Sequence[str]) -> None:
+    """Fail before anything is written where a library that an extra form needs is not installed."""
+    if "pdf" in extras:
+        from ecgbatch.reports import pdf
+
+        pdf.check_installed()
+    if "fhir" in extras:
+        from ecgbatch.reports import fhir
+
+        fhir.check_installed()
+
+
+def write_records(
+    job: Job, task: tuple[np.ndarray, Sequence[str], Iterable[Serial]]
+) -> tuple[np.ndarray, list[str], dict[str, np.ndarray]]:
+    """Write the reports of one task's records; return their rows, how each came to be, and their ``tables.FACTS``."""
+    from ecgbatch.reports.tables import FACTS, lead_facts, measured_facts
+
+    numbers, slugs, others = task
+    folder = folder_at(job.work)
+    scores = _scores_of(store_path(folder, "scores", job.scores_run), numbers)
+    rows = plain_rows(scores)
+    sources = Sources(folder, rows)
+    if job.pseudonyms:
+        rows = plain_rows(job.pseudonyms.scores(scores))
+    done: list[str] = []
+    facts: dict[str, list[Any]] = {name: [] for name in FACTS if name != "slug"}
+    for place, (slug, row, serial) in enumerate(zip(slugs, rows, others, strict=True)):
+        signals = sources.row("signals", place)
+        shown = job.pseudonyms.signals(signals) if job.pseudonyms else signals
+        one = _One(place, slug, row, shown, serial)
+        try:
+            report, made = _write_record(job, folder, sources, one)
+        except NOT_OF_A_ROW:
+            raise
+        except Exception as error:  # one record's content: its page says so, all others are made
+            kind, made = type(error).__name__, "failed"
+            report = failed_report(row, shown, kind, job.edition)
+            for what, content in failed_files(report, kind):
+                folder.replace(_key(job.edition.run, slug, what), content)
+        done.append(made)
+        known = report | {"recording_year": signals.get("recording_year", -1) if signals else -1}
+        known["warnings"] = " ".join(report["warnings"])
+        leads, flags = (signals["lead"].tolist(), signals["lead_flags"]) if signals else ((), np.empty(0, np.int64))
+        known |= lead_facts(leads, flags, is_set_aside=report["status"] == "set_aside")
+        known |= measured_facts(sources.row("measurements", place))
+        for name, values in facts.items():
+            values.append(np.nan if known[name] is None else known[name])
+    return numbers, done, {name: np.array(values, FACTS[name]) for name, values in facts.items()}
+
+
+class _One(NamedTuple):
+    """One record of a task: its place there, file name, row of scores, row of signals as shown, and its patient's others."""
+
+    place: int
+    slug: str
+    row: Row
+    shown: Row | None
+    serial: Serial
+
+
+def _write_record(job: Job, folder: Folder, sources: Sources, one: _One) -> tuple[dict[str, Any], str]:
+    """Write the report of one record; return what it says, and how it came to be."""
+    beats = sources.beats(one.place)
+    report = record_report(one.row, one.shown, beats, job.edition, one.serial)
+    if made := _reuse(folder, job, one.slug, report["provenance"]["report_digest"]):
+        return report, made
+    drawn = sources.drawn(one.place, report)
+    if drawn.excerpt is not None:
+        add_measurements(report, sources.measurements(one.place, drawn.excerpt, beats))
+        add_scale(report, drawn.sheet, drawn.course)
+    over = overlay(drawn, median_beat(folder, one.serial.source)) if one.serial.source is not None else []
+    for kind, content in _contents(report, drawn, over, job.extras):
+        folder.replace(_key(job.edition.run, one.slug, kind), content)
+    return report, "written"
+
+
+def _scores_of(path: str, rows: np.ndarray) -> xr.Dataset:
+    """Return rows of a scores store whole."""
+    columns, store = with_own_status(read_columns(path, rows)), open_once(path, ())
+    bulk = [name for name in ("beat_probability", "evidence") if name in store.variables]
+    return columns.assign({name: store[name].isel(record=rows).variable.load() for name in bulk})
+
+
+def _contents(
+    report: Mapping[str, Any], drawn: Drawn, over: Sequence[tuple[str, Markup]], extras: Sequence[str]
+) -> Iterable[tuple[str, bytes]]:
+    """Yield kind and content of each file of a record's report; the JSON comes last and vouches for the others."""
+    yield "html", utf8(record_page(report, drawn, over))
+    if "pdf" in extras:
+        from ecgbatch.reports import pdf
+
+        yield "pdf", pdf.record_pdf(report, excerpt=drawn.excerpt)
+    if "fhir" in extras:
+        from ecgbatch.reports import fhir
+
+        yield "fhir.json", fhir.record_bundle(report)
+    yield "json", utf8(json_lines(report))
+
+
+def _key(run: str, slug: str, kind: str) -> str:
+    return f"reports/{run}/records/{slug}.{kind}"
+
+
+def _reuse(folder: Folder, job: Job, slug: str, report_digest: str) -> str:
+    """Keep a report of the same content that is there, or link the latest run's; return which, or nothing."""
+    kinds = ("html", *(extra if extra == "pdf" else "fhir.json" for extra in job.extras), "json")
+    for run, word in ((job.edition.run, "kept"), (job.earlier, "linked")):
+        if not run or (word == "linked" and run == job.edition.run):
+            continue
+        try:
+            found = json.loads(folder.read(_key(run, slug, "json")))["provenance"]["report_digest"]
+            is_whole = all(folder.exists(_key(run, slug, kind)) for kind in kinds)
+            is_whole = is_whole and folder.read(_key(run, slug, "html")).endswith(b"</html>")
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if found != report_digest or not is_whole:
+            continue
+        if word == "linked":
+            for kind in kinds:
+                folder.link(_key(run, slug, kind), _key(job.edition.run, slug, kind))
+        return word
+    return ""
