@@ -101,7 +101,7 @@ _NUMBERS = {
 
 
 def find_records(archive: str | Path) -> list[str]:
-    """Return the names of an archive's records: those that ``RECORDS`` lists, else all ``*.hea``, ``*.edf``, ``*.dcm``.
+    """Return the names of an archive's records: those that ``RECORDS`` lists, else all ``*.hea`` and files of other formats.
 
     Parameters
     ----------
@@ -113,9 +113,9 @@ def find_records(archive: str | Path) -> list[str]:
     Returns
     -------
     list of str
-        Paths below the archive: of headers without ``.hea``, of EDF and DICOM files with their suffix; in the list's order, or
-        sorted; each once. A listed name is kept even if it is missing or leaves the archive: ``inspect_record`` says what is
-        wrong with it.
+        Paths below the archive: of headers without ``.hea``, of files that are records by themselves (``SUFFIXES``) with their
+        suffix; in the list's order, or sorted; each once. A listed name is kept even if it is missing or leaves the archive:
+        ``inspect_record`` says what is wrong with it.
 
     Raises
     ------

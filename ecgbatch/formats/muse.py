@@ -50,7 +50,7 @@ def parse_muse(root: Element) -> DeviceRecord:
     warnings.update({"GROUPS_LEFT_OUT"} if len(rhythms) > 1 else ())
     leads = list(rhythm.all("LeadData"))
     waves = most_common_length([_wave(lead, warnings) for lead in leads], warnings)
-    is_verified = bool(leads) and all(lead.told("LeadDataCRC32") for lead in leads)
+    is_verified = bool(leads) and all(_checksum(lead) for lead in leads)
     return device_record(_rate(rhythm), waves, _patient(root), warnings, is_verified=is_verified)
 
 
@@ -65,6 +65,11 @@ def _rate(waveform: Element) -> float:
     return base * 10.0 ** max(-9, min(9, whole(exponent, "SampleExponent", "FS_INVALID")))
 
 
+def _checksum(data: Element) -> str:
+    """Return a lead's CRC; empty where it is 0: it was not computed, or taken out with names and numbers."""
+    return data.told("LeadDataCRC32").strip("0") and data.told("LeadDataCRC32")
+
+
 def _wave(data: Element, warnings: set[str]) -> Wave:
     lead = canonical_lead(data.told("LeadID"))
     content = from_base64(data.told("WaveFormData"), f"lead {lead}")
@@ -77,7 +82,7 @@ def _wave(data: Element, warnings: set[str]) -> Wave:
     if len(content) != 2 * n_samples:
         code = "DAT_TRUNCATED" if len(content) < 2 * n_samples else "DAT_TOO_LONG"
         raise UnreadableRecord(code, f"lead {lead}: expected {2 * n_samples} bytes of samples, found {len(content)}")
-    checksum = data.told("LeadDataCRC32")
+    checksum = _checksum(data)
     if checksum and whole(checksum, "LeadDataCRC32") % 2**32 != zlib.crc32(content):
         raise UnreadableRecord("CHECKSUM_MISMATCH", f"lead {lead}: samples and LeadDataCRC32 differ; export the file again")
     if not all(data.told(name) in {"", "0"} for name in ("LeadTimeOffset", "LeadOffsetFirstSample")):

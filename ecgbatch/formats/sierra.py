@@ -54,6 +54,7 @@ def parse_sierra(root: Element) -> DeviceRecord:
     leads = _leads(data, signal)
     fs = number(data.attributes.get("samplespersecond") or signal.told("samplingrate"), "samplingrate", "FS_INVALID")
     samples = _samples(data, signal, leads, fs)
+    leads = leads[: len(samples)]
     step = number(_resolution(data, signal), "resolution", "GAIN_INVALID")
     warnings: set[str] = set()
     waves = [scaled(lead, values, step, "uV", 0.0, warnings) for lead, values in zip(leads, samples, strict=True)]
@@ -71,11 +72,10 @@ def _leads(data: Element, signal: Element) -> list[str]:
     n_leads = whole(count, "number of leads", "NSIG_MISMATCH")
     if not 1 <= n_leads <= MAX_SIGNALS:
         raise UnreadableRecord("HEADER_LIMIT" if n_leads > 0 else "NSIG_ZERO", f"{n_leads} leads stated")
-    if named and len(named) < n_leads:
-        raise UnreadableRecord("NSIG_MISMATCH", f"{n_leads} leads stated, {len(named)} named")
-    if not named and (signal.told("acquisitiontype") not in _TEN_ELECTRODES or n_leads != len(_STANDARD)):
-        raise UnreadableRecord("LEADS_UNNAMED", "the file names no leads, and is none of twelve leads of ten electrodes")
-    return [canonical_lead(name) for name in (named or _STANDARD)[:n_leads]]
+    if not named and signal.told("acquisitiontype") not in _TEN_ELECTRODES:
+        raise UnreadableRecord("LEADS_UNNAMED", "the file names no leads, and is none of ten electrodes")
+    known = [canonical_lead(name) for name in named or _STANDARD]
+    return [*known, *(f"Channel-{place}" for place in range(len(known) + 1, n_leads + 1))][:n_leads]
 
 
 def _samples(data: Element, signal: Element, leads: list[str], fs: float) -> list[NDArray[np.int64]]:
@@ -93,6 +93,10 @@ def _samples(data: Element, signal: Element, leads: list[str], fs: float) -> lis
     if method != "XLI":
         raise UnreadableRecord("FMT_UNSUPPORTED", "samples in another compression than XLI; export the file uncompressed")
     samples = _decompressed(content, len(leads), n_samples)
+    n_valid = signal.told("numberchannelsvalid")
+    if len(samples) < (int(n_valid) if n_valid.isdecimal() and len(n_valid) < 4 else len(leads)):
+        raise UnreadableRecord("DAT_TRUNCATED", f"expected {len(leads)} channels, found {len(samples)}; export the file again")
+    leads = leads[: len(samples)]
     return _completed(dict(zip(leads, samples, strict=True))) if len(set(leads)) == len(leads) else samples
 
 
@@ -106,8 +110,11 @@ def _plain(content: NDArray[np.uint8], n_leads: int, n_samples: int) -> list[NDA
 def _decompressed(content: NDArray[np.uint8], n_leads: int, n_samples: int) -> list[NDArray[np.int64]]:
     from ecgbatch.formats.device_kernels import lzw_10, second_differences
 
-    first, signals = 0, []
+    first = 0
+    signals: list[NDArray[np.int64]] = []
     for number_ in range(1, n_leads + 1):
+        if first == content.size and signals:
+            break  # channels may be allocated that hold nothing
         head = content[first : first + 8].tobytes()
         length = int.from_bytes(head[:4], "little")
         if len(head) < 8 or length > content.size - first - 8:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,8 @@ def test_samples_without_crc_are_unverified(tmp_path: Path) -> None:
     record = read_record(put(tmp_path, muse(ecg(), crc=False)), NAME)
     assert (record["lead_flags"].values & LEAD_FLAGS["unverified"]).all()
     assert record.attrs["warnings"] == ["CHECKSUM_UNVERIFIED", "LEADS_DERIVED"]
+    zero = re.sub(rb"CRC32>\d+<", b"CRC32>0<", muse(ecg()))
+    assert "CHECKSUM_UNVERIFIED" in read_record(put(tmp_path, zero), NAME).attrs["warnings"]
 
 
 GOOD = muse(ecg(n=500))

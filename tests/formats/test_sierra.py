@@ -51,6 +51,18 @@ def test_lzw_gives_back_any_bytes_long_and_repeated_ones_too(seed: int) -> None:
     np.testing.assert_array_equal(out[: content.size], content)
 
 
+def test_channels_that_are_allocated_and_not_valid_may_be_left_out(tmp_path: Path) -> None:
+    valid = "allocated>16</numberchannelsallocated><numberchannelsvalid>12</numberchannelsvalid>"
+    record = read_record(put(tmp_path, GOOD.replace("allocated>12</numberchannelsallocated>", valid).encode()), NAME)
+    assert tuple(record["lead"].values) == TWELVE
+
+
+def test_a_file_saved_as_utf_8_that_still_says_utf_16_is_read(tmp_path: Path) -> None:
+    content = sierra(ecg(TWELVE, n=500)).decode("utf-16")
+    for text in (content, "\ufeff" + content, "\n" + content):
+        assert inspect_record(put(tmp_path, text.encode()), NAME).reason == ""
+
+
 def test_age_sex_patient_and_day_are_kept_and_no_name(tmp_path: Path) -> None:
     header = inspect_record(put(tmp_path, sierra(ecg())), NAME).header
     assert header is not None
@@ -75,7 +87,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "no length": (GOOD.replace('"2000"', '"x"'), "LENGTH_INVALID"),
     "rate": (GOOD.replace("<samplingrate>250<", "<samplingrate>0<"), "LENGTH_INVALID"),
     "gain": (GOOD.replace("<signalresolution>5<", "<signalresolution>0<"), "GAIN_INVALID"),
-    "more leads": (GOOD.replace("allocated>12<", "allocated>13<"), "LEADS_UNNAMED"),
+    "more leads": (GOOD.replace("allocated>12<", "allocated>13<"), "DAT_TRUNCATED"),
     "leads of another kind": (GOOD.replace("STD-12", "EASI"), "LEADS_UNNAMED"),
     "no base64": (GOOD.replace("</parsedwaveforms>", "*</parsedwaveforms>"), "DECODER_FAILED"),
     "cut": (GOOD[: len(GOOD) // 2], "HEADER_TRUNCATED"),
