@@ -10,6 +10,7 @@ import sys
 import textwrap
 import tomllib
 from collections import defaultdict
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -149,6 +150,77 @@ def test_a_door_names_what_other_wings_use(wing):
         for entry in re.finditer(r"^- ``(\w+)``: (.*(?:\n  .*)*)", listed, re.MULTILINE)
     }
     assert named == names_taken()[wing]
+
+
+MOST_LINES, MOST_LINES_OF_FUNCTION, MOST_PARAMETERS = 500, 60, 7
+
+STILL_LONG = {
+    "ecgbatch/archive/listing.py",
+    "ecgbatch/scores/stage.py",
+    "ecgbatch/signals/stage.py",
+    "ecgbatch/archive/listing.py list_archive",
+    "ecgbatch/archive/watch.py look_at",
+    "ecgbatch/beats/record.py detect_r_peaks",
+    "ecgbatch/cli/run.py run",
+    "ecgbatch/evaluation/audit.py repeated",
+    "ecgbatch/scores/stage.py score_shard",
+    "ecgbatch/upkeep/erase.py erase_patient",
+    "ecgbatch/upkeep/repair.py repair",
+}
+"""Rooms and functions that are longer than they should be. This list may only shrink."""
+
+STILL_MANY = {
+    "ecgbatch/beats/detection.py bands",
+    "ecgbatch/beats/detection.py candidates",
+    "ecgbatch/beats/detection.py find_beats",
+    "ecgbatch/beats/record.py beat_windows",
+    "ecgbatch/beats/windows.py cut_windows",
+    "ecgbatch/evaluation/audit.py repeated",
+    "ecgbatch/formats/wfdb_header.py _fields",
+    "ecgbatch/signals/stage.py convert_archive",
+    "ecgbatch/synthetic/archive.py write_archive",
+    "ecgbatch/training/recipes.py train_workspaces",
+}
+"""Functions that are told more than ``MOST_PARAMETERS`` things, where some surely travel together. This list may only shrink."""
+
+NUMBA_COUNTS = {"ecgbatch/model/forward_kernels.py typed"}
+"""A signature that is not ours to choose: the parameters of an intrinsic are those that kernels call it with."""
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def rooms() -> Iterator[tuple[str, str]]:
+    """Yield name and text of every module."""
+    for path in (path for package in ("ecgbatch", "flows", "storage") for path in (ROOT / package).rglob("*.py")):
+        yield path.relative_to(ROOT).as_posix(), path.read_text()
+
+
+def functions() -> Iterator[tuple[str, Function]]:
+    """Yield every function but kernels, whose loops are one piece and whose arrays cannot be gathered."""
+    for name, text in rooms():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, Function) and not any(ast.unparse(one) == "kernel" for one in node.decorator_list):
+                yield f"{name} {node.name}", node
+
+
+def test_no_room_and_no_function_is_longer_than_can_be_read_at_once():
+    long = {name for name, text in rooms() if len(text.splitlines()) > MOST_LINES}
+    long |= {name for name, node in functions() if node.end_lineno - node.lineno + 1 > MOST_LINES_OF_FUNCTION}
+    assert long - STILL_LONG == set(), "find the seam: another room, or a function of its own"
+    assert STILL_LONG - long == set(), "short now: take it off the list"
+
+
+def test_no_function_is_told_more_than_can_be_kept_in_mind():
+    """Commands are told what a user may say, and flows what a schedule may: neither can be gathered into one thing."""
+    many = set()
+    for name, node in functions():
+        is_flow = any(ast.unparse(one).startswith("flow(") for one in node.decorator_list)
+        told = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
+        if len(told) > MOST_PARAMETERS and not is_flow and not name.startswith("ecgbatch/cli/"):
+            many.add(name)
+    many -= NUMBA_COUNTS
+    assert many - STILL_MANY == set(), "what travels together becomes one frozen dataclass"
+    assert STILL_MANY - many == set(), "few now: take it off the list"
 
 
 def test_import_of_ecgbatch_pulls_in_no_heavy_library():

@@ -12,7 +12,7 @@ import pytest
 import torch
 import xarray as xr
 
-from ecgbatch.model import inference, network, precision
+from ecgbatch.model import forward_kernels, inference, network, precision
 from ecgbatch.model.definition import Model
 from ecgbatch.model.files import load_model, shipped_model
 from ecgbatch.model.inference import beat_logits, changed_logits, pack
@@ -135,11 +135,11 @@ def test_scoring_and_explaining_need_no_torch():
 
 def test_the_kernels_constants_are_the_networks():
     for name in ("CHANNELS", "KERNEL", "BLOCKS", "POOL", "POOL_STRIDE"):
-        assert getattr(inference, name) == getattr(network, name)
-    assert inference.CHANNELS * (inference.KERNEL // 2) == inference.EDGE
-    assert inference.KERNEL * inference.CHANNELS == 2 * inference.PAIRS
-    assert inference.KERNEL * inference.CHANNELS**2 == inference.WEIGHTS
-    assert network.HIDDEN == inference.CHANNELS
+        assert getattr(forward_kernels, name) == getattr(network, name)
+    assert forward_kernels.CHANNELS * (forward_kernels.KERNEL // 2) == forward_kernels.EDGE
+    assert forward_kernels.KERNEL * forward_kernels.CHANNELS == 2 * forward_kernels.PAIRS
+    assert forward_kernels.KERNEL * forward_kernels.CHANNELS**2 == forward_kernels.WEIGHTS
+    assert network.HIDDEN == forward_kernels.CHANNELS
 
 
 def test_the_shipped_models_may_score_in_bfloat16(monkeypatch):
