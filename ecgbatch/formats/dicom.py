@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
-from collections.abc import Iterator
+import warnings as warnings_of_python
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -27,11 +30,13 @@ from ecgbatch.formats.header import (
     patient_of,
 )
 from ecgbatch.formats.leads import canonical_lead
-from ecgbatch.terms import LEADS, MISSING_SAMPLE
+from ecgbatch.terms import LEADS, MISSING_SAMPLE, lead_order
 
 SUFFIX = ".dcm"
 MAX_DICOM_BYTES = 1 << 26
 """64 MiB: 46 minutes of 12 leads at 1000 Hz. pydicom holds about three times the file."""
+MAX_JOINED_SAMPLES = 1 << 26
+"""Of all leads of groups one after the other: as many as inspection lets a gap promise."""
 MAX_ELEMENTS, MAX_DEPTH = 50_000, 16
 """A 12-lead ECG has about 600 data elements, 4 sequences deep; pydicom takes a second for the first limit."""
 _EXPLICIT, _IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
@@ -54,7 +59,12 @@ _LEAD_NUMBERS = MappingProxyType(
 )
 """Of SCP-ECG (5.6.3-9-n) and of ISO/IEEE 11073 (MDC, 2:n): DICOM PS3.16, CID 3001."""
 _LEAD_CODE = re.compile(r"(?:5\.6\.3-9-|2:)(\d{1,3})", re.ASCII)
-_NUMBER = re.compile(r"[-+]?(?:\d{1,14}(?:\.\d{0,14})?|\.\d{1,14})(?:[eE][-+]?\d{1,3})?", re.ASCII)
+_NUMBER = re.compile(r"[-+]?(?:\d{1,20}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][-+]?\d{1,3})?", re.ASCII)
+"""PS3.5 allows 16 characters; exporters write the 20 of a double."""
+_WIDE_MISSING = -(2**31)
+"""What means missing in samples that were widened to have room for such a mark."""
+_UNSPECIFIED = re.compile(r"\s*(?:un(?:specified|known|defined|configured)|other)\b", re.IGNORECASE)
+"""Meaning of a source that tells no lead (SCP-ECG's code 0): the channel's label does."""
 _DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})", re.ASCII)
 _AGE = re.compile(r"(\d{3})Y", re.ASCII)
 _STRICT = threading.Lock()
@@ -83,8 +93,10 @@ class _Channel(NamedTuple):
 def parse_dicom(content: bytes) -> DicomRecord:
     """Read a DICOM file of an ECG storage class, explicit or implicit little endian, not compressed.
 
-    The longest original multiplex group with a standard lead makes the record, with every other original group of the same
-    rate, length and time offset; other groups (median beats, other rates) are left out (warning ``GROUPS_LEFT_OUT``). Names,
+    The storage class does not matter, the leads do: of any class but the ECGs' a standard lead at least is asked for. The
+    original multiplex groups of one rate, length and time offset that have most standard leads make the record, of equals the
+    longest; groups one after the other (4 x 3 leads) do where that gives more leads, each missing where it was not recorded.
+    Other groups (median beats, a rhythm strip, other rates) are left out (warning ``GROUPS_LEFT_OUT``). Names,
     times and annotations are not kept; of the patient, age, sex and a digest of the identifier; of the date ``recording_day``.
 
     Parameters
@@ -98,7 +110,7 @@ def parse_dicom(content: bytes) -> DicomRecord:
         The only exception, whatever the bytes are.
 
     """
-    start, syntax = _meta(content)
+    start, syntax, is_ecg_class = _meta(content)
     _walk(content, start, is_explicit=syntax == _EXPLICIT)
     try:
         from pydicom import config, dcmread  # optional, and 0.1 s to import
@@ -107,15 +119,38 @@ def parse_dicom(content: bytes) -> DicomRecord:
         raise UnreadableRecord("EXTRA_MISSING", detail) from None
     try:
         with _STRICT, config.strict_reading():
-            return _record(dcmread(BytesIO(content)), content)
+            return _record(dcmread(BytesIO(content)), content, is_ecg_class=is_ecg_class)
+    except UnreadableRecord:
+        raise
+    except Exception:  # a value that breaks its type's rules: what this room uses it checks itself, the rest is not the ECG's
+        return _read_leniently(config, dcmread, content, is_ecg_class=is_ecg_class)
+
+
+def _read_leniently(config: Any, dcmread: Any, content: bytes, *, is_ecg_class: bool) -> DicomRecord:
+    try:
+        with _STRICT, _leniently(config):
+            return _record(dcmread(BytesIO(content)), content, is_ecg_class=is_ecg_class)
     except UnreadableRecord:
         raise
     except Exception as error:  # pydicom raises whatever its parts raise; the kind tells more than its text, which may be private
         raise UnreadableRecord("DECODER_FAILED", f"DICOM: {type(error).__name__} at reading; export the file again") from None
 
 
-def _meta(content: bytes) -> tuple[int, str]:
-    """Return where the data set begins, and its transfer syntax."""
+@contextmanager
+def _leniently(config: Any) -> Iterator[None]:
+    """Let pydicom take values that break their type's rules; whoever reads so holds ``_STRICT``."""
+    mode = config.settings.reading_validation_mode
+    config.settings.reading_validation_mode = config.IGNORE
+    try:
+        with warnings_of_python.catch_warnings():
+            warnings_of_python.simplefilter("ignore")
+            yield
+    finally:
+        config.settings.reading_validation_mode = mode
+
+
+def _meta(content: bytes) -> tuple[int, str, bool]:
+    """Return where the data set begins, its transfer syntax, and whether its storage class is one of ECGs."""
     if content[128:132] != b"DICM":
         raise UnreadableRecord("HEADER_SYNTAX", "expected DICM after 128 bytes; is it another format?")
     first, syntax, sop_class = 132, "", ""
@@ -128,9 +163,7 @@ def _meta(content: bytes) -> tuple[int, str]:
         first = end
     if syntax not in {_EXPLICIT, _IMPLICIT}:
         raise UnreadableRecord("FMT_UNSUPPORTED", "a compressed, big endian or unknown transfer syntax; export it uncompressed")
-    if sop_class not in _ECG_CLASSES:
-        raise UnreadableRecord("FMT_UNSUPPORTED", "the file's storage class is none of an ECG; take it out of the archive")
-    return first, syntax
+    return first, syntax, sop_class in _ECG_CLASSES
 
 
 def _element(content: bytes, first: int, stop: int, *, is_explicit: bool) -> tuple[int, bytes, int, int]:
@@ -212,26 +245,99 @@ def _walk(content: bytes, first: int, *, is_explicit: bool) -> None:
     raise UnreadableRecord("HEADER_LIMIT", f"more than {MAX_ELEMENTS} data elements")
 
 
-def _record(dataset: Any, content: bytes) -> DicomRecord:
+def _record(dataset: Any, content: bytes, *, is_ecg_class: bool) -> DicomRecord:
     groups = [
         group for group in dataset.get("WaveformSequence", None) or () if str(group.get("WaveformOriginality", "")) == "ORIGINAL"
     ]
     if not groups:
+        if not is_ecg_class:
+            raise UnreadableRecord("FMT_UNSUPPORTED", "the file holds no waveform; it is no ECG")
         raise UnreadableRecord("NSIG_ZERO", "the file holds no original waveform")
     described = [_described(group) for group in groups]
-    chosen = max(described, key=lambda each: (each[0] > 0, each[1]))[1:]
+    chosen = max(described, key=lambda one: (len(_leads_of(described, one)), one.n_samples))
+    if not _leads_of(described, chosen) and not is_ecg_class:
+        raise UnreadableRecord("FMT_UNSUPPORTED", "none of the file's waveforms is a standard lead of an ECG")
     warnings: set[str] = set()
-    kept = [group for group, (_, *key) in zip(groups, described, strict=True) if tuple(key) == chosen]
+    in_turn = _in_turn(described, chosen)
+    kept = [row for row, one in enumerate(described) if row in in_turn or (not in_turn and one[1:] == chosen[1:])]
     if len(kept) < len(dataset.WaveformSequence):
         warnings.add("GROUPS_LEFT_OUT")
-    channels = [channel for group in kept for channel in _channels(group, warnings)]
+    n_samples = chosen.n_samples
+    if in_turn:
+        n_samples, channels = _joined([groups[row] for row in kept], [described[row] for row in kept], warnings)
+    else:
+        channels = [channel for row in kept for channel in _channels(groups[row], warnings)]
     if len(channels) > MAX_SIGNALS:
         raise UnreadableRecord("HEADER_LIMIT", f"{len(channels)} channels; at most {MAX_SIGNALS} are read")
     lines = named_apart([channel.line for channel in channels], warnings)
-    described_by = ("", chosen[1], chosen[0], lines, len(lines), (), _comments(dataset), tuple(sorted(warnings)))
+    described_by = ("", chosen.fs, n_samples, lines, len(lines), (), _comments(dataset), tuple(sorted(warnings)))
     header = Header(*described_by, _patient(dataset), recording_day=_day(dataset))
     signals, padding = tuple(each.samples for each in channels), tuple(each.padding for each in channels)
-    return DicomRecord(header, signals, padding, hashlib.sha256(content).digest())
+    return DicomRecord(header, signals, padding, hashlib.sha256(content).digest(), _said(described, kept))
+
+
+class _Group(NamedTuple):
+    """What is known of a group before its samples; groups that agree in all but ``leads`` are of one record."""
+
+    leads: frozenset[str]
+    """Standard ones."""
+    n_samples: int
+    fs: float
+    offset_ms: float
+
+
+def _leads_of(described: Sequence[_Group], like: _Group) -> frozenset[str]:
+    return frozenset(lead for one in described if one[1:] == like[1:] for lead in one.leads)
+
+
+def _said(described: Sequence[_Group], kept: Sequence[int]) -> str:
+    """Return, for people, which groups with leads are left out."""
+    others = [one for row, one in enumerate(described) if row not in kept and one.leads]
+    told = [f"{' '.join(lead_order(set(one.leads)))} of {one.n_samples / one.fs:.4g} s at {one.fs:g} Hz" for one in others]
+    return f"left out: {'; '.join(told)}"[:300] if told else ""
+
+
+def _in_turn(described: Sequence[_Group], chosen: _Group) -> list[int]:
+    """Return the groups of one rate that were recorded one after the other, if together they have more standard leads."""
+    same = [row for row, one in enumerate(described) if one.fs == chosen.fs and one.leads]
+    spans = sorted(
+        {(one.offset_ms / 1000, one.offset_ms / 1000 + one.n_samples / one.fs) for one in _without_strips(described, same)}
+    )
+    if any(end > start + 0.05 for (_, end), (start, _) in pairwise(spans)):
+        return []  # not one after the other, whatever the offsets say
+    leads = frozenset(lead for row in same for lead in described[row].leads)
+    ends = [described[row].offset_ms / 1000 + described[row].n_samples / chosen.fs for row in same]
+    is_dense = bool(ends) and max(ends) <= 1.5 * sum(described[row].n_samples for row in same) / chosen.fs
+    is_after = all(described[row].offset_ms >= 0 for row in same)
+    return same if len(leads) > len(_leads_of(described, chosen)) and is_dense and is_after else []
+
+
+def _without_strips(described: Sequence[_Group], rows: Sequence[int]) -> list[_Group]:
+    """Return groups without those whose every lead another group has too: rhythm strips below the others."""
+    found = [described[row] for row in rows]
+    return [
+        one for one in found if not one.leads <= frozenset(lead for other in found if other is not one for lead in other.leads)
+    ]
+
+
+def _joined(groups: Sequence[Any], described: Sequence[_Group], warnings: set[str]) -> tuple[int, list[_Channel]]:
+    """Return length and channels of groups one after the other; of a lead that two have, the longer."""
+    firsts = [round(one.offset_ms / 1000 * one.fs) for one in described]
+    n_samples = max(first + one.n_samples for first, one in zip(firsts, described, strict=True))
+    found: dict[str, _Channel] = {}
+    for place in sorted(range(len(groups)), key=lambda row: -described[row].n_samples):
+        for channel in _channels(groups[place], warnings):
+            if channel.line.lead in found:
+                warnings.add("GROUPS_LEFT_OUT")
+                continue
+            if n_samples * (len(found) + 1) > MAX_JOINED_SAMPLES:
+                raise UnreadableRecord("TOO_LONG", f"more than {MAX_JOINED_SAMPLES} samples in groups one after the other")
+            whole = np.full(n_samples, _WIDE_MISSING, "<i4")
+            own = channel.samples.astype("<i4")
+            gone = missing_as_ours(channel.samples, channel.padding, channel.line.lead) == MISSING_SAMPLE
+            whole[firsts[place] : firsts[place] + len(own)] = np.where(gone, _WIDE_MISSING, own)
+            found[channel.line.lead] = _Channel(channel.line, whole, _WIDE_MISSING)
+    return n_samples, list(found.values())
 
 
 def _day(dataset: Any) -> int:
@@ -244,16 +350,15 @@ def _day(dataset: Any) -> int:
     return -1 if match is None else day_number(int(match[1]), int(match[2]), int(match[3]))
 
 
-def _described(group: Any) -> tuple[int, int, float, float]:
-    """Return a group's standard leads, and what groups of one record share: samples, rate, offset in time."""
+def _described(group: Any) -> _Group:
     n_samples = _whole(group, "NumberOfWaveformSamples")
     if n_samples < 1:
         raise UnreadableRecord("LENGTH_INVALID", "a waveform of no samples")
     fs = _number(group, "SamplingFrequency", "FS_INVALID")
     if not FS_RANGE_HZ[0] <= fs <= FS_RANGE_HZ[1]:
         raise UnreadableRecord("FS_INVALID", f"expected a sampling frequency of {FS_RANGE_HZ} Hz, found {fs:g}")
-    n_standard = sum(_lead(channel) in LEADS for channel in group.get("ChannelDefinitionSequence", None) or ())
-    return n_standard, n_samples, fs, _number(group, "MultiplexGroupTimeOffset", "HEADER_SYNTAX", 0.0)
+    leads = frozenset(lead for channel in group.get("ChannelDefinitionSequence", None) or () if (lead := _lead(channel)) in LEADS)
+    return _Group(leads, n_samples, fs, _number(group, "MultiplexGroupTimeOffset", "HEADER_SYNTAX", 0.0))
 
 
 def _channels(group: Any, warnings: set[str]) -> Iterator[_Channel]:
@@ -310,6 +415,8 @@ def _lead(channel: Any) -> str:
     code = _LEAD_CODE.fullmatch(str(sources[0].get("CodeValue", ""))) if sources else None
     by_code = _LEAD_NUMBERS.get(int(code[1]), "") if code else ""
     names = [str(source.get("CodeMeaning", "")) for source in sources[:1]] + [str(channel.get("ChannelLabel", "") or "")]
+    if names[-1] and len(names) > 1 and _UNSPECIFIED.match(names[0]):
+        names = names[1:]
     named = [canonical_lead(re.sub(r"\(.*\)|^MDC_ECG_LEAD_", "", name)) for name in names if name]
     named = ["V" + name.lower() if name in {"X", "Y", "Z"} else name for name in named if name]
     by_name = next((name for name in named if name in LEADS), named[0] if named else "")

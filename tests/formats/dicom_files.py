@@ -13,7 +13,8 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from tests.formats.wfdb_files import Samples, wave
 
-CODES = {"I": 1, "II": 2, "V1": 3, "V2": 4, "V6": 8, "III": 61, "aVR": 62, "Vx": 16}
+CODES = {"I": 1, "II": 2, **{f"V{n}": n + 2 for n in range(1, 7)}, "III": 61, "aVR": 62, "aVL": 63, "aVF": 64, "Vx": 16}
+CODES |= {"ABP": 900, "CVP": 901}
 ECG_CLASS = UID("1.2.840.10008.5.1.4.1.1.9.1.1")
 
 

@@ -14,6 +14,7 @@ from ecgbatch.formats.header import UnreadableRecord
 from ecgbatch.formats.leads import canonical_lead, is_ecg, is_known, samples_a_frame, which_are_ecgs
 from ecgbatch.formats.records import in_millivolts, read_record
 from ecgbatch.signals.stage import convert_archive
+from ecgbatch.terms import LEADS
 from storage import open_store
 
 SETTINGS = BeatSettings()
@@ -214,3 +215,20 @@ def test_edf_patient_fields_of_no_form_merge_nobody(test_data):
     listing = list_archive(test_data / "cases/edf-patients/a")
     assert len(set(listing["patient_id"].values.tolist())) == 4
     assert listing["patient_unknown"].values.all()
+
+
+@pytest.mark.parametrize(
+    ("case", "name", "leads", "n_samples"),
+    [
+        ("dicom-groups", "rest_and_rhythm.dcm", list(LEADS[:12]), 5000),
+        ("dicom-channels", "holter.dcm", ["Channel_1", "Channel_2", "Channel_3"], 5000),
+        ("dicom-values", "long_number.dcm", list(LEADS[:12]), 5000),
+        ("dicom-class", "cathlab.dcm", list(LEADS[:12]), 5000),
+    ],
+)
+def test_dicom_by_its_leads(case, name, leads, n_samples, test_data):
+    pytest.importorskip("pydicom")
+    record = read_record(test_data / "cases" / case / "a", name)
+    assert record["lead"].values.tolist() == leads
+    assert record.attrs["n_samples"] == n_samples
+    assert record.attrs["status_detail"] == ("left out: II of 60 s at 500 Hz" if case == "dicom-groups" else "")

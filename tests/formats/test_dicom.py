@@ -162,7 +162,6 @@ C = "ChannelDefinitionSequence."
 SOURCE, UNIT = f"{C}ChannelSourceSequence.", f"{C}ChannelSensitivityUnitsSequence."
 AT = CONTENT.index(b"\x00\x54\x10\x10OW")
 """Where the element of the samples begins."""
-NO_ECG = encoded(ecg(group(LEADS, TRUTH)), sop_class="1.2.840.10008.5.1.4.1.1.2")
 
 
 def syntax(uid: str) -> bytes:
@@ -175,7 +174,6 @@ BAD: dict[str, tuple[bytes, str]] = {
     "preamble only": (CONTENT[:132], "FMT_UNSUPPORTED"),
     "no preamble": (CONTENT[128:], "HEADER_SYNTAX"),
     "gzip": (b"\x1f\x8b" + CONTENT, "HEADER_SYNTAX"),
-    "an image": (NO_ECG, "FMT_UNSUPPORTED"),
     "deflated": (encoded(ecg(group(LEADS, TRUTH)), DEFLATED), "FMT_UNSUPPORTED"),
     "JPEG": (encoded(ecg(group(LEADS, TRUTH)), JPEG), "FMT_UNSUPPORTED"),
     "big endian": (syntax(BIG), "FMT_UNSUPPORTED"),
@@ -350,3 +348,29 @@ def judge_mutants(folder: Path, *, seed: int, n: int) -> None:
 
 def test_mutated_headers_never_raise_and_give_no_wrong_sample(tmp_path: Path) -> None:
     judge_mutants(tmp_path, seed=0, n=150)
+
+
+@pytest.mark.parametrize("sop_class", ["1.2.840.10008.5.1.4.1.1.9.2.1", "1.2.840.10008.5.1.4.1.1.2"])
+def test_leads_decide_and_not_the_storage_class(sop_class: str, tmp_path: Path) -> None:
+    (tmp_path / "ecg.dcm").write_bytes(encoded(ecg(group(LEADS, TRUTH)), sop_class=sop_class))
+    assert inspect_record(tmp_path, "ecg.dcm").status == STATUS["ok"]
+    pressure = group(["ABP", "CVP"], TRUTH[:, :2])
+    (tmp_path / "other.dcm").write_bytes(encoded(ecg(pressure), sop_class=sop_class))
+    assert inspect_record(tmp_path, "other.dcm").reason == "FMT_UNSUPPORTED"
+
+
+def test_groups_one_after_the_other_give_all_their_leads(tmp_path: Path) -> None:
+    """4 x 3 leads of 2.5 s, and lead II below them all the time."""
+    names = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+    rng = np.random.default_rng(3)
+    columns = [rng.integers(-900, 900, (625, 3)) for _ in range(4)]
+    strip = rng.integers(-900, 900, (2500, 1))
+    parts = [group(names[3 * k : 3 * k + 3], columns[k], MultiplexGroupTimeOffset=str(2500 * k)) for k in range(4)]
+    (tmp_path / "r.dcm").write_bytes(encoded(ecg(*parts, group(["II"], strip))))
+    record = read_record(tmp_path, "r.dcm")
+    assert record["lead"].values.tolist() == list(names)
+    assert record.attrs["n_samples"] == 2500
+    for row, name in enumerate(names):
+        truth = np.full(2500, -32768)
+        truth[625 * (row // 3) : 625 * (row // 3 + 1)] = columns[row // 3][:, row % 3]
+        np.testing.assert_array_equal(record["signal"].values[row], strip[:, 0] if name == "II" else truth)
