@@ -8,7 +8,7 @@ reader in ``records._reader``.
 
 Other wings use:
 
-- ``files``: ``check_record_name``, ``read_small_file``
+- ``files``: ``check_record_name``, ``first_bytes``, ``read_small_file``
 - ``header``: ``Header``, ``REASONS``, ``UnreadableRecord``, ``WARNINGS``, ``day_number``, ``step``
 - ``inspection``: ``Inspection``, ``SUFFIXES``, ``has_checksums``, ``inspect_record``, ``inspect_records``
 - ``leads``: ``is_ecg``, ``which_are_ecgs``

@@ -28,11 +28,22 @@ from ecgbatch.reports.median_beats import beat_quartiles
 from ecgbatch.reports.overlay import median_beat, overlay
 from ecgbatch.reports.serial import Beside, Serial, series_of
 from ecgbatch.scores.stage import with_own_status
-from ecgbatch.signals.stage import archive_facts
+from ecgbatch.signals.stage import NOT_TAKEN, archive_facts
 from ecgbatch.terms import MODEL_NAME_DIGITS
 from ecgbatch.workspace.privacy import PSEUDONYMOUS, Pseudonyms, without_order, workspace_pseudonyms, write_pseudonyms
 from ecgbatch.workspace.runs import earlier_run, read_run
-from storage import NOT_OF_A_ROW, TEXT, Folder, folder_at, forget_columns, load_columns, open_once, read_columns, seal_folder
+from storage import (
+    NOT_OF_A_ROW,
+    TEXT,
+    Folder,
+    StoreError,
+    folder_at,
+    forget_columns,
+    load_columns,
+    open_once,
+    read_columns,
+    seal_folder,
+)
 from storage.heap import give_back, hold_little
 
 EXTRAS = ("pdf", "fhir")
@@ -196,7 +207,7 @@ def write_reports(
     earlier = "" if pseudonyms else earlier_run(work, run)
     if pseudonyms:
         scores, facts = without_order(scores, facts)
-    stated = options | {"largest_changes": series.changes()}
+    stated = options | {"largest_changes": series.changes(), "n_not_taken": _not_taken(work)}
     paths = cohort.write_cohort(folder, scores, facts, stated, earlier=earlier, seconds=spent)
     del facts, scores, found, order, rows_of, series  # a list of all files takes as much
     give_back()
@@ -204,6 +215,20 @@ def write_reports(
     folder.point("reports/latest", shown)
     counts = {f"n_{word}": made[word] for word in ("written", "linked", "kept", "failed")}
     return {"run": shown, "folder": f"{folder}/reports/{shown}", **paths, "n_records": n_records, **counts}
+
+
+def _not_taken(work: str) -> dict[str, dict[str, int]]:
+    """Return how many files of the archive look like an ECG and were not taken, by kind and reason."""
+    try:
+        found = archive_facts(work).get(NOT_TAKEN, ())
+    except StoreError:
+        return {}
+    counts: dict[str, dict[str, int]] = {}
+    for _, _, _, kind, reason in found:
+        if kind:
+            own = counts.setdefault(kind, {})
+            own[reason] = own.get(reason, 0) + 1
+    return counts
 
 
 def _in_order_of_stores(scores: xr.Dataset) -> np.ndarray:
