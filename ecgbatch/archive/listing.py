@@ -346,8 +346,8 @@ def _whole_row(inspection: Inspection, known: _Known, rule: str, root: str, pseu
         with step("listing"):
             return _row(inspection, known, rule, root, pseudonyms)
     except UnreadableRecord as error:
-        aside = {"status": STATUS["set_aside"], "reason": error.code, "status_detail": error.detail, "leads": ()}
-        return _row(inspection._replace(header=None, **aside), known, rule, root, pseudonyms)
+        aside = inspection._replace(header=None, leads=(), status=STATUS["set_aside"], reason=error.code)
+        return _row(aside._replace(status_detail=error.detail), known, rule, root, pseudonyms)
 
 
 def _row(inspection: Inspection, known: _Known, rule: str, root: str, pseudonyms: Pseudonyms | None) -> _Row:

@@ -171,7 +171,7 @@ def current_beats(work: str, settings: Mapping[str, Any], columns: Sequence[str]
 
     """
     records = current_records(work, columns)
-    stores = {}
+    stores: dict[str, xr.Dataset] = {}
     for path in list_stores(work, "beats"):
         beats = open_store(path)
         wanted = {"reference": None} | dict(settings)  # beats that were detected have none
