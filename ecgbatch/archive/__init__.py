@@ -9,6 +9,7 @@ Other wings use:
 - ``fetch``: ``fetch``
 - ``listing``: ``each``, ``list_archive``, ``summarise``
 - ``sums``: ``with_sums``
+- ``untaken``: ``Untaken``, ``find_untaken``, ``summarise_untaken``
 - ``watch``: ``CACHE_FILE``, ``LOOK_COLUMNS``, ``Look``, ``Place``, ``cache_problems``, ``changed_key``, ``look_at``,
   ``remember``, ``remember_moved``, ``settle_changes``
 """

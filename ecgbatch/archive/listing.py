@@ -18,6 +18,7 @@ import numpy as np
 import xarray as xr
 
 from ecgbatch.archive.clinical import YEARS, Clinical, label_rule, read_clinical, read_labels
+from ecgbatch.archive.untaken import find_untaken, is_hidden, summarise_untaken
 from ecgbatch.formats.files import check_record_name, read_small_file
 from ecgbatch.formats.header import Header, UnreadableRecord, step
 from ecgbatch.formats.inspection import SUFFIXES, Inspection, has_checksums, inspect_records
@@ -131,7 +132,11 @@ def find_records(archive: str | Path) -> list[str]:
     else:
         names, where = _walked(root, ""), f"neither {RECORDS_FILE} nor any *.hea below it"
     if not names:
-        raise ValueError(f"{archive}: expected WFDB records, listed in {RECORDS_FILE} or as *.hea files; found {where}")
+        told = summarise_untaken(find_untaken(root, ()))
+        looks = [f"{n} file(s) that look like {kind}" for kind, n in told["n_not_taken"].items()]
+        first = [f"{one['file']!r}: {one['reason']}" for one in told["not_taken"][:1]]
+        also = f"; there are {', '.join(looks)} ({first[0]})" if looks else ""
+        raise ValueError(f"{archive}: expected WFDB records, listed in {RECORDS_FILE} or as *.hea files; found {where}{also}")
     return names
 
 
@@ -189,8 +194,9 @@ def _walked(root: str, folder: str) -> list[str]:
         folders.sort()
         below = folder + path[len(top) :].lstrip("/")
         prefix = f"{below.rstrip('/')}/" if below else ""
-        names += [_storable(prefix + file[:-4]) for file in files if file.lower().endswith(".hea")]
-        names += [_storable(prefix + file) for file in files if file.lower().endswith(SUFFIXES)]
+        shown = [file for file in files if not is_hidden(file)]
+        names += [_storable(prefix + file[:-4]) for file in shown if file.lower().endswith(".hea")]
+        names += [_storable(prefix + file) for file in shown if file.lower().endswith(SUFFIXES)]
     return sorted(names)
 
 
@@ -340,8 +346,8 @@ def _whole_row(inspection: Inspection, known: _Known, rule: str, root: str, pseu
         with step("listing"):
             return _row(inspection, known, rule, root, pseudonyms)
     except UnreadableRecord as error:
-        aside: dict[str, Any] = {"status": STATUS["set_aside"], "reason": error.code, "status_detail": error.detail, "leads": ()}
-        return _row(inspection._replace(header=None, **aside), known, rule, root, pseudonyms)
+        aside = inspection._replace(header=None, leads=(), status=STATUS["set_aside"], reason=error.code)
+        return _row(aside._replace(status_detail=error.detail), known, rule, root, pseudonyms)
 
 
 def _row(inspection: Inspection, known: _Known, rule: str, root: str, pseudonyms: Pseudonyms | None) -> _Row:

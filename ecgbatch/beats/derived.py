@@ -64,8 +64,8 @@ def _is_one_converter(signals: xr.Dataset, leads: Sequence[str]) -> Array:
     gain = signals["adc_gain"].values
     is_same = gain[:, leads.index("I")] == gain[:, leads.index("II")]
     codes = [set(text.split()) for text in signals["warnings"].values.tolist()]
-    by_default = np.array(["GAIN_DEFAULTED" in told and "UNITS_UNKNOWN" not in told for told in codes], bool)
-    return np.asarray(is_same & by_default)
+    is_counts = np.array(["GAIN_DEFAULTED" in told and "UNITS_UNKNOWN" not in told for told in codes], bool)
+    return np.asarray(is_same & is_counts)
 
 
 @lru_cache(maxsize=8)

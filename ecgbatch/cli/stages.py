@@ -45,11 +45,12 @@ def inspect(
 ) -> int:
     """Say what an archive holds and what is wrong with it; nothing is written."""
     from ecgbatch.archive.listing import list_archive, summarise
+    from ecgbatch.archive.untaken import find_untaken, summarise_untaken
     from flows.cluster import engine
 
     with engine(dask, workers) as on_engine:
         listing = list_archive(str(archive), labels=as_text(labels), read_data=read_data, map=on_engine)
-    summary = summarise(listing)
+    summary = summarise(listing) | summarise_untaken(find_untaken(str(archive), listing["record_name"].values.tolist()))
     print_document(summary, as_json)
     return SET_ASIDE if summary["n_set_aside"] else OK
 

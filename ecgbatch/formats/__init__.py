@@ -9,7 +9,7 @@ other format of one file, a line in ``inspection._INSPECTORS`` and one in ``reco
 Other wings use:
 
 - ``devices``: ``DEVICE_SUFFIXES``, ``is_device_file``
-- ``files``: ``check_record_name``, ``read_small_file``
+- ``files``: ``check_record_name``, ``first_bytes``, ``read_small_file``
 - ``header``: ``Header``, ``REASONS``, ``UnreadableRecord``, ``WARNINGS``, ``day_number``, ``step``
 - ``inspection``: ``Inspection``, ``SUFFIXES``, ``has_checksums``, ``inspect_record``, ``inspect_records``
 - ``leads``: ``is_ecg``, ``which_are_ecgs``

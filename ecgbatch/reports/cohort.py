@@ -130,6 +130,7 @@ def cohort_report(table: Table, options: Mapping[str, Any]) -> dict[str, Any]:
         "subgroups": subgroups(scores, facts),
         "distributions": drift.distributions(scores, facts),
         "largest_changes": dict(options.get("largest_changes") or NO_CHANGES),
+        "n_not_taken": dict(options.get("n_not_taken") or {}),
     }
 
 

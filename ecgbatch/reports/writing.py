@@ -22,11 +22,11 @@ from ecgbatch.reports.record_files import Job, check_extras, write_records
 from ecgbatch.reports.serial import Beside, Series, series_of
 from ecgbatch.reports.sources import store_path
 from ecgbatch.scores.stage import with_own_status
-from ecgbatch.signals.stage import archive_facts
+from ecgbatch.signals.stage import NOT_TAKEN, archive_facts
 from ecgbatch.terms import MODEL_NAME_DIGITS
 from ecgbatch.workspace.privacy import PSEUDONYMOUS, Pseudonyms, without_order, workspace_pseudonyms, write_pseudonyms
 from ecgbatch.workspace.runs import earlier_run, read_run
-from storage import TEXT, Folder, folder_at, forget_columns, load_columns, open_once, seal_folder
+from storage import TEXT, Folder, StoreError, folder_at, forget_columns, load_columns, open_once, seal_folder
 from storage.heap import give_back, hold_little
 
 COUNTS = ("n_records", "n_patients", "n_scored", "n_set_aside", "n_not_scorable", "not_scorable_reasons", "decisions")
@@ -136,7 +136,7 @@ def _write_files(
         scores, facts = without_order(scores, facts)
     leads = LeadValues(folder, *measured.values()) if measured else None
     stated = {name: getattr(edition, name) for name in ("model", "run", "created", "archive", "is_synthetic")}
-    stated["largest_changes"] = series.changes()
+    stated |= {"largest_changes": series.changes(), "n_not_taken": _not_taken(job.work)}
     return cohort.write_cohort(folder, scores, facts, stated, leads=leads, earlier=earlier, seconds=spent), made
 
 
@@ -165,6 +165,20 @@ def _write_every_record(
         if progress is not None:
             progress(made.total(), n_records)
     return facts, made
+
+
+def _not_taken(work: str) -> dict[str, dict[str, int]]:
+    """Return how many files of the archive look like an ECG and were not taken, by kind and reason."""
+    try:
+        found = archive_facts(work).get(NOT_TAKEN, ())
+    except StoreError:
+        return {}
+    counts: dict[str, dict[str, int]] = {}
+    for _, _, _, kind, reason in found:
+        if kind:
+            own = counts.setdefault(kind, {})
+            own[reason] = own.get(reason, 0) + 1
+    return counts
 
 
 def _in_order_of_stores(scores: xr.Dataset) -> np.ndarray:

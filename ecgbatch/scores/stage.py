@@ -416,17 +416,16 @@ def produce_scores(
         fresh = _with_failed(fresh, skip)
         names = fresh["record_name"].values.tolist()
         records = [None if row_key(name) in skip else record for name, record in zip(names, records, strict=True)]
-    model = _model(model_folder)
-    facts: dict[str, Any] = {"n_beats": n_beats, "precision": precision}
+    score = partial(score_shard, model=_model(model_folder), n_beats=n_beats, precision=precision)
     try:
-        block = score_shard(fresh, model, records, **facts)
+        block = score(fresh, records=records)
     except NOT_OF_A_ROW:
         raise
     except Exception:  # records are scored together: one by one tells whose content it is
         failed: dict[str, str] = {}
         for row, name in enumerate(fresh["record_name"].values.tolist()):
             with noting(failed, name):
-                score_shard(fresh.isel(record=[row]), model, records[row : row + 1], **facts)
+                score(fresh.isel(record=[row]), records=records[row : row + 1])
         if not failed:
             raise
         raise RowsFailed(failed) from None

@@ -16,6 +16,7 @@ import xarray as xr
 from ecgbatch import __version__
 from ecgbatch.archive.listing import each, list_archive
 from ecgbatch.archive.sums import with_sums
+from ecgbatch.archive.untaken import Untaken, find_untaken
 from ecgbatch.archive.watch import LOOK_COLUMNS, Look, Place, look_at, remember, settle_changes
 from ecgbatch.formats.header import UnreadableRecord, step
 from ecgbatch.formats.inspection import Inspection, inspect_record, inspect_records
@@ -109,6 +110,12 @@ LONGEST_ROW_BYTES = 512_000_000
 
 ARCHIVE_FILE = VIEW_FILE
 """What the archive held when it was last looked at: record names and the rows of the signals stores that hold them."""
+
+NOT_TAKEN = "not_taken"
+"""Of that document: files that are no record's and were looked at, as ``archive.untaken.Untaken``."""
+
+_MOST_REMEMBERED = 10_000
+"""Files that are no ECGs which are remembered, so that no later look opens them: others are opened again."""
 
 CONVERSION = {"algorithm": 1}
 """Settings of the signals stores. Raise the number when the content of a store would change."""
@@ -375,6 +382,9 @@ def _published(
         "gone": gone,
     } | ({"n_erased": look.n_erased} if look.n_erased else {})
     document |= {N_ERASURES: len(erased.erasures)} if erased else {}
+    untaken = find_untaken(archive, look.names, (Untaken(*one) for one in earlier.get(NOT_TAKEN, ())))
+    kept = [one for one in untaken if one.kind] + [one for one in untaken if not one.kind][:_MOST_REMEMBERED]
+    document |= {NOT_TAKEN: [list(one) for one in kept]} if kept else {}
     if document != earlier:
         folder_at(work).put(ARCHIVE_FILE, sealed(document))
     del earlier
