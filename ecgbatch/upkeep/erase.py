@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
@@ -26,7 +26,7 @@ from ecgbatch.upkeep.moves import (
 )
 from ecgbatch.upkeep.status import LAST_RUN_FILE
 from ecgbatch.workspace.compacted import compacted, stands_for
-from ecgbatch.workspace.erased import erased_list, write_erased
+from ecgbatch.workspace.erased import Erased, erased_list, write_erased
 from ecgbatch.workspace.privacy import PSEUDONYMOUS, TABLE_FILE
 from ecgbatch.workspace.runs import put_log, read_run
 from storage import Folder, Map, folder_at, list_stores, open_once, remove_whole, sealed
@@ -70,16 +70,7 @@ def erase_patient(work: str, patient_id: str, *, map: Map = map, on_progress: On
         raise ValueError(_unknown(work, patient_id))
     if not (batches or abandoned) and erasure.get("ended"):
         return _told(erasure)
-    digests = {erased.digest("record", name) for name in names}
-    erasure = {
-        "patient": erased.digest("patient", patient_id),
-        "records": sorted(digests.union(erasure.get("records", ()))),
-        "began": erasure.get("began") or _now(),
-        "ended": "",
-        "replaced": erasure.get("replaced", {}),
-        "n_removed": erasure.get("n_removed", {}),
-        "models": _models_trained_on(work, patient_id),
-    }
+    erasure = _begun(erasure, erased, patient_id, names) | {"models": _models_trained_on(work, patient_id)}
     # First of all the list: from here on no run takes the patient in again.
     write_erased(work, erased.with_erasure(erasure))
     moved = move(work, batches, abandoned=abandoned, map=map, on_progress=on_progress)
@@ -93,6 +84,19 @@ def erase_patient(work: str, patient_id: str, *, map: Map = map, on_progress: On
     erasure["ended"] = _now()
     write_erased(work, erased.with_erasure(erasure))
     return _told(erasure)
+
+
+def _begun(before: Mapping[str, Any], erased: Erased, patient_id: str, names: Iterable[str]) -> dict[str, Any]:
+    """Return an erasure that begins, or goes on where an earlier call was cut off: what that one did stays counted."""
+    digests = {erased.digest("record", name) for name in names}
+    return {
+        "patient": erased.digest("patient", patient_id),
+        "records": sorted(digests.union(before.get("records", ()))),
+        "began": before.get("began") or _now(),
+        "ended": "",
+        "replaced": before.get("replaced", {}),
+        "n_removed": before.get("n_removed", {}),
+    }
 
 
 def records_of(work: str, patient_id: str) -> list[str]:

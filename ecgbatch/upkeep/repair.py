@@ -44,7 +44,7 @@ def repair(
     from ecgbatch.beats.lookup import extract_beats
     from ecgbatch.beats.record import BeatSettings
     from ecgbatch.measurements.lookup import measure_workspace
-    from ecgbatch.signals.stage import convert_archive, plan_again, producer
+    from ecgbatch.signals.stage import convert_archive
     from ecgbatch.upkeep.moves import planned_again, produce_again
 
     folder = folder_at(work)
@@ -63,13 +63,7 @@ def repair(
         leads = tuple(plan.inputs["lead"].values.tolist())
         with suppress(StoreError):  # where the archive has changed: its records come back under another name
             build(work, plan, partial(produce_again, archive=archive, leads=leads, n_samples=plan.sizes["sample"]), map=map)
-    for key in sorted(lost):  # one by one, where several are lost: together the archive's records would make one other store
-        if (
-            key.startswith("signals/")
-            and key not in remade
-            and (plan := plan_again(archive, work, Path(key).stem, labels=labels))
-        ):
-            build(work, plan, producer(plan, archive), map=map)
+    _signals_again(work, archive, lost - set(remade), labels=labels, map=map)
     convert_archive(archive, work, labels=labels, map=map, on_progress=on_progress)
     for settings in _beat_settings(models):
         extract_beats(work, BeatSettings(**settings), map=map, on_progress=on_progress)
@@ -84,6 +78,15 @@ def repair(
         folder.delete(DAMAGED)
     lasting = {item[1] for item in damaged if item[0] in _NOT_MADE and _still(work, item)}
     return sorted(lasting.union(key for sort, key in items if key not in whole and sort != "build"))
+
+
+def _signals_again(work: str, archive: str, lost: set[str], *, labels: str | None, map: Map) -> None:
+    """Make lost signals stores one by one: together the archive's records would make one other store."""
+    from ecgbatch.signals.stage import plan_again, producer
+
+    for key in sorted(lost):
+        if key.startswith("signals/") and (plan := plan_again(archive, work, Path(key).stem, labels=labels)):
+            build(work, plan, producer(plan, archive), map=map)
 
 
 def _runs_again(
