@@ -18,7 +18,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from ecgbatch.figures.drift import shift_of_new
-from ecgbatch.model.members import load_model, shipped_model
+from ecgbatch.model.files import load_model, shipped_model
 from ecgbatch.scores.stage import scores_path
 from ecgbatch.settings import load_settings
 from ecgbatch.upkeep.status import last_run

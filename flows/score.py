@@ -10,7 +10,7 @@ from prefect.artifacts import create_link_artifact, create_table_artifact
 
 from ecgbatch import __version__
 from ecgbatch.measurements.lookup import measure_workspace
-from ecgbatch.model.members import load_model
+from ecgbatch.model.files import load_model
 from ecgbatch.reports.shape import shape_digest
 from ecgbatch.scores.stage import score_workspace
 from ecgbatch.upkeep.status import recorded

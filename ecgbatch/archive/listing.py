@@ -19,6 +19,7 @@ import xarray as xr
 
 from ecgbatch.archive.clinical import YEARS, Clinical, label_rule, read_clinical, read_labels
 from ecgbatch.archive.untaken import find_untaken, is_hidden, summarise_untaken
+from ecgbatch.formats.devices import DEVICE_SUFFIXES, is_device_file
 from ecgbatch.formats.files import check_record_name, read_small_file
 from ecgbatch.formats.header import Header, UnreadableRecord, step
 from ecgbatch.formats.inspection import SUFFIXES, Inspection, has_checksums, inspect_records
@@ -196,8 +197,12 @@ def _walked(root: str, folder: str) -> list[str]:
         prefix = f"{below.rstrip('/')}/" if below else ""
         shown = [file for file in files if not is_hidden(file)]
         names += [_storable(prefix + file[:-4]) for file in shown if file.lower().endswith(".hea")]
-        names += [_storable(prefix + file) for file in shown if file.lower().endswith(SUFFIXES)]
+        names += [_storable(prefix + file) for file in shown if file.lower().endswith(SUFFIXES) and _is_record(path, file)]
     return sorted(names)
+
+
+def _is_record(folder: str, name: str) -> bool:
+    return not name.lower().endswith(DEVICE_SUFFIXES) or is_device_file(f"{folder}/{name}")
 
 
 def _refuse_folder(error: OSError) -> NoReturn:

@@ -52,7 +52,8 @@ def _model_place(text: str) -> Path:
     place = Path(text)
     if place.is_dir():
         return place.resolve()
-    from ecgbatch.model.members import ModelError, shipped_model
+    from ecgbatch.model.definition import ModelError
+    from ecgbatch.model.files import shipped_model
 
     try:
         return shipped_model(text)

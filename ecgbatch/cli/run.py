@@ -83,7 +83,7 @@ def run(
     settings = load_settings(model=model, labels=labels, settle_s=settle_s)
     model, labels = None if train else settings.model, settings.labels
     if model is None and not train:
-        from ecgbatch.model.members import shipped_model
+        from ecgbatch.model.files import shipped_model
 
         model = shipped_model()
     if train and prevalence is not None:
@@ -127,7 +127,7 @@ def _beat_settings(model: Path | None, method: str | None) -> dict[str, Any]:
     asked = None if method is None else checked_method(method)
     if model is None:
         return {"method": asked or "robust"}
-    from ecgbatch.model.members import load_model
+    from ecgbatch.model.files import load_model
 
     settings = dict(load_model(model).beats)
     own = settings.get("method", "robust")

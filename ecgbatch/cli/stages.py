@@ -206,7 +206,8 @@ def at_prevalence(work: Path, model: Path | None, prevalence: float | None) -> P
     """Return the model's folder, or where it is kept in the workspace with its probabilities moved to a prevalence."""
     if model is None or prevalence is None:
         return model
-    from ecgbatch.model.members import load_model, save_model, with_prevalence
+    from ecgbatch.model.files import load_model, save_model
+    from ecgbatch.model.probability import with_prevalence
 
     moved = with_prevalence(load_model(model), prevalence)
     return save_model(moved, work / "models" / moved.digest[:MODEL_NAME_DIGITS])
@@ -214,7 +215,7 @@ def at_prevalence(work: Path, model: Path | None, prevalence: float | None) -> P
 
 def _score(work: Path, model: Path, dask: str | None, workers: int | None, as_json: bool) -> str:
     from ecgbatch.measurements.lookup import measure_workspace
-    from ecgbatch.model.members import load_model
+    from ecgbatch.model.files import load_model
     from ecgbatch.scores.stage import score_workspace
     from ecgbatch.workspace.runs import Timing, log_file, name_log, write_run
     from flows.cluster import engine

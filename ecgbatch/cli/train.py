@@ -39,7 +39,7 @@ def train(
         raise typer.BadParameter("--task is mi or arrhythmia; arrhythmia goes with --archive FOLDER, where its annotations lie")
     if dry_run:
         return print_estimate(estimate_work(work, "train"), as_json)
-    from ecgbatch.model.members import load_model
+    from ecgbatch.model.files import load_model
     from ecgbatch.training.arrhythmia import train_arrhythmia
     from ecgbatch.training.recipes import train_workspace
     from flows.cluster import processes
@@ -62,7 +62,7 @@ def _start(name: str | None) -> str | None:
     """Return the folder of the model to fine-tune: a path, or the name of one that ships."""
     if name is None or Path(name).is_dir():
         return name
-    from ecgbatch.model.members import SHIPPED, shipped_model
+    from ecgbatch.model.files import SHIPPED, shipped_model
 
     return str(shipped_model(SHIPPED if name == "shipped" else name))
 

@@ -11,17 +11,14 @@ Other wings use:
 - ``definition``: ``Calibration``, ``DEFAULT_LEADS``, ``Member``, ``Model``, ``ModelError``, ``OperatingPoint``, ``Preprocessing``
 - ``electrodes``: ``name_exchange``, ``put_back``
 - ``evidence``: ``EVIDENCE_RULE``, ``SEGMENTS``, ``evidence``
-- ``files``: ``load_model``, ``save_model``, ``shipped_model``, ``write_synced``
+- ``files``: ``SHIPPED``, ``load_model``, ``save_model``, ``shipped_model``, ``write_synced``
 - ``inference``: ``ENGINE``
-- ``members``: ``Calibration``, ``Model``, ``ModelError``, ``SHIPPED``, ``abnormal_logits``, ``beat_logit``, ``calibrated``,
-  ``check_beats``, ``joined``, ``load_model``, ``median_beat``, ``member_abnormal``, ``member_probabilities``, ``member_votes``,
-  ``members_for``, ``prepare_waveforms``, ``record_probability``, ``rule_for``, ``save_model``, ``shipped_model``,
-  ``with_prevalence``
+- ``members``: ``abnormal_logits``, ``joined``, ``member_abnormal``, ``member_probabilities``, ``member_votes``, ``members_for``
 - ``network``: ``BeatNet``, ``SCORING_BATCH``, ``network_probabilities``, ``train_repeatably``
 - ``novelty``: ``fit_reference``, ``novelty``
 - ``precision``: ``DECISION_MARGIN``, ``choose_precision``
 - ``preparation``: ``check_beats``, ``median_beat``, ``prepare_waveforms``
-- ``probability``: ``beat_logit``, ``calibrated``, ``mean_beat_logit``
+- ``probability``: ``beat_logit``, ``calibrated``, ``mean_beat_logit``, ``record_probability``, ``rule_for``, ``with_prevalence``
 - ``random_kernels``: ``Kernels``, ``draw_kernels``, ``fit_regression``, ``kernel_features``
 - ``splits``: ``assign_folds``, ``patient_digest``, ``patient_labels``, ``record_digest``
 - ``trees``: ``MOST_LEAVES``, ``Trees``, ``class_scores``

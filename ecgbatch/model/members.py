@@ -6,34 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ecgbatch.model.definition import Calibration, Member, Model, ModelError
-from ecgbatch.model.files import SHIPPED, load_model, save_model, shipped_model
+from ecgbatch.model.definition import Member, Model
 from ecgbatch.model.inference import beat_logits, changed_logits, logit_of, pack, probabilities
-from ecgbatch.model.preparation import check_beats, median_beat, prepare_waveforms
-from ecgbatch.model.probability import beat_logit, calibrated, record_probability, rule_for, sigmoid, with_prevalence
+from ecgbatch.model.preparation import median_beat
+from ecgbatch.model.probability import beat_logit, sigmoid
 from ecgbatch.model.random_kernels import kernel_features, regression_logit
 from ecgbatch.model.splits import patient_digest
 from ecgbatch.model.trees import class_scores
 from ecgbatch.model.waves import r_index, wave_figures
-
-# What cli/, flows/ and scores/stage.py still ask for at this door, until their own rooms are settled; then it goes.
-__all__ = [
-    "SHIPPED",
-    "Calibration",
-    "Model",
-    "ModelError",
-    "beat_logit",
-    "calibrated",
-    "check_beats",
-    "load_model",
-    "median_beat",
-    "prepare_waveforms",
-    "record_probability",
-    "rule_for",
-    "save_model",
-    "shipped_model",
-    "with_prevalence",
-]
 
 TREE_VOTES = 2
 """Of a member's trees, beside one of its network and one of its regression: what served best out of fold (docs/model.md)."""

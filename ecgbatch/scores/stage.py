@@ -56,7 +56,7 @@ from storage import (
 )
 
 if TYPE_CHECKING:  # torch costs a second: only those who score pay for it
-    from ecgbatch.model.members import Calibration, Model
+    from ecgbatch.model.definition import Calibration, Model
 
 MIN_SCORABLE_BEATS = 3
 """Fewer usable beats give no score: with three, one odd beat cannot decide alone, and ten seconds at 30/min still hold five."""
@@ -434,7 +434,7 @@ def produce_scores(
 
 @lru_cache(maxsize=2)
 def _model(folder: str) -> Model:
-    from ecgbatch.model.members import load_model
+    from ecgbatch.model.files import load_model
 
     return load_model(folder)
 
@@ -449,7 +449,7 @@ def _with_failed(rows: xr.Dataset, skip: Mapping[str, str]) -> xr.Dataset:
 
 def read_record_beats(rows: xr.Dataset, work: Path, model_folder: str) -> Iterator[RecordBeats | None]:
     """Yield the stored beats of each row, in order; None where there are none or the record is set aside."""
-    from ecgbatch.model.members import check_beats
+    from ecgbatch.model.preparation import check_beats
 
     names, places = rows["beats_store"].values.tolist(), rows["beats_row"].values
     usable = (rows["status"].values != STATUS["set_aside"]) & (rows["n_beats"].values > 0) & (np.array(names, dtype=str) != "")
@@ -580,7 +580,8 @@ def score_shard(
 
 def _abnormal(model: Model, indices: Sequence[int], medians: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """Return the calibrated probability of any heart disease of each median beat, (record,); NaN of a model of two classes."""
-    from ecgbatch.model.members import abnormal_logits, calibrated
+    from ecgbatch.model.members import abnormal_logits
+    from ecgbatch.model.probability import calibrated
 
     logit = abnormal_logits(model, indices, medians).mean(axis=0)
     return logit if model.abnormal is None else np.asarray(calibrated(logit, model.abnormal))
@@ -588,7 +589,8 @@ def _abnormal(model: Model, indices: Sequence[int], medians: npt.NDArray[np.floa
 
 def _put_back(model: Model, indices: Sequence[int], record: RecordBeats) -> tuple[str, float]:
     """Return which electrodes were probably exchanged, and the MI probability with their leads put back; NaN where unclear."""
-    from ecgbatch.model.members import member_probabilities, record_probability, rule_for
+    from ecgbatch.model.members import member_probabilities
+    from ecgbatch.model.probability import record_probability, rule_for
 
     median = np.median(record.waveform[record.is_scorable], axis=0)
     usable = [lead for lead, use in zip(record.leads, record.is_usable, strict=True) if use]
@@ -723,7 +725,7 @@ def _beat_probabilities(
 
 def prepared_beats(model: Model, record: RecordBeats | None) -> npt.NDArray[np.float32]:
     """Return a record's scorable beats as the model's members take them, (beat, lead, sample)."""
-    from ecgbatch.model.members import prepare_waveforms
+    from ecgbatch.model.preparation import prepare_waveforms
 
     assert record is not None
     waveform = prepare_waveforms(
@@ -766,7 +768,7 @@ def score_record(
         Whether electrodes seem exchanged: then the decision is indeterminate too.
 
     """
-    from ecgbatch.model.members import beat_logit, calibrated, record_probability, rule_for
+    from ecgbatch.model.probability import beat_logit, calibrated, record_probability, rule_for
 
     calibration, threshold = rule_for(model, indices)
     logit = beat_logit(beat_probability)
@@ -796,7 +798,7 @@ def score_record(
 
 
 def _median_beat(waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    from ecgbatch.model.members import median_beat
+    from ecgbatch.model.preparation import median_beat
 
     return median_beat(waveform)
 
@@ -840,7 +842,7 @@ def probability_interval(
     share = np.bincount(drawn.ravel(), minlength=n_members * n_draws).reshape(n_members, n_draws) / n_members
     starts = random.integers(0, n_beats, (n_draws, n_beats // length))
     mean = (share * run.take(starts, axis=1).mean(axis=2)).sum(axis=0)  # (member, draw) to (draw)
-    from ecgbatch.model.members import calibrated
+    from ecgbatch.model.probability import calibrated
 
     low, high = np.quantile(calibrated(mean, calibration), (0.025, 0.975))
     return float(low), float(high)
@@ -864,7 +866,7 @@ def score_workspace(
         As in ``storage.build``; ``on_progress`` is called with the stage's name too.
 
     """
-    from ecgbatch.model.members import save_model
+    from ecgbatch.model.files import save_model
 
     model = _model(str(model_folder))
     kept = save_model(model, Path(work) / "models" / model.digest[:MODEL_NAME_DIGITS])

@@ -10,7 +10,7 @@ import pytest
 from ecgbatch.beats.lookup import extract_beats
 from ecgbatch.beats.record import BeatSettings
 from ecgbatch.formats.records import read_record
-from ecgbatch.model.members import shipped_model
+from ecgbatch.model.files import shipped_model
 from ecgbatch.scores.stage import score_workspace, scores_path
 from ecgbatch.signals.stage import convert_archive
 from storage import open_store

@@ -15,8 +15,8 @@ from ecgbatch.beats.record import BeatSettings
 from ecgbatch.formats import inspection
 from ecgbatch.measurements import lookup as measurements_lookup
 from ecgbatch.measurements import stage as measurements_stage
-from ecgbatch.model.members import shipped_model
-from ecgbatch.reports import record as report_record
+from ecgbatch.model.files import shipped_model
+from ecgbatch.reports import record_files
 from ecgbatch.reports.writing import report_workspace
 from ecgbatch.scores import stage as scores_stage
 from ecgbatch.scores.stage import score_workspace, scores_path
@@ -83,8 +83,8 @@ PLANTED = {
     "beats": (beats_stage, "beat_windows", lambda _, o: o["n_samples"] == LENGTH["beats"]),
     "measurements": (measurements_stage, "measure_excerpt", lambda a, _: a[1]["n_samples"] == LENGTH["measurements"]),
     "scores": (scores_stage, "_fill_counts", lambda a, _: a[0]["record_name"].values[a[1]] == "scores" and a[2] is not None),
-    "page": (report_record, "record_page", lambda a, _: a[0]["record_name"] == "page"),
-    "report": (report_record, "record_report", lambda a, _: a[0]["record_name"] == "report"),
+    "page": (record_files, "record_page", lambda a, _: a[0]["record_name"] == "page"),
+    "report": (record_files, "record_report", lambda a, _: a[0]["record_name"] == "report"),
 }
 
 

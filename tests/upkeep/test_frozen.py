@@ -14,7 +14,7 @@ from ecgbatch import cli
 from ecgbatch.beats.record import BeatSettings
 from ecgbatch.measurements.lookup import measure_workspace
 from ecgbatch.measurements.quantities import QUANTITIES
-from ecgbatch.model.members import load_model, shipped_model
+from ecgbatch.model.files import load_model, shipped_model
 from ecgbatch.reports.operating_point import model_summary
 from ecgbatch.reports.record import Edition
 from ecgbatch.reports.writing import write_reports
