@@ -35,6 +35,8 @@ _NO_ECG = (
     ".py",
 )
 """Files that are not opened: WFDB's own, and what lies beside records everywhere."""
+_OF_DATABASES = frozenset({"RECORDS", "ANNOTATORS", "DBS", "LICENSE", "README", "Makefile"})
+"""Nor are these, which have no suffix."""
 _ROOTS = MappingProxyType({b"<RestingECG": "GE MUSE XML", b"<restingecgdata": "Philips XML", b"<AnnotatedECG": "HL7 aECG"})
 _SUFFIX_OF = MappingProxyType(
     {"DICOM": ".dcm", "EDF": ".edf", "SCP-ECG": ".scp", "GE MUSE XML": ".xml", "Philips XML": ".xml", "HL7 aECG": ".xml"}
@@ -109,7 +111,7 @@ def _candidates(root: str) -> Iterator[tuple[str, str]]:
         folders.sort()
         below = folder[len(root) :].strip("/")
         for name in sorted(files):
-            if not is_hidden(name) and not name.lower().endswith(_NO_ECG):
+            if not is_hidden(name) and name not in _OF_DATABASES and not name.lower().endswith(_NO_ECG):
                 path = f"{below}/{name}" if below else name
                 yield path.encode("utf-8", "backslashreplace").decode(), f"{folder}/{name}"
 

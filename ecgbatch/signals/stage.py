@@ -23,7 +23,7 @@ from ecgbatch.formats.inspection import Inspection, inspect_record, inspect_reco
 from ecgbatch.formats.records import read_samples, source_digest
 from ecgbatch.signals.quality import lead_flags, warm_up
 from ecgbatch.terms import LABEL, LEAD_FLAGS, MISSING_SAMPLE, SEX, STATUS, STEP_FAILED, lead_order
-from ecgbatch.workspace.erased import N_ERASURES, VIEW_FILE, erased_list
+from ecgbatch.workspace.erased import N_ERASURES, VIEW_FILE, Erased, erased_list
 from ecgbatch.workspace.privacy import workspace_pseudonyms
 from storage import (
     TEXT,
@@ -383,6 +383,8 @@ def _published(
     } | ({"n_erased": look.n_erased} if look.n_erased else {})
     document |= {N_ERASURES: len(erased.erasures)} if erased else {}
     untaken = find_untaken(archive, look.names, (Untaken(*one) for one in earlier.get(NOT_TAKEN, ())))
+    if erased:
+        untaken = [one for one in untaken if not _names_erased(one.path, erased)]
     kept = [one for one in untaken if one.kind] + [one for one in untaken if not one.kind][:_MOST_REMEMBERED]
     document |= {NOT_TAKEN: [list(one) for one in kept]} if kept else {}
     if document != earlier:
@@ -405,6 +407,12 @@ def _published(
         n_erased=look.n_erased,
         labels=look.labels,
     )
+
+
+def _names_erased(path: str, erased: Erased) -> bool:
+    """Whether a file's path below the archive names an erased patient or record, by a folder or by its own name."""
+    stem = path.rsplit(".", 1)[0]
+    return erased.has_record(stem) or erased.has_record(path) or any(map(erased.has_patient, (*path.split("/"), stem)))
 
 
 def _earlier_view(work: str) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def test_processors_without_avx512_get_the_same_bits(tmp_path, shipped):
     """They have narrower vectors and no bfloat16: what they do instead is the same sums in the same order."""
     script = (
         "import sys, numpy as np\nfrom ecgbatch.model import inference\n"
-        "from ecgbatch.model.members import load_model, shipped_model\n"
+        "from ecgbatch.model.files import load_model, shipped_model\n"
         "beats = np.random.default_rng(0).standard_normal((3, 12, 88)).astype(np.float32)\n"
         "packed = inference.pack(load_model(shipped_model()).members[0].weights)\n"
         "found = [inference.beat_logits(packed, beats, kind).tobytes().hex() for kind in inference.PRECISIONS]\n"
@@ -123,7 +123,8 @@ def test_scoring_and_explaining_need_no_torch():
     """A second of every start, and some 200 MB of every worker."""
     script = (
         "import sys, numpy as np\nimport ecgbatch.scores.stage, flows.cluster\nfrom ecgbatch.model.evidence import evidence\n"
-        "from ecgbatch.model.members import load_model, member_probabilities, shipped_model\n"
+        "from ecgbatch.model.files import load_model, shipped_model\n"
+        "from ecgbatch.model.members import member_probabilities\n"
         "from ecgbatch.model.precision import choose_precision\n"
         "model = load_model(shipped_model('mi-lead-ii'))\nchoose_precision(model)\n"
         "beats = np.ones((3, 1, 88), np.float32)\nmember_probabilities(model, (0,), beats)\n"

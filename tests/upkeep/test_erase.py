@@ -353,3 +353,13 @@ def test_an_erasure_that_is_cut_off_ends_with_the_same_command(two_nights, once_
         cut = Path(shutil.copytree(two_nights[1], tmp_path / str(number), symlinks=True))
         assert killed_at(number, partial(erase_patient, str(cut), WHO), monkeypatch)
         ends_well(cut, wanted)
+
+
+def test_a_file_beside_the_records_of_who_is_erased_is_named_nowhere(two_nights, erased, tmp_path):
+    archive, work = Path(shutil.copytree(two_nights[0], tmp_path / "archive")), erased
+    (archive / WHO / "export.bin").write_bytes(b"\0" * 128 + b"DICM")
+    (archive / "other.bin").write_bytes(b"\0" * 128 + b"DICM")
+    convert_archive(str(archive), str(work))
+    view = (work / "archive.json").read_bytes()
+    assert b"other.bin" in view
+    assert WHO.encode() not in view
