@@ -23,7 +23,7 @@ from ecgbatch.measurements.quantities import LEAD_QUANTITIES, QUANTITIES, REASON
 from ecgbatch.measurements.selection import RATE_HZ, beats_of_one_kind, median_beat
 from ecgbatch.measurements.statements import statements_of
 from ecgbatch.model.trees import Trees
-from ecgbatch.terms import LEAD_FLAGS, LEADS, UNUSABLE_LEAD
+from ecgbatch.terms import FAULTY_LEAD, LEAD_FLAGS, LEADS, UNUSABLE_LEAD
 
 Array = NDArray[Any]
 
@@ -56,7 +56,6 @@ METHOD = (
 )
 
 _UNMEASURED_LEAD = UNUSABLE_LEAD | LEAD_FLAGS["gaps"] | LEAD_FLAGS["implausible_amplitude"]
-_POOR_LEAD = _UNMEASURED_LEAD | LEAD_FLAGS["noisy"] | LEAD_FLAGS["clipped"]
 _ENDS = {
     "p_ms": ("p_onset", "p_end"), "pr_ms": ("p_onset", "qrs_onset"), "qrs_ms": ("qrs_onset", "qrs_offset"),
     "qt_ms": ("qrs_onset", "t_end"),
@@ -206,7 +205,7 @@ def _used_leads(excerpt: Array, lead_flags: Sequence[int]) -> NDArray[np.intp]:
     """Return the places of the leads that are measured: without noise or clipping, unless that leaves fewer than half."""
     is_whole = np.isfinite(excerpt).all(axis=1) if excerpt.shape[1] else np.zeros(len(excerpt), bool)
     is_there = is_whole & np.array([not flags & _UNMEASURED_LEAD for flags in lead_flags], bool)
-    is_good = is_there & np.array([not flags & _POOR_LEAD for flags in lead_flags], bool)
+    is_good = is_there & np.array([not flags & FAULTY_LEAD for flags in lead_flags], bool)
     return np.flatnonzero(is_good if 2 * is_good.sum() >= is_there.sum() else is_there)
 
 
