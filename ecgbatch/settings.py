@@ -106,6 +106,19 @@ def stated(**flags: Any) -> dict[str, dict[str, Any]]:
     }
 
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def loopback_past_proxies() -> None:
+    """Let calls to this machine go past any proxy that the environment names: both spellings, since libraries read either."""
+    named = [os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY")]
+    hosts = [host.strip() for host in ",".join(named).split(",") if host.strip()]
+    if "*" in hosts:
+        return
+    whole = ",".join(dict.fromkeys([*hosts, *LOOPBACK]))
+    os.environ |= {"no_proxy": whole, "NO_PROXY": whole}
+
+
 def _source(name: str, given: dict[str, Any]) -> str:
     if name in given:
         return "flag"
