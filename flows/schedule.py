@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import site
 from contextlib import ExitStack
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -201,23 +199,13 @@ def check_times(cron: str, timezone: str) -> None:
     try:
         ZoneInfo(timezone)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(
-            f"--timezone {timezone!r}: expected a zone's name, as UTC or Europe/Vienna; found none"
-        ) from None
+        raise ValueError(f"--timezone {timezone!r}: expected a zone's name, as UTC or Europe/Vienna; found none") from None
     try:
         CronSchedule(cron=cron, timezone=timezone)
     except ValidationError:
         raise ValueError(
             f"--cron {cron!r}: expected five fields (minute, hour, day of month, month, day of week), as '0 2 * * *'; found none"
         ) from None
-
-
-def _find_ours() -> None:
-    """Let a night's own process find these packages, whatever lies in the folder where it starts: many have a ``flows`` there."""
-    os.environ["PYTHONSAFEPATH"] = "1"
-    root = str(Path(__file__).resolve().parents[1])
-    if root not in [*site.getsitepackages(), site.getusersitepackages()]:
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
 
 
 def serve_nightly(archive: str, work: str, *, cron: str, timezone: str = "UTC", **parameters: Any) -> None:
@@ -241,7 +229,6 @@ def serve_nightly(archive: str, work: str, *, cron: str, timezone: str = "UTC", 
     from prefect.schedules import Cron
 
     check_times(cron, timezone)
-    _find_ours()
     name = make_limit(work)
     deployment = nightly.to_deployment(
         name=name,

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shlex
 import signal
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -62,6 +65,13 @@ def serve_until_stopped(deployment: Any) -> None:
         raise TerminationSignal(signal=runner.told)
 
 
+def _with_our_packages(starter_for: Callable[[Any], Any], run: Any) -> Any:
+    """Return what starts a night's process: Prefect's own way, by way of ``flows.night``."""
+    starter = starter_for(run)
+    starter._command = shlex.join([sys.executable, "-P", str(Path(__file__).with_name("night.py"))])
+    return starter
+
+
 class _Runner(Runner):
     """Prefect's runner, with an end of its own."""
 
@@ -76,6 +86,7 @@ class _Runner(Runner):
         poller, observer = self._scheduled_run_poller, self._cancelling_observer
         poller._get_and_submit_flow_runs = self._patient(poller._get_and_submit_flow_runs)
         observer._check_for_cancelled_flow_runs = self._patient(observer._check_for_cancelled_flow_runs)
+        poller._resolve_starter = partial(_with_our_packages, poller._resolve_starter)
         return self
 
     def _patient(self, ask: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:

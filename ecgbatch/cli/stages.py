@@ -93,6 +93,8 @@ def convert(
 
 
 def _conversion_summary(done: Conversion, work: Path) -> dict[str, Any]:
+    from storage import folder_at
+
     return {
         "n_records": done.n_records,
         "n_new": done.n_new,
@@ -102,7 +104,7 @@ def _conversion_summary(done: Conversion, work: Path) -> dict[str, Any]:
         "n_erased": done.n_erased,
         "n_set_aside": done.set_aside,
         **({"labels": dict(done.labels)} if done.labels else {}),
-        "stores": [str(work / "signals" / f"{digest}.zarr") for digest in done.stores],
+        "stores": [f"{folder_at(work)}/signals/{digest}.zarr" for digest in done.stores],
     }
 
 

@@ -42,7 +42,9 @@ def told(folder: Path) -> str:
 
 
 @contextmanager
-def schedule(archive: Path, folder: Path, cron: str = "* * * * *", cwd: str = "", **environment: str) -> Iterator[subprocess.Popen]:
+def schedule(
+    archive: Path, folder: Path, cron: str = "* * * * *", cwd: str = "", **environment: str
+) -> Iterator[subprocess.Popen]:
     command = [*COMMAND, "schedule", archive, folder / "work", "--cron", cron, "--settle-s", "0"]
     state = {"XDG_STATE_HOME": str(folder / "state"), "PREFECT_API_URL": "", **told_in(folder), **environment}
     with process(command, folder / "schedule.log", cwd=cwd, **state) as started:
