@@ -65,6 +65,12 @@ def serve_until_stopped(deployment: Any) -> None:
         raise TerminationSignal(signal=runner.told)
 
 
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """Leave a lost connection's traceback out of the log: that the server is away is said by us."""
+    record.exc_info = record.exc_text = None
+    return True
+
+
 def _with_our_packages(starter_for: Callable[[Any], Any], run: Any) -> Any:
     """Return what starts a night's process: Prefect's own way, by way of ``flows.night``."""
     starter = starter_for(run)
@@ -86,6 +92,7 @@ class _Runner(Runner):
         poller, observer = self._scheduled_run_poller, self._cancelling_observer
         poller._get_and_submit_flow_runs = self._patient(poller._get_and_submit_flow_runs)
         observer._check_for_cancelled_flow_runs = self._patient(observer._check_for_cancelled_flow_runs)
+        observer.logger.addFilter(_in_one_line)
         poller._resolve_starter = partial(_with_our_packages, poller._resolve_starter)
         return self
 

@@ -68,7 +68,7 @@ def night(folder: Path) -> psutil.Process:
 
 
 def is_at_work(folder: Path) -> bool:
-    return bool(list((folder / "work").glob(".build/*/plan.json"))) and (folder / "work" / ".build" / "lock").exists()
+    return bool(list((folder / "work").glob(".build/*/plan.json"))) and alive(folder)
 
 
 def test_a_night_that_is_killed_is_told_and_so_is_one_in_a_folder_with_flows_of_its_own(tmp_path, archive):
