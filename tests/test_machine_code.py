@@ -48,7 +48,8 @@ def test_where_the_place_takes_no_file_code_lies_in_the_users_cache_and_that_is_
     (tmp_path / "a-file").write_text("")
     said = call(NUMBA_CACHE_DIR=str(tmp_path / "a-file"))
     assert said[0] == "False 42 0 True"
-    assert said[1].startswith(f"ecgbatch: compiled code is kept in {tmp_path / 'home' / 'ecgbatch'}: ") and "\n" not in said[1]
+    assert said[1].startswith(f"ecgbatch: compiled code is kept in {tmp_path / 'home' / 'ecgbatch'}: ")
+    assert "\n" not in said[1]
     assert call(NUMBA_CACHE_DIR=str(tmp_path / "a-file")) == ("True 42 1 True", "")
 
 
@@ -67,7 +68,8 @@ def test_a_folder_that_others_may_write_to_is_not_run_from(call, tmp_path: Path)
     open_to_all.chmod(0o777)
     said = call(NUMBA_CACHE_DIR=nowhere, XDG_CACHE_HOME=nowhere)
     assert said[0] == "False 42 0 False"
-    assert "compiled code can be kept nowhere" in said[1] and "NUMBA_CACHE_DIR names another folder" in said[1]
+    assert "compiled code can be kept nowhere" in said[1]
+    assert "NUMBA_CACHE_DIR names another folder" in said[1]
 
 
 def test_code_that_may_be_read_but_not_written_is_taken(call, tmp_path: Path) -> None:
