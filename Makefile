@@ -20,6 +20,7 @@ $(VENV)/.installed: pyproject.toml requirements/lock.txt requirements/torch.txt
 	$(BIN)/pip install --quiet -r requirements/torch.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 	$(BIN)/pip check
+	$(BIN)/ecgbatch warm
 	touch $@
 
 demo: install

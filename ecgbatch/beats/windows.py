@@ -63,26 +63,26 @@ def high_pass(sampling_frequency_hz: float, cutoff_hz: float) -> HighPass:
     return HighPass(block, b[0], b[1], b[2], a[1], a[2], round(1.5 * rate / cutoff_hz))
 
 
-def baselines(signal: Array, leads: Array, design: HighPass) -> Array:
+def baselines(signal: Array, n_samples: int, leads: Array, design: HighPass) -> Array:
     """Return the baselines of some leads in ADC units at the centres of their blocks, (block, lead) float64, ``scratch``.
 
     The record's ends are mirrored about their end points. There are columns of 0 up to a multiple of ``SIDE_BY_SIDE``.
     """
-    n = max(1, signal.shape[1] // design.block)
+    n = max(1, n_samples // design.block)
     pad = min(design.pad, n - 1)
     shape = (n + 2 * pad, -(-len(leads) // SIDE_BY_SIDE) * SIDE_BY_SIDE)
     curve = scratch("baselines", shape, np.float64)
-    follow(signal, leads, design, pad, curve)
+    follow(signal, n_samples, leads, design, pad, curve)
     return curve[pad : pad + n]
 
 
 @kernel
-def follow(signal: Array, leads: Array, design: HighPass, pad: int, curve: Array) -> None:
+def follow(signal: Array, n_samples: int, leads: Array, design: HighPass, pad: int, curve: Array) -> None:
     """Write the baselines of some leads into ``curve`` (``pad`` + block + ``pad``, column).
 
     A recursive filter waits for its own last value; side by side, leads wait together.
     """
-    n, size = curve.shape[0] - 2 * pad, min(design.block, signal.shape[1])
+    n, size = curve.shape[0] - 2 * pad, min(design.block, n_samples)
     ones = np.ones(size, np.int16)
     for column in range(leads.shape[0]):
         lead = signal[leads[column]]
@@ -141,7 +141,7 @@ def cut_windows(
     filled = bridged(signal, n, use) if has_gaps else signal
     leads, width = np.flatnonzero(use), -(-out.shape[2] // AT_ONCE) * AT_ONCE
     for group in (leads[first : first + TOGETHER] for first in range(0, len(leads), TOGETHER)):
-        curve = baselines(filled[:, :n], group, base)
+        curve = baselines(filled, n, group, base)
         for first in range(0, len(r_sample), BEATS_AT_ONCE):
             part = slice(first, first + BEATS_AT_ONCE)
             total = scratch("sums", (len(r_sample[part]), len(group), width), np.int32)

@@ -30,6 +30,8 @@ def main(arguments: list[str] | None = None) -> None:
     from typer.exceptions import TyperException
 
     os.umask(0o077)  # recordings of patients: what is written here is its owner's alone
+    if os.environ.pop("NUMBA_DISABLE_JIT", "0") != "0":  # some of what kernels do is an instruction of the processor
+        print("ecgbatch: NUMBA_DISABLE_JIT is ignored: there is no Python to run in place of what is compiled", file=sys.stderr)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stop_soon)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # a closed terminal; nohup asks to be left alone

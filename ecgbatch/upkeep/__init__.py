@@ -13,4 +13,5 @@ Other wings use:
 - ``status``: ``last_run``, ``recorded``, ``status``
 - ``upgrades``: ``made_again``, ``sentences``
 - ``verify``: ``items_of``, ``verify_workspace``
+- ``warm``: ``warm``
 """

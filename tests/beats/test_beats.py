@@ -90,7 +90,7 @@ def test_windows_are_the_filtered_signal_at_exact_times(fs: float) -> None:
     r_sample = np.rint(R_TIME_S * fs).astype(np.int64)[5:8]
     found = cut(signal, r_sample, fs)
     design = resampler(fs, CUTOFF_HZ, HALF_WIDTH_S)
-    curve = windows.baselines(signal, np.array([0]), windows.high_pass(fs, HIGH_PASS_HZ))[:, 0]
+    curve = windows.baselines(signal, signal.shape[1], np.array([0]), windows.high_pass(fs, HIGH_PASS_HZ))[:, 0]
     block = windows.high_pass(fs, HIGH_PASS_HZ).block
     base = np.interp(np.arange(signal.shape[1]), (np.arange(len(curve)) + 0.5) * block - 0.5, curve)
     for beat, r in enumerate(r_sample):
@@ -110,7 +110,7 @@ def test_baseline_removal_is_a_zero_phase_butterworth_high_pass() -> None:
     time_s = np.arange(20000) / fs
     for hz in (0.1, 0.25, 0.5, 1.0, 4.0):
         wave = np.rint(5000 * np.sin(2 * np.pi * hz * time_s)).astype(np.int16)
-        curve = windows.baselines(wave[None], np.array([0]), windows.high_pass(fs, 0.5))[:, 0]
+        curve = windows.baselines(wave[None], wave.size, np.array([0]), windows.high_pass(fs, 0.5))[:, 0]
         left = wave - np.interp(np.arange(20000), (np.arange(len(curve)) + 0.5) * 20 - 0.5, curve)
         expected = sosfiltfilt(butter(2, 0.5, "high", fs=fs, output="sos"), wave)
         middle = slice(6000, 14000)
