@@ -69,8 +69,14 @@ def config_file() -> Path | None:
         if not Path(named).is_file():
             raise ValueError(f"{CONFIG_VARIABLE}={named}: expected a TOML file with settings, found none of that name")
         return Path(named)
-    usual = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "ecgbatch" / "config.toml"
-    return usual if usual.is_file() else None
+    try:
+        usual = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "ecgbatch" / "config.toml"
+    except RuntimeError:  # no entry in the list of users, and no HOME: no settings of one's own
+        return None
+    try:
+        return usual if usual.is_file() else None
+    except PermissionError:  # another's home
+        return None
 
 
 def load_settings(**flags: Any) -> Settings:

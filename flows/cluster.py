@@ -53,6 +53,7 @@ class Engine:
 
     run: Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
     memory: Callable[[], int | None]
+    workers: Callable[[], int] = lambda: 1  # of a cluster: how many it has now
 
     def __call__(self, function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
         """Apply ``function`` to every task."""
@@ -104,7 +105,11 @@ def engine(address: str | None = None, workers: int | None = None, *, sees: Iter
     with seldom, Client(address, timeout=min(CONNECT_S, settings.wait_for_workers_s), security=security) as client:
         wanted = passport([str(place) for place in sees if Path(place).is_dir()])
         examine(client, wanted, list(client.nthreads()))
-        yield Engine(partial(_map_or_say, client, wanted, settings.wait_for_workers_s), partial(_memory_of, client))
+        yield Engine(
+            partial(_map_or_say, client, wanted, settings.wait_for_workers_s),
+            partial(_memory_of, client),
+            lambda: len(client.nthreads()),
+        )
 
 
 CONNECT_S = 60

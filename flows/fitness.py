@@ -44,14 +44,21 @@ class Passport:
     places: tuple[tuple[str, tuple[tuple[str, int], ...]], ...] = ()
 
 
-@cache
-def made_by() -> tuple[tuple[str, str], ...]:
-    """Return who makes shards in this process: the version, a digest of all of our code, and versions of libraries."""
+def _code_digest() -> str:
     digest = hashlib.sha256()
     for path in sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
         digest.update(f"{path.relative_to(ROOT).as_posix()}\0".encode() + path.read_bytes() + b"\0")
-    found = {"ecgbatch": __version__, "code": digest.hexdigest()[:16]}
-    return tuple({**found, **{name: _version(name) for name in LIBRARIES}}.items())
+    return digest.hexdigest()[:16]
+
+
+CODE = _code_digest()
+"""Of the files as this process found them: an upgrade under a worker that runs does not change what it runs."""
+
+
+@cache
+def made_by() -> tuple[tuple[str, str], ...]:
+    """Return who makes shards in this process: the version, a digest of all of our code, and versions of libraries."""
+    return tuple({"ecgbatch": __version__, "code": CODE, **{name: _version(name) for name in LIBRARIES}}.items())
 
 
 def _version(name: str) -> str:
@@ -67,28 +74,47 @@ def passport(sees: Sequence[str] = ()) -> Passport:
 
 
 def _witnesses(place: str) -> tuple[tuple[str, int], ...]:
-    """Return a few regular files directly in a folder, or one folder deeper, and their sizes: those of the first names."""
-    found: list[tuple[str, int]] = []
-    for folder, subfolders, names in os.walk(place):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))[:WITNESSES]
-        for name in sorted(names)[: 4 * WITNESSES]:
-            path = Path(folder, name)
-            if not name.startswith(".") and path.is_file() and not path.is_symlink() and name.endswith(STEADY):
-                found.append((path.relative_to(place).as_posix(), path.stat().st_size))
-                if len(found) == WITNESSES:
-                    return tuple(found)
-        if len(Path(folder).relative_to(place).parts) >= 2:
-            subfolders[:] = []
+    """Return a few files of a folder, and one of each folder in it, and their sizes (-1: any): those of the first names.
+
+    Of a workspace that a command holds, its lock too: it may hold nothing else yet.
+    """
+    top = Path(place)
+    found = [(LOCK, -1)] if (top / LOCK).is_file() else []
+    folders = [top, *sorted(path for path in top.iterdir() if path.is_dir() and not path.name.startswith("."))[:WITNESSES]]
+    for folder in folders:
+        steady = sorted(path for path in folder.iterdir() if path.name.endswith(STEADY) and path.is_file())
+        found += [(path.relative_to(top).as_posix(), path.stat().st_size) for path in steady[:WITNESSES]]
     return tuple(found)
 
+
+LOCK = ".build/lock"
+"""Of a workspace; its content changes while it is held."""
 
 STEADY = (".hea", ".dat", ".edf", ".dcm", ".xml", ".scp", "zarr.json")
 """Ends of names of files that no command writes twice while it runs."""
 
 
 @lru_cache(maxsize=64)
-def admit(wanted: Passport) -> str:
-    """Return this worker's name if it matches.
+def refusal(wanted: Passport) -> OtherCode | UnseenPlace | None:
+    """Return why this process may make nothing, as what is said of it; None if it matches."""
+    own = dict(made_by())
+    other = [f"{what} {own.get(what, 'none')}, expected {value}" for what, value in wanted.made_by if own.get(what) != value]
+    if other:
+        return OtherCode(
+            f"has another ecgbatch than this command: {'; '.join(other)}. Nothing was made by it. Install the same there (or "
+            "build the image anew) and start it again"
+        )
+    for place, witnesses in wanted.places:
+        if problem := _unlike(Path(place), witnesses):
+            return UnseenPlace(
+                f"does not see {place} as this machine does: {problem}. Nothing was said of any record. Mount it there under the "
+                "same path, then run the same command again"
+            )
+    return None
+
+
+def admit(wanted: Passport) -> None:
+    """Go on if this process matches.
 
     Raises
     ------
@@ -96,22 +122,9 @@ def admit(wanted: Passport) -> str:
         Naming this worker, what differs, and what to do.
 
     """
-    me = f"{_worker_name()} on {socket.gethostname()}"
-    own = dict(made_by())
-    other = [f"{what} {own.get(what, 'none')}, expected {value}" for what, value in wanted.made_by if own.get(what) != value]
-    if other:
-        raise OtherCode(
-            f"the Dask worker {me} has another ecgbatch than this command: {'; '.join(other)}. Nothing was made by it. "
-            "Install the same there (or build the image anew) and start it again"
-        )
-    for place, witnesses in wanted.places:
-        problem = _unlike(Path(place), witnesses)
-        if problem:
-            raise UnseenPlace(
-                f"the Dask worker {me} does not see {place} as this machine does: {problem}. Nothing was said of any record. "
-                "Mount it there under the same path, then run the same command again"
-            )
-    return me
+    found = refusal(wanted)
+    if found is not None:
+        raise type(found)(f"the Dask worker {_worker_name()} on {socket.gethostname()} {found}")
 
 
 def _worker_name() -> str:
@@ -131,33 +144,33 @@ def _unlike(place: Path, witnesses: Sequence[tuple[str, int]]) -> str:
         for name, n_bytes in witnesses:
             if not (place / name).is_file():
                 return f"{name} is not there"
-            if (place / name).stat().st_size != n_bytes:
+            if n_bytes >= 0 and (place / name).stat().st_size != n_bytes:
                 return f"{name} has {(place / name).stat().st_size} bytes, expected {n_bytes}"
     except OSError as error:
         return f"{error.strerror or error}"
     return ""
 
 
-def what_is_lacking(address: str, error: BaseException) -> Exception:
-    """Return the error of a worker that could not even be asked: it has no ecgbatch, or one of before this question."""
-    if isinstance(error, OtherCode | UnseenPlace):
-        return error
-    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in PACKAGES and "." not in str(error.name):
-        found = f"has no ecgbatch ({error})"
-    elif isinstance(error, ImportError | AttributeError | TypeError):
-        found = f"has another ecgbatch than this command ({type(error).__name__}: {error})"
-    else:
-        return OSError(f"the Dask worker {address} does not answer: {type(error).__name__}: {error}")
-    return OtherCode(
-        f"the Dask worker {address} {found}: install the same there as here (make install, or the image), and start it again"
-    )
+LACKING = f"[name for name in {PACKAGES!r} if __import__('importlib').util.find_spec(name) is None]"
+"""Asked in words of Python's own: whoever has none of our packages understands it."""
 
 
 def examine(client: Any, wanted: Passport, workers: Sequence[str]) -> None:
-    """Ask workers that are there whether they match; raise the first one's refusal. One that is gone meanwhile is none."""
-    answers = client.run(admit, wanted, workers=list(workers), on_error="return")
-    for address, answer in answers.items():
-        if isinstance(answer, BaseException):
-            refusal = what_is_lacking(address, answer)
-            if isinstance(refusal, OtherCode | UnseenPlace):
-                raise refusal from None
+    """Ask workers that are there whether they match; one that goes meanwhile is none.
+
+    Raises
+    ------
+    OtherCode, UnseenPlace
+        Of the first that does not: its address, what it lacks or what differs, and what to do.
+
+    """
+    install = "install the same there as here (make install, or the image), and start it again"
+    how = {"on_error": "return"}
+    for address, lacks in client.run(eval, f"__import__('importlib.util') and {LACKING}", workers=list(workers), **how).items():
+        if isinstance(lacks, list) and lacks:
+            raise OtherCode(f"the Dask worker {address} has no ecgbatch (not there: {', '.join(lacks)}): {install}")
+    for address, found in client.run(refusal, wanted, workers=list(workers), **how).items():
+        if isinstance(found, OtherCode | UnseenPlace):
+            raise type(found)(f"the Dask worker {address} {found}")
+        if isinstance(found, ImportError | AttributeError | TypeError):
+            raise OtherCode(f"the Dask worker {address} has another ecgbatch than this command ({found}): {install}")

@@ -93,6 +93,9 @@ class _Runner(Runner):
         poller._get_and_submit_flow_runs = self._patient(poller._get_and_submit_flow_runs)
         observer._check_for_cancelled_flow_runs = self._patient(observer._check_for_cancelled_flow_runs)
         observer.logger.addFilter(_in_one_line)
+        ended = observer._handle_polling_task_done
+        # It asks a task that was cancelled, as at the end of a schedule without a server, for its error: a traceback of asyncio.
+        observer._handle_polling_task_done = lambda task: None if task.cancelled() else ended(task)
         poller._resolve_starter = partial(_with_our_packages, poller._resolve_starter)
         return self
 

@@ -315,12 +315,12 @@ def _store(bucket: str, prefix: str = "") -> Any:
     stated = access()
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or stated.get("AWS_ENDPOINT_URL") or ""
     names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-    keys: dict[str, Any] = {name.removeprefix("AWS_").lower(): stated[name] for name in names if name in stated}
+    config: Any = {name.removeprefix("AWS_").lower(): stated[name] for name in names if name in stated}
+    config |= {"endpoint": endpoint} if endpoint else {}
     return S3Store(
         bucket,
         prefix=prefix or None,
-        **keys,
-        **({"endpoint": endpoint} if endpoint else {}),
+        **config,
         region=stated.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
         client_options={"timeout": timedelta(seconds=TIMEOUT_S), "allow_http": endpoint.startswith("http://")},
         retry_config={

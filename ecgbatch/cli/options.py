@@ -46,6 +46,11 @@ def _archive_place(text: str) -> Path:
         raise typer.BadParameter(str(error)) from None
 
 
+def watched_place_unseen(text: str) -> Path:
+    """Return an archive's place whether or not it is there: who looks at it says so."""
+    return Path(text) if _is_address(text) else Path(text).resolve()
+
+
 def _watched_place(text: str) -> Path:
     """Return an archive's place for a schedule: each night looks there anew, so an address stays one. It must answer now."""
     if not _is_address(text):

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ecgbatch.cli.doctor import look_before_nights
 from ecgbatch.cli.dry_run import estimate_archive, made_again_by, print_estimate
 from ecgbatch.cli.exit_codes import OK, SET_ASIDE
 from ecgbatch.cli.options import (
@@ -174,6 +175,8 @@ def schedule(
             check_times(cron, timezone)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
+
+        look_before_nights(str(archive), str(work), dask=settings.dask, model=as_text(settings.model))
 
     with prefect_server(str(work), before_start) as url:
         from flows.schedule import serve_nightly

@@ -259,10 +259,11 @@ def report(
     from storage import only_writer
 
     name = run_name or latest_run(str(work))
+    leads = not pseudonymise and name == latest_run(str(work))  # a copy for others, or of an older run, is not the latest
     with only_writer(work, "report"), progress(as_json) as on_progress, engine(dask, workers, sees=[work]) as on_engine:
         extras = [kind for kind, wanted in (("pdf", pdf), ("fhir", fhir)) if wanted]
         summary = report_workspace(
-            str(work), name, extras=extras, pseudonymise=pseudonymise, map=on_engine, on_progress=on_progress
+            str(work), name, extras=extras, pseudonymise=pseudonymise, leads=leads, map=on_engine, on_progress=on_progress
         )
     print_document({"run": name, **summary}, as_json)
     return exit_code_of(work)
