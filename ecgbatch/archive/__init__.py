@@ -10,6 +10,6 @@ Other wings use:
 - ``listing``: ``each``, ``list_archive``, ``summarise``
 - ``sums``: ``with_sums``
 - ``untaken``: ``Untaken``, ``find_untaken``, ``summarise_untaken``
-- ``watch``: ``CACHE_FILE``, ``LOOK_COLUMNS``, ``Look``, ``Place``, ``cache_problems``, ``changed_key``, ``look_at``,
-  ``remember``, ``remember_moved``, ``settle_changes``
+- ``watch``: ``CACHE_FILE``, ``LOOK_COLUMNS``, ``NOT_OF_FILES``, ``Look``, ``Place``, ``cache_problems``, ``changed_key``,
+  ``look_at``, ``remember``, ``remember_moved``, ``settle_changes``
 """

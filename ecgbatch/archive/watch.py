@@ -44,6 +44,10 @@ TICK_S, COARSE_TICK_S = 0.05, 2.0
 """A file that changed this shortly before it was looked at may change again within one tick of its disk's clock, unseen: not
 remembered. The coarse one is for disks whose times are whole seconds."""
 
+NOT_OF_FILES = frozenset({"LISTED_MISSING", "EXTRA_MISSING"})
+"""Reasons that rest on what is mounted or installed, not on the files: such a record is looked at again each time, whatever sizes
+and times say."""
+
 LOOK_COLUMNS = ("files", "base", "signature")
 """Columns of a look that say where and when, not what: no store holds them, and no digest depends on them."""
 
@@ -108,7 +112,7 @@ def look_at(
     key = _key(labels, keep_comments)
     places = None if rehash else _remembered(archive, work, names, key)
     if places is not None:
-        nothing = {name: ("record", np.empty(0, TEXT)) for name in ("record_name", "fingerprint")}
+        nothing = {name: ("record", np.empty(0, TEXT)) for name in ("record_name", "fingerprint", "reason")}
         return Look(tuple(names), xr.Dataset(nothing), key, (), places, n_erased=len(found) - len(names), is_remembered=True)
     counted = {} if labels is None else count_matched(labels, found)
     cached = {} if rehash else _read_cache(work)
@@ -158,14 +162,14 @@ def _remembered(archive: str, work: str, names: list[str], key: str) -> dict[str
     published = {Path(path).stem for path in list_stores(work, "signals")}
     places: dict[str, Place] = {}
     unreadable: tuple[type[Exception], ...] = (KeyError, *_parquet_errors())
-    told = ("record_name", "key", "signature", "files", "status", "store", "row")
+    told = ("record_name", "key", "signature", "files", "status", "reason", "store", "row")
     try:
         for batch in file.iter_batches(CACHED_AT_ONCE, columns=list(told)):
-            for name, key_then, signature, files, status, store, row in zip(
+            for name, key_then, signature, files, status, reason, store, row in zip(
                 *(batch.column(column).to_pylist() for column in told), strict=True
             ):
                 is_same = name == names[len(places)] and key_then == key and store in published
-                if not is_same or not signature or signature != _signature(archive, name, files, status):
+                if not is_same or not signature or signature != _signature(archive, name, files, status, reason):
                     return None
                 places[names[len(places)]] = (sys.intern(store), row)
     except unreadable:
@@ -185,13 +189,13 @@ def _unmoved(archive: str, names: list[str], cached: _Columns, cached_row: dict[
     """Return the records whose files have the sizes and times of the last look, and whose row depends on nothing else."""
     if not cached:
         return []
-    keys, signatures, files, status = (cached[name] for name in ("key", "signature", "files", "status"))
+    keys, signatures, files, status, reasons = (cached[name] for name in ("key", "signature", "files", "status", "reason"))
     unmoved = []
     for name in names:
         row = cached_row.get(name, -1)
         if row < 0 or keys[row] != key or not signatures[row]:
             continue
-        if signatures[row] == _signature(archive, name, files[row], status[row]):
+        if signatures[row] == _signature(archive, name, files[row], status[row], reasons[row]):
             unmoved.append(name)
     return unmoved
 
@@ -201,9 +205,9 @@ def _look_back(archive: str, fresh: _Columns, cached: _Columns, cached_row: dict
     n = len(fresh["record_name"])
     fresh["base"], fresh["signature"] = fresh["fingerprint"], np.empty(n, TEXT)
     fresh["store"], fresh["row"] = np.full(n, "", dtype=TEXT), np.full(n, -1, dtype=np.int64)
-    told = zip(*(each(fresh[name]) for name in ("record_name", "files", "status")), strict=True)
-    for row, (name, files, status) in enumerate(told):
-        signature = fresh["signature"][row] = _signature(archive, name, files, status)
+    told = zip(*(each(fresh[name]) for name in ("record_name", "files", "status", "reason")), strict=True)
+    for row, (name, files, status, reason) in enumerate(told):
+        signature = fresh["signature"][row] = _signature(archive, name, files, status, reason)
         before = cached_row.get(name, -1)
         if before < 0 or not cached["signature"][before] == signature != "":
             continue
@@ -420,11 +424,14 @@ def changed_key(work: str, labels: str | None, keep_comments: bool) -> tuple[int
 _KEY_PARTS = ("what is read of a header", "ecgbatch's version", "the listing's columns", "the label table", "--keep-comments")
 
 
-def _signature(archive: str, record_name: str, files: str, status: int) -> str:
-    """Return sizes and times of a record's files; empty where they cannot be told (it is looked at again each time).
+def _signature(archive: str, record_name: str, files: str, status: int, reason: str) -> str:
+    """Return sizes and times of a record's files; empty where they cannot be told, or where what was said of the record does not
+    rest on them (``NOT_OF_FILES``): it is looked at again each time.
 
     Of a record that lacks something, the time of its folder counts too: what is missing appears there.
     """
+    if reason in NOT_OF_FILES:
+        return ""
     parts = [_size_and_time(found) for found in _stats(archive, files)]
     if parts and (status != STATUS["ok"] or "-" in parts):
         parts.append(_size_and_time(_stat(os.path.dirname(f"{archive}/{record_name}"))))  # noqa: PTH120

@@ -17,7 +17,7 @@ from ecgbatch import __version__
 from ecgbatch.archive.listing import each, list_archive
 from ecgbatch.archive.sums import with_sums
 from ecgbatch.archive.untaken import Untaken, find_untaken
-from ecgbatch.archive.watch import LOOK_COLUMNS, Look, Place, look_at, remember, settle_changes
+from ecgbatch.archive.watch import LOOK_COLUMNS, NOT_OF_FILES, Look, Place, look_at, remember, settle_changes
 from ecgbatch.formats.header import UnreadableRecord, step
 from ecgbatch.formats.inspection import Inspection, inspect_record, inspect_records
 from ecgbatch.formats.records import read_samples, source_digest
@@ -339,10 +339,10 @@ def convert_archive(
         places = {name: place for name, place in look.places.items() if place[0] in published and place not in again}
     known = _known_rows(work) if len(places) < look.listing.sizes["record"] else {}
     listing = settle_changes(archive, look, {key: row.source_digest for key, row in known.items()}, map=map)
-    pairs = zip(each(listing["record_name"].values), each(listing["fingerprint"].values), strict=True)
-    unplaced = [(row, name, key) for row, (name, key) in enumerate(pairs) if name not in places]
-    places |= {name: known[key].place for _, name, key in unplaced if key in known}
-    new = with_sums(archive, _rows(listing, [row for row, _, key in unplaced if key not in known]), map=map)
+    told = zip(*(each(listing[column].values) for column in ("record_name", "fingerprint", "reason")), strict=True)
+    unplaced = [(row, name, _known(known, key, reason)) for row, (name, key, reason) in enumerate(told) if name not in places]
+    places |= {name: stored.place for _, name, stored in unplaced if stored is not None}
+    new = with_sums(archive, _rows(listing, [row for row, _, stored in unplaced if stored is None]), map=map)
     del unplaced, known
     plans = plan_signals(new)
     if plans:
@@ -422,16 +422,19 @@ def _earlier_view(work: str) -> dict[str, Any]:
         return {"records": [], "stores": [], "rows": []}
 
 
-MAY_PASS = frozenset({"UNREADABLE_FILE", "CHANGED_WHILE_READING"})
+MAY_PASS = frozenset({"UNREADABLE_FILE", "CHANGED_WHILE_READING"}) | NOT_OF_FILES
 """Reasons to set a record aside that may pass though no file gets another size or time: it is tried again in the next run."""
 
 
 def new_records(work: str, listing: xr.Dataset) -> xr.Dataset:
     """Return the rows of an archive's listing that no published store has seen and that belong to nobody who was erased."""
     known, erased = _known_rows(work), erased_list(work)
-    columns = (listing[name].values.tolist() for name in ("fingerprint", "record_name", "patient_id"))
+    columns = (listing[name].values.tolist() for name in ("fingerprint", "reason", "record_name", "patient_id"))
     rows = list(zip(*columns, strict=True))
-    is_new = [key not in known and not (erased.has_record(name) or erased.has_patient(who)) for key, name, who in rows]
+    is_new = [
+        _known(known, key, reason) is None and not (erased.has_record(name) or erased.has_patient(who))
+        for key, reason, name, who in rows
+    ]
     return listing.isel(record=np.flatnonzero(is_new))
 
 
@@ -470,18 +473,26 @@ class _KnownRow(NamedTuple):
 
     place: Place
     source_digest: str
+    reason: str
+
+
+def _known(known: Mapping[str, _KnownRow], fingerprint: str, reason: str) -> _KnownRow | None:
+    """Return what the stores say of a listed record; None where it is new, or can be read now that what it lacked is there."""
+    row = known.get(fingerprint)
+    return None if row is not None and row.reason in NOT_OF_FILES and row.reason != reason else row
 
 
 def _known_rows(work: str) -> dict[str, _KnownRow]:
-    """Return place and source digest of every record that a published store has seen, by fingerprint."""
+    """Return what the published stores say of every record they have seen, by fingerprint; first what rests on its files."""
     known: dict[str, _KnownRow] = {}
     again = _failed_before(work)
     for path in list_stores(work, "signals"):
         signals = open_store(path)
-        pairs = zip(signals["fingerprint"].values.tolist(), signals["source_digest"].values.tolist(), strict=True)
-        for row, (fingerprint, digest) in enumerate(pairs):
-            if (signals.attrs["digest"], row) not in again:
-                known.setdefault(fingerprint, _KnownRow((signals.attrs["digest"], row), digest))
+        told = zip(*(signals[name].values.tolist() for name in ("fingerprint", "source_digest", "reason")), strict=True)
+        for row, (fingerprint, digest, reason) in enumerate(told):
+            place = signals.attrs["digest"], row
+            if place not in again and (fingerprint not in known or known[fingerprint].reason in NOT_OF_FILES):
+                known[fingerprint] = _KnownRow(place, digest, reason)
     return known
 
 

@@ -21,6 +21,7 @@ from ecgbatch.signals import stage as signals_stage
 from ecgbatch.signals.stage import archive_facts, convert_archive, current_records
 from ecgbatch.synthetic.archive import write_archive
 from storage import list_stores, open_store
+from tests.formats.dicom_files import ecg, encoded, group, waves
 
 _opened: list[str] = []
 _watching = threading.Event()
@@ -290,3 +291,50 @@ def test_record_that_became_whole_after_it_was_refused_is_read_again(archive, tm
     assert refused == ["CHECKSUM_MISMATCH"]
     done = convert_archive(str(archive), work)
     assert (done.set_aside, done.superseded) == ({}, (name,))
+
+
+def reasons_of(work: str) -> dict[str, str]:
+    now = current_records(work, ["record_name", "reason"])
+    return dict(zip(now["record_name"].values.tolist(), now["reason"].values.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("patient", ["MRN1", ""])
+def test_record_whose_reader_is_installed_later_is_read_in_the_next_night(tmp_path, monkeypatch, patient):
+    """Without a patient's identifier its fingerprint is that of the night without the reader."""
+    folder, work = tmp_path / "archive", str(tmp_path / "work")
+    folder.mkdir()
+    one = ecg(group(("II", "I", "V1"), waves(3)))
+    one.PatientID = patient
+    (folder / "r.dcm").write_bytes(encoded(one))
+    settle(folder)
+    time.sleep(2 * TICK_S)
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "pydicom", None)
+        convert_archive(str(folder), work)
+        first = reasons_of(work)
+        assert convert_archive(str(folder), work).n_new == 0
+    assert first == {"r.dcm": "EXTRA_MISSING"}
+    assert convert_archive(str(folder), work).n_new == 1
+    assert reasons_of(work) == {"r.dcm": ""}
+    for rehash in (False, True):  # the row of the night without it is never taken again
+        assert convert_archive(str(folder), work, rehash=rehash).n_new == 0
+        assert reasons_of(work) == {"r.dcm": ""}
+
+
+def test_file_that_was_missing_is_looked_for_again_though_its_folder_bears_the_same_time(archive, tmp_path):
+    """An archive that was away and is mounted again has the times it had."""
+    work, (name, *_), there = str(tmp_path / "work"), names_of(archive), archive.stat()
+    away = {path: path.read_bytes() for path in archive.glob(f"{name}.*")}
+    for path in away:
+        path.unlink()
+    os.utime(archive, ns=(there.st_atime_ns, there.st_mtime_ns))
+    convert_archive(str(archive), work)
+    assert reasons_of(work)[name] == "LISTED_MISSING"
+    assert convert_archive(str(archive), work).n_new == 0
+    for path, content in away.items():
+        path.write_bytes(content)
+        os.utime(path, ns=(there.st_atime_ns, there.st_mtime_ns))
+    os.utime(archive, ns=(there.st_atime_ns, there.st_mtime_ns))
+    time.sleep(2 * TICK_S)
+    assert convert_archive(str(archive), work).n_new == 1
+    assert reasons_of(work)[name] == ""
