@@ -226,7 +226,9 @@ def _privately(wanted: Passport, function: Callable[[Any], Any], parcel: list[An
 
     Return their results and the seconds that each took on average.
     """
-    admit(wanted)
+    from distributed import get_worker
+
+    admit(wanted, get_worker().address)
     os.umask(0o077)
     start = monotonic()
     results = [function(task) for task in parcel]

@@ -13,9 +13,10 @@ from ecgbatch.measurements.lookup import measure_workspace
 from ecgbatch.model.files import load_model
 from ecgbatch.reports.shape import shape_digest
 from ecgbatch.scores.stage import score_workspace
+from ecgbatch.upkeep.findings import findings_of
 from ecgbatch.upkeep.status import recorded
 from ecgbatch.workspace.privacy import PSEUDONYMOUS
-from ecgbatch.workspace.runs import Timing, log_file, name_log, read_run, write_run
+from ecgbatch.workspace.runs import Timing, log_file, name_log, read_run, runs_by_time, write_run
 from flows.cluster import engine
 from flows.prepare import RETRIED, OnProgress, prepare_archive, shown
 from flows.train import train_model
@@ -133,7 +134,9 @@ def run_archive(
 
     """
     shared: dict[str, Any] = {"dask": dask, "workers": workers, "on_progress": on_progress}
+    earlier = next(iter(runs_by_time(work)), None)
     with only_writer(work, "run"), log_file(work), recorded(work, "run") as facts:
+        facts["archive"] = archive
         options = {"labels": labels, "keep_comments": keep_comments, "rehash": rehash, "settle_s": settle_s}
         prepared = prepare_archive(archive, work, settings=settings, **options, **shared)
         seconds = dict(prepared["seconds"])
@@ -145,6 +148,7 @@ def run_archive(
         seconds |= scored["seconds"]
         counts = scored["counts"]
         facts |= {"run": scored["run"], "set_aside": counts["n_set_aside"], "not_scorable": counts["not_scorable_reasons"]}
+        facts.update(findings_of(work, scored["run"], earlier, pseudonymise=pseudonymise))
         facts["records"] |= {"scored": counts["n_scored"], "not_scorable": counts["n_not_scorable"]}
         write_run(work, scored["run"], {"seconds": seconds, "prepared": {k: v for k, v in prepared.items() if k != "seconds"}})
         name_log(work, scored["run"])
