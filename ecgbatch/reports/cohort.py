@@ -56,8 +56,8 @@ def write_cohort(
     facts
         Of the records, in their order.
     options
-        ``model`` (``operating_point.model_summary``), ``run``, ``created``, ``archive``, ``is_synthetic``; ``largest_changes``
-        from ``serial.Series.changes``, if any.
+        ``model`` (``operating_point.model_summary``), ``run``, ``created``, ``archive``, ``is_synthetic``, ``pages`` (as
+        ``chosen_pages.Pages``); ``largest_changes`` from ``serial.Series.changes``, if any.
     leads
         Of the records, in their order: what of their leads the Parquet table has.
     earlier
@@ -131,6 +131,7 @@ def cohort_report(table: Table, options: Mapping[str, Any]) -> dict[str, Any]:
         "distributions": drift.distributions(scores, facts),
         "largest_changes": dict(options.get("largest_changes") or NO_CHANGES),
         "n_not_taken": dict(options.get("n_not_taken") or {}),
+        "pages": dict(options["pages"]),
     }
 
 
