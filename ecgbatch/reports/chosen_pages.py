@@ -14,7 +14,7 @@ from ecgbatch.terms import DECISION, LABEL
 from storage import Folder
 
 MODES = ("all", "called", "none")
-"""``called``: indicated, indeterminate, not scorable (set aside among them), or not indicated though the label says infarction."""
+"""``called``: indicated, indeterminate, not scorable (or set aside), or not indicated though the label says infarction."""
 
 MOST_OF_ALL = 2000
 """Records up to which all get a page where nothing else is asked for."""

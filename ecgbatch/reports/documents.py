@@ -1,4 +1,4 @@
-"""All records' reports as data: ``records.parquet``, one row a record, its whole JSON beside the columns by which one finds it."""
+"""All records' reports as data: ``records.parquet``, a row a record, its whole JSON beside the columns by which one finds it."""
 
 from __future__ import annotations
 
@@ -67,8 +67,9 @@ class RecordsFile:
         import pyarrow as pa
 
         if self._rows:
-            arrays = [pa.array(values, field.type) for values, field in zip(zip(*self._rows, strict=True), self._writer.schema)]
-            self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._writer.schema))
+            schema = self._writer.schema
+            columns = zip(zip(*self._rows, strict=True), schema.types, strict=True)
+            self._writer.write_table(pa.Table.from_arrays([pa.array(*column) for column in columns], schema=schema))
             self._rows = []
             pa.default_memory_pool().release_unused()
 

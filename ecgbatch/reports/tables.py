@@ -47,9 +47,9 @@ FACTS: Mapping[str, Any] = {
     "not_measured": TEXT,
     **dict.fromkeys(MEASURED, np.dtype(np.float32)),
 }
-"""Types of ``Facts``: file name of its pages (empty: it has none), ``terms.LEAD_FLAGS`` that any lead has, ``flags_by_lead`` and ``triage.quality`` as
-``lead_facts`` gives them, from ``statements`` on what ``measured_facts`` gives, the rest as the record's JSON says it; a length
-unknown is NaN, a year unknown -1. Arrays, since a dict a record would take six kilobytes of each."""
+"""Types of ``Facts``: file name of its pages (empty: it has none), ``terms.LEAD_FLAGS`` that any lead has, ``flags_by_lead`` and
+``triage.quality`` as ``lead_facts`` gives them, from ``statements`` on what ``measured_facts`` gives, the rest as the record's
+JSON says it; a length unknown is NaN, a year unknown -1. Arrays, since a dict a record would take six kilobytes of each."""
 
 COLUMNS: Mapping[str, str] = {
     "record_name": "path of the header below the archive, without .hea",

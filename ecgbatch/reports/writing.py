@@ -70,7 +70,6 @@ def write_reports(
     edition: Edition,
     *,
     extras: Sequence[str] = (),
-    pages: str | None = None,
     pseudonyms: Pseudonyms | None = None,
     map: Callable[..., Iterable[Any]] = map,
     progress: Callable[[int, int], None] | None = None,
@@ -90,9 +89,6 @@ def write_reports(
         What every report says alike, but for what the scores store tells.
     extras
         Of ``EXTRAS``: further forms to write beside each record's page.
-    pages
-        Of ``chosen_pages.MODES``: which records get a page and a JSON file. None: as is set, or follows from their number. All
-        are in ``records.parquet``.
     pseudonyms
         Names to show in place of those of records and patients. Such reports lie in ``work/reports/<run>-pseudonymous``, and
         compare nothing with an earlier run: that one shows names.
@@ -109,12 +105,12 @@ def write_reports(
 
     """
     check_extras(extras)
-    checked_pages(pages)
+    checked_pages(edition.pages)
     hold_little()
     folder, shown = folder_at(work), f"{run}{PSEUDONYMOUS}" if pseudonyms else run
     edition = replace(edition, run=shown)
     job = Job(str(work), run, folder.pointed("reports/latest"), tuple(extras), edition, pseudonyms)
-    told, made = _write_files(folder, job, pages, map, progress)
+    told, made = _write_files(folder, job, map, progress)
     give_back()  # before a list of all files, which takes as much as the tables did
     seal_folder(folder, f"reports/{shown}")
     folder.point("reports/latest", shown)
@@ -133,14 +129,14 @@ class _Set(NamedTuple):
     """In which they are made, and lie in ``records.parquet``."""
 
 
-def _set_of(folder: Folder, job: Job, pages: str | None) -> _Set:
+def _set_of(folder: Folder, job: Job) -> _Set:
     scores = with_own_status(load_columns(store_path(folder, "scores", job.scores_run)))
     order = _in_order_of_stores(scores)
     if job.pseudonyms:
         write_pseudonyms(job.work, job.pseudonyms, scores)
         scores = job.pseudonyms.scores(scores)
         order = np.argsort(scores["record_name"].values, kind="stable")  # the archive's order would tell who they are
-    mode = mode_for(pages, scores.sizes["record"])
+    mode = mode_for(job.edition.pages, scores.sizes["record"])
     is_shown = has_page(scores, mode)
     slugs = np.where(is_shown, _slugs_of(scores["record_name"].values), "")
     counted = Pages(mode, int(is_shown.sum()), is_shown.size)
@@ -148,17 +144,13 @@ def _set_of(folder: Folder, job: Job, pages: str | None) -> _Set:
 
 
 def _write_files(
-    folder: Folder,
-    job: Job,
-    pages: str | None,
-    map: Callable[..., Iterable[Any]],
-    progress: Callable[[int, int], None] | None,
+    folder: Folder, job: Job, map: Callable[..., Iterable[Any]], progress: Callable[[int, int], None] | None
 ) -> tuple[dict[str, Any], Counter[str]]:
     """Write the records' reports, then the cohort's; return paths and pages, and how many records' came to be in which way."""
     from ecgbatch.reports import cohort
 
     started = perf_counter()
-    everyone = _set_of(folder, job, pages)
+    everyone = _set_of(folder, job)
     scores, slugs = everyone.scores, everyone.slugs
     edition = replace(job.edition, segments_s=scores.attrs["settings"].get("segments_s"))
     _clear_pages(folder, edition.run, slugs)
@@ -256,8 +248,10 @@ def report_workspace(
         Workspace; name of a run that ``workspace.runs.write_run`` has recorded.
     pseudonymise
         Show no name of a record or patient, but keyed digests of them (``workspace.privacy.Pseudonyms``).
-    extras, pages, map, on_progress
+    extras, map, on_progress
         As in ``write_reports``; ``on_progress`` is called with the stage's name too.
+    pages
+        As in ``Edition``.
 
     Returns
     -------
@@ -270,9 +264,8 @@ def report_workspace(
     summary = write_reports(
         work,
         run,
-        _edition(folder, work, run),
+        replace(_edition(folder, work, run), pages=pages),
         extras=extras,
-        pages=pages,
         pseudonyms=workspace_pseudonyms(work) if pseudonymise else None,
         map=map,
         progress=partial(on_progress, "report") if on_progress else None,
@@ -315,9 +308,9 @@ def report_record(
     if not place and not folder.exists(f"reports/{shown}/manifest.json"):
         raise ValueError(f"{folder}: the run {run} has no reports to put a page into; `ecgbatch report`, or give --to FOLDER")
     pseudonyms = workspace_pseudonyms(work) if pseudonymise else None
-    edition = replace(_edition(folder, work, run), run=shown)
+    edition = replace(_edition(folder, work, run), run=shown, pages=stated_mode(folder, shown))
     job = Job(str(work), run, "", tuple(extras), edition, pseudonyms, place)
-    everyone = _set_of(folder, job, stated_mode(folder, shown))
+    everyone = _set_of(folder, job)
     row = _row_of(folder, run, everyone.scores, name)
     names = everyone.scores["record_name"].values
     slug = str(_slugs_of(names)[row])

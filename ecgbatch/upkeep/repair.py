@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ecgbatch.reports.chosen_pages import stated_mode
 from ecgbatch.terms import MODEL_NAME_DIGITS
 from ecgbatch.upkeep.status import METRICS_FILE, last_run, metrics
 from ecgbatch.upkeep.verify import LATEST, Item, problems_of
@@ -52,6 +53,7 @@ def repair(
     _refuse_without_list(work, damaged)
     items = [(sort, key) for sort, key in damaged if sort not in _NOT_MADE]
     lost = {key for _, key in items}
+    modes = {name: stated_mode(folder, name) for name in folder.children("reports")}  # before what is damaged is gone
     models = _models_of(folder, lost)
     remade = {key: plan for _, key in items if key.startswith("signals/") and (plan := planned_again(work, Path(key).stem))}
     shown = folder.pointed(LATEST)
@@ -69,7 +71,7 @@ def repair(
         extract_beats(work, BeatSettings(**settings), map=map, on_progress=on_progress)
         if any(key.startswith("measurements/") for key in lost):
             measure_workspace(work, settings, map=map, on_progress=on_progress)
-    _runs_again(work, archive, lost, models, map=map, on_progress=on_progress)
+    _runs_again(work, archive, lost, models, modes=modes, map=map, on_progress=on_progress)
     _pointed_again(folder, shown)
     if METRICS_FILE in lost and "metrics" in (ended := last_run(work)):
         folder.put(METRICS_FILE, metrics(ended))
@@ -95,6 +97,7 @@ def _runs_again(
     lost: set[str],
     models: list[str],
     *,
+    modes: dict[str, str | None],
     map: Map,
     on_progress: Callable[[str, int, int], None] | None,
 ) -> None:
@@ -110,14 +113,15 @@ def _runs_again(
         if run in runs:
             if not read_run(work, run):
                 write_run(work, run, {"archive": archive, "model": model})
-            report_workspace(work, run, map=map, on_progress=on_progress)
+            report_workspace(work, run, pages=modes.get(run), map=map, on_progress=on_progress)
             runs.discard(run)
         if not runs:
             break
     for name in sorted(runs):
         run = name.removesuffix(PSEUDONYMOUS)
         if f"reports/{name}" in lost and read_run(work, run) and folder.exists(f"scores/{run}.zarr/zarr.json"):
-            report_workspace(work, run, pseudonymise=name != run, map=map, on_progress=on_progress)
+            is_pseudonymous = name != run
+            report_workspace(work, run, pages=modes.get(name), pseudonymise=is_pseudonymous, map=map, on_progress=on_progress)
 
 
 def _models_again(folder: Folder, lost: set[str]) -> None:
