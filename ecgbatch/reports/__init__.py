@@ -13,6 +13,7 @@ the page's list hold in ``tables``, ``lead_columns`` and ``worklist``; HTML is m
 Other wings use:
 
 - ``chosen_pages``: ``MODES``, ``checked_pages``, ``stated_mode``
+- ``path_kernels``: ``warm_up``
 - ``record_files``: ``check_extras``
 - ``shape``: ``shape_digest``
 - ``writing``: ``report_record``, ``report_workspace``

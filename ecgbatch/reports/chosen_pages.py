@@ -61,10 +61,10 @@ def has_page(scores: xr.Dataset, mode: str) -> NDArray[np.bool_]:
     return np.asarray(~is_negative | (scores["label"].values == LABEL["mi"]))
 
 
-def stated_mode(folder: Folder, run: str) -> str | None:
-    """Return the mode of the reports of a run that are there (``run``: their folder); None where it is not known."""
+def stated_mode(folder: Folder, below: str) -> str | None:
+    """Return the mode of the reports that lie below a key; None where it is not known."""
     try:
-        stated: Any = json.loads(folder.read(f"reports/{run}/cohort.json"))
+        stated: Any = json.loads(folder.read(f"{below}/cohort.json"))
         mode = stated["pages"]["mode"]
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -308,7 +308,7 @@ def report_record(
     if not place and not folder.exists(f"reports/{shown}/manifest.json"):
         raise ValueError(f"{folder}: the run {run} has no reports to put a page into; `ecgbatch report`, or give --to FOLDER")
     pseudonyms = workspace_pseudonyms(work) if pseudonymise else None
-    edition = replace(_edition(folder, work, run), run=shown, pages=stated_mode(folder, shown))
+    edition = replace(_edition(folder, work, run), run=shown, pages=stated_mode(folder, f"reports/{shown}"))
     job = Job(str(work), run, "", tuple(extras), edition, pseudonyms, place)
     everyone = _set_of(folder, job)
     row = _row_of(folder, run, everyone.scores, name)

@@ -239,7 +239,7 @@ def _replace_reports(
         extras = [kind for kind, end in (("pdf", ".pdf"), ("fhir", ".fhir.json")) if any(name.endswith(end) for name in files)]
         as_they_were: dict[str, Any] = {
             "extras": extras,
-            "pages": stated_mode(folder, shown),
+            "pages": stated_mode(folder, f"reports/{shown}"),
             "pseudonymise": shown.endswith(PSEUDONYMOUS),
         }
         told = report_workspace(work, again, **as_they_were, map=map, on_progress=on_progress)

@@ -53,7 +53,6 @@ def repair(
     _refuse_without_list(work, damaged)
     items = [(sort, key) for sort, key in damaged if sort not in _NOT_MADE]
     lost = {key for _, key in items}
-    modes = {name: stated_mode(folder, name) for name in folder.children("reports")}  # before what is damaged is gone
     models = _models_of(folder, lost)
     remade = {key: plan for _, key in items if key.startswith("signals/") and (plan := planned_again(work, Path(key).stem))}
     shown = folder.pointed(LATEST)
@@ -71,7 +70,7 @@ def repair(
         extract_beats(work, BeatSettings(**settings), map=map, on_progress=on_progress)
         if any(key.startswith("measurements/") for key in lost):
             measure_workspace(work, settings, map=map, on_progress=on_progress)
-    _runs_again(work, archive, lost, models, modes=modes, map=map, on_progress=on_progress)
+    _runs_again(work, archive, lost, models, map=map, on_progress=on_progress)
     _pointed_again(folder, shown)
     if METRICS_FILE in lost and "metrics" in (ended := last_run(work)):
         folder.put(METRICS_FILE, metrics(ended))
@@ -97,7 +96,6 @@ def _runs_again(
     lost: set[str],
     models: list[str],
     *,
-    modes: dict[str, str | None],
     map: Map,
     on_progress: Callable[[str, int, int], None] | None,
 ) -> None:
@@ -113,7 +111,7 @@ def _runs_again(
         if run in runs:
             if not read_run(work, run):
                 write_run(work, run, {"archive": archive, "model": model})
-            report_workspace(work, run, pages=modes.get(run), map=map, on_progress=on_progress)
+            report_workspace(work, run, pages=_mode(folder, run), map=map, on_progress=on_progress)
             runs.discard(run)
         if not runs:
             break
@@ -121,7 +119,12 @@ def _runs_again(
         run = name.removesuffix(PSEUDONYMOUS)
         if f"reports/{name}" in lost and read_run(work, run) and folder.exists(f"scores/{run}.zarr/zarr.json"):
             is_pseudonymous = name != run
-            report_workspace(work, run, pages=modes.get(name), pseudonymise=is_pseudonymous, map=map, on_progress=on_progress)
+            report_workspace(work, run, pages=_mode(folder, name), pseudonymise=is_pseudonymous, map=map, on_progress=on_progress)
+
+
+def _mode(folder: Folder, run: str) -> str | None:
+    """Return which records had a page, in reports that are there or were put aside."""
+    return stated_mode(folder, f"reports/{run}") or stated_mode(folder, f"{DAMAGED}/reports-{run}")
 
 
 def _models_again(folder: Folder, lost: set[str]) -> None:
