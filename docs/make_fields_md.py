@@ -19,7 +19,8 @@ HEAD = """# Fields of the reports
 *Written by `docs/make_fields_md.py` from the schemas in [schema/](schema/README.md); do not edit. Files are tested against them.*
 
 What the stores hold is in [stores.md](stores.md). Below `WORK/reports/<run>/` lies `records.parquet`, a row a record; for each
-record that has a page, `records/<slug>.json` and `.html` (on request `.pdf` and `.fhir.json`); and for the archive `cohort.json` and `.html`, `scores.csv` and `scores.parquet`.
+record that has a page, `records/<slug>.json` and `.html` (on request `.pdf` and `.fhir.json`); and for the archive
+`cohort.json` and `.html`, `scores.csv` and `scores.parquet`.
 `null` is unknown, never 0. `[]` stands for each entry of a list, `*` for each key of an object whose keys are names.
 """
 

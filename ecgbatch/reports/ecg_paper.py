@@ -154,7 +154,7 @@ def _label(panel: Panel, top_mm: float, baseline_mm: float) -> str:
     base_mm = max(baseline_mm - panel.label_mm, top_mm + 3.5)
     words = svg.text(panel.left_mm + 1.0, base_mm, name, 3.6, weight="bold")
     words += svg.text(panel.left_mm + 1.0, base_mm + 2.8, remark, 2.3) if remark else ""
-    separator = f'<path class="pulse" d="M{units(panel.left_mm)} {units(baseline_mm - 4.0)}v{units(3.0)}"/>'
+    separator = f'<path class="rule" d="M{units(panel.left_mm)} {units(baseline_mm - 4.0)}v{units(3.0)}"/>'
     return (separator if panel.left_mm > LEFT_MM else "") + words
 
 

@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from ecgbatch.kernels import kernel
 
+Floats = NDArray[np.float64]
+Text = NDArray[np.uint8]
+
 MOST_BYTES = 24
 """Of the text of a point: two whole numbers below 10^10 and their signs or blanks."""
 
@@ -14,7 +17,7 @@ _PASSES = 4
 
 
 @kernel
-def thin(x: NDArray[np.float64], y: NDArray[np.float64], most: float) -> int:
+def thin(x: Floats, y: Floats, most: float) -> int:
     """Drop every other point that lies on the line between its neighbours to ``most``, four times over; return how many stay.
 
     ``x`` and ``y`` (point,) float64 are worked in: those that stay are moved to the front. ``x`` increases.
@@ -40,7 +43,7 @@ def thin(x: NDArray[np.float64], y: NDArray[np.float64], most: float) -> int:
 
 
 @kernel
-def spell(x: NDArray[np.float64], y: NDArray[np.float64], n: int, out: NDArray[np.uint8]) -> int:
+def spell(x: Floats, y: Floats, n: int, out: Text) -> int:
     """Write the path of the first ``n`` points, at least one, as ASCII into ``out``, ``MOST_BYTES`` a point and as much again."""
     at_x, at_y = np.int64(np.rint(x[0])), np.int64(np.rint(y[0]))
     out[0] = 77  # M
@@ -60,7 +63,7 @@ def spell(x: NDArray[np.float64], y: NDArray[np.float64], n: int, out: NDArray[n
 
 
 @kernel
-def _number(value: int, out: NDArray[np.uint8], end: int, parted: bool) -> int:
+def _number(value: int, out: Text, end: int, parted: bool) -> int:
     """Write a whole number; what parts it from the one before is its sign, or a blank."""
     if value < 0:
         out[end] = 45

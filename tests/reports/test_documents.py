@@ -14,11 +14,12 @@ import jsonschema
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import xarray as xr
 
-from ecgbatch.reports import documents
+from ecgbatch.reports import documents, writing
 from ecgbatch.reports.chosen_pages import MOST_OF_ALL, checked_pages, has_page, mode_for, stated_mode
 from ecgbatch.reports.writing import report_record, report_workspace
-from ecgbatch.terms import DECISION, LABEL
+from ecgbatch.terms import DECISION, LABEL, STATUS
 from ecgbatch.upkeep.verify import verify_workspace
 from storage import folder_at, seal_again
 from tests.reports.report_runs import reported_run
@@ -70,21 +71,33 @@ def test_every_record_is_a_row_with_its_whole_report_set_aside_ones_too(reported
     assert meta[b"run"].decode() == reported.run
 
 
-def test_called_pages_are_those_a_person_looks_at_and_every_row_stays_what_it_was(reported):
+def test_called_are_those_a_person_looks_at():
+    decisions, labels = np.meshgrid([*DECISION.values()], [*LABEL.values()], indexing="ij")
+    scores = xr.Dataset({"decision": ("record", decisions.ravel()), "label": ("record", labels.ravel())})
+    without = [(DECISION["mi_not_indicated"], LABEL[word]) for word in ("control", "other", "unknown")]
+    both = zip(decisions.ravel().tolist(), labels.ravel().tolist(), strict=True)
+    assert has_page(scores, "called").tolist() == [pair not in without for pair in both]
+
+
+@pytest.fixture
+def every_other(monkeypatch) -> None:
+    """Call every other record and the one set aside: random weights call them all."""
+
+    def chosen(scores: xr.Dataset, mode: str) -> np.ndarray:
+        some = (np.arange(scores.sizes["record"]) % 2 == 0) | (scores["status"].values == STATUS["set_aside"])
+        return some if mode == "called" else has_page(scores, mode)
+
+    monkeypatch.setattr(writing, "has_page", chosen)
+
+
+@pytest.mark.usefixtures("every_other")
+def test_called_records_alone_get_pages_and_every_row_stays_what_it_was(reported):
     before = table_of(reported)
     said = report_workspace(reported.work, reported.run, pages="called")
     rows = table_of(reported)
-    scores = reported.scores
-    called = {
-        str(name)
-        for name, decision, label in zip(
-            scores["record_name"].values, scores["decision"].values, scores["label"].values, strict=True
-        )
-        if decision != DECISION["mi_not_indicated"] or label == LABEL["mi"]
-    }
-    assert called
-    assert called < set(reported.names)
-    assert reported.broken in called
+    names = reported.scores["record_name"].values.tolist()
+    called = {*names[::2], reported.broken}
+    assert called < set(names)
     assert {name for name, row in rows.items() if row["report"]} == called
     assert files_of(reported) == {f"{reported.slugs[name]}.{kind}" for name in called for kind in ("html", "json")}
     cohort = json.loads((reported.folder / "cohort.json").read_text())
@@ -99,6 +112,7 @@ def test_called_pages_are_those_a_person_looks_at_and_every_row_stays_what_it_wa
     assert problems_of_workspace(reported.work) == []
 
 
+@pytest.mark.usefixtures("every_other")
 @pytest.mark.parametrize("mode", ["all", "called", "none"])
 def test_links_lead_to_pages_that_are_there(reported, mode):
     report_workspace(reported.work, reported.run, pages=mode)
