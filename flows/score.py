@@ -27,7 +27,7 @@ from storage import folder_at, is_address, only_writer
 @task(**RETRIED)
 def measure(work: str, model: str, dask: str | None, workers: int | None, on_progress: OnProgress | None) -> int:
     """Measure every record now in the archive, on the beats that the model takes; return how many records those are."""
-    with engine(dask, workers) as on_engine:
+    with engine(dask, workers, sees=[work]) as on_engine:
         settings = load_model(model).beats
         return measure_workspace(work, settings, map=on_engine, on_progress=shown(on_progress, "measure")).n_records
 
@@ -35,7 +35,7 @@ def measure(work: str, model: str, dask: str | None, workers: int | None, on_pro
 @task(**RETRIED)
 def score(work: str, model: str, dask: str | None, workers: int | None, on_progress: OnProgress | None) -> str:
     """Score every record now in the archive; return the run."""
-    with engine(dask, workers) as on_engine:
+    with engine(dask, workers, sees=[work]) as on_engine:
         return score_workspace(work, model, map=on_engine, on_progress=shown(on_progress, "score"))
 
 
@@ -46,7 +46,7 @@ def report(
     """Write the record reports, the cohort report and the tables; ``reports`` as ``report_workspace`` takes it."""
     from ecgbatch.reports.writing import report_workspace
 
-    with report_engine(dask, workers) as on_engine:
+    with report_engine(dask, workers, sees=[work]) as on_engine:
         return report_workspace(work, run, **reports, map=on_engine, on_progress=shown(on_progress, "report"))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -63,7 +65,7 @@ def spell(x: Floats, y: Floats, n: int, out: Text) -> int:
 
 
 @kernel
-def _number(value: int, out: Text, end: int, parted: bool) -> int:
+def _number(value: Any, out: Text, end: int, parted: bool) -> int:
     """Write a whole number; what parts it from the one before is its sign, or a blank."""
     if value < 0:
         out[end] = 45

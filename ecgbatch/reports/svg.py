@@ -82,7 +82,7 @@ def band(x: Float, low: Float, high: Float) -> str:
     return _line(np.concatenate([upper_x, lower_x[::-1]]), np.concatenate([upper_y, lower_y[::-1]])) + "Z"
 
 
-def thinned(x: Float, y: Float, thin_mm: float = THIN_MM) -> tuple[Float, Float]:
+def thinned(x: Float, y: Float, thin_mm: float = THIN_MM) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Drop every other point that lies on the line between its neighbours to ``thin_mm``, four times over; all in units."""
     from ecgbatch.reports.path_kernels import thin
 
@@ -91,7 +91,7 @@ def thinned(x: Float, y: Float, thin_mm: float = THIN_MM) -> tuple[Float, Float]
     return own_x[:n], own_y[:n]
 
 
-def _line(x: Float, y: Float) -> str:
+def _line(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
     from ecgbatch.reports.path_kernels import MOST_BYTES, spell
 
     out = scratch("svg", (MOST_BYTES * (x.size + 1),), np.uint8)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 import xarray as xr
@@ -74,7 +74,7 @@ def write_reports(
     map: Callable[..., Iterable[Any]] = map,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Write all reports of a run below ``work/reports/<run>`` and let ``work/reports/latest`` point there.
+    """Write all reports of a run below ``work/reports/<run>``.
 
     Every file appears whole or not at all. A record's report that is already there, or is in the latest run's folder with the
     same content, is not made again: it stays, or is linked, and keeps the run and time of its making.
@@ -113,7 +113,6 @@ def write_reports(
     told, made = _write_files(folder, job, map, progress)
     give_back()  # before a list of all files, which takes as much as the tables did
     seal_folder(folder, f"reports/{shown}")
-    folder.point("reports/latest", shown)
     counts = {f"n_{word}": made[word] for word in ("written", "linked", "kept", "failed", "without")}
     return {"run": shown, "folder": f"{folder}/reports/{shown}", **told, "n_records": made.total(), **counts}
 
@@ -230,28 +229,38 @@ def _slugs_of(names: np.ndarray) -> np.ndarray:
     return np.array([slugs[name] for name in names], TEXT)
 
 
+class Wanted(TypedDict, total=False):
+    """What reports of a run may be made with; all of it may be left out.
+
+    ``extras``: as in ``write_reports``. ``pages``: as in ``Edition``. ``pseudonymise``: show no name of a record or patient, but
+    keyed digests of them (``workspace.privacy.Pseudonyms``). ``leads``: whether ``latest`` is to point to these reports, as it
+    is unless they are a copy for others beside those of the house.
+    """
+
+    extras: Sequence[str]
+    pages: str | None
+    pseudonymise: bool
+    leads: bool
+
+
 def report_workspace(
     work: str,
     run: str,
     *,
-    extras: Sequence[str] = (),
-    pages: str | None = None,
-    pseudonymise: bool = False,
     map: Callable[..., Iterable[Any]] = map,
     on_progress: Callable[[str, int, int], None] | None = None,
+    **wanted: Unpack[Wanted],
 ) -> dict[str, Any]:
-    """Write all reports of a run; return their paths and the cohort's counts.
+    """Write all reports of a run and let ``work/reports/latest`` point there; return their paths and the cohort's counts.
 
     Parameters
     ----------
     work, run
         Workspace; name of a run that ``workspace.runs.write_run`` has recorded.
-    pseudonymise
-        Show no name of a record or patient, but keyed digests of them (``workspace.privacy.Pseudonyms``).
-    extras, map, on_progress
+    map, on_progress
         As in ``write_reports``; ``on_progress`` is called with the stage's name too.
-    pages
-        As in ``Edition``.
+    wanted
+        As ``Wanted`` says.
 
     Returns
     -------
@@ -264,12 +273,14 @@ def report_workspace(
     summary = write_reports(
         work,
         run,
-        replace(_edition(folder, work, run), pages=pages),
-        extras=extras,
-        pseudonyms=workspace_pseudonyms(work) if pseudonymise else None,
+        replace(_edition(folder, work, run), pages=wanted.get("pages")),
+        extras=wanted.get("extras", ()),
+        pseudonyms=workspace_pseudonyms(work) if wanted.get("pseudonymise") else None,
         map=map,
         progress=partial(on_progress, "report") if on_progress else None,
     )
+    if wanted.get("leads", True):
+        folder.point("reports/latest", summary["run"])
     cohort = json.loads(folder.read(f"reports/{summary['run']}/cohort.json"))
     counts = {name: cohort[name] for name in COUNTS}
     said = summary["pages"].words(work)
