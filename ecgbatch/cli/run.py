@@ -17,9 +17,12 @@ from ecgbatch.cli.options import (
     AsJson,
     Dask,
     DryRun,
+    Fhir,
     KeepComments,
     Labels,
     Model,
+    Pages,
+    Pdf,
     Prevalence,
     Pseudonymise,
     Rehash,
@@ -32,6 +35,7 @@ from ecgbatch.cli.options import (
     as_text,
     checked_method,
     checked_recipe,
+    report_options,
 )
 from ecgbatch.cli.output import print_result, progress
 from ecgbatch.cli.stages import at_prevalence
@@ -66,6 +70,9 @@ def run(
     method: RunMethod = None,
     recipe: RunRecipe = None,
     prevalence: Prevalence = None,
+    pages: Pages = None,
+    pdf: Pdf = False,
+    fhir: Fhir = False,
     rehash: Rehash = False,
     settle_s: Settle = None,
     keep_comments: KeepComments = False,
@@ -81,6 +88,7 @@ def run(
     if recipe is not None and not train:
         raise typer.BadParameter(f"--recipe {recipe} says how a model is trained: it goes with --train.")
     recipe = checked_recipe(recipe or "ecgbatch")
+    reports = report_options(pages, pdf=pdf, fhir=fhir)
     settings = load_settings(model=model, labels=labels, settle_s=settle_s)
     model, labels = None if train else settings.model, settings.labels
     if model is None and not train:
@@ -112,6 +120,7 @@ def run(
             recipe=recipe,
             keep_comments=keep_comments,
             pseudonymise=pseudonymise,
+            reports=reports,
             dask=dask,
             workers=workers,
             on_progress=on_progress,
@@ -151,6 +160,11 @@ def schedule(
     timezone: Annotated[str, typer.Option(help="The clock that --cron means.")] = "UTC",
     model: Model = None,
     labels: Labels = None,
+    prevalence: Prevalence = None,
+    pages: Pages = None,
+    pdf: Pdf = False,
+    fhir: Fhir = False,
+    pseudonymise: Pseudonymise = False,
     settle_s: Settle = None,
     dask: Dask = None,
     workers: Workers = None,
@@ -159,8 +173,16 @@ def schedule(
     from flows.server import prefect_server
 
     settings = load_settings(model=model, labels=labels, settle_s=settle_s, dask=dask, workers=workers)
+    reports = report_options(pages, pdf=pdf, fhir=fhir)
+    chosen = settings.model
+    if chosen is None and prevalence is not None:  # it is moved now, and stays that one until the schedule is made anew
+        from ecgbatch.model.files import shipped_model
+
+        chosen = shipped_model()
     wanted: dict[str, Any] = {
-        "model": as_text(settings.model),
+        "reports": reports,
+        "pseudonymise": pseudonymise,
+        "model": as_text(at_prevalence(work, chosen, prevalence)),
         "labels": as_text(settings.labels),
         "dask": settings.dask,
         "workers": settings.workers,
