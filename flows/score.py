@@ -5,9 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, task
-from prefect.artifacts import create_link_artifact, create_table_artifact
-
 from ecgbatch import __version__
 from ecgbatch.measurements.lookup import measure_workspace
 from ecgbatch.model.files import load_model
@@ -17,12 +14,14 @@ from ecgbatch.upkeep.status import recorded
 from ecgbatch.workspace.privacy import PSEUDONYMOUS
 from ecgbatch.workspace.runs import Timing, log_file, name_log, read_run, write_run
 from flows.cluster import engine
-from flows.prepare import RETRIED, OnProgress, prepare_archive, shown
+from flows.plain import OnProgress
+from flows.prepare import prepare_archive
+from flows.steps import flow, keep_link, keep_table, shown, task
 from flows.train import train_model
 from storage import folder_at, is_address, only_writer
 
 
-@task(**RETRIED)
+@task
 def measure(work: str, model: str, dask: str | None, workers: int | None, on_progress: OnProgress | None) -> int:
     """Measure every record now in the archive, on the beats that the model takes; return how many records those are."""
     with engine(dask, workers) as on_engine:
@@ -30,14 +29,14 @@ def measure(work: str, model: str, dask: str | None, workers: int | None, on_pro
         return measure_workspace(work, settings, map=on_engine, on_progress=shown(on_progress, "measure")).n_records
 
 
-@task(**RETRIED)
+@task
 def score(work: str, model: str, dask: str | None, workers: int | None, on_progress: OnProgress | None) -> str:
     """Score every record now in the archive; return the run."""
     with engine(dask, workers) as on_engine:
         return score_workspace(work, model, map=on_engine, on_progress=shown(on_progress, "score"))
 
 
-@task(**RETRIED)
+@task
 def report(
     work: str, run: str, pseudonymise: bool, dask: str | None, workers: int | None, on_progress: OnProgress | None
 ) -> dict[str, Any]:
@@ -49,7 +48,7 @@ def report(
         return report_workspace(work, run, pseudonymise=pseudonymise, map=on_engine, on_progress=progress)
 
 
-@flow(name="score-archive", validate_parameters=False)
+@flow(name="score-archive")
 def score_archive(
     work: str,
     model: str,
@@ -81,9 +80,9 @@ def score_archive(
         summary = finished_reports(work, run, pseudonymise) or report(work, run, pseudonymise, dask, workers, on_progress)
     reported = {**summary, "by": _report_code(pseudonymise)}
     write_run(work, run, {"counts": summary["counts"], "seconds": timing.seconds, "reported": reported})
-    create_table_artifact([summary["counts"]], key="scored", description=f"Run {run}")
+    keep_table([summary["counts"]], key="scored", description=f"Run {run}")
     cohort = str(summary["cohort"]) if is_address(work) else Path(summary["cohort"]).absolute().as_uri()
-    create_link_artifact(cohort, key="cohort", link_text="Cohort report")
+    keep_link(cohort, key="cohort", text="Cohort report")
     return {"run": run, **summary, "seconds": timing.seconds}
 
 
@@ -107,7 +106,7 @@ def _report_code(pseudonymise: bool) -> str:
     return f"{__version__} {shape_digest()} {names}"
 
 
-@flow(name="run-archive", validate_parameters=False)
+@flow(name="run-archive")
 def run_archive(
     archive: str,
     work: str,

@@ -19,6 +19,7 @@ from ecgbatch.cli.options import (
     KeepComments,
     Labels,
     Model,
+    Prefect,
     Prevalence,
     Pseudonymise,
     Rehash,
@@ -43,6 +44,7 @@ DEMO: dict[str, Any] = {"n_records": 60, "duration_s": 30.0, "seed": 1}
 def demo(
     out: Annotated[Path, typer.Argument(help="A new folder.", file_okay=False, resolve_path=True)],
     workers: Workers = None,
+    prefect: Prefect = False,
     as_json: AsJson = False,
 ) -> int:
     """Make a synthetic PTB-like archive in OUT and run the whole job on it."""
@@ -53,7 +55,7 @@ def demo(
         on_progress("synthetic archive", 0, 1)
         write_archive(archive, **DEMO)
         on_progress("synthetic archive", 1, 1)
-    return run(archive, work, train=True, workers=workers, as_json=as_json)
+    return run(archive, work, train=True, workers=workers, prefect=prefect, as_json=as_json)
 
 
 def run(
@@ -71,6 +73,7 @@ def run(
     pseudonymise: Pseudonymise = False,
     dask: Dask = None,
     workers: Workers = None,
+    prefect: Prefect = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> int:
@@ -79,7 +82,7 @@ def run(
         raise typer.BadParameter("give --model FOLDER or --train, not both")
     if recipe is not None and not train:
         raise typer.BadParameter(f"--recipe {recipe} says how a model is trained: it goes with --train.")
-    recipe = checked_recipe(recipe or "ecgbatch")
+    recipe = checked_recipe(recipe) if recipe else "ecgbatch"
     settings = load_settings(model=model, labels=labels, settle_s=settle_s)
     model, labels = None if train else settings.model, settings.labels
     if model is None and not train:
@@ -89,32 +92,36 @@ def run(
     if train and prevalence is not None:
         raise typer.BadParameter("--prevalence goes with a model that is there already, not with --train")
     looks = {"archive": True, "labels": as_text(labels), "keep_comments": keep_comments}
-    again = made_again_by(work, beats=_beat_settings(model, method), model=as_text(model), **looks)
+    beats = _beat_settings(model, method)
     if dry_run:
+        again = made_again_by(work, beats=beats, model=as_text(model), **looks)
         return print_estimate(estimate_archive(archive, work, labels, train=train) | again, as_json)
-    model = at_prevalence(work, model, prevalence)
-    _quiet_prefect()
-    from flows.server import guard_own_server
-
-    guard_own_server()
-    from flows.score import run_archive
-
     with progress(as_json) as on_progress:
-        result = run_archive(
-            str(archive),
-            str(work),
-            model=as_text(model),
-            labels=as_text(labels),
-            rehash=rehash,
-            settle_s=settings.settle_s,
-            settings=_beat_settings(model, method),
-            recipe=recipe,
-            keep_comments=keep_comments,
-            pseudonymise=pseudonymise,
-            dask=dask,
-            workers=workers,
-            on_progress=on_progress,
-        )
+        on_progress("starting", 0, 1)  # a second of imports, in which nobody should look at an empty screen
+        made_again_by(work, beats=beats, model=as_text(model), **looks)
+        model = at_prevalence(work, model, prevalence)
+        _quiet_prefect()
+        from flows.chosen import prefect_if_wanted
+
+        with prefect_if_wanted(prefect):
+            from flows.score import run_archive
+
+            on_progress("starting", 1, 1)
+            result = run_archive(
+                str(archive),
+                str(work),
+                model=as_text(model),
+                labels=as_text(labels),
+                rehash=rehash,
+                settle_s=settings.settle_s,
+                settings=beats,
+                recipe=recipe,
+                keep_comments=keep_comments,
+                pseudonymise=pseudonymise,
+                dask=dask,
+                workers=workers,
+                on_progress=on_progress,
+            )
     print_result(result, as_json)
     return SET_ASIDE if result["counts"]["n_set_aside"] else OK
 

@@ -127,6 +127,7 @@ def _signals_used(work: str) -> set[str]:
 
 def _scores_again(work: str, folder: str, found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     from ecgbatch.model.files import load_model
+    from ecgbatch.model.precision import remember
     from ecgbatch.scores.stage import SCORES, score_settings, score_versions
 
     model = load_model(folder)
@@ -135,7 +136,11 @@ def _scores_again(work: str, folder: str, found: Mapping[str, Any]) -> dict[str,
     mine = [root for root in roots if root["settings"]["model"]["digest"] == model.digest]
     if not mine:
         return {}
-    wanted = _made(score_settings(model), with_own_versions(score_versions()), SCORES)
+    own = with_own_versions(score_versions())
+    for root in mine:
+        if root["versions"] == own:
+            remember(model, root["settings"].get("inference", {}))
+    wanted = _made(score_settings(model), own, SCORES)
     because = _closest(wanted, [_made_of(root) for root in mine])
     because = because or (["their beats are cut again"] if "beats" in found else [])
     because = because or (["they are measured again"] if "measurements" in found else [])
