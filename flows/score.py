@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ecgbatch.upkeep.status import recorded
 from ecgbatch.workspace.privacy import PSEUDONYMOUS
 from ecgbatch.workspace.runs import Timing, log_file, name_log, read_run, write_run
 from flows.cluster import engine
+from flows.options import RunOptions
 from flows.plain import OnProgress
 from flows.prepare import prepare_archive
 from flows.steps import flow, keep_link, keep_table, shown, task
@@ -131,23 +133,36 @@ def run_archive(
         What ``score_archive`` returns, with the counts of ``prepare_archive`` and the seconds of all stages.
 
     """
-    shared: dict[str, Any] = {"dask": dask, "workers": workers, "on_progress": on_progress}
+    options = RunOptions(
+        archive=archive,
+        work=work,
+        model=model,
+        labels=labels,
+        rehash=rehash,
+        settle_s=settle_s,
+        settings=settings,
+        recipe=recipe,
+        keep_comments=keep_comments,
+        pseudonymise=pseudonymise,
+        dask=dask,
+        workers=workers,
+    )
     with only_writer(work, "run"), log_file(work), recorded(work, "run") as facts:
-        options = {"labels": labels, "keep_comments": keep_comments, "rehash": rehash, "settle_s": settle_s}
-        prepared = prepare_archive(archive, work, settings=settings, **options, **shared)
+        prepared = prepare_archive(**options.part_of(prepare_archive), on_progress=on_progress)
         seconds = dict(prepared["seconds"])
         facts |= {"seconds": seconds, "set_aside": prepared["set_aside_reasons"], "records": _states(prepared)}
-        trained = {"model": model, "seconds": {}} if model else train_model(work, recipe=recipe, **shared)
-        seconds |= trained["seconds"]
-        chosen = {"archive": archive, "pseudonymise": pseudonymise, "before": dict(seconds)}
-        scored = score_archive(work, trained["model"], **chosen, **shared)
+        if model is None:
+            trained = train_model(**options.part_of(train_model), on_progress=on_progress)
+            seconds |= trained["seconds"]
+            options = replace(options, model=trained["model"])
+        scored = score_archive(**options.part_of(score_archive), before=dict(seconds), on_progress=on_progress)
         seconds |= scored["seconds"]
         counts = scored["counts"]
         facts |= {"run": scored["run"], "set_aside": counts["n_set_aside"], "not_scorable": counts["not_scorable_reasons"]}
         facts["records"] |= {"scored": counts["n_scored"], "not_scorable": counts["n_not_scorable"]}
         write_run(work, scored["run"], {"seconds": seconds, "prepared": {k: v for k, v in prepared.items() if k != "seconds"}})
         name_log(work, scored["run"])
-    return {**scored, "prepared": prepared, "model": trained["model"], "seconds": seconds}
+    return {**scored, "prepared": prepared, "model": options.model, "seconds": seconds}
 
 
 def _states(prepared: dict[str, Any]) -> dict[str, int]:

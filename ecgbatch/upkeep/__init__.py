@@ -9,8 +9,9 @@ Other wings use:
 - ``erase``: ``erase_patient``, ``records_of``
 - ``estimates``: ``estimate_conversion``, ``estimate_stages``
 - ``garbage``: ``collect_garbage``, ``leftovers``
+- ``pending``: ``pending``, ``stored_records``, ``together``
 - ``repair``: ``repair``
-- ``status``: ``last_run``, ``recorded``, ``status``
+- ``status``: ``counted_from``, ``last_run``, ``recorded``, ``status``
 - ``upgrades``: ``made_again``, ``sentences``
 - ``verify``: ``items_of``, ``verify_workspace``
 - ``warm``: ``warm``

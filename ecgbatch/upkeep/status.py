@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,6 +34,19 @@ KINDS = {"convert": "signals", "peaks": "peaks", "beats": "beats", "measure": "m
 """Stage and the kind of store that it leaves."""
 
 
+_began: ContextVar[float | None] = ContextVar("began", default=None)
+
+
+@contextmanager
+def counted_from(began: float) -> Iterator[None]:
+    """Have ``recorded`` count the seconds in all from here (seconds since 1970): what was waited before the first stage too."""
+    token = _began.set(began)
+    try:
+        yield
+    finally:
+        _began.reset(token)
+
+
 @contextmanager
 def recorded(work: str, command: str) -> Iterator[dict[str, Any]]:
     """Write down that a run began and how it ended, and its metrics; what the block puts into the yielded dict is kept too.
@@ -45,7 +59,7 @@ def recorded(work: str, command: str) -> Iterator[dict[str, Any]]:
     """
     facts: dict[str, Any] = {}
     before = {stage: set(list_stores(work, kind)) for stage, kind in KINDS.items()}
-    started = time.time()
+    started = _began.get() or time.time()
     stated = {"command": command, "started": _now(), "pid": os.getpid(), "host": socket.gethostname()}
     _put(work, stated | {"outcome": "running"})
     outcome, said = "ok", ""
