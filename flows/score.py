@@ -26,7 +26,7 @@ from storage import folder_at, is_address, only_writer
 @task
 def measure(work: str, model: str, dask: str | None, workers: int | None, on_progress: OnProgress | None) -> int:
     """Measure every record now in the archive, on the beats that the model takes; return how many records those are."""
-    with engine(dask, workers) as on_engine:
+    with engine(dask, workers, sees=[work]) as on_engine:
         settings = load_model(model).beats
         return measure_workspace(work, settings, map=on_engine, on_progress=shown(on_progress, "measure")).n_records
 
@@ -34,7 +34,7 @@ def measure(work: str, model: str, dask: str | None, workers: int | None, on_pro
 @task
 def score(work: str, model: str, dask: str | None, workers: int | None, on_progress: OnProgress | None) -> str:
     """Score every record now in the archive; return the run."""
-    with engine(dask, workers) as on_engine:
+    with engine(dask, workers, sees=[work]) as on_engine:
         return score_workspace(work, model, map=on_engine, on_progress=shown(on_progress, "score"))
 
 
@@ -45,7 +45,7 @@ def report(
     """Write the record reports, the cohort report and the tables."""
     from ecgbatch.reports.writing import report_workspace
 
-    with engine(dask, workers) as on_engine:
+    with engine(dask, workers, sees=[work]) as on_engine:
         progress = shown(on_progress, "report")
         return report_workspace(work, run, pseudonymise=pseudonymise, map=on_engine, on_progress=progress)
 

@@ -22,7 +22,7 @@ def train_members(
     """Train every member, a process each, from its last checkpoint on."""
     from ecgbatch.training.recipes import train_workspace  # PyTorch, which nobody needs who scores
 
-    with processes(dask, workers) as on_processes:
+    with processes(dask, workers, sees=[work]) as on_processes:
         return train_workspace(work, recipe=recipe, out=out, map=on_processes, on_progress=shown(on_progress, "train"))
 
 
