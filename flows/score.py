@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-from prefect import flow, task
-from prefect.artifacts import create_link_artifact, create_table_artifact
 
 from ecgbatch import __version__
 from ecgbatch.measurements.lookup import measure_workspace
@@ -20,12 +18,15 @@ from ecgbatch.upkeep.status import recorded
 from ecgbatch.workspace.privacy import PSEUDONYMOUS
 from ecgbatch.workspace.runs import Timing, log_file, name_log, read_run, runs_by_time, write_run
 from flows.cluster import engine, report_engine
-from flows.prepare import RETRIED, OnProgress, prepare_archive, shown
+from flows.options import RunOptions
+from flows.plain import OnProgress
+from flows.prepare import prepare_archive
+from flows.steps import flow, keep_link, keep_table, shown, task
 from flows.train import train_model
 from storage import folder_at, is_address, only_writer
 
 
-@task(**RETRIED)
+@task
 def measure(work: str, model: str, dask: str | None, workers: int | None, on_progress: OnProgress | None) -> int:
     """Measure every record now in the archive, on the beats that the model takes; return how many records those are."""
     with engine(dask, workers, sees=[work]) as on_engine:
@@ -33,14 +34,14 @@ def measure(work: str, model: str, dask: str | None, workers: int | None, on_pro
         return measure_workspace(work, settings, map=on_engine, on_progress=shown(on_progress, "measure")).n_records
 
 
-@task(**RETRIED)
+@task
 def score(work: str, model: str, dask: str | None, workers: int | None, on_progress: OnProgress | None) -> str:
     """Score every record now in the archive; return the run."""
     with engine(dask, workers, sees=[work]) as on_engine:
         return score_workspace(work, model, map=on_engine, on_progress=shown(on_progress, "score"))
 
 
-@task(**RETRIED)
+@task
 def report(
     work: str, run: str, reports: dict[str, Any], dask: str | None, workers: int | None, on_progress: OnProgress | None
 ) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def report(
         return report_workspace(work, run, **reports, map=on_engine, on_progress=shown(on_progress, "report"))
 
 
-@flow(name="score-archive", validate_parameters=False)
+@flow(name="score-archive")
 def score_archive(
     work: str,
     model: str,
@@ -86,9 +87,9 @@ def score_archive(
         summary = finished_reports(work, run, **chosen) or report(work, run, chosen, dask, workers, on_progress)
     reported = {**summary, "by": _report_code(**chosen)}
     write_run(work, run, {"counts": summary["counts"], "seconds": timing.seconds, "reported": reported})
-    create_table_artifact([summary["counts"]], key="scored", description=f"Run {run}")
+    keep_table([summary["counts"]], key="scored", description=f"Run {run}")
     cohort = str(summary["cohort"]) if is_address(work) else Path(summary["cohort"]).absolute().as_uri()
-    create_link_artifact(cohort, key="cohort", link_text="Cohort report")
+    keep_link(cohort, key="cohort", text="Cohort report")
     return {"run": run, **summary, "seconds": timing.seconds}
 
 
@@ -115,7 +116,7 @@ def _report_code(pseudonymise: bool, pages: str | None = None, extras: Sequence[
     return " ".join([__version__, shape_digest(), names, which, *sorted(extras)])
 
 
-@flow(name="run-archive", validate_parameters=False)
+@flow(name="run-archive")
 def run_archive(
     archive: str,
     work: str,
@@ -141,18 +142,32 @@ def run_archive(
         What ``score_archive`` returns, with the counts of ``prepare_archive`` and the seconds of all stages.
 
     """
-    shared: dict[str, Any] = {"dask": dask, "workers": workers, "on_progress": on_progress}
+    options = RunOptions(
+        archive=archive,
+        work=work,
+        model=model,
+        labels=labels,
+        rehash=rehash,
+        settle_s=settle_s,
+        settings=settings,
+        recipe=recipe,
+        keep_comments=keep_comments,
+        pseudonymise=pseudonymise,
+        reports=reports,
+        dask=dask,
+        workers=workers,
+    )
     earlier = next(iter(runs_by_time(work)), None)
     with only_writer(work, "run"), log_file(work), recorded(work, "run") as facts:
         facts["archive"] = archive
-        options = {"labels": labels, "keep_comments": keep_comments, "rehash": rehash, "settle_s": settle_s}
-        prepared = prepare_archive(archive, work, settings=settings, **options, **shared)
+        prepared = prepare_archive(**options.part_of(prepare_archive), on_progress=on_progress)
         seconds = dict(prepared["seconds"])
         facts |= {"seconds": seconds, "set_aside": prepared["set_aside_reasons"], "records": _states(prepared)}
-        trained = {"model": model, "seconds": {}} if model else train_model(work, recipe=recipe, **shared)
-        seconds |= trained["seconds"]
-        chosen = {"archive": archive, "pseudonymise": pseudonymise, "reports": reports, "before": dict(seconds)}
-        scored = score_archive(work, trained["model"], **chosen, **shared)
+        if model is None:
+            trained = train_model(**options.part_of(train_model), on_progress=on_progress)
+            seconds |= trained["seconds"]
+            options = replace(options, model=trained["model"])
+        scored = score_archive(**options.part_of(score_archive), before=dict(seconds), on_progress=on_progress)
         seconds |= scored["seconds"]
         counts = scored["counts"]
         facts |= {"run": scored["run"], "set_aside": counts["n_set_aside"], "not_scorable": counts["not_scorable_reasons"]}
@@ -160,7 +175,7 @@ def run_archive(
         facts["records"] |= {"scored": counts["n_scored"], "not_scorable": counts["n_not_scorable"]}
         write_run(work, scored["run"], {"seconds": seconds, "prepared": {k: v for k, v in prepared.items() if k != "seconds"}})
         name_log(work, scored["run"])
-    return {**scored, "prepared": prepared, "model": trained["model"], "seconds": seconds}
+    return {**scored, "prepared": prepared, "model": options.model, "seconds": seconds}
 
 
 def _states(prepared: dict[str, Any]) -> dict[str, int]:

@@ -99,6 +99,13 @@ Dask = Annotated[
     str | None, typer.Option(help="Address of a Dask scheduler: tls://host:port, or tcp:// here. Default: threads here.")
 ]
 Workers = Annotated[int | None, typer.Option(help="Threads (training: processes) here. Default: the processors.", min=1)]
+Prefect = Annotated[
+    bool,
+    typer.Option(
+        "--prefect",
+        help="As a flow run of Prefect's, on a server for this command alone. Where a server is named, it is one anyway.",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print shards, bytes, memory and minutes; do nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output.")]
 Rehash = Annotated[

@@ -76,7 +76,7 @@ def convert(
     labels = settings.labels
     again = made_again_by(work, archive=True, labels=as_text(labels), keep_comments=keep_comments)
     if dry_run:
-        return print_estimate(estimate_archive(archive, work, labels, only="convert") | again, as_json)
+        return print_estimate(estimate_archive(archive, work, labels) | again, as_json)
     from ecgbatch.signals.stage import convert_archive
     from flows.cluster import engine
     from storage import only_writer
@@ -135,9 +135,10 @@ def beats(
         raise typer.BadParameter("--reference and --archive go together: which annotation files, and where they lie")
     if csv is not None and method != "kachuee":
         raise typer.BadParameter("--csv has the paper's 187 columns: give --method kachuee with it")
-    again = made_again_by(work, beats={"method": checked_method(method), "reference": reference or ""})
+    asked = {"method": checked_method(method), "reference": reference or ""}
+    again = made_again_by(work, beats=asked)
     if dry_run:
-        return print_estimate(estimate_work(work, "beats") | again, as_json)
+        return print_estimate(estimate_work(work, "beats", beats=asked) | again, as_json)
     from ecgbatch.beats.lookup import export_annotations, extract_beats
     from ecgbatch.beats.record import BeatSettings
     from flows.cluster import engine
@@ -175,7 +176,7 @@ def measure(
     """Measure rate, intervals, axes and levels of every record; score does it too, where it is not done."""
     again = made_again_by(work, measure=True)
     if dry_run:
-        return print_estimate(estimate_work(work, "measure") | again, as_json)
+        return print_estimate(estimate_work(work, "measure", beats={"method": checked_method(method)}) | again, as_json)
     from ecgbatch.beats.record import BeatSettings
     from ecgbatch.measurements.lookup import measure_workspace
     from flows.cluster import engine
@@ -200,7 +201,11 @@ def score(
     """Score every prepared record with a model."""
     again = made_again_by(work, model=as_text(model))
     if dry_run:
-        return print_estimate(estimate_work(work, "measure", "score") | again, as_json)
+        from ecgbatch.model.files import load_model
+
+        return print_estimate(
+            estimate_work(work, "measure", "score", beats=load_model(model).beats, model=model) | again, as_json
+        )
     from ecgbatch.scores.stage import scores_path
 
     scored = _score(work, at_prevalence(work, model, prevalence) or model, dask, workers, as_json)

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -34,6 +35,19 @@ KINDS = {"convert": "signals", "peaks": "peaks", "beats": "beats", "measure": "m
 """Stage and the kind of store that it leaves."""
 
 
+_began: ContextVar[float | None] = ContextVar("began", default=None)
+
+
+@contextmanager
+def counted_from(began: float) -> Iterator[None]:
+    """Have ``recorded`` count the seconds in all from here (seconds since 1970): what was waited before the first stage too."""
+    token = _began.set(began)
+    try:
+        yield
+    finally:
+        _began.reset(token)
+
+
 @contextmanager
 def recorded(work: str, command: str) -> Iterator[dict[str, Any]]:
     """Write down that a run began and how it ended, and its metrics; what the block puts into the yielded dict is kept too.
@@ -46,7 +60,7 @@ def recorded(work: str, command: str) -> Iterator[dict[str, Any]]:
     """
     facts: dict[str, Any] = {}
     before = {stage: set(list_stores(work, kind)) for stage, kind in KINDS.items()}
-    started = time.time()
+    started = _began.get() or time.time()
     last_good = last_good_end(work)
     log_event("run started", command=command, version=version("ecgbatch"), workspace=str(folder_at(work)))
     stated = {"command": command, "started": _now(), "pid": os.getpid(), "host": socket.gethostname()}
