@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from ecgbatch import __version__
@@ -23,7 +24,7 @@ from ecgbatch.archive.clinical import count_matched
 from ecgbatch.archive.listing import CHUNK_RECORDS, LISTING_COLUMNS, each, find_records, list_archive
 from ecgbatch.formats.records import source_digest
 from ecgbatch.terms import STATUS
-from ecgbatch.workspace.erased import erased_list
+from ecgbatch.workspace.erased import Erased, erased_list
 from ecgbatch.workspace.privacy import workspace_pseudonyms
 from storage import TEXT, Map, folder_at, is_mirror, list_stores
 
@@ -112,8 +113,7 @@ def look_at(
     key = _key(labels, keep_comments)
     places = None if rehash else _remembered(archive, work, names, key)
     if places is not None:
-        nothing = {name: ("record", np.empty(0, TEXT)) for name in ("record_name", "fingerprint", "reason")}
-        return Look(tuple(names), xr.Dataset(nothing), key, (), places, n_erased=len(found) - len(names), is_remembered=True)
+        return Look(tuple(names), _no_listing(), key, (), places, n_erased=len(found) - len(names), is_remembered=True)
     counted = {} if labels is None else count_matched(labels, found)
     cached = {} if rehash else _read_cache(work)
     cached_row = {name: row for row, name in enumerate(_texts(cached, "record_name"))}
@@ -123,12 +123,10 @@ def look_at(
     pseudonyms = workspace_pseudonyms(work)
     listed = list_archive(archive, labels=labels, keep_comments=keep_comments, names=again, pseudonyms=pseudonyms, map=map)
     if erased:
-        is_left = [not erased.has_patient(patient) for patient in listed["patient_id"].values.tolist()]
-        listed = listed.isel(record=np.flatnonzero(is_left))
+        listed = _without_erased(listed, erased)
         again = listed["record_name"].values.tolist()
         left = is_unmoved.union(again)
         names = [name for name in names if name in left]
-    n_erased = len(found) - len(names)
     fresh = {str(name): values.values for name, values in listed.data_vars.items()}
     del listed
     _look_back(archive, fresh, cached, cached_row)
@@ -137,18 +135,32 @@ def look_at(
     rows = np.array([row_of[name] for name in names if name in row_of], dtype=np.int64)
     kept = [cached_row[name] for name in unmoved]
     del cached_row, row_of, is_unmoved
+    table = _joined(fresh, cached, kept, rows)
+    stored = zip(each(table["record_name"]), each(table.pop("store")), each(table.pop("row")), strict=True)
+    places = {name: (sys.intern(store), row) for name, store, row in stored if store}
+    unsure = frozenset(name for name in each(table["record_name"]) if name not in places)
+    listing, n_erased = xr.Dataset({name: ("record", values) for name, values in table.items()}), len(found) - len(names)
+    return Look(tuple(names), listing, key, tuple(filter(waiting.__contains__, names)), places, unsure, n_erased, counted)
+
+
+def _no_listing() -> xr.Dataset:
+    return xr.Dataset({name: ("record", np.empty(0, TEXT)) for name in ("record_name", "fingerprint", "reason")})
+
+
+def _without_erased(listed: xr.Dataset, erased: Erased) -> xr.Dataset:
+    is_left = [not erased.has_patient(patient) for patient in listed["patient_id"].values.tolist()]
+    return listed.isel(record=np.flatnonzero(is_left))
+
+
+def _joined(fresh: _Columns, cached: _Columns, kept: list[int], rows: npt.NDArray[np.int64]) -> _Columns:
+    """Return the ``rows`` of what was ``kept`` of the last look with what was listed afresh behind it; empties both."""
     table = {}
     for name in list(fresh):  # a column at a time is held twice
         values = fresh.pop(name)
         if kept:
             values = np.concatenate([cached.pop(name).astype(values.dtype, copy=False)[kept], values])
         table[name] = values if np.array_equal(rows, np.arange(len(values))) else values[rows]
-    stored = zip(each(table["record_name"]), each(table.pop("store")), each(table.pop("row")), strict=True)
-    places = {name: (sys.intern(store), row) for name, store, row in stored if store}
-    unsure = frozenset(name for name in each(table["record_name"]) if name not in places)
-    listing = xr.Dataset({name: ("record", values) for name, values in table.items()})
-    waits = tuple(name for name in names if name in waiting)
-    return Look(tuple(names), listing, key, waits, places, unsure, n_erased, counted)
+    return table
 
 
 def _remembered(archive: str, work: str, names: list[str], key: str) -> dict[str, Place] | None:

@@ -61,7 +61,8 @@ class Edition:
 
     ``model``: from ``operating_point.model_summary``. ``created``: ISO time that the caller read from its clock. ``archive``: the
     name that a reader knows it by. ``is_synthetic``: whether every page must call its data synthetic. ``seconds``: of the
-    run's stages so far. Of the run itself, and told by its scores store: ``run``, the name of the reports' folder, and
+    run's stages so far. ``pages``: which records get a page and a JSON file, of ``chosen_pages.MODES``; None: as is set, or as
+    follows from their number. Of the run itself, and told by its scores store: ``run``, the name of the reports' folder, and
     ``segments_s``, start and end of each segment of the evidence.
     """
 
@@ -70,6 +71,7 @@ class Edition:
     archive: str
     is_synthetic: bool = False
     seconds: Mapping[str, float] = field(default_factory=dict)
+    pages: str | None = None
     run: str = ""
     segments_s: Mapping[str, Sequence[float]] | None = None
 

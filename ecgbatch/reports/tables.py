@@ -47,9 +47,9 @@ FACTS: Mapping[str, Any] = {
     "not_measured": TEXT,
     **dict.fromkeys(MEASURED, np.dtype(np.float32)),
 }
-"""Types of ``Facts``: file name of its pages, ``terms.LEAD_FLAGS`` that any lead has, ``flags_by_lead`` and ``triage.quality`` as
-``lead_facts`` gives them, from ``statements`` on what ``measured_facts`` gives, the rest as the record's JSON says it; a length
-unknown is NaN, a year unknown -1. Arrays, since a dict a record would take six kilobytes of each."""
+"""Types of ``Facts``: file name of its pages (empty: it has none), ``terms.LEAD_FLAGS`` that any lead has, ``flags_by_lead`` and
+``triage.quality`` as ``lead_facts`` gives them, from ``statements`` on what ``measured_facts`` gives, the rest as the record's
+JSON says it; a length unknown is NaN, a year unknown -1. Arrays, since a dict a record would take six kilobytes of each."""
 
 COLUMNS: Mapping[str, str] = {
     "record_name": "path of the header below the archive, without .hea",
@@ -79,7 +79,7 @@ COLUMNS: Mapping[str, str] = {
     "signals_row": "its row there; empty in pseudonymous tables",
     "beats_store": "digest of the beats store that holds its beats; empty where there is none",
     "beats_row": "its row there; empty in pseudonymous tables",
-    "report": "path of the record's page, from the folder of this table",
+    "report": "path of the record's page, from the folder of this table; empty where none was made",
     "abnormal_probability": "probability of any heart disease, infarction or another; empty where not scored or not known",
     "indeterminate_because": "why it is indeterminate: electrodes_exchanged, unlike_training, close_to_threshold",
     "exchange": "electrodes that were probably exchanged: LA-RA or RA-LL; empty: none seem, or which is unclear",
@@ -194,7 +194,7 @@ class Table:
     def column(self, name: str, chosen: Any = slice(None)) -> list[Any]:
         """Return a column of the chosen records (a slice, or their places) as Python values: unknown is None, flags are words."""
         if name == "report":
-            return [f"records/{slug}.html" for slug in self.facts["slug"][chosen].tolist()]
+            return [f"records/{slug}.html" if slug else "" for slug in self.facts["slug"][chosen].tolist()]
         if name == "needs_look":
             words = tuple(triage.NEEDS_LOOK)
             return [words[place] for place in self.group[chosen].tolist()]
