@@ -21,6 +21,7 @@ from ecgbatch.archive.watch import LOOK_COLUMNS, Look, Place, look_at, remember,
 from ecgbatch.formats.header import UnreadableRecord, step
 from ecgbatch.formats.inspection import Inspection, inspect_record, inspect_records
 from ecgbatch.formats.records import read_samples, source_digest
+from ecgbatch.signals.own_archive import place_of, refuse_another
 from ecgbatch.signals.quality import lead_flags, warm_up
 from ecgbatch.terms import LABEL, LEAD_FLAGS, MISSING_SAMPLE, SEX, STATUS, STEP_FAILED, lead_order
 from ecgbatch.workspace.erased import N_ERASURES, VIEW_FILE, Erased, erased_list
@@ -324,13 +325,20 @@ def convert_archive(
     keep_comments
         Store the headers' comment lines too, whatever names and dates they hold.
     rehash, settle_s
-        As ``archive.watch.look_at`` takes them.
+        As ``archive.watch.look_at`` takes them; ``rehash`` also takes an archive at another place for this workspace's.
     map
         Engine for listing and reading.
     on_progress
         Called with the stage's name, shards done and shards in all.
 
+    Raises
+    ------
+    OtherArchive
+        If the workspace holds the records of an archive at another place.
+
     """
+    if not rehash:
+        refuse_another(archive, work, _earlier_view(work))
     look = look_at(archive, work, labels=labels, keep_comments=keep_comments, rehash=rehash, settle_s=settle_s, map=map)
     published = {Path(path).stem for path in list_stores(work, "signals")}
     places = look.places
@@ -374,6 +382,7 @@ def _published(
     gone = [name for name in gone if not erased.has_record(name)]
     document = {
         "archive": Path(archive).resolve().name,
+        "place": place_of(archive),
         "is_synthetic": (Path(archive) / "SYNTHETIC.txt").is_file(),
         "records": list(current),
         "stores": [digest for digest, _ in current.values()],
@@ -422,8 +431,9 @@ def _earlier_view(work: str) -> dict[str, Any]:
         return {"records": [], "stores": [], "rows": []}
 
 
-MAY_PASS = frozenset({"UNREADABLE_FILE", "CHANGED_WHILE_READING"})
-"""Reasons to set a record aside that may pass though no file gets another size or time: it is tried again in the next run."""
+MAY_PASS = frozenset({"UNREADABLE_FILE", "CHANGED_WHILE_READING", "LISTED_MISSING", "DAT_MISSING", "EXTRA_MISSING"})
+"""Reasons to set a record aside that may pass though no file gets another size or time (a mount that was away, a reader that was not
+installed): it is tried again in the next run."""
 
 
 def new_records(work: str, listing: xr.Dataset) -> xr.Dataset:
