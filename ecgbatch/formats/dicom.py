@@ -42,6 +42,10 @@ MAX_ELEMENTS, MAX_DEPTH = 50_000, 16
 _EXPLICIT, _IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
 _ECG_CLASSES = frozenset(f"1.2.840.10008.5.1.4.1.1.9.1.{kind}" for kind in (1, 2, 3, 4))
 """SOP classes 12-lead ECG, general ECG, ambulatory ECG, general 32-bit ECG waveform storage: DICOM PS3.4, B.5."""
+_WAVEFORMS = "1.2.840.10008.5.1.4.1.1.9."
+"""What the SOP classes of all waveform storage begin with."""
+HEAD_BYTES = 1024
+"""Of a file: its storage class is told within the first hundreds of bytes."""
 _LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 _SHORT = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 """Value representations with a length of four and of two bytes: PS3.5, 7.1.2."""
@@ -69,6 +73,22 @@ _DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})", re.ASCII)
 _AGE = re.compile(r"(\d{3})Y", re.ASCII)
 _STRICT = threading.Lock()
 """pydicom's strictness is one setting for all threads: whoever reads holds this, so that no verdict depends on the others."""
+
+
+def is_waveform_file(head: bytes) -> bool:
+    """Tell by a file's first ``HEAD_BYTES`` whether it is DICOM of a waveform's storage class, whatever its name."""
+    if head[128:132] != b"DICM":
+        return False
+    first = 132
+    try:
+        while head[first : first + 2] == b"\2\0":
+            tag, _, value, end = _element(head, first, len(head), is_explicit=True)
+            if tag == 0x00020002 and value > 0:
+                return head[value:end].startswith(_WAVEFORMS.encode())
+            first = end
+    except UnreadableRecord:
+        pass
+    return False
 
 
 class DicomRecord(NamedTuple):

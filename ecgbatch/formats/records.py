@@ -23,7 +23,7 @@ from ecgbatch.formats.edf import SUFFIX as EDF_SUFFIX
 from ecgbatch.formats.edf import parse_edf
 from ecgbatch.formats.files import open_regular
 from ecgbatch.formats.header import SignalLine, UnreadableRecord
-from ecgbatch.formats.inspection import FLAC_FORMATS, SUFFIXES, Inspection, SignalFile, inspect_record
+from ecgbatch.formats.inspection import FLAC_FORMATS, Inspection, SignalFile, inspect_record
 from ecgbatch.formats.wfdb_signal import DTYPES, decode_frames
 from ecgbatch.terms import LEAD_FLAGS, MISSING_SAMPLE, STATUS
 from storage import TEXT
@@ -98,7 +98,7 @@ def read_samples(inspection: Inspection, block: NDArray[np.int16] | None = None)
     if inspection.status == STATUS["set_aside"] or inspection.header is None:
         raise UnreadableRecord(inspection.reason, inspection.status_detail, inspection.record_name)
     samples = _empty(inspection, block)
-    digest = hashlib.sha256(b"" if _is_one_file(inspection) else inspection.header_bytes)
+    digest = hashlib.sha256(b"" if inspection.suffix else inspection.header_bytes)
     try:
         _reader(inspection)(inspection, samples, digest)
     except UnreadableRecord as error:
@@ -122,7 +122,7 @@ def source_digest(archive: str | Path, record_name: str) -> str:
     inspection = inspect_record(archive, record_name)
     if not inspection.header_bytes or inspection.n_bytes > _MOST_DIGESTED_BYTES:
         return ""
-    digest = hashlib.sha256(b"" if _is_one_file(inspection) else inspection.header_bytes)
+    digest = hashlib.sha256(b"" if inspection.suffix else inspection.header_bytes)
     for part in [inspection, *(segment for _, segment in inspection.segments if segment is not None)]:
         digest.update(part.header_bytes if part is not inspection else b"")
         for file in part.files:
@@ -410,13 +410,9 @@ def _check_initial_values(samples: Samples, found: list[_Found]) -> None:
         samples.warnings.add("INIT_DIFFERS")
 
 
-def _is_one_file(inspection: Inspection) -> bool:
-    return inspection.record_name.lower().endswith(SUFFIXES)
-
-
 def _reader(inspection: Inspection) -> Callable[[Inspection, Samples, Any], None]:
-    if _is_one_file(inspection):
-        return next(read for suffix, read in _READERS.items() if inspection.record_name.lower().endswith(suffix))
+    if inspection.suffix:
+        return _READERS[inspection.suffix]
     return _read_segments if inspection.segments else _read_files
 
 

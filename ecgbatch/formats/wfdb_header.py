@@ -60,6 +60,15 @@ _PRIVATE = re.compile(r"[^\W\d_]{4}|\d[-/.]\d+[-/.]\d|\s|\d{6}")
 _LINE_END = re.compile(r"\r\n|\n|\r")
 
 
+def is_layout(content: bytes) -> bool:
+    """Return whether a header is a layout: names and gains of a multi-segment record's signals, which has no file of samples."""
+    try:
+        header = parse_header(content, "")
+    except UnreadableRecord:
+        return False
+    return bool(header.signals) and all(line.file_name == NULL_FILE for line in header.signals)
+
+
 def parse_header(content: bytes, record_name: str) -> Header:
     """Parse a header file: the whole grammar, nothing ignored, nothing guessed.
 

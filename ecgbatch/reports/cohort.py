@@ -131,6 +131,7 @@ def cohort_report(table: Table, options: Mapping[str, Any]) -> dict[str, Any]:
         "distributions": drift.distributions(scores, facts),
         "largest_changes": dict(options.get("largest_changes") or NO_CHANGES),
         "n_not_taken": dict(options.get("n_not_taken") or {}),
+        "n_left_out": dict(options.get("n_left_out") or {}),
     }
 
 

@@ -55,7 +55,7 @@ def write_records(
     job: Job, task: tuple[np.ndarray, Sequence[str], Iterable[Serial]]
 ) -> tuple[np.ndarray, list[str], dict[str, np.ndarray]]:
     """Write the reports of one task's records; return their rows, how each came to be, and their ``tables.FACTS``."""
-    from ecgbatch.reports.tables import FACTS, lead_facts, measured_facts
+    from ecgbatch.reports.tables import FACTS, lead_facts, listed_facts, measured_facts
 
     numbers, slugs, others = task
     folder = folder_at(job.work)
@@ -81,7 +81,7 @@ def write_records(
                 folder.replace(_key(job.edition.run, slug, what), content)
         done.append(made)
         known = report | {"recording_year": signals.get("recording_year", -1) if signals else -1}
-        known["warnings"] = " ".join(report["warnings"])
+        known |= listed_facts(report)
         leads, flags = (signals["lead"].tolist(), signals["lead_flags"]) if signals else ((), np.empty(0, np.int64))
         known |= lead_facts(leads, flags, is_set_aside=report["status"] == "set_aside")
         known |= measured_facts(sources.row("measurements", place))

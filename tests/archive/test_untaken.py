@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ecgbatch.archive import untaken
-from ecgbatch.archive.listing import find_records
+from ecgbatch.archive.finding import find_records, search
 from ecgbatch.archive.untaken import find_untaken, kind_of, summarise_untaken
 from ecgbatch.signals.stage import archive_facts, convert_archive
 
@@ -50,7 +50,7 @@ def test_what_looks_like_an_ecg_and_was_not_taken_is_named_with_the_reason_and_l
     (archive / "notes").write_bytes(b"nothing")
     (archive / "._r.hea").write_bytes(b"\0\5\26\7")
     assert find_records(archive) == ["r"]  # what macOS writes beside files is no record
-    told = summarise_untaken(find_untaken(str(archive), ["r"]))
+    told = summarise_untaken(find_untaken(search(archive).beside))
     assert told["n_not_taken"] == {"DICOM": 1, "BDF": 1}
     assert told["not_taken"][0] == {
         "file": "in/IM0001",

@@ -17,7 +17,8 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from ecgbatch.archive.listing import find_records, list_archive
+from ecgbatch.archive.finding import find_records
+from ecgbatch.archive.listing import list_archive
 from ecgbatch.formats import dicom
 from ecgbatch.formats.dicom import parse_dicom
 from ecgbatch.formats.header import REASONS, WARNINGS, UnreadableRecord, patient_of
