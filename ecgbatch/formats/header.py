@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import NamedTuple
 
-from ecgbatch.formats.leads import CONTROL, canonical_lead, is_ecg, is_known, samples_a_frame, told_apart
+from ecgbatch.formats.leads import CONTROL, by_company, canonical_lead, is_ecg, is_known, samples_a_frame, told_apart
 from ecgbatch.terms import STEP_FAILED
 from storage import NOT_OF_A_ROW
 
@@ -254,7 +254,8 @@ def at_one_rate(header: Header, frame_samples: int = 0) -> Header:
 
 def named_apart(lines: list[SignalLine], warnings: set[str]) -> tuple[SignalLine, ...]:
     """Return signals whose names differ; refuse some without a name, and two that claim to be one standard lead."""
-    names = [line.lead for line in lines]
+    names = by_company([line.lead for line in lines])
+    lines = [line if line.lead == name else line._replace(lead=name) for line, name in zip(lines, names, strict=True)]
     if len(set(names)) < len(names):
         apart = told_apart(names)
         check_leads(apart)

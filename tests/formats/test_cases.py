@@ -170,12 +170,15 @@ def test_signal_lines_beyond_the_stated_number_are_not_the_records(test_data):
 
 DIALECTS = {
     "I": "I|DI|D1|D I|EKG I|ECG-I|ECG_I|Abl. I|Ableitung I|lead_I|Lead 1|MDC_ECG_LEAD_I|I+|ECG Lead I|LA-RA|L1"
-    "|Derivación I|отведение I",
-    "II": "II|DII|D II|Lead II (ECG)|II [mV]|ekg ii|LL-RA|Dérivation II|MDC_ECG_LEAD_II",
+    "|Derivación I|отведение I|I-REF|I誘導|第Ⅰ誘導|第I導联|ECG(I)|EKG [I]|I.|I/mV|\uff29",
+    "II": "II|DII|D II|Lead II (ECG)|II [mV]|ekg ii|LL-RA|Dérivation II|MDC_ECG_LEAD_II|ECG II-Ref|II ECG Lead|ECG - II"
+    "|Extremitätenableitung II|afl. II|II отведение",
     "III": "DIII|III+|Abl III|LL-LA",
-    "aVR": "AVR|avr|EKG aVR|MDC_ECG_LEAD_AVR|aVR+",
-    "V3": "v3|ECG V3|ECG C3|Lead V3|Abl. V3|MDC_ECG_LEAD_V3|V 3",
-    "Vx": "Vx|VX|Frank X",
+    "aVR": "AVR|avr|EKG aVR|MDC_ECG_LEAD_AVR|aVR+|aV R|Goldberger aVR|ECG-aVR|dér. aVR",
+    "-aVR": "-aVR|-AVR|Lead -aVR|ECG -aVR|\u2212aVR|(-)aVR|minus aVR|-aVR (mV)|MDC_ECG_LEAD_MINUS_AVR",
+    "V3": "v3|ECG V3|ECG C3|Lead V3|Abl. V3|MDC_ECG_LEAD_V3|V 3|V03|Brustwand V3|Wilson V3|V3-REF",
+    "V3R": "V3R|Lead V3R|MDC_ECG_LEAD_V3R",
+    "Vx": "Vx|VX|Frank X|MDC_ECG_LEAD_X|VCG X",
 }
 
 
@@ -186,7 +189,32 @@ def test_lead_names_of_the_worlds_devices(lead):
 
 
 @pytest.mark.parametrize(
-    "name", ["MLII", "V3R", "-aVR", "V7", "C3", "MCL1", "CM5", "V", "ECG", "ECG1", "Nehb D", "aVR-", "RA-LA"]
+    "name",
+    [
+        "MLII",
+        "V3R",
+        "-aVR",
+        "V7",
+        "C3",
+        "MCL1",
+        "CM5",
+        "V",
+        "ECG",
+        "ECG1",
+        "Nehb D",
+        "aVR-",
+        "RA-LA",
+        "Lead -I",
+        "-I",
+        "VR",
+        "I-II",
+        "ECG I-II",
+        "C3-REF",
+        "ECG X",
+        "Channel I",
+        "EKG 2",
+        "II (filtered)",
+    ],
 )
 def test_other_leads_are_taken_for_no_standard_lead(name):
     assert canonical_lead(name) == name.replace(" ", "_")
@@ -232,3 +260,12 @@ def test_dicom_by_its_leads(case, name, leads, n_samples, test_data):
     assert record["lead"].values.tolist() == leads
     assert record.attrs["n_samples"] == n_samples
     assert record.attrs["status_detail"] == ("left out: II of 60 s at 500 Hz" if case == "dicom-groups" else "")
+
+
+def test_iec_names_of_chest_leads_are_known_by_their_company(tmp_path):
+    values = np.arange(500)[:, None]
+    chest = [f"C{n}" for n in range(1, 7)]
+    write_frames(tmp_path, dict.fromkeys(["I", "II", *chest], (values, "200/mV")), 250.0, "ecg")
+    write_frames(tmp_path, dict.fromkeys(["I", "II", *chest, "Cz"], (values, "200/mV")), 250.0, "eeg")
+    assert read_record(tmp_path, "ecg")["lead"].values.tolist() == ["I", "II", *LEADS[6:12]]
+    assert {*chest} <= set(read_record(tmp_path, "eeg")["lead"].values.tolist())
