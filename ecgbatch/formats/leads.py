@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from types import MappingProxyType
@@ -67,6 +66,8 @@ _APART = re.compile(r"^([DLV])[ _-]?0?([1-6]|I{1,3})$", re.IGNORECASE)
 _AUGMENTED = re.compile(r"a[ _]?v[ _]?([rlf])", re.IGNORECASE)
 _TURNED = re.compile(r"(?:-|\(-\)|minus[ _]?|inv(?:erted)?[ _.]?)[ _]?avr", re.IGNORECASE)
 """aVR turned over, as Cabrera's order has it: another lead than aVR."""
+_WRITTEN_AS = str.maketrans({"\u2160": "I", "\u2161": "II", "\u2162": "III", "\u2212": "-", "\u2013": "-"})
+"""Roman numerals of one character, as Japanese carts write them; the minus and the dash."""
 _AROUND = MappingProxyType({"(": ")", "[": "]", '"': '"', "'": "'"})
 _LEAD_WORD = re.compile(r"lead|abl|deriv|afl|avl|odpr|svod|отв|导联|導|誘導|wand", re.IGNORECASE)
 _FRANK_WORD = re.compile(r"(?:frank|vcg)[ _-]*([xyz])", re.IGNORECASE)
@@ -108,10 +109,7 @@ def canonical_lead(description: str) -> str:
     ``_``.
     """
     name = CONTROL.sub("", description).strip()
-    return (
-        _standard(unicodedata.normalize("NFKC", name).replace("\u2212", "-").replace("\u2013", "-"))
-        or "_".join(name.split())[:64]
-    )
+    return _standard(name.translate(_WRITTEN_AS)) or "_".join(name.split())[:64]
 
 
 def _standard(name: str) -> str:
