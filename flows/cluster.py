@@ -171,16 +171,59 @@ def processes(address: str | None = None, workers: int | None = None, *, sees: I
         with engine(settings.dask, sees=sees) as on_cluster:
             yield on_cluster
         return
+    with _pool(settings.workers or usable_processors()) as pool:
+        yield pool.map
+
+
+@contextmanager
+def _pool(n_processes: int) -> Iterator[ProcessPoolExecutor]:
+    """Yield processes that end with the work, and at once when it is stopped."""
     before = set(active_children())
-    with ProcessPoolExecutor(settings.workers or usable_processors(), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(n_processes, mp_context=get_context("spawn")) as pool:
         try:
-            yield pool.map
+            yield pool
         except BaseException:
-            # A stop does not wait for an epoch: members go on from their checkpoints.
+            # A stop does not wait for an epoch or a page: members go on from their checkpoints, pages are kept.
             pool.shutdown(wait=False, cancel_futures=True)
             for process in set(active_children()) - before:
                 process.terminate()
             raise
+
+
+LEAST_FOR_PROCESSES = 16
+"""Tasks (of 64 records) from which reports are made in processes: each takes a second or two to begin."""
+
+
+@contextmanager
+def report_engine(address: str | None = None, workers: int | None = None, *, sees: Iterable[Any] = ()) -> Iterator[Map]:
+    """Yield an engine for reports, which are Python more than NumPy: threads would wait for one another.
+
+    On a cluster it is that of ``engine``; here a process a processor where there is enough to do, else this process.
+    """
+    settings = load_settings(dask=address, workers=workers)
+    if settings.dask is not None:
+        with engine(settings.dask, sees=sees) as on_cluster:
+            yield on_cluster
+        return
+    yield partial(_map_in_processes, settings.workers or usable_processors())
+
+
+def _map_in_processes(n_processes: int, function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
+    """Yield results in order; a bounded number of tasks is taken ahead, however many there are."""
+    queue = iter(tasks)
+    waiting = deque(islice(queue, LEAST_FOR_PROCESSES))
+    if n_processes == 1 or len(waiting) < LEAST_FOR_PROCESSES:
+        while waiting:
+            yield function(waiting.popleft())
+            waiting.extend(islice(queue, 1))
+        return
+    with _pool(n_processes) as pool:
+        running: deque[Any] = deque()
+        while waiting or running:
+            while waiting and len(running) < PARCELS_PER_THREAD * n_processes:
+                running.append(pool.submit(_privately, function, [waiting.popleft()]))
+                waiting.extend(islice(queue, 1))
+            yield running.popleft().result()[0][0]
 
 
 def usable_processors() -> int:
@@ -226,7 +269,9 @@ def _privately(wanted: Passport, function: Callable[[Any], Any], parcel: list[An
 
     Return their results and the seconds that each took on average.
     """
-    admit(wanted)
+    from distributed import get_worker
+
+    admit(wanted, get_worker().address)
     os.umask(0o077)
     start = monotonic()
     results = [function(task) for task in parcel]
@@ -255,6 +300,15 @@ def _map_or_say(
         ) from error
 
 
+def _threads(client: Any, wanted: Passport, known: set[str]) -> int:
+    """Return how many threads a cluster has now; workers that are not ``known`` yet must match what is wanted."""
+    there: dict[str, int] = client.nthreads()
+    if came := set(there) - known:
+        examine(client, wanted, sorted(came))
+        known.update(came)
+    return sum(there.values())
+
+
 def _map_on_cluster(
     client: Any, wanted: Passport, wait_for_workers_s: float, function: Callable[[Any], Any], tasks: Iterable[Any]
 ) -> Iterator[Any]:
@@ -271,15 +325,7 @@ def _map_on_cluster(
         sent[future] = parcel, times
 
     known: set[str] = set()
-
-    def threads() -> int:
-        there: dict[str, int] = client.nthreads()
-        if came := set(there) - known:
-            examine(client, wanted, sorted(came))
-            known.update(came)
-        return sum(there.values())
-
-    n_threads, asked, last_seen = threads(), monotonic(), monotonic()
+    n_threads, asked, last_seen = _threads(client, wanted, known), monotonic(), monotonic()
     while True:
         places = max(1, n_threads)
         while len(running) < PARCELS_PER_THREAD * places:
@@ -295,7 +341,7 @@ def _map_on_cluster(
             patience = ASK_FOR_WORKERS_S if n_threads else ASK_WHILE_NONE_S
             done, running = wait(running, timeout=patience, return_when="FIRST_COMPLETED")
         if not done or monotonic() - asked > ASK_FOR_WORKERS_S:
-            n_threads, asked = threads(), monotonic()
+            n_threads, asked = _threads(client, wanted, known), monotonic()
         last_seen = monotonic() if done or n_threads else last_seen
         if monotonic() - last_seen > wait_for_workers_s:
             raise OSError(

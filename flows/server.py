@@ -331,26 +331,6 @@ def end_left_over(state: Path) -> int:
     return len(found)
 
 
-def guard_own_server() -> None:
-    """Give the server that Prefect starts for one command alone, on loopback, a password that only this process knows.
-
-    Where a server is named, in the environment or by the user's own settings of Prefect, nothing is changed. Call it before
-    Prefect is imported.
-    """
-    home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect")
-    files = [home / "profiles.toml", Path("prefect.toml"), Path(".env"), Path("pyproject.toml")]
-    said = "".join(path.read_text(errors="replace") for path in files if path.is_file()).upper()
-    names = ("PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING")
-    if any(name in os.environ for name in ("PREFECT_API_URL", "PREFECT_PROFILE", *names)):
-        return
-    if "PREFECT_API_URL" in said or "AUTH_STRING" in said or "TOOL.PREFECT" in said or Path("prefect.toml").is_file():
-        return
-    os.environ |= dict.fromkeys(names, f"ecgbatch:{secrets.token_urlsafe(24)}")
-    os.environ.setdefault(
-        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS", "http://127.0.0.1"
-    )  # no page elsewhere may ask it; all, by default
-
-
 def _password(path: Path) -> str:
     """Return the server's password, made once and kept where only its owner reads it."""
     if not path.exists():

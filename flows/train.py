@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow, task
-from prefect.artifacts import create_table_artifact
-
-from ecgbatch.training.recipes import train_workspace
 from ecgbatch.workspace.runs import Timing
 from flows.cluster import processes
-from flows.prepare import RETRIED, OnProgress, shown
+from flows.plain import OnProgress
+from flows.steps import flow, keep_table, shown, task
 
 
-@task(**RETRIED)
+@task
 def train_members(
     work: str,
     recipe: str,
@@ -23,11 +20,13 @@ def train_members(
     on_progress: OnProgress | None,
 ) -> str:
     """Train every member, a process each, from its last checkpoint on."""
+    from ecgbatch.training.recipes import train_workspace  # PyTorch, which nobody needs who scores
+
     with processes(dask, workers, sees=[work]) as on_processes:
         return train_workspace(work, recipe=recipe, out=out, map=on_processes, on_progress=shown(on_progress, "train"))
 
 
-@flow(name="train-model", validate_parameters=False)
+@flow(name="train-model")
 def train_model(
     work: str,
     *,
@@ -54,5 +53,5 @@ def train_model(
     timing = Timing()
     with timing.stage("train"):
         folder = train_members(work, recipe, out, dask, workers, on_progress)
-    create_table_artifact([{"model": folder}], key="model", description=f"Model trained on {work}")
+    keep_table([{"model": folder}], key="model", description=f"Model trained on {work}")
     return {"model": folder, "seconds": timing.seconds}

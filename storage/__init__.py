@@ -18,7 +18,7 @@ from storage.plan import Plan, Shard, make_plan
 from storage.reading import forget_columns, list_stores, load_columns, open_once, open_store, read_columns
 from storage.remake import Origin, copied, planned_like, remove_store, remove_whole, schema_of
 from storage.schema import TEXT, Schema, Variable
-from storage.sealed import document_problems, folder_problems, seal_folder, sealed, unsealed
+from storage.sealed import document_problems, folder_problems, seal_again, seal_folder, sealed, unsealed
 from storage.verify import verify_build, verify_store
 
 __all__ = [
@@ -68,6 +68,7 @@ __all__ = [
     "remove_whole",
     "row_key",
     "schema_of",
+    "seal_again",
     "seal_folder",
     "sealed",
     "unsealed",

@@ -71,7 +71,7 @@ def test_every_stage_runs_as_nobody_without_network_rights_or_a_disk_but_the_wor
 
 def test_run_listens_on_loopback_only_while_it_lasts(tmp_path):
     write_archive(tmp_path / "archive", n_records=8, duration_s=20.0, seed=2)
-    command = [COMMAND, "run", str(tmp_path / "archive"), str(tmp_path / "work")]
+    command = [COMMAND, "run", str(tmp_path / "archive"), str(tmp_path / "work"), "--prefect"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     environment |= {"PREFECT_HOME": str(tmp_path / "prefect")}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}

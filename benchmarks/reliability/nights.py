@@ -133,9 +133,11 @@ def _given_out() -> int:
 
 
 def _by_flow(archive: str, work: str) -> dict[str, Any]:
+    from flows.chosen import prefect_if_wanted
     from flows.score import run_archive
 
-    counts: dict[str, Any] = run_archive(archive, work, model=str(shipped_model()))["counts"]
+    with prefect_if_wanted(True):
+        counts: dict[str, Any] = run_archive(archive, work, model=str(shipped_model()))["counts"]
     return counts
 
 

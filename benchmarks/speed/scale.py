@@ -166,7 +166,7 @@ def measure_nights(n_records: int) -> None:
             whole, own, opened = night(archive, work)
             told = f"{len(opened)} files opened" if len(opened) > 5 else f"opened: {', '.join(opened)}"
             load = psutil.getloadavg()[0]
-            print(f"night {number}: {own:.2f} s of {whole:.1f} s with Prefect's start; {told} (load {load:.1f})", flush=True)
+            print(f"night {number}: {own:.2f} s of {whole:.1f} s with the start of Python; {told} (load {load:.1f})", flush=True)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ files and the paper's table. One record is handled in ``record``, a store in ``s
 
 Other wings use:
 
+- ``derived``: ``FLAGS``
 - ``kachuee``: ``KACHUEE_WINDOW_S``, ``resample_lead``
 - ``lookup``: ``ANNOTATIONS_FOLDER``, ``current_beats``, ``export_annotations``, ``extract_beats``
 - ``record``: ``BeatSettings``, ``KACHUEE_LENGTH``, ``REFERENCE_LEADS``, ``WORKING_RATE_HZ``

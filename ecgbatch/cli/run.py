@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
+from time import time
 from typing import Annotated, Any
 
 import typer
 
 from ecgbatch.cli.doctor import look_before_nights
-from ecgbatch.cli.dry_run import estimate_archive, made_again_by, print_estimate
+from ecgbatch.cli.dry_run import estimate_run, made_again_by, print_estimate
 from ecgbatch.cli.exit_codes import OK, SET_ASIDE
 from ecgbatch.cli.options import (
     Archive,
     AsJson,
     Dask,
     DryRun,
+    Fhir,
     KeepComments,
     Labels,
     Model,
+    Pages,
+    Pdf,
+    Prefect,
     Prevalence,
     Pseudonymise,
     Rehash,
@@ -32,10 +38,12 @@ from ecgbatch.cli.options import (
     as_text,
     checked_method,
     checked_recipe,
+    report_options,
 )
 from ecgbatch.cli.output import print_result, progress
 from ecgbatch.cli.stages import at_prevalence
 from ecgbatch.settings import load_settings
+from flows.options import RunOptions
 
 DEMO: dict[str, Any] = {"n_records": 60, "duration_s": 30.0, "seed": 1}
 """Of the demo's archive: large enough for five folds by patient, small enough for about a minute on two processors."""
@@ -44,6 +52,7 @@ DEMO: dict[str, Any] = {"n_records": 60, "duration_s": 30.0, "seed": 1}
 def demo(
     out: Annotated[Path, typer.Argument(help="A new folder.", file_okay=False, resolve_path=True)],
     workers: Workers = None,
+    prefect: Prefect = False,
     as_json: AsJson = False,
 ) -> int:
     """Make a synthetic PTB-like archive in OUT and run the whole job on it."""
@@ -54,7 +63,7 @@ def demo(
         on_progress("synthetic archive", 0, 1)
         write_archive(archive, **DEMO)
         on_progress("synthetic archive", 1, 1)
-    return run(archive, work, train=True, workers=workers, as_json=as_json)
+    return run(archive, work, train=True, workers=workers, prefect=prefect, as_json=as_json)
 
 
 def run(
@@ -66,56 +75,81 @@ def run(
     method: RunMethod = None,
     recipe: RunRecipe = None,
     prevalence: Prevalence = None,
+    pages: Pages = None,
+    pdf: Pdf = False,
+    fhir: Fhir = False,
     rehash: Rehash = False,
     settle_s: Settle = None,
     keep_comments: KeepComments = False,
     pseudonymise: Pseudonymise = False,
     dask: Dask = None,
     workers: Workers = None,
+    prefect: Prefect = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> int:
     """Convert, find beats, score and report: the main job. Without --model or --train, the model that ships here scores."""
-    if model is not None and train:
-        raise typer.BadParameter("give --model FOLDER or --train, not both")
+    settings = load_settings(model=model, labels=labels, settle_s=settle_s)
+    asked = RunOptions(
+        archive=str(archive),
+        work=str(work),
+        model=as_text(model),
+        labels=as_text(settings.labels),
+        rehash=rehash,
+        settle_s=settings.settle_s,
+        recipe=recipe or "ecgbatch",
+        keep_comments=keep_comments,
+        pseudonymise=pseudonymise,
+        reports=report_options(pages, pdf=pdf, fhir=fhir),
+        dask=dask,
+        workers=workers,
+    )
     if recipe is not None and not train:
         raise typer.BadParameter(f"--recipe {recipe} says how a model is trained: it goes with --train.")
-    recipe = checked_recipe(recipe or "ecgbatch")
-    settings = load_settings(model=model, labels=labels, settle_s=settle_s)
-    model, labels = None if train else settings.model, settings.labels
-    if model is None and not train:
-        from ecgbatch.model.files import shipped_model
-
-        model = shipped_model()
     if train and prevalence is not None:
         raise typer.BadParameter("--prevalence goes with a model that is there already, not with --train")
-    looks = {"archive": True, "labels": as_text(labels), "keep_comments": keep_comments}
-    again = made_again_by(work, beats=_beat_settings(model, method), model=as_text(model), **looks)
+    options = _checked(asked, train=train, method=method, configured=as_text(settings.model))
     if dry_run:
-        return print_estimate(estimate_archive(archive, work, labels, train=train) | again, as_json)
-    model = at_prevalence(work, model, prevalence)
-    _quiet_prefect()
-    from flows.server import guard_own_server
+        return print_estimate(estimate_run(options) | _made_again(options), as_json)
+    return _run(options, prevalence, by_prefect=prefect, as_json=as_json)
 
-    guard_own_server()
-    from flows.score import run_archive
 
+def _checked(asked: RunOptions, *, train: bool, method: str | None, configured: str | None) -> RunOptions:
+    """Return what a run does: with a model that is there, or by a recipe that is known, and on the beats that these take."""
+    if train and asked.model is not None:
+        raise typer.BadParameter("give --model FOLDER or --train, not both")
+    if train:
+        if asked.recipe != RunOptions.recipe:  # to know the recipes takes PyTorch
+            checked_recipe(asked.recipe)
+        return replace(asked, settings=_beat_settings(None, method))
+    model = asked.model or configured
+    if model is None:
+        from ecgbatch.model.files import shipped_model
+
+        model = str(shipped_model())
+    return replace(asked, model=model, settings=_beat_settings(Path(model), method))
+
+
+def _made_again(options: RunOptions) -> dict[str, Any]:
+    looks = {"archive": True, "labels": options.labels, "keep_comments": options.keep_comments}
+    return made_again_by(Path(options.work), beats=options.settings, model=options.model, **looks)
+
+
+def _run(options: RunOptions, prevalence: float | None, *, by_prefect: bool, as_json: bool) -> int:
+    began = time()
     with progress(as_json) as on_progress:
-        result = run_archive(
-            str(archive),
-            str(work),
-            model=as_text(model),
-            labels=as_text(labels),
-            rehash=rehash,
-            settle_s=settings.settle_s,
-            settings=_beat_settings(model, method),
-            recipe=recipe,
-            keep_comments=keep_comments,
-            pseudonymise=pseudonymise,
-            dask=dask,
-            workers=workers,
-            on_progress=on_progress,
-        )
+        on_progress("starting", 0, 1)  # a second of imports, in which nobody should look at an empty screen
+        _made_again(options)
+        moved = at_prevalence(Path(options.work), None if options.model is None else Path(options.model), prevalence)
+        _quiet_prefect()
+        from ecgbatch.upkeep.status import counted_from
+        from flows.chosen import prefect_if_wanted
+
+        with prefect_if_wanted(by_prefect), counted_from(began):
+            from flows.score import run_archive
+
+            on_progress("starting", 1, 1)
+            result = run_archive(**replace(options, model=as_text(moved)).document(), on_progress=on_progress)
     print_result(result, as_json)
     return SET_ASIDE if result["counts"]["n_set_aside"] else OK
 
@@ -151,6 +185,11 @@ def schedule(
     timezone: Annotated[str, typer.Option(help="The clock that --cron means.")] = "UTC",
     model: Model = None,
     labels: Labels = None,
+    prevalence: Prevalence = None,
+    pages: Pages = None,
+    pdf: Pdf = False,
+    fhir: Fhir = False,
+    pseudonymise: Pseudonymise = False,
     settle_s: Settle = None,
     dask: Dask = None,
     workers: Workers = None,
@@ -159,8 +198,16 @@ def schedule(
     from flows.server import prefect_server
 
     settings = load_settings(model=model, labels=labels, settle_s=settle_s, dask=dask, workers=workers)
+    reports = report_options(pages, pdf=pdf, fhir=fhir)
+    chosen = settings.model
+    if chosen is None and prevalence is not None:  # it is moved now, and stays that one until the schedule is made anew
+        from ecgbatch.model.files import shipped_model
+
+        chosen = shipped_model()
     wanted: dict[str, Any] = {
-        "model": as_text(settings.model),
+        "reports": reports,
+        "pseudonymise": pseudonymise,
+        "model": as_text(at_prevalence(work, chosen, prevalence)),
         "labels": as_text(settings.labels),
         "dask": settings.dask,
         "workers": settings.workers,

@@ -104,7 +104,7 @@ def evaluate(
         raise typer.BadParameter("--from goes with --recipe: a model that is there already is judged as it is")
     if dry_run:
         return print_estimate(estimate_work(work, "score" if model else "train"), as_json)
-    from ecgbatch.evaluation.audit import evaluate_workspace, repeated
+    from ecgbatch.evaluation.audit import Repeats, evaluate_workspace, repeated
     from flows.cluster import engine, processes
 
     with progress(as_json) as on_progress, engine(dask, workers, sees=[work]) as on_engine:
@@ -120,9 +120,9 @@ def evaluate(
             )
         else:
             sources = [str(path) for path in train_on or [work]]
-            how: dict[str, Any] = {"n_folds": folds, "n_repeats": repeats, "by_beat": split_beats, "start": _start(from_model)}
+            how = Repeats(str(recipe), folds, repeats, by_beat=split_beats, start=_start(from_model))
             with processes(dask, workers) as on_processes:
-                engines = {"map": on_engine, "map_training": on_processes, "on_progress": on_progress}
-                found = repeated(str(work), sources, recipe=str(recipe), **how, **engines)
+                engines: dict[str, Any] = {"map": on_engine, "map_training": on_processes, "on_progress": on_progress}
+                found = repeated(str(work), sources, how, **engines)
     print_document(found, as_json)
     return OK

@@ -5,5 +5,5 @@ JSON document, and the scores store that it rests on.
 
 Other wings use:
 
-- ``audit``: ``evaluate_workspace``, ``repeated``
+- ``audit``: ``Repeats``, ``evaluate_workspace``, ``repeated``
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -259,15 +260,27 @@ def _auroc(probability: Array, mi: Array, patient_id: Sequence[str]) -> Figure:
     return patient_figures(probability, mi, patient_id, names=("auroc",))["auroc"]
 
 
+@dataclass(frozen=True)
+class Repeats:
+    """How a recipe is judged: trained anew so many times, each time with other folds, weights and draws."""
+
+    recipe: str
+    """A name of ``training.recipes.RECIPES``."""
+    n_folds: int
+    """Members of each repeat."""
+    n_repeats: int
+    """Trainings, each with another seed."""
+    by_beat: bool = False
+    """Deal beats instead of patients, and return the figures of beats out of fold: the published protocol, which leaks."""
+    start: str | None = None
+    """As in ``training.recipes.Training``: a model to fine-tune, or a network of arrhythmia whose convolutions are taken over."""
+
+
 def repeated(
     work: str,
     train_on: Sequence[str],
+    repeats: Repeats,
     *,
-    recipe: str,
-    n_folds: int,
-    n_repeats: int,
-    by_beat: bool = False,
-    start: str | None = None,
     map_training: Map,
     map: Map = map,
     on_progress: OnProgress | None = None,
@@ -280,17 +293,8 @@ def repeated(
         The workspace to test on.
     train_on
         Workspaces to train on, ``work`` itself or others; their labelled patients are dealt to folds together.
-    recipe
-        A name of ``training.recipes.RECIPES``.
-    n_folds
-        Members of each repeat.
-    n_repeats
-        Trainings, each with another seed: other folds, weights and draws.
-    by_beat
-        Deal beats instead of patients, and return the figures of beats out of fold: the published protocol, which leaks.
-    start
-        As in ``training.recipes.train_workspaces``: a model to fine-tune, or a network of arrhythmia whose convolutions
-        are taken over.
+    repeats
+        How often, and how.
     map_training, map
         Engines for training (processes) and scoring.
 
@@ -300,41 +304,40 @@ def repeated(
         ``trained_on``, ``tested_on``, ``repeats`` (the figures of each) and ``mean`` (of the repeats' values, with their range).
 
     """
-    from ecgbatch.training.recipes import train_workspaces
+    from ecgbatch.training.recipes import Training, train_workspaces
 
-    repeats: list[dict[str, Any]] = []
-    for number in range(n_repeats):
-        folder = train_workspaces(
-            [str(Path(one)) for one in train_on],
-            recipe=recipe,
-            changes={"n_folds": n_folds, "seed": 2018 + number},
-            by_beat=by_beat,
-            start=start,
-            map=map_training,
-            on_progress=on_progress,
-        )
-        if by_beat:
-            repeats.append({"seed": 2018 + number, "model": folder, **load_model(folder).figures})
-            continue
-        scored = score_workspace(work, folder, map=map, on_progress=on_progress)
-        scores = open_store(scores_path(work, scored)).load()
-        known = (scores["mi_probability"].values, scores["mi"].values, scores["patient_id"].values)
-        figures = patient_figures(*known, threshold=scores["threshold"].values, names=ALL_FIGURES)
-        other = other_diagnoses(scores)
-        figures |= {name: other[name] for name in AGAINST_OTHER}
-        repeats.append({"seed": 2018 + number, "model": folder, **figures})
+    sources, found = [str(Path(one)) for one in train_on], []
+    for seed in range(FIRST_SEED, FIRST_SEED + repeats.n_repeats):
+        changes = {"n_folds": repeats.n_folds, "seed": seed}
+        training = Training(repeats.recipe, changes, repeats.by_beat, repeats.start)
+        folder = train_workspaces(sources, training, map=map_training, on_progress=on_progress)
+        if repeats.by_beat:
+            figures = dict(load_model(folder).figures)
+        else:
+            figures = _figures_of(work, score_workspace(work, folder, map=map, on_progress=on_progress))
+        found.append({"seed": seed, "model": folder, **figures})
     return {
-        "recipe": recipe,
-        "goes_on_from": start or "random weights",
+        "recipe": repeats.recipe,
+        "goes_on_from": repeats.start or "random weights",
         "trained_on": [str(one) for one in train_on],
         "tested_on": work,
-        "is_out_of_fold": str(Path(work)) in [str(Path(one)) for one in train_on],
-        "unit": "beats: LEAKS, the same patients on both sides of every split" if by_beat else "patients",
-        "mean": {
-            name: _spread([repeat[name] for repeat in repeats]) for name in (*ALL_FIGURES, *AGAINST_OTHER) if name in repeats[0]
-        },
-        "repeats": repeats,
+        "is_out_of_fold": str(Path(work)) in sources,
+        "unit": "beats: LEAKS, the same patients on both sides of every split" if repeats.by_beat else "patients",
+        "mean": {name: _spread([one[name] for one in found]) for name in (*ALL_FIGURES, *AGAINST_OTHER) if name in found[0]},
+        "repeats": found,
     }
+
+
+FIRST_SEED = 2018
+"""Of the first repeat; the next ones count up."""
+
+
+def _figures_of(work: str, run: str) -> dict[str, Any]:
+    scores = open_store(scores_path(work, run)).load()
+    known = (scores["mi_probability"].values, scores["mi"].values, scores["patient_id"].values)
+    figures = patient_figures(*known, threshold=scores["threshold"].values, names=ALL_FIGURES)
+    other = other_diagnoses(scores)
+    return {**figures, **{name: other[name] for name in AGAINST_OTHER}}
 
 
 def _spread(figures: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:

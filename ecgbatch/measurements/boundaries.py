@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
 
 from ecgbatch.measurements.selection import AFTER, BEFORE
 from ecgbatch.model.trees import Trees, class_scores
@@ -168,8 +167,14 @@ def wave_figures(beat: Array, rr: float, onset: float, offset: float) -> dict[st
     return {"t_end": _t_figures(shape - level, rr, onset, offset), **_p_figures(shape, level, rr, onset, offset, (start, stop))}
 
 
+def _smooth(shape: Array, sd: float) -> Array:
+    from scipy.ndimage import gaussian_filter1d  # a fifth of a second: not for a night without anything new
+
+    return np.asarray(gaussian_filter1d(shape, sd, axis=1))
+
+
 def _t_figures(shape: Array, rr: float, onset: float, offset: float) -> Array:
-    smooth = gaussian_filter1d(shape, 6, axis=1)
+    smooth = _smooth(shape, 6)
     first = BEFORE + int(offset) + 20
     last = max(first + 60, min(BEFORE + AFTER - 10, BEFORE + int(rr + onset) - 20))
     last = min(last, smooth.shape[1] - 1)
@@ -197,7 +202,7 @@ def _t_figures(shape: Array, rr: float, onset: float, offset: float) -> Array:
 
 
 def _p_figures(shape: Array, level: Array, rr: float, onset: float, offset: float, qrs: tuple[int, int]) -> dict[str, Array]:
-    smooth = gaussian_filter1d(shape, 4, axis=1)
+    smooth = _smooth(shape, 4)
     last = qrs[0] - 2
     first = min(max(10, BEFORE + max(-200, int(offset - rr) + 90)), last - 30)
     rest = np.median(smooth[:, first:last], axis=1)

@@ -16,7 +16,7 @@ Other wings use:
 - ``members``: ``abnormal_logits``, ``joined``, ``member_abnormal``, ``member_probabilities``, ``member_votes``, ``members_for``
 - ``network``: ``BeatNet``, ``SCORING_BATCH``, ``network_probabilities``, ``train_repeatably``
 - ``novelty``: ``fit_reference``, ``novelty``
-- ``precision``: ``DECISION_MARGIN``, ``choose_precision``
+- ``precision``: ``DECISION_MARGIN``, ``choose_precision``, ``remember``
 - ``preparation``: ``check_beats``, ``median_beat``, ``prepare_waveforms``
 - ``probability``: ``beat_logit``, ``calibrated``, ``mean_beat_logit``, ``record_probability``, ``rule_for``, ``with_prevalence``
 - ``random_kernels``: ``Kernels``, ``draw_kernels``, ``fit_regression``, ``kernel_features``

@@ -123,7 +123,7 @@ class Model:
     novelty: Reference = field(default_factory=dict, repr=False)
     abnormal: Calibration | None = None
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) over the weights and the canonical JSON of everything else."""
         return digest_of(tensors_of(self), plain(stated_of(self)))

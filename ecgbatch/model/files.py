@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -103,6 +104,23 @@ def load_model(folder: str | Path) -> Model:
 
     """
     folder = Path(folder)
+    try:
+        stamps = tuple((file.stat().st_mtime_ns, file.stat().st_size) for file in map(folder.joinpath, FILES))
+    except OSError:  # what is missing, ``_read`` says; a model in an object store has no times to go by
+        return _read(folder)
+    return _read_once(folder, stamps)
+
+
+FILES = ("model.json", "model.safetensors")
+
+
+@lru_cache(maxsize=2)
+def _read_once(folder: Path, _stamps: tuple[tuple[int, int], ...]) -> Model:
+    """Read a model: several stages of one command ask for the same."""
+    return _read(folder)
+
+
+def _read(folder: Path) -> Model:
     try:
         stated = json.loads(folder_at(folder).read("model.json"))
         content = folder_at(folder).read("model.safetensors")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ecgbatch.model.inference import GAINS_BY_BFLOAT16
+from ecgbatch.model.inference import ENGINE, GAINS_BY_BFLOAT16
 
 if TYPE_CHECKING:
     from ecgbatch.model.definition import Model
@@ -42,6 +43,22 @@ def choose_precision(model: Model) -> Precision:
         return Precision("float32", "this processor is not faster in bfloat16")
     if not model.novelty:
         return Precision("float32", "the model holds no description of its training records to try bfloat16 on")
+    if model.digest not in _chosen:
+        _chosen[model.digest] = _tried(model)
+    return _chosen[model.digest]
+
+
+def remember(model: Model, stated: Mapping[str, Any]) -> None:
+    """Take over what a trial by these very versions has found, as a store of scores states it (``engine``, ``name``, ``why``)."""
+    if GAINS_BY_BFLOAT16 and model.novelty and stated.get("engine") == ENGINE and str(N_RECORDS) in stated.get("why", ""):
+        _chosen.setdefault(model.digest, Precision(stated["name"], stated["why"]))
+
+
+_chosen: dict[str, Precision] = {}
+"""By the model's digest: a trial takes a third of a second, and several stages of one command ask."""
+
+
+def _tried(model: Model) -> Precision:
     record, beat, n_decisions = trial(model)
     found = f"on {N_RECORDS} records like those of training, records differ by {record:.1e}, beats by {beat:.1e}"
     if record > _SHARE * RECORD_TOLERANCE or beat > _SHARE * BEAT_TOLERANCE or n_decisions:

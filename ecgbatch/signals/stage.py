@@ -15,9 +15,10 @@ import xarray as xr
 
 from ecgbatch import __version__
 from ecgbatch.archive.listing import each, list_archive
+from ecgbatch.archive.remembered import LOOK_COLUMNS, Place, remember
 from ecgbatch.archive.sums import with_sums
 from ecgbatch.archive.untaken import Untaken, find_untaken
-from ecgbatch.archive.watch import LOOK_COLUMNS, Look, Place, look_at, remember, settle_changes
+from ecgbatch.archive.watch import Look, look_at, settle_changes
 from ecgbatch.formats.header import UnreadableRecord, step
 from ecgbatch.formats.inspection import Inspection, inspect_record, inspect_records
 from ecgbatch.formats.records import read_samples, source_digest
@@ -114,6 +115,8 @@ ARCHIVE_FILE = VIEW_FILE
 
 NOT_TAKEN = "not_taken"
 """Of that document: files that are no record's and were looked at, as ``archive.untaken.Untaken``."""
+LEFT_OUT = "left_out"
+"""Of that document: folders, links and hidden files in which no record was looked for, as ``archive.finding.LeftOut``."""
 
 _MOST_REMEMBERED = 10_000
 """Files that are no ECGs which are remembered, so that no later look opens them: others are opened again."""
@@ -391,11 +394,14 @@ def _published(
         "gone": gone,
     } | ({"n_erased": look.n_erased} if look.n_erased else {})
     document |= {N_ERASURES: len(erased.erasures)} if erased else {}
-    untaken = find_untaken(archive, look.names, (Untaken(*one) for one in earlier.get(NOT_TAKEN, ())))
+    remembered = (Untaken(*one) for one in earlier.get(NOT_TAKEN, ()))
+    untaken = find_untaken(look.found.beside, look.found.one_file, remembered)
     if erased:
         untaken = [one for one in untaken if not _names_erased(one.path, erased)]
     kept = [one for one in untaken if one.kind] + [one for one in untaken if not one.kind][:_MOST_REMEMBERED]
     document |= {NOT_TAKEN: [list(one) for one in kept]} if kept else {}
+    aside = [list(one) for one in look.found.left_out if not (erased and _names_erased(one.path, erased))]
+    document |= {LEFT_OUT: sorted(aside)[:_MOST_REMEMBERED]} if aside else {}
     if document != earlier:
         folder_at(work).put(ARCHIVE_FILE, sealed(document))
     del earlier

@@ -8,5 +8,5 @@ Other wings use:
 
 - ``arrhythmia``: ``train_arrhythmia``
 - ``data``: ``GROUPS``
-- ``recipes``: ``RECIPES``, ``train_workspace``, ``train_workspaces``
+- ``recipes``: ``RECIPES``, ``Training``, ``train_workspace``, ``train_workspaces``
 """

@@ -7,7 +7,7 @@ import json
 import shutil
 from builtins import map as _map
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,21 @@ RECIPES: Mapping[str, tuple[TrainSettings, Mapping[str, Any]]] = {
 """Name to training settings and the beat settings that they want."""
 
 
+@dataclass(frozen=True)
+class Training:
+    """How a model is trained: by which recipe, and what differs from it."""
+
+    recipe: str = "ecgbatch"
+    """A name of ``RECIPES``."""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that differ from the recipe's."""
+    by_beat: bool = False
+    """Deal single beats to the folds, as the paper did, instead of patients: to show what the leak is worth, never to use."""
+    start: str | None = None
+    """Folder of a model to fine-tune; its leads, preprocessing and beats take the recipe's place. Or of what
+    ``arrhythmia.train_arrhythmia`` left: recipe ``kachuee`` takes its convolutions over, frozen."""
+
+
 def train_workspace(
     work: str,
     *,
@@ -61,16 +76,13 @@ def train_workspace(
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> str:
     """Train on the labelled records of a workspace; return the model's folder: ``train_workspaces`` of one."""
-    return train_workspaces([work], recipe=recipe, start=start, out=out, map=map, on_progress=on_progress)
+    return train_workspaces([work], Training(recipe, start=start), out=out, map=map, on_progress=on_progress)
 
 
 def train_workspaces(
     works: Sequence[str],
+    training: Training,
     *,
-    recipe: str = "ecgbatch",
-    changes: Mapping[str, Any] | None = None,
-    by_beat: bool = False,
-    start: str | None = None,
     out: str | None = None,
     map: Callable[..., Iterable[Outcome]] = _map,
     on_progress: Callable[[str, int, int], None] | None = None,
@@ -82,15 +94,8 @@ def train_workspaces(
     works
         Workspaces with beats cut as the recipe wants them, at least one. Checkpoints lie in the first; of one in an object
         store, in the user's cache (``$XDG_CACHE_HOME/ecgbatch``), since members map the prepared beats into memory.
-    recipe
-        A name of ``RECIPES``.
-    changes
-        Settings that differ from the recipe's.
-    by_beat
-        Deal single beats to the folds, as the paper did, instead of patients: to show what the leak is worth, never to use.
-    start
-        Folder of a model to fine-tune on these; its leads, preprocessing and beats take the recipe's place. Or of what
-        ``arrhythmia.train_arrhythmia`` left: recipe ``kachuee`` takes its convolutions over, frozen.
+    training
+        How.
     out
         Folder of the model. Default ``WORK/models/<digest>``; a model of the same beats and settings is not trained again.
     map, on_progress
@@ -102,10 +107,10 @@ def train_workspaces(
         If there is no such recipe, or too few labelled patients.
 
     """
-    if recipe not in RECIPES:
-        raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, found {recipe!r}")
-    course = _course(recipe, start)
-    settings = replace(course.settings, **dict(changes or {}))
+    if training.recipe not in RECIPES:
+        raise ValueError(f"recipe must be one of {', '.join(RECIPES)}, found {training.recipe!r}")
+    course = _course(training.recipe, training.start)
+    settings, by_beat = replace(course.settings, **dict(training.changes)), training.by_beat
     current, stores = _current_stores(works, course.beats)
     stated = [current, asdict(settings), versions(), by_beat]
     source = hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from ecgbatch.archive.watch import changed_key
+from ecgbatch.archive.remembered import changed_key
 from ecgbatch.signals.stage import archive_facts
 from ecgbatch.workspace.runs import runs_by_time
 from storage import Folder, Schema, StoreError, folder_at, list_stores
@@ -81,16 +81,16 @@ def sentences(again: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 def _beats_again(work: str, settings: BeatSettings) -> dict[str, dict[str, Any]]:
     from ecgbatch.beats.stage import BEATS, PEAKS, stage_settings, stage_versions
 
-    used = _signals_used(work)
+    used = signals_used(work)
     own = stage_settings(xr.Dataset(), settings)
     found: dict[str, dict[str, Any]] = {}
     for schema in (PEAKS, BEATS):
-        wanted = _made(own, with_own_versions(stage_versions()), schema)
+        wanted = made_by(own, with_own_versions(stage_versions()), schema)
         asked = {"reference": None} | settings.document()
         made: dict[str, list[Made]] = {}
-        for root in _roots(work, schema.name):
+        for root in roots_of(work, schema.name):
             if root["settings"]["signals"] in used and all(root["settings"].get(name) == value for name, value in asked.items()):
-                made.setdefault(root["settings"]["signals"], []).append(_made_of(root))
+                made.setdefault(root["settings"]["signals"], []).append(made_of(root))
         reasons = [_closest(wanted, others) for others in made.values()]
         because = sorted({reason for why in reasons for reason in why})
         n_changed = sum(bool(why) for why in reasons)
@@ -104,11 +104,11 @@ def _beats_again(work: str, settings: BeatSettings) -> dict[str, dict[str, Any]]
 def _measurements_again(work: str, found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     from ecgbatch.measurements.stage import MEASUREMENTS, measure_settings, measure_versions
 
-    used, made = _signals_used(work), dict[str, list[Made]]()
-    for root in _roots(work, MEASUREMENTS.name):
+    used, made = signals_used(work), dict[str, list[Made]]()
+    for root in roots_of(work, MEASUREMENTS.name):
         if root["settings"]["signals"] in used:
-            made.setdefault(root["settings"]["beats"], []).append(_made_of(root))
-    wanted = _made(measure_settings("", ""), with_own_versions(measure_versions()), MEASUREMENTS)
+            made.setdefault(root["settings"]["beats"], []).append(made_of(root))
+    wanted = made_by(measure_settings("", ""), with_own_versions(measure_versions()), MEASUREMENTS)
     reasons = [_closest(wanted, others) for others in made.values()]
     because = sorted({reason for why in reasons for reason in why})
     n_changed = sum(bool(why) for why in reasons)
@@ -117,7 +117,7 @@ def _measurements_again(work: str, found: Mapping[str, Any]) -> dict[str, dict[s
     return {MEASUREMENTS.name: {"n": n_changed, "because": because}} if n_changed else {}
 
 
-def _signals_used(work: str) -> set[str]:
+def signals_used(work: str) -> set[str]:
     """Return the signals stores that hold a record now in the archive."""
     try:
         return set(archive_facts(work)["stores"])
@@ -127,6 +127,7 @@ def _signals_used(work: str) -> set[str]:
 
 def _scores_again(work: str, folder: str, found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     from ecgbatch.model.files import load_model
+    from ecgbatch.model.precision import remember
     from ecgbatch.scores.stage import SCORES, score_settings, score_versions
 
     model = load_model(folder)
@@ -135,14 +136,19 @@ def _scores_again(work: str, folder: str, found: Mapping[str, Any]) -> dict[str,
     mine = [root for root in roots if root["settings"]["model"]["digest"] == model.digest]
     if not mine:
         return {}
-    wanted = _made(score_settings(model), with_own_versions(score_versions()), SCORES)
-    because = _closest(wanted, [_made_of(root) for root in mine])
+    own = with_own_versions(score_versions())
+    for root in mine:
+        if root["versions"] == own:
+            remember(model, root["settings"].get("inference", {}))
+    wanted = made_by(score_settings(model), own, SCORES)
+    because = _closest(wanted, [made_of(root) for root in mine])
     because = because or (["their beats are cut again"] if "beats" in found else [])
     because = because or (["they are measured again"] if "measurements" in found else [])
     return {"scores": {"n": mine[0]["plan"]["sizes"]["record"], "because": because}} if because else {}
 
 
-def _roots(work: str, kind: str) -> Iterator[dict[str, Any]]:
+def roots_of(work: str, kind: str) -> Iterator[dict[str, Any]]:
+    """Yield the root attributes of every store of a kind that can be read."""
     return (root for root in (_root(folder_at(path)) for path in list_stores(work, kind)) if root)
 
 
@@ -154,13 +160,15 @@ def _root(folder: Folder) -> dict[str, Any]:
         return {}
 
 
-def _made(settings: Mapping[str, Any], versions: Mapping[str, str], schema: Schema) -> Made:
+def made_by(settings: Mapping[str, Any], versions: Mapping[str, str], schema: Schema) -> Made:
+    """Return how this installation makes a store, to compare with ``made_of`` one that is there."""
     variables = {name: asdict(variable) for name, variable in schema.variables.items()}
     said = {"settings": dict(settings), "versions": dict(versions), "variables": variables}
-    return _made_of({"plan": said} | said)
+    return made_of({"plan": said} | said)
 
 
-def _made_of(root: Mapping[str, Any]) -> Made:
+def made_of(root: Mapping[str, Any]) -> Made:
+    """Return how a store was made."""
     settings = {name: value for name, value in root["settings"].items() if name not in INPUTS}
     said = {"settings": settings, "versions": root["versions"], "variables": root["plan"]["variables"]}
     made: Made = json.loads(canonical_json(said))

@@ -140,12 +140,12 @@ def test_training_anew_tests_patients_out_of_fold(work: str, tmp_path: Path, mon
     settings, beats = recipes.RECIPES["ecgbatch-lead-ii"]
     quick = replace(settings, epochs=1, min_steps=4, n_kernels=16)
     monkeypatch.setattr(recipes, "RECIPES", {"quick": (quick, beats)})
-    done = audit.repeated(work, [work], recipe="quick", n_folds=2, n_repeats=2, map_training=map)
+    done = audit.repeated(work, [work], audit.Repeats("quick", 2, 2), map_training=map)
     assert done["is_out_of_fold"]
     assert len(done["repeats"]) == 2
     assert done["repeats"][0]["auroc"]["n_patients"] == done["repeats"][1]["auroc"]["n_patients"] > 4
     assert done["mean"]["auroc"]["lowest"] <= done["mean"]["auroc"]["mean"] <= done["mean"]["auroc"]["highest"]
-    leaking = audit.repeated(work, [work], recipe="quick", n_folds=2, n_repeats=1, by_beat=True, map_training=map)
+    leaking = audit.repeated(work, [work], audit.Repeats("quick", 2, 1, by_beat=True), map_training=map)
     assert leaking["unit"].startswith("beats: LEAKS")
     assert leaking["goes_on_from"] == "random weights"
     assert leaking["repeats"][0]["auroc"]["n_patients"] > 5 * done["repeats"][0]["auroc"]["n_patients"]

@@ -172,7 +172,7 @@ def test_scheduler_elsewhere_without_tls_is_refused_unless_allowed(address, monk
 
 @pytest.mark.parametrize(("error", "is_retried"), [(OSError("gone"), True), (ValueError("bug"), False), (None, False)])
 def test_only_infrastructure_errors_are_retried(error, is_retried):
-    from flows.prepare import is_infrastructure
+    from flows.by_prefect import is_infrastructure
 
     class State:
         def result(self):
@@ -209,7 +209,7 @@ def test_two_clusters_at_a_time_each_answer_their_own_caller(dask_address, monke
 
 
 def test_server_of_one_command_has_a_password_unless_the_user_names_a_server(tmp_path, monkeypatch):
-    from flows.server import guard_own_server
+    from flows.chosen import guard_own_server
 
     names = ("PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING")
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))

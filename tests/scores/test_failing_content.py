@@ -113,7 +113,7 @@ def test_a_step_that_fails_on_a_records_content_gives_that_record_a_reason_and_t
         assert "failed (ZeroDivisionError)" in next(tmp_path.glob(f"reports/*/records/{step}.html")).read_text()
     for stage in (signals_stage, beats_lookup, measurements_lookup, scores_stage):
         monkeypatch.setattr(stage, "__version__", "99.0")
-    monkeypatch.setattr("ecgbatch.archive.watch.__version__", "99.0")
+    monkeypatch.setattr("ecgbatch.archive.remembered.__version__", "99.0")
     mended = night(archive, tmp_path, model)
     assert {name: mended[name] for name in good} == good
     assert {

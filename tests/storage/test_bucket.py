@@ -206,10 +206,10 @@ def test_training_and_evaluation_in_a_bucket_give_the_model_of_a_disk(s3, tmp_pa
     for work in ("s3://ecg/work", str(tmp_path / "w")):
         convert_archive(str(tmp_path / "a"), work)
         extract_beats(work, BeatSettings())
-        found[work] = audit.repeated(work, [work], recipe="quick", n_folds=2, n_repeats=1, map_training=map)
+        found[work] = audit.repeated(work, [work], audit.Repeats("quick", 2, 1), map_training=map)
         folder = found[work]["repeats"][0]["model"]
         found[work]["digest"] = load_model(folder).digest
-        assert audit.repeated(work, [work], recipe="quick", n_folds=2, n_repeats=1, map_training=no_training)["mean"]
+        assert audit.repeated(work, [work], audit.Repeats("quick", 2, 1), map_training=no_training)["mean"]
         judged = audit.evaluate_workspace(work, folder)
         assert judged["auroc"]["value"] == found[work]["repeats"][0]["auroc"]["value"]
     there, here = found.values()
