@@ -37,10 +37,12 @@ def class_scores(trees: Trees, figures: NDArray[np.float32]) -> NDArray[np.float
         If a branch does not lie behind its node: these are not trees that were fitted here.
 
     """
-    nodes = {name: np.require(np.require(trees[name], kind, "C"), requirements="W") for name, kind in _KINDS.items()}
-    begins = np.append(np.unique(nodes["root"]), len(nodes["figure"]))  # trees may share one, all leaf
-    end = begins[np.searchsorted(begins, nodes["root"], "right")].astype(np.int32)
-    scores, is_whole = ask(np.require(figures, np.float32, ("C", "W")), *nodes.values(), end)
+    figure, value, left, right, root, start = (
+        np.require(np.require(trees[name], kind, "C"), requirements="W") for name, kind in _KINDS.items()
+    )
+    begins = np.append(np.unique(root), len(figure))  # trees may share one, all leaf
+    end = begins[np.searchsorted(begins, root, "right")].astype(np.int32)
+    scores, is_whole = ask(np.require(figures, np.float32, ("C", "W")), figure, value, left, right, root, start, end)
     if not is_whole:
         raise ValueError("expected trees whose branches lie behind their nodes, found one that leads back; train them again")
     return np.asarray(scores)
