@@ -1,8 +1,8 @@
 """How numba kernels are compiled, how a first use says that it compiles, and the room that they work in.
 
-numba keeps machine code on disk beside the module (or in ``NUMBA_CACHE_DIR``) and makes it anew when the module's file
-changes, but does not see a change in another file. So **a kernel uses kernels, classes and constants of its own file only**;
-whatever else it needs is an argument. A test holds every module to that.
+numba keeps machine code on disk (``machine_code`` says where) and makes it anew when the module's file changes, but does not see
+a change in another file. So **a kernel uses kernels, classes and constants of its own file only**; whatever else it needs is an
+argument. A test holds every module to that.
 """
 
 from __future__ import annotations
@@ -19,10 +19,16 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
 def kernel(function: Kernel) -> Kernel:
-    """Compile to machine code that runs without the interpreter lock, when first called; kept on disk beside the module."""
+    """Compile to machine code that runs without the interpreter lock, when first called; kept on disk (``machine_code``)."""
     from numba import njit
 
-    return cast(Kernel, njit(nogil=True, cache=True, error_model="numpy")(function))
+    from ecgbatch.machine_code import KeptCode
+
+    compiled = njit(nogil=True, error_model="numpy")(function)
+    if compiled is not function:  # as it is where NUMBA_DISABLE_JIT is set
+        # What njit(cache=True) does, with another cache: numba 0.68 has no public way to give one.
+        compiled._cache = KeptCode(function)
+    return cast(Kernel, compiled)
 
 
 def processor_features() -> frozenset[str]:
@@ -35,9 +41,8 @@ def processor_features() -> frozenset[str]:
 
 
 def is_on_disk(compiled: Any) -> bool:
-    """Return whether machine code of a kernel is kept on disk that numba will take for the kernel's file as it is."""
-    # numba 0.68 names no public way to ask. It compares the file's content, so times say nothing after a checkout.
-    return bool(compiled._cache._cache_file._load_index())
+    """Return whether machine code of a kernel is kept on disk, for its file as it is and this processor."""
+    return bool(compiled._cache.has_code(compiled.targetctx))
 
 
 KEPT_BYTES = 8 << 20

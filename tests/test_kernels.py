@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ecgbatch import terms
-from ecgbatch.beats import candidates, detection, filtering, likeness, premature, record, resampling, sequence, windows
+from ecgbatch.beats import candidates, detection, filtering, likeness, premature, record, resampling, sequence, warm, windows
 from ecgbatch.formats import sample_kernels
 from ecgbatch.kernels import is_on_disk
 from ecgbatch.signals import quality, quality_kernels
@@ -68,7 +68,7 @@ def kernels_of(module: Any) -> list[Any]:
 
 
 def test_a_warm_up_leaves_nothing_to_compile() -> None:
-    record.warm_up()
+    warm.warm_up()
     every = [
         one for module in (windows, likeness, premature, filtering, sequence, candidates, detection) for one in kernels_of(module)
     ]
@@ -94,9 +94,9 @@ def test_a_warm_up_of_conversion_leaves_nothing_to_compile(tmp_path: Path) -> No
 
 
 def test_a_warm_up_is_silent_where_code_is_on_disk() -> None:
-    record.warm_up()
+    warm.warm_up()
     seen: list[tuple[int, int]] = []
-    record.warm_up(lambda done, total: seen.append((done, total)))
+    warm.warm_up(lambda done, total: seen.append((done, total)))
     assert seen == []
 
 

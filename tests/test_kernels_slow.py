@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_first_use_on_a_machine_says_that_it_compiles(tmp_path: Path) -> None:
-    script = "from ecgbatch.beats.record import warm_up; warm_up(lambda done, total: print(done, total))"
+    script = "from ecgbatch.beats.warm import warm_up; warm_up(lambda done, total: print(done, total))"
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     said = [
         subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True).stdout

@@ -133,12 +133,12 @@ NEEDED = (
 
 def _import_all() -> None:
     """Import what the stages import when they need it, and load their kernels: nothing of it starts a thread of Python's."""
-    from ecgbatch.beats import record
+    from ecgbatch.beats import warm
     from ecgbatch.signals import quality
 
     for name in NEEDED:
         import_module(name)
-    for of in (quality, record):
+    for of in (quality, warm):
         of.warm_up()
     assert threading.active_count() == 1, "a process with threads cannot be forked safely"
 

@@ -33,7 +33,8 @@ from scipy.signal import butter, find_peaks, resample_poly, sosfiltfilt
 from benchmarks.speed.naive import AFTER, BEFORE, RATE_HZ, paper_parts
 from benchmarks.speed.section import Claim, Section, Times
 from ecgbatch.beats.kachuee import kachuee_beats
-from ecgbatch.beats.record import beat_windows, detect_r_peaks, warm_up
+from ecgbatch.beats.record import beat_windows, detect_r_peaks
+from ecgbatch.beats.warm import warm_up
 from ecgbatch.formats.inspection import inspect_record
 from ecgbatch.formats.records import read_record
 from ecgbatch.synthetic.archive import write_archive

@@ -127,7 +127,7 @@ def measure_beats(source: Path, n_records: int, rounds: int) -> None:
 
 def warm(_: int) -> None:
     """Load the kernels, so that what is measured is work."""
-    from ecgbatch.beats.record import warm_up
+    from ecgbatch.beats.warm import warm_up
 
     warm_up(None)
     time.sleep(0.2)

@@ -13,4 +13,5 @@ Other wings use:
 - ``stage``: ``BEATS``, ``PEAKS``, ``SHARD_SIGNAL_BYTES``, ``plan_beats``, ``plan_peaks``, ``stage_settings``,
   ``stage_versions``
 - ``table``: ``write_beat_table``
+- ``warm``: ``cut_as_published``, ``cut_beats``, ``find_peaks``
 """

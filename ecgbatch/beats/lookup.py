@@ -18,8 +18,9 @@ import numpy as np
 import xarray as xr
 
 from ecgbatch import __version__
-from ecgbatch.beats.record import BeatSettings, warm_up
+from ecgbatch.beats.record import BeatSettings
 from ecgbatch.beats.stage import plan_beats, plan_peaks, produce_beats, produce_peaks
+from ecgbatch.beats.warm import warm_up
 from ecgbatch.formats.wfdb_annotation import EXTENSION, encode_beats
 from ecgbatch.signals.stage import current_records, signals_path
 from ecgbatch.terms import STATUS

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -18,8 +17,7 @@ from numpy.typing import NDArray
 from ecgbatch.beats import premature, resampling
 from ecgbatch.beats.blocks import Peaks, Records
 from ecgbatch.beats.rhythm import is_plausible
-from ecgbatch.kernels import is_on_disk
-from ecgbatch.terms import BEAT_FLAGS, LEAD_FLAGS, MISSING_SAMPLE, UNUSABLE_LEAD
+from ecgbatch.terms import BEAT_FLAGS, LEAD_FLAGS, UNUSABLE_LEAD
 
 Array = NDArray[Any]
 
@@ -364,33 +362,6 @@ def reference_peaks(r_sample: Array) -> RPeaks:
     flags = np.zeros(len(r_sample), np.uint16)
     flags[premature.premature(np.ascontiguousarray(r_sample, np.int64), PREMATURE)] |= BEAT_FLAGS["ectopic"]
     return RPeaks(r_sample.astype(np.int32), flags, 0)
-
-
-def warm_up(on_progress: Callable[[int, int], None] | None = None) -> None:
-    """Have numba load or make all machine code for ``robust``, before threads ask for it at once.
-
-    Parameters
-    ----------
-    on_progress
-        Called with steps done and steps in all, only where code is made, about 20 s the first time on a machine.
-
-    """
-    from ecgbatch.beats import candidates, detection, filtering, likeness, sequence, windows
-
-    made = (
-        *(filtering.listen, filtering.windows_sums, detection.levels, sequence.choose_each, candidates.evidence_each),
-        *(windows.write_each, likeness.resemblance_each),
-    )
-    report = on_progress if on_progress and not all(is_on_disk(one) for one in made) else lambda _done, _total: None
-    time_s = np.arange(2000) / 250.0
-    signal = np.rint(1000 * np.exp(-0.5 * ((time_s % 0.8 - 0.4) / 0.012) ** 2) * np.ones((2, 1))).astype(np.int16)
-    signal[1, 500:520] = MISSING_SAMPLE  # what bridges gaps is made too
-    facts: dict[str, Any] = {"adc_gain": np.full(2, 1000.0), "sampling_frequency_hz": 250.0}
-    report(0, 2)
-    peaks = detect_r_peaks(signal, baseline=np.zeros(2), **facts)
-    report(1, 2)
-    beat_windows(signal, peaks, **facts)
-    report(2, 2)
 
 
 def is_calibrated(adc_gain: Array, wanted: Array | None) -> Array:

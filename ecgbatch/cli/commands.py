@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from ecgbatch import __version__
-from ecgbatch.cli.keep import compact, config, erase, fetch, gc, status, verify
+from ecgbatch.cli.doctor import doctor
+from ecgbatch.cli.keep import compact, config, erase, fetch, gc, status, verify, warm
 from ecgbatch.cli.run import demo, run, schedule
 from ecgbatch.cli.stages import beats, convert, inspect, measure, report, score
 from ecgbatch.cli.train import evaluate, train
@@ -38,8 +39,10 @@ COMMANDS = (
     erase,
     status,
     config,
+    doctor,
     schedule,
     fetch,
+    warm,
 )
 
 

@@ -34,7 +34,7 @@ def verify(
     from flows.cluster import engine
     from storage import only_writer
 
-    with progress(as_json) as on_progress, engine(dask, workers) as on_engine:
+    with progress(as_json) as on_progress, engine(dask, workers, sees=[work]) as on_engine:
         watched: dict[str, Any] = {"map": on_engine, "on_progress": on_progress}
         found = verify_workspace(str(work), read_data=read_data, **watched)
         said: dict[str, Any] = {}
@@ -148,4 +148,18 @@ def fetch(
     with progress(as_json) as on_progress:
         fetched = fetch_database(database, dest, base=base, connections=connections, on_progress=on_progress)
     print_document(asdict(fetched), as_json)
+    return OK
+
+
+def warm(as_json: AsJson = False) -> int:
+    """Compile everything that is compiled on this machine now, so that no command has to: once after an installation."""
+    from time import perf_counter
+
+    from ecgbatch.machine_code import kept_in
+    from ecgbatch.upkeep.warm import warm as make_all
+
+    start = perf_counter()
+    with progress(as_json) as on_progress:
+        make_all(on_progress)
+    print_document({"kept_in": kept_in(), "seconds": round(perf_counter() - start, 1)}, as_json)
     return OK

@@ -15,6 +15,7 @@ Other wings use:
 - ``leads``: ``is_ecg``, ``which_are_ecgs``
 - ``records``: ``read_record``, ``read_samples``, ``source_digest``
 - ``sample_kernels``: ``deal``
+- ``warm``: ``warm_up``
 - ``wfdb_annotation``: ``BEAT_SYMBOLS``, ``EXTENSION``, ``Reference``, ``decode``, ``encode_beats``, ``reference_beats``
 - ``wfdb_header``: ``NULL_FILE``
 """

@@ -22,5 +22,6 @@ Other wings use:
 - ``random_kernels``: ``Kernels``, ``draw_kernels``, ``fit_regression``, ``kernel_features``
 - ``splits``: ``assign_folds``, ``patient_digest``, ``patient_labels``, ``record_digest``
 - ``trees``: ``MOST_LEAVES``, ``Trees``, ``class_scores``
+- ``warm``: ``warm_up``
 - ``waves``: ``r_index``, ``wave_figures``
 """
