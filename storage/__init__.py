@@ -9,7 +9,7 @@ the system.
 from storage.address import is_address, refuse_foreign
 from storage.build import Map, Progress, build
 from storage.errors import CorruptStore, ForeignStore, LockedWorkspace, SchemaError, StoreError, UnfinishedStore
-from storage.failing import FAILED, NOT_OF_A_ROW, RowsFailed, build_around, failed_rows, noting, preference, row_key
+from storage.failing import FAILED, NOT_OF_A_ROW, RowsFailed, build_around, failed_rows, noting, preference, row_key, together
 from storage.folder import PARTIAL, Folder
 from storage.location import folder_at
 from storage.lock import only_writer
@@ -71,6 +71,7 @@ __all__ = [
     "seal_again",
     "seal_folder",
     "sealed",
+    "together",
     "unsealed",
     "verify_build",
     "verify_store",

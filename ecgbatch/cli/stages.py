@@ -48,13 +48,16 @@ def inspect(
     as_json: AsJson = False,
 ) -> int:
     """Say what an archive holds and what is wrong with it; nothing is written."""
+    from ecgbatch.archive.finding import search, summarise_left_out
     from ecgbatch.archive.listing import list_archive, summarise
     from ecgbatch.archive.untaken import find_untaken, summarise_untaken
     from flows.cluster import engine
 
+    found = search(archive)
     with engine(dask, workers, sees=[archive]) as on_engine:
-        listing = list_archive(str(archive), labels=as_text(labels), read_data=read_data, map=on_engine)
-    summary = summarise(listing) | summarise_untaken(find_untaken(str(archive), listing["record_name"].values.tolist()))
+        listing = list_archive(str(archive), labels=as_text(labels), read_data=read_data, names=found.names, map=on_engine)
+    summary = summarise(listing) | summarise_untaken(find_untaken(found.beside, found.one_file))
+    summary |= summarise_left_out(found.left_out)
     print_document(summary, as_json)
     return SET_ASIDE if summary["n_set_aside"] else OK
 

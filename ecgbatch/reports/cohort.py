@@ -133,6 +133,7 @@ def cohort_report(table: Table, options: Mapping[str, Any]) -> dict[str, Any]:
         "largest_changes": dict(options.get("largest_changes") or NO_CHANGES),
         "n_not_taken": dict(options.get("n_not_taken") or {}),
         "pages": dict(options.get("pages") or Pages("all", n_records, n_records)._asdict()),
+        "n_left_out": dict(options.get("n_left_out") or {}),
     }
 
 

@@ -68,7 +68,7 @@ def check_extras(extras: Sequence[str]) -> None:
 
 def write_records(job: Job, task: tuple[np.ndarray, Sequence[str], Iterable[Serial]]) -> Written:
     """Make the reports of one task's records; those with a file name get a page and further files, the others a row alone."""
-    from ecgbatch.reports.tables import FACTS, lead_facts, measured_facts
+    from ecgbatch.reports.tables import FACTS, lead_facts, listed_facts, measured_facts
 
     numbers, slugs, others = task
     folder = folder_at(job.work)
@@ -86,7 +86,7 @@ def write_records(job: Job, task: tuple[np.ndarray, Sequence[str], Iterable[Seri
         done.append(made)
         documents.append(document_row(report, text, slug))
         known = report | {"recording_year": signals.get("recording_year", -1) if signals else -1}
-        known["warnings"] = " ".join(report["warnings"])
+        known |= listed_facts(report)
         leads, flags = (signals["lead"].tolist(), signals["lead_flags"]) if signals else ((), np.empty(0, np.int64))
         known |= lead_facts(leads, flags, is_set_aside=report["status"] == "set_aside")
         known |= measured_facts(sources.row("measurements", place))

@@ -21,7 +21,7 @@ from ecgbatch.reports.median_beats import beat_speed, median_beats
 from ecgbatch.reports.pages import page
 from ecgbatch.reports.probabilities import beat_strip, probability_scale
 from ecgbatch.reports.serial import serial_words
-from ecgbatch.reports.words import EXCHANGE_WORDS, FAULTS, LEAD_WORDS, explain_reason, lead_remarks
+from ecgbatch.reports.words import EXCHANGE_WORDS, FAULTS, LEAD_WORDS, explain_reason, lead_remarks, leads_scored_words
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,7 @@ def _page_words(report: Mapping[str, Any]) -> dict[str, Any]:
     shared, particular = lead_remarks(report["leads"])
     return {
         "lead": LEAD_WORDS,
+        "leads_scored": leads_scored_words(report),
         "series": serial_words(report),
         "shared": shared,
         "particular": particular,

@@ -41,6 +41,9 @@ FACTS: Mapping[str, Any] = {
     "infarct_age": TEXT,
     "duration_s": np.dtype(np.float64),
     "n_leads_usable": np.dtype(np.int32),
+    "n_leads_scored": np.dtype(np.int32),
+    "leads_derived": TEXT,
+    "leads_unknown": TEXT,
     "recording_year": np.dtype(np.int32),
     "statements": np.dtype(np.int64),
     "st_largest_mv": np.dtype(np.float32),
@@ -102,6 +105,9 @@ COLUMNS: Mapping[str, str] = {
     "st_largest_mv": "level at J of the lead where it is furthest from the line before QRS, mV; empty where none is known",
     "statements": "what follows from the measured numbers alone, by published limits (terms.STATEMENTS); a space between",
     "not_measured": "quantities without a value and why, as pr_ms:no_p;qt_ms:no_wave",
+    "n_leads_scored": "leads that the probability stands on; 0 where not scored",
+    "leads_derived": "those of them that the record does not hold: computed from I and II; a space between",
+    "leads_unknown": "leads of the record whose names are none that is known; a space between",
 }
 """Columns of scores.parquet and scores.csv, in order; names and meanings stay, new ones are added at the end. In scores.parquet
 those of the leads (``lead_columns.LEAD_COLUMNS``) follow."""
@@ -134,6 +140,12 @@ def lead_facts(leads: Sequence[str], lead_flags: NDArray[np.integer[Any]], *, is
         "flags_by_lead": ";".join(said),
         "quality": triage.quality(lead_flags[_are_ecgs(leads, lead_flags)], is_set_aside=is_set_aside),
     }
+
+
+def listed_facts(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``FACTS`` says of lists of a record's JSON."""
+    said = {name: " ".join(report[name]) for name in ("warnings", "leads_derived", "leads_unknown")}
+    return said | {"n_leads_scored": len(report["leads_scored"])}
 
 
 def _are_ecgs(leads: Sequence[str], lead_flags: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:

@@ -156,14 +156,14 @@ def test_a_log_that_was_altered_is_found_and_one_that_grew_is_not(reported, tmp_
 
 
 def test_a_flipped_bit_of_the_last_look_is_found_and_changes_nothing(reported, tmp_path):
-    from ecgbatch.archive.watch import CACHE_FILE, _read_cache, cache_problems
+    from ecgbatch.archive.remembered import CACHE_FILE, cache_problems, read_cache
 
     work = tmp_path / "w"
     work.mkdir()
     content = (reported[1] / CACHE_FILE).read_bytes()
     (work / CACHE_FILE).write_bytes(content)
     assert cache_problems(str(work)) == []
-    whole = {name: values.tolist() for name, values in _read_cache(str(work)).items()}
+    whole = {name: values.tolist() for name, values in read_cache(str(work)).items()}
     random, n_found = np.random.default_rng(1), 0
     for _ in range(100):
         flipped = bytearray(content)
@@ -171,7 +171,7 @@ def test_a_flipped_bit_of_the_last_look_is_found_and_changes_nothing(reported, t
         (work / CACHE_FILE).write_bytes(flipped)
         found = bool(cache_problems(str(work)))
         n_found += found
-        read = {name: values.tolist() for name, values in _read_cache(str(work)).items()}
+        read = {name: values.tolist() for name, values in read_cache(str(work)).items()}
         assert read in ({}, whole), "nothing altered is used"
     assert n_found == 100, "each bit of it is under its seal"
 
