@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     drift_threshold: float = Field(
         0.2, ge=0, le=1, description="distance (Kolmogorov-Smirnov) of new scores from earlier ones that needs attention"
     )
+    log_json: bool = Field(False, description="logs of runs (WORK/runs/*.log) as one JSON object a line")
     fetch_connections: int = Field(4, ge=1, le=16, description="files that fetch downloads at a time")
 
     @classmethod

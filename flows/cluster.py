@@ -226,7 +226,9 @@ def _privately(wanted: Passport, function: Callable[[Any], Any], parcel: list[An
 
     Return their results and the seconds that each took on average.
     """
-    admit(wanted)
+    from distributed import get_worker
+
+    admit(wanted, get_worker().address)
     os.umask(0o077)
     start = monotonic()
     results = [function(task) for task in parcel]
@@ -255,6 +257,15 @@ def _map_or_say(
         ) from error
 
 
+def _threads(client: Any, wanted: Passport, known: set[str]) -> int:
+    """Return how many threads a cluster has now; workers that are not ``known`` yet must match what is wanted."""
+    there: dict[str, int] = client.nthreads()
+    if came := set(there) - known:
+        examine(client, wanted, sorted(came))
+        known.update(came)
+    return sum(there.values())
+
+
 def _map_on_cluster(
     client: Any, wanted: Passport, wait_for_workers_s: float, function: Callable[[Any], Any], tasks: Iterable[Any]
 ) -> Iterator[Any]:
@@ -271,15 +282,7 @@ def _map_on_cluster(
         sent[future] = parcel, times
 
     known: set[str] = set()
-
-    def threads() -> int:
-        there: dict[str, int] = client.nthreads()
-        if came := set(there) - known:
-            examine(client, wanted, sorted(came))
-            known.update(came)
-        return sum(there.values())
-
-    n_threads, asked, last_seen = threads(), monotonic(), monotonic()
+    n_threads, asked, last_seen = _threads(client, wanted, known), monotonic(), monotonic()
     while True:
         places = max(1, n_threads)
         while len(running) < PARCELS_PER_THREAD * places:
@@ -295,7 +298,7 @@ def _map_on_cluster(
             patience = ASK_FOR_WORKERS_S if n_threads else ASK_WHILE_NONE_S
             done, running = wait(running, timeout=patience, return_when="FIRST_COMPLETED")
         if not done or monotonic() - asked > ASK_FOR_WORKERS_S:
-            n_threads, asked = threads(), monotonic()
+            n_threads, asked = _threads(client, wanted, known), monotonic()
         last_seen = monotonic() if done or n_threads else last_seen
         if monotonic() - last_seen > wait_for_workers_s:
             raise OSError(

@@ -90,7 +90,8 @@ def examine_night(
     found = []
     for of, look in looks:
         try:
-            found += list(look())
+            for finding in look():  # what was found before something fails is kept
+                found.append(finding)
         except (OSError, ValueError, ModelError) as error:
             found.append(Finding(of, BAD, str(error)))
     return found

@@ -7,7 +7,6 @@ of the machinery, never a verdict on a record.
 from __future__ import annotations
 
 import hashlib
-import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -113,7 +112,7 @@ def refusal(wanted: Passport) -> OtherCode | UnseenPlace | None:
     return None
 
 
-def admit(wanted: Passport) -> None:
+def admit(wanted: Passport, name: str) -> None:
     """Go on if this process matches.
 
     Raises
@@ -124,16 +123,7 @@ def admit(wanted: Passport) -> None:
     """
     found = refusal(wanted)
     if found is not None:
-        raise type(found)(f"the Dask worker {_worker_name()} on {socket.gethostname()} {found}")
-
-
-def _worker_name() -> str:
-    from distributed import get_worker
-
-    try:
-        return str(get_worker().address)
-    except ValueError:
-        return f"process {os.getpid()}"
+        raise type(found)(f"the Dask worker {name} on {socket.gethostname()} {found}")
 
 
 def _unlike(place: Path, witnesses: Sequence[tuple[str, int]]) -> str:

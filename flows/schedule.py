@@ -20,17 +20,17 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 from pydantic import ValidationError
 
-from ecgbatch.figures.drift import shift_of_new
 from ecgbatch.model.files import load_model, shipped_model
 from ecgbatch.scores.stage import scores_path
 from ecgbatch.settings import load_settings
+from ecgbatch.upkeep.findings import drift_since
 from ecgbatch.upkeep.status import last_run
 from ecgbatch.workspace.runs import runs_by_time
 from flows.notify import notify
 from flows.score import run_archive
 from flows.server import workspace_name
 from flows.serving import serve_until_stopped
-from storage import StoreError, open_once
+from storage import open_once
 
 log = logging.getLogger("ecgbatch")
 
@@ -136,22 +136,11 @@ def _night(archive: str, work: str, model: str, settle_s: float, options: dict[s
     counts, prepared = done["counts"], done["prepared"]
     told = {name: prepared[name] for name in ("records", "new_records", "superseded", "gone", "waiting", "set_aside")}
     told |= {"scored": counts["n_scored"], "run": done["run"], "work": work}
-    drift = shift_of_new(*_scores(work, done["run"], earlier))
+    scores = open_once(scores_path(work, done["run"]))
+    drift = drift_since(work, scores, None if earlier == done["run"] else earlier)
     create_markdown_artifact(_page(told, done["cohort"], drift.document()), key="night", description="What this night did")
     _attend(told, drift)
     return told
-
-
-def _scores(work: str, run: str, earlier: str | None) -> tuple[Any, Any]:
-    """Return the scores of a run, and of the one before where the same model made them."""
-    scores = open_once(scores_path(work, run))
-    if earlier in (None, run):
-        return scores, None
-    try:
-        before = open_once(scores_path(work, str(earlier)))
-    except StoreError:
-        return scores, None
-    return scores, before if before.attrs["settings"]["model"] == scores.attrs["settings"]["model"] else None
 
 
 def _page(told: dict[str, Any], cohort: str, drift: dict[str, Any]) -> str:

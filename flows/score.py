@@ -11,9 +11,10 @@ from ecgbatch.measurements.lookup import measure_workspace
 from ecgbatch.model.files import load_model
 from ecgbatch.reports.shape import shape_digest
 from ecgbatch.scores.stage import score_workspace
+from ecgbatch.upkeep.findings import findings_of
 from ecgbatch.upkeep.status import recorded
 from ecgbatch.workspace.privacy import PSEUDONYMOUS
-from ecgbatch.workspace.runs import Timing, log_file, name_log, read_run, write_run
+from ecgbatch.workspace.runs import Timing, log_file, name_log, read_run, runs_by_time, write_run
 from flows.cluster import engine
 from flows.options import RunOptions
 from flows.plain import OnProgress
@@ -147,11 +148,18 @@ def run_archive(
         dask=dask,
         workers=workers,
     )
+    return _run(options, on_progress)
+
+
+def _run(options: RunOptions, on_progress: OnProgress | None) -> dict[str, Any]:
+    work = options.work
+    earlier = next(iter(runs_by_time(work)), None)
     with only_writer(work, "run"), log_file(work), recorded(work, "run") as facts:
+        facts["archive"] = options.archive
         prepared = prepare_archive(**options.part_of(prepare_archive), on_progress=on_progress)
         seconds = dict(prepared["seconds"])
         facts |= {"seconds": seconds, "set_aside": prepared["set_aside_reasons"], "records": _states(prepared)}
-        if model is None:
+        if options.model is None:
             trained = train_model(**options.part_of(train_model), on_progress=on_progress)
             seconds |= trained["seconds"]
             options = replace(options, model=trained["model"])
@@ -159,6 +167,7 @@ def run_archive(
         seconds |= scored["seconds"]
         counts = scored["counts"]
         facts |= {"run": scored["run"], "set_aside": counts["n_set_aside"], "not_scorable": counts["not_scorable_reasons"]}
+        facts.update(findings_of(work, scored["run"], earlier, pseudonymise=options.pseudonymise))
         facts["records"] |= {"scored": counts["n_scored"], "not_scorable": counts["n_not_scorable"]}
         write_run(work, scored["run"], {"seconds": seconds, "prepared": {k: v for k, v in prepared.items() if k != "seconds"}})
         name_log(work, scored["run"])

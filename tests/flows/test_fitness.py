@@ -116,13 +116,13 @@ def test_worker_that_comes_later_is_asked_too(tmp_path):
 def test_places_are_told_apart_by_their_files(tmp_path):
     (tmp_path / "a.hea").write_text("x")
     wanted = passport([str(tmp_path)])
-    admit(wanted)
+    admit(wanted, "w")
     refusal.cache_clear()
     (tmp_path / "a.hea").write_text("xy")
     with pytest.raises(UnseenPlace, match=r"a.hea has 2 bytes, expected 1.*Mount it there"):
-        admit(wanted)
+        admit(wanted, "w")
     refusal.cache_clear()
     (tmp_path / "a.hea").unlink()
     with pytest.raises(UnseenPlace, match=r"a.hea is not there"):
-        admit(wanted)
+        admit(wanted, "w")
     assert dict(made_by())["code"]
