@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ecgbatch.measurements.quantities import LEAD_QUANTITIES
+from ecgbatch.reports.documents import COLUMNS as DOCUMENT_COLUMNS
 from ecgbatch.reports.lead_columns import STANDARD
 from ecgbatch.reports.tables import COLUMNS
 
@@ -17,8 +18,9 @@ HEAD = """# Fields of the reports
 
 *Written by `docs/make_fields_md.py` from the schemas in [schema/](schema/README.md); do not edit. Files are tested against them.*
 
-What the stores hold is in [stores.md](stores.md). Below `WORK/reports/<run>/` lie, for each record, `records/<slug>.json` and
-`.html` (on request `.pdf` and `.fhir.json`), and for the archive `cohort.json` and `.html`, `scores.csv` and `scores.parquet`.
+What the stores hold is in [stores.md](stores.md). Below `WORK/reports/<run>/` lies `records.parquet`, a row a record; for each
+record that has a page, `records/<slug>.json` and `.html` (on request `.pdf` and `.fhir.json`); and for the archive
+`cohort.json` and `.html`, `scores.csv` and `scores.parquet`.
 `null` is unknown, never 0. `[]` stands for each entry of a list, `*` for each key of an object whose keys are names.
 """
 
@@ -35,6 +37,8 @@ def fields_page() -> str:
     of_leads = [f"| `{name}_<lead>` | {of.meaning}; {of.unit} |" for name, of in LEAD_QUANTITIES.items()]
     said = f"`<lead>` is one of {', '.join(STANDARD)}; null: no value."
     parts += ["## scores.parquet alone", "", said, "", "| column | what it is |", "|---|---|", *of_leads, ""]
+    rows = [f"| `{name}` | {words} |" for name, words in DOCUMENT_COLUMNS.items()]
+    parts += ["## records.parquet", "", "| column | what it is |", "|---|---|", *rows, ""]
     return "\n".join(parts)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -36,6 +36,9 @@ class Settings(BaseSettings):
     stop_within_s: float = Field(25.0, gt=0, description="after SIGTERM, seconds until the process ends whatever it does")
     notify_url: SecretStr | None = Field(None, description="webhook: gets a JSON object by POST when a night needs attention")
     notify_command: str | None = Field(None, description="command: gets the same JSON on standard input")
+    pages: Literal["all", "called", "none"] | None = Field(
+        None, description="records that get a page of their own: all, called, none; empty: all up to 2,000 records, called above"
+    )
     set_aside_threshold: float = Field(0.1, ge=0, le=1, description="share of records set aside that needs attention")
     drift_threshold: float = Field(
         0.2, ge=0, le=1, description="distance (Kolmogorov-Smirnov) of new scores from earlier ones that needs attention"

@@ -171,16 +171,59 @@ def processes(address: str | None = None, workers: int | None = None, *, sees: I
         with engine(settings.dask, sees=sees) as on_cluster:
             yield on_cluster
         return
+    with _pool(settings.workers or usable_processors()) as pool:
+        yield pool.map
+
+
+@contextmanager
+def _pool(n_processes: int) -> Iterator[ProcessPoolExecutor]:
+    """Yield processes that end with the work, and at once when it is stopped."""
     before = set(active_children())
-    with ProcessPoolExecutor(settings.workers or usable_processors(), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(n_processes, mp_context=get_context("spawn")) as pool:
         try:
-            yield pool.map
+            yield pool
         except BaseException:
-            # A stop does not wait for an epoch: members go on from their checkpoints.
+            # A stop does not wait for an epoch or a page: members go on from their checkpoints, pages are kept.
             pool.shutdown(wait=False, cancel_futures=True)
             for process in set(active_children()) - before:
                 process.terminate()
             raise
+
+
+LEAST_FOR_PROCESSES = 16
+"""Tasks (of 64 records) from which reports are made in processes: each takes a second or two to begin."""
+
+
+@contextmanager
+def report_engine(address: str | None = None, workers: int | None = None, *, sees: Iterable[Any] = ()) -> Iterator[Map]:
+    """Yield an engine for reports, which are Python more than NumPy: threads would wait for one another.
+
+    On a cluster it is that of ``engine``; here a process a processor where there is enough to do, else this process.
+    """
+    settings = load_settings(dask=address, workers=workers)
+    if settings.dask is not None:
+        with engine(settings.dask, sees=sees) as on_cluster:
+            yield on_cluster
+        return
+    yield partial(_map_in_processes, settings.workers or usable_processors())
+
+
+def _map_in_processes(n_processes: int, function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
+    """Yield results in order; a bounded number of tasks is taken ahead, however many there are."""
+    queue = iter(tasks)
+    waiting = deque(islice(queue, LEAST_FOR_PROCESSES))
+    if n_processes == 1 or len(waiting) < LEAST_FOR_PROCESSES:
+        while waiting:
+            yield function(waiting.popleft())
+            waiting.extend(islice(queue, 1))
+        return
+    with _pool(n_processes) as pool:
+        running: deque[Any] = deque()
+        while waiting or running:
+            while waiting and len(running) < PARCELS_PER_THREAD * n_processes:
+                running.append(pool.submit(_privately, function, [waiting.popleft()]))
+                waiting.extend(islice(queue, 1))
+            yield running.popleft().result()[0][0]
 
 
 def usable_processors() -> int:

@@ -28,6 +28,8 @@ class RunOptions:
     recipe: str = "ecgbatch"
     keep_comments: bool = False
     pseudonymise: bool = False
+    reports: dict[str, Any] | None = None
+    """``pages`` and ``extras`` of ``ecgbatch.reports.writing.report_workspace``; None: pages by number, no further form."""
     dask: str | None = None
     workers: int | None = None
 

@@ -63,6 +63,8 @@ def nightly(
     model: str | None = None,
     labels: str | None = None,
     settle_s: float = 60.0,
+    pseudonymise: bool = False,
+    reports: dict[str, Any] | None = None,
     dask: str | None = None,
     workers: int | None = None,
 ) -> Any:
@@ -74,6 +76,8 @@ def nightly(
         As ``ecgbatch run`` takes them.
     settle_s
         A record with a file changed less than this many seconds ago waits for the next night.
+    pseudonymise, reports
+        As ``flows.score.score_archive`` takes them: names replaced, which pages, which further forms.
 
     Returns
     -------
@@ -90,7 +94,7 @@ def nightly(
     except TimeoutError:
         return Completed(name="Skipped", message="another run of this workspace is still at work; the next one does what is left")
     with slot:
-        options = {"labels": labels, "dask": dask, "workers": workers}
+        options = {"labels": labels, "dask": dask, "workers": workers, "pseudonymise": pseudonymise, "reports": reports}
         return _night(archive, work, model or str(shipped_model()), settle_s, options)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 from ecgbatch import __version__
 from ecgbatch.measurements.lookup import measure_workspace
 from ecgbatch.model.files import load_model
+from ecgbatch.reports.chosen_pages import checked_pages
 from ecgbatch.reports.shape import shape_digest
 from ecgbatch.scores.stage import score_workspace
 from ecgbatch.upkeep.findings import findings_of
 from ecgbatch.upkeep.status import recorded
 from ecgbatch.workspace.privacy import PSEUDONYMOUS
 from ecgbatch.workspace.runs import Timing, log_file, name_log, read_run, runs_by_time, write_run
-from flows.cluster import engine
+from flows.cluster import engine, report_engine
 from flows.options import RunOptions
 from flows.plain import OnProgress
 from flows.prepare import prepare_archive
@@ -41,14 +43,13 @@ def score(work: str, model: str, dask: str | None, workers: int | None, on_progr
 
 @task
 def report(
-    work: str, run: str, pseudonymise: bool, dask: str | None, workers: int | None, on_progress: OnProgress | None
+    work: str, run: str, reports: dict[str, Any], dask: str | None, workers: int | None, on_progress: OnProgress | None
 ) -> dict[str, Any]:
-    """Write the record reports, the cohort report and the tables."""
+    """Write the record reports, the cohort report and the tables; ``reports`` as ``report_workspace`` takes it."""
     from ecgbatch.reports.writing import report_workspace
 
-    with engine(dask, workers, sees=[work]) as on_engine:
-        progress = shown(on_progress, "report")
-        return report_workspace(work, run, pseudonymise=pseudonymise, map=on_engine, on_progress=progress)
+    with report_engine(dask, workers, sees=[work]) as on_engine:
+        return report_workspace(work, run, **reports, map=on_engine, on_progress=shown(on_progress, "report"))
 
 
 @flow(name="score-archive")
@@ -58,6 +59,7 @@ def score_archive(
     *,
     archive: str | None = None,
     pseudonymise: bool = False,
+    reports: dict[str, Any] | None = None,
     before: dict[str, float] | None = None,
     dask: str | None = None,
     workers: int | None = None,
@@ -65,6 +67,7 @@ def score_archive(
 ) -> dict[str, Any]:
     """Measure and score every record of a prepared workspace, with a model, and write all reports.
 
+    ``reports`` are ``pages`` and ``extras`` of ``ecgbatch.reports.writing.report_workspace``: which pages, which further forms.
     ``before`` are the seconds of the stages before these, for the cohort page.
 
     Returns
@@ -74,14 +77,15 @@ def score_archive(
 
     """
     timing = Timing()
+    chosen = {"pseudonymise": pseudonymise, **(reports or {})}
     with timing.stage("measure"):
         measure(work, model, dask, workers, on_progress)
     with timing.stage("score"):
         run = score(work, model, dask, workers, on_progress)
     write_run(work, run, {"archive": archive or "", "model": str(model), "seconds": {**(before or {}), **timing.seconds}})
     with timing.stage("report"):
-        summary = finished_reports(work, run, pseudonymise) or report(work, run, pseudonymise, dask, workers, on_progress)
-    reported = {**summary, "by": _report_code(pseudonymise)}
+        summary = finished_reports(work, run, **chosen) or report(work, run, chosen, dask, workers, on_progress)
+    reported = {**summary, "by": _report_code(**chosen)}
     write_run(work, run, {"counts": summary["counts"], "seconds": timing.seconds, "reported": reported})
     keep_table([summary["counts"]], key="scored", description=f"Run {run}")
     cohort = str(summary["cohort"]) if is_address(work) else Path(summary["cohort"]).absolute().as_uri()
@@ -89,24 +93,27 @@ def score_archive(
     return {"run": run, **summary, "seconds": timing.seconds}
 
 
-def finished_reports(work: str, run: str, pseudonymise: bool = False) -> dict[str, Any] | None:
+def finished_reports(
+    work: str, run: str, pseudonymise: bool = False, pages: str | None = None, extras: Sequence[str] = ()
+) -> dict[str, Any] | None:
     """Return what ``report`` said of this very run if its reports are there, the latest, and made by this code; else None.
 
     A night without anything new is the same run: it has nothing to report again (``ecgbatch report`` looks at every page).
     """
     said, folder = read_run(work, run).get("reported", {}), folder_at(work)
     shown = f"{run}{PSEUDONYMOUS}" if pseudonymise else run
-    if said.get("by") != _report_code(pseudonymise) or folder.pointed("reports/latest") != shown:
+    if said.get("by") != _report_code(pseudonymise, pages, extras) or folder.pointed("reports/latest") != shown:
         return None
     if not folder.exists(f"reports/{shown}/cohort.html"):
         return None
     return {name: value for name, value in said.items() if name != "by"}
 
 
-def _report_code(pseudonymise: bool) -> str:
-    """Return what shapes the reports besides their run: this version, its pages, and under which names records appear."""
+def _report_code(pseudonymise: bool, pages: str | None = None, extras: Sequence[str] = ()) -> str:
+    """Return what shapes the reports besides their run: this version, its pages and which, forms, names of records."""
     names = "pseudonyms" if pseudonymise else "own names"
-    return f"{__version__} {shape_digest()} {names}"
+    which = f"pages {checked_pages(pages) or 'by number'}"
+    return " ".join([__version__, shape_digest(), names, which, *sorted(extras)])
 
 
 @flow(name="run-archive")
@@ -122,6 +129,7 @@ def run_archive(
     recipe: str = "ecgbatch",
     keep_comments: bool = False,
     pseudonymise: bool = False,
+    reports: dict[str, Any] | None = None,
     dask: str | None = None,
     workers: int | None = None,
     on_progress: OnProgress | None = None,
@@ -145,6 +153,7 @@ def run_archive(
         recipe=recipe,
         keep_comments=keep_comments,
         pseudonymise=pseudonymise,
+        reports=reports,
         dask=dask,
         workers=workers,
     )

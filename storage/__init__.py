@@ -9,7 +9,7 @@ the system.
 from storage.address import is_address, refuse_foreign
 from storage.build import Map, Progress, build
 from storage.errors import CorruptStore, ForeignStore, LockedWorkspace, SchemaError, StoreError, UnfinishedStore
-from storage.failing import FAILED, NOT_OF_A_ROW, RowsFailed, build_around, failed_rows, noting, preference, row_key
+from storage.failing import FAILED, NOT_OF_A_ROW, RowsFailed, build_around, failed_rows, noting, preference, row_key, together
 from storage.folder import PARTIAL, Folder
 from storage.location import folder_at
 from storage.lock import only_writer
@@ -18,7 +18,7 @@ from storage.plan import Plan, Shard, make_plan
 from storage.reading import forget_columns, list_stores, load_columns, open_once, open_store, read_columns
 from storage.remake import Origin, copied, planned_like, remove_store, remove_whole, schema_of
 from storage.schema import TEXT, Schema, Variable
-from storage.sealed import document_problems, folder_problems, seal_folder, sealed, unsealed
+from storage.sealed import document_problems, folder_problems, seal_again, seal_folder, sealed, unsealed
 from storage.verify import verify_build, verify_store
 
 __all__ = [
@@ -68,8 +68,10 @@ __all__ = [
     "remove_whole",
     "row_key",
     "schema_of",
+    "seal_again",
     "seal_folder",
     "sealed",
+    "together",
     "unsealed",
     "verify_build",
     "verify_store",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import sys
+import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import obstore
 import zarr.storage
@@ -26,7 +28,7 @@ from obstore.exceptions import (
 
 from storage.address import split_address
 from storage.bucket_access import LASTING, access, advice_for, reason_of
-from storage.folder import Folder
+from storage.folder import PIECE_BYTES, Folder
 
 MOST_TRIES = 8
 """Of one request, each of which ``obstore`` itself repeats a few times after a server's error or a lost connection."""
@@ -134,6 +136,27 @@ class Bucket(Folder):
     def replace(self, key: str, *content: bytes) -> None:
         """Write ``content``, one part after another, under ``key``: all of it or nothing."""
         self.put(key, b"".join(content))
+
+    @contextlib.contextmanager
+    def stream(self, key: str) -> Iterator[BinaryIO]:
+        """Yield a file to write into, which lies under ``key`` when all went well; until then its bytes are on this disk."""
+        with tempfile.TemporaryFile() as file:
+            yield file
+
+            def send(store: Any, path: str) -> Any:
+                file.seek(0)
+                return obstore.put(store, path, file)
+
+            self._ask(send, self._key(key))
+
+    def pieces(self, key: str) -> Iterator[bytes]:
+        """Yield the bytes under ``key`` in pieces; an object whose stream breaks off is an error of the network."""
+        answer = self._ask(obstore.get, self._key(key))
+        try:
+            for piece in answer.stream(min_chunk_size=PIECE_BYTES):
+                yield bytes(piece)
+        except BaseError as error:
+            raise OSError(f"object store: {self}/{key} broke off: {reason_of(error)}") from None
 
     write = put
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from functools import partial
@@ -48,6 +48,31 @@ def noting(failed: dict[str, str], name: str) -> Iterator[None]:
         raise
     except Exception as error:  # whatever a bug or an input that nobody thought of raises: it is one row's, and stays one row's
         failed[row_key(name)] = type(error).__name__
+
+
+def together(rows: Sequence[int], names: Sequence[str], failed: dict[str, str], do: Callable[[Sequence[int]], None]) -> None:
+    """Do something for some rows at once; where the content of one breaks it, for each alone: only its own goes to ``failed``.
+
+    Parameters
+    ----------
+    rows
+        Numbers of rows of ``names``.
+    failed
+        As in ``noting``.
+    do
+        Called with rows, all or one; keeps what it makes of them itself, and nothing where it raises.
+
+    """
+    try:
+        do(rows)
+    except NOT_OF_A_ROW:
+        raise
+    except Exception as error:  # of several, one by one tells whose content it is
+        if len(rows) == 1:
+            failed[row_key(names[rows[0]])] = type(error).__name__
+            return
+        for row in rows:
+            together([row], names, failed, do)
 
 
 class ProduceAround(Protocol):

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
-from typing import Any
+from typing import Any, BinaryIO
 
 import zarr
 import zarr.storage
@@ -21,6 +21,9 @@ from storage.address import is_address, refuse_foreign
 PARTIAL = ".partial"
 """Suffix of what is being written: never a finished file; ``Folder.clear_partial`` and ``gc`` remove what the dead left."""
 
+
+PIECE_BYTES = 8_000_000
+"""Of a file that is read piece by piece."""
 
 MOST_SYNCED = 64
 """Above so many files one ``sync`` of everything is faster than one ``fsync`` each."""
@@ -102,6 +105,26 @@ class Folder:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 aside.unlink()
+
+    @contextlib.contextmanager
+    def stream(self, key: str) -> Iterator[BinaryIO]:
+        """Yield a file to write into, which lies under ``key`` when all went well: all of it or nothing, as ``replace``."""
+        target = self.path(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = target.with_name(f"{target.name}.{os.getpid()}-{os.urandom(4).hex()}{PARTIAL}")
+        try:
+            with _named(target), aside.open("wb") as file:
+                yield file
+            aside.replace(target)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                aside.unlink()
+
+    def pieces(self, key: str) -> Iterator[bytes]:
+        """Yield the bytes under ``key`` in pieces: what is larger than memory can be hashed so."""
+        with _opened(self.path(key)) as file:
+            while piece := file.read(PIECE_BYTES):
+                yield piece
 
     def link(self, key: str, other: str) -> bool:
         """Let the bytes under ``key`` appear under ``other`` too: as a hard link where the disk has them, else as a copy.

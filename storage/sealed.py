@@ -7,7 +7,7 @@ import json
 import re
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
@@ -84,10 +84,28 @@ def seal_folder(folder: Folder, below: str) -> None:
         if key.endswith(PARTIAL):
             partial.append(key)
         elif key != f"{start}{MANIFEST}":
-            files.add(key.removeprefix(start), folder.read(key))
+            files.add(key.removeprefix(start), folder.pieces(key))
     for key in partial:
         folder.delete(key)
-    content = files.to_bytes()
+    _put_listing(folder, below, files)
+
+
+def seal_again(folder: Folder, below: str, names: Collection[str]) -> None:
+    """Write the list of a sealed folder anew after some of its files, ``names``, were written; no other file is read."""
+    known = Listing.from_bytes(folder.read(f"{below}/{MANIFEST}"))
+    if known is None:
+        raise CorruptStore(f"{folder}/{below}/{MANIFEST}: altered; see ecgbatch verify --repair")
+    files = Listing()
+    for place, name in enumerate(known.names):
+        if name not in names:
+            files.append(name, known.sizes[place], bytes(known.digests[32 * place : 32 * place + 32]))
+    for name in names:
+        files.add(name, folder.pieces(f"{below}/{name}"))
+    _put_listing(folder, below, files)
+
+
+def _put_listing(folder: Folder, below: str, files: Listing) -> None:
+    start, content = f"{below}/" if below else "", files.to_bytes()
     try:
         if folder.read(f"{start}{MANIFEST}") == content:
             return
@@ -105,19 +123,19 @@ class Listing:
     sizes: array[int] = field(default_factory=lambda: array("q"))
     digests: bytearray = field(default_factory=bytearray)
 
-    def add(self, name: str, content: bytes) -> None:
-        """Append a file."""
-        self._append(name, len(content), hashlib.sha256(content).digest())
+    def add(self, name: str, content: Iterable[bytes]) -> None:
+        """Append a file, whose bytes come in pieces."""
+        self.append(name, *_facts_of(content))
 
-    def _append(self, name: str, n_bytes: int, sha256: bytes) -> None:
+    def append(self, name: str, n_bytes: int, sha256: bytes) -> None:
+        """Append a file by its size and digest."""
         self.names.append(name)
         self.sizes.append(n_bytes)
         self.digests += sha256
 
-    def is_of(self, place: int, content: bytes) -> bool:
-        """Tell whether these are the bytes of the file at this place."""
-        sha256 = self.digests[32 * place : 32 * place + 32]
-        return self.sizes[place] == len(content) and hashlib.sha256(content).digest() == sha256
+    def is_of(self, place: int, n_bytes: int, sha256: bytes) -> bool:
+        """Tell whether the file at this place has this size and digest."""
+        return self.sizes[place] == n_bytes and self.digests[32 * place : 32 * place + 32] == sha256
 
     def to_bytes(self) -> bytes:
         """Return what ``sealed({"files": {name: [bytes, digest]}})`` would, which holds all of it five times on the way."""
@@ -144,7 +162,7 @@ class Listing:
         files, start = cls(), 0
         for found in _ENTRY.finditer(raw):
             try:
-                files._append(json.loads(found[1]), int(found[2]), bytes.fromhex(found[3].decode()))
+                files.append(json.loads(found[1]), int(found[2]), bytes.fromhex(found[3].decode()))
             except (ValueError, OverflowError):
                 return None
         for piece in files._pieces():
@@ -152,6 +170,14 @@ class Listing:
                 return None
             start += len(piece)
         return files if start == len(raw) else None
+
+
+def _facts_of(content: Iterable[bytes]) -> tuple[int, bytes]:
+    n_bytes, sha256 = 0, hashlib.sha256()
+    for piece in content:
+        n_bytes += len(piece)
+        sha256.update(piece)
+    return n_bytes, sha256.digest()
 
 
 _ENTRY = re.compile(rb'\n  ("(?:[^"\\\n]|\\.)*"): \[\n   (\d+),\n   "([0-9a-f]{64})"\n  \]')
@@ -172,12 +198,12 @@ def folder_problems(folder: Folder, below: str) -> Iterator[str]:
     for place, name in enumerate(files.names):
         key = f"{below}/{name}"
         try:
-            content = folder.read(key)
+            n_bytes, sha256 = _facts_of(folder.pieces(key))
         except OSError as error:
             yield f"{folder}/{key}: cannot be read ({type(error).__name__}), expected {files.sizes[place]} bytes"
             continue
-        if not files.is_of(place, content):
-            yield f"{folder}/{key}: {len(content)} bytes that differ from the {files.sizes[place]} that were written"
+        if not files.is_of(place, n_bytes, sha256):
+            yield f"{folder}/{key}: {n_bytes} bytes that differ from the {files.sizes[place]} that were written"
     for key, _ in folder.files(below):
         name = key.removeprefix(f"{below}/")
         place = bisect_left(files.names, name)

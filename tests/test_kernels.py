@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ecgbatch import terms
-from ecgbatch.beats import candidates, detection, filtering, record, resampling, sequence, warm, windows
+from ecgbatch.beats import candidates, detection, filtering, likeness, premature, record, resampling, sequence, warm, windows
 from ecgbatch.formats import sample_kernels
 from ecgbatch.kernels import is_on_disk
 from ecgbatch.signals import quality, quality_kernels
@@ -57,7 +57,7 @@ def test_the_rule_above_notices_a_kernel_from_another_file() -> None:
 
 def test_constants_that_files_hold_for_their_kernels_agree() -> None:
     assert windows.TAP_ONE == filtering.TAP_ONE == resampling.TAP_ONE
-    assert windows.MISSING == filtering.MISSING == quality_kernels.MISSING == terms.MISSING_SAMPLE
+    assert windows.MISSING == likeness.MISSING == filtering.MISSING == quality_kernels.MISSING == terms.MISSING_SAMPLE
     assert candidates.RATE_HZ == sequence.RATE_HZ == resampling.RATE_HZ == record.WORKING_RATE_HZ
     assert candidates.REACH == sequence.REACH
     assert len(candidates.FIGURES) == candidates.N_FIGURES
@@ -69,16 +69,18 @@ def kernels_of(module: Any) -> list[Any]:
 
 def test_a_warm_up_leaves_nothing_to_compile() -> None:
     warm.warm_up()
-    every = [one for module in (windows, filtering, sequence, candidates, detection) for one in kernels_of(module)]
+    every = [
+        one for module in (windows, likeness, premature, filtering, sequence, candidates, detection) for one in kernels_of(module)
+    ]
     before = {one.py_func.__name__: len(one.nopython_signatures) for one in every}
     random = np.random.default_rng(0)
     signal = random.integers(-2000, 2000, (3, 9000)).astype(np.int16)
     signal[1, 4000:4100] = -32768
     facts: dict[str, Any] = {"adc_gain": np.full(3, 500.0), "sampling_frequency_hz": 360.0}
     found = record.detect_r_peaks(signal, baseline=np.zeros(3, np.int32), usable=np.array([True, True, False]), **facts)
-    record.beat_windows(signal, found.r_sample, found.beat_flags, present=np.ones(3, bool), **facts)
+    record.beat_windows(signal, found, present=np.ones(3, bool), **facts)
     assert {one.py_func.__name__: len(one.nopython_signatures) for one in every} == before
-    assert all(is_on_disk(one) for one in (filtering.listen, sequence.choose, candidates.evidence, windows.write_windows))
+    assert all(is_on_disk(one) for one in (filtering.listen, sequence.choose_each, candidates.evidence_each, windows.write_each))
 
 
 def test_a_warm_up_of_conversion_leaves_nothing_to_compile(tmp_path: Path) -> None:
@@ -101,5 +103,5 @@ def test_a_warm_up_is_silent_where_code_is_on_disk() -> None:
 def test_sorting_columns_equals_numpy() -> None:
     rows = np.random.default_rng(1).integers(-32768, 32768, (31, 88)).astype(np.int16)
     expected = np.sort(rows, axis=0)
-    windows.sort_columns(rows)
+    likeness.sort_columns(rows)
     np.testing.assert_array_equal(rows, expected)

@@ -311,20 +311,20 @@ def wander_cost(data: Path, leads: Sequence[int]) -> tuple[Row, Row]:
 
 def with_fewer_trees(n: int) -> Detector:
     """Return the detector with the first ``n`` of its trees; 0: its rules alone."""
-    from ecgbatch.beats import candidates, detection, sequence
+    from ecgbatch.beats import candidates, detection
     from ecgbatch.beats.record import DETECTION_CUTOFF_HZ, DETECTION_HALF_WIDTH_S
     from ecgbatch.beats.resampling import resampler
+    from ecgbatch.beats.sequence import RULES
 
-    rules = sequence.RULES if n else sequence.RULES._replace(rule_share=1.0, odds_share=0.0)
+    rules = RULES if n else RULES._replace(rule_share=1.0, odds_share=0.0)
     trees = candidates.scorer(candidates.fitted_trees()._replace(root=candidates.fitted_trees().root[:n]))
 
     def run(recording: Recording, leads: Sequence[int]) -> np.ndarray:
         design = resampler(recording.fs, DETECTION_CUTOFF_HZ, DETECTION_HALF_WIDTH_S)
-        use, n_samples = np.isin(np.arange(len(recording.signal)), leads), recording.signal.shape[1]
+        use = np.isin(np.arange(len(recording.signal)), leads)
         offset, step = recording.baseline.astype(np.float64), 1.0 / recording.adc_gain
-        found = detection.find_beats(
-            recording.signal, n_samples, use, offset, step, design, reference=leads[0], rules=rules, trees=trees
-        )
+        own = detection.Leads(recording.signal[None], use[None], offset[None], step[None], design, np.array([leads[0]]))
+        found = detection.find_beats(own, 0, recording.signal.shape[1], rules=rules, trees=trees)
         return np.unique(np.rint(found.place * (design.down / design.up)).astype(np.int64))
 
     return run

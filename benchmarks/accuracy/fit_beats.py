@@ -35,6 +35,7 @@ from benchmarks.accuracy.beat_detection import (
 from ecgbatch.beats import candidates, detection, sequence
 from ecgbatch.beats.record import DETECTION_CUTOFF_HZ, DETECTION_HALF_WIDTH_S, REFERENCE_LEADS
 from ecgbatch.beats.resampling import RATE_HZ, resampler
+from ecgbatch.beats.sequence import RULES
 
 N_FOLDS, N_INNER_FOLDS = 6, 5
 N_TREES, N_LEAVES, LEARNING_RATE, LEAST_IN_A_LEAF, L2 = 120, 32, 0.12, 200, 5.0
@@ -88,7 +89,7 @@ def main() -> None:
         candidates.TREES_FILE.parent.mkdir(exist_ok=True)
         candidates.TREES_FILE.write_text(document(trees))
         print(f"wrote {candidates.TREES_FILE.name}: {len(trees.root)} trees, {len(trees.figure)} nodes")
-        print(f"odds_shift by folds of all records: {best_shift(learned)} (sequence.RULES has {sequence.RULES.odds_shift})")
+        print(f"odds_shift by folds of all records: {best_shift(learned)} (sequence.RULES has {RULES.odds_shift})")
 
 
 def hear_all(data: Path) -> Iterator[Heard]:
@@ -170,23 +171,26 @@ def with_silences(recording: Recording, random: np.random.Generator) -> Recordin
 
 def usual_qrs(recording: Recording) -> np.ndarray:
     """Return each lead's median typical QRS, mV in the band."""
-    return np.array([np.median(bands(recording, (lead,))[2]) for lead in range(len(recording.signal))])
+    every = (leads_of(recording, (lead,)) for lead in range(len(recording.signal)))
+    return np.array([np.median(detection.bands(one, 0, recording.signal.shape[1]).typical) for one in every])
 
 
-def bands(recording: Recording, leads: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Run the front end of detection."""
+def leads_of(recording: Recording, leads: Sequence[int]) -> detection.Leads:
+    """Return a recording as detection takes it, some of its leads in use."""
     use = np.isin(np.arange(len(recording.signal)), leads)
+    named = [i for i in leads if recording.leads[i] in REFERENCE_LEADS]
     design = resampler(recording.fs, DETECTION_CUTOFF_HZ, DETECTION_HALF_WIDTH_S)
-    signal, offset, step = recording.signal, recording.baseline.astype(np.float64), 1.0 / recording.adc_gain
-    return detection.bands(signal, signal.shape[1], use, offset, step, design, sequence.RULES)
+    placed = np.array([named[0] if named else leads[0]])
+    signal, offset, step = recording.signal[None], recording.baseline.astype(np.float64)[None], 1.0 / recording.adc_gain[None]
+    return detection.Leads(signal, use[None], offset, step, design, placed)
 
 
 def hear(name: str, recording: Recording, leads: tuple[int, ...], kind: str) -> Heard:
     """Find a recording's candidates and say which are beats."""
-    even, envelope, typical, level = bands(recording, leads)
-    rules, block = sequence.RULES, int(sequence.RULES.block_s * RATE_HZ)
-    weight, fused = detection.fusion(envelope, typical, level, block, rules)
-    choice, figures = detection.candidates(fused, even, envelope, weight, typical, level, block, rules)
+    own = leads_of(recording, leads)
+    heard = detection.bands(own, 0, recording.signal.shape[1])
+    choices, figures = detection.candidates(heard, own.begin, *detection.fusion(heard, own.begin))
+    choice = sequence.choice_of(choices, 0, 0, 0, 0)
     truth, known = labelled(recording, choice.position, choice.amplitude)
     recording = recording if kind in (CLEAN, STRESS) else replace(recording, signal=recording.signal[:, :0])
     choice = choice._replace(total=choice.total.copy())  # the next record's is written over it
@@ -195,15 +199,10 @@ def hear(name: str, recording: Recording, leads: tuple[int, ...], kind: str) -> 
 
 def detect(heard: Heard, shift: float, trees: candidates.Scorer) -> np.ndarray:
     """Return R samples as the detector would with this ``odds_shift`` and these trees."""
-    recording = heard.recording
-    use = np.isin(np.arange(len(recording.signal)), heard.leads)
-    named = [i for i in heard.leads if recording.leads[i] in REFERENCE_LEADS]
-    design = resampler(recording.fs, DETECTION_CUTOFF_HZ, DETECTION_HALF_WIDTH_S)
-    found = detection.find_beats(
-        recording.signal, recording.signal.shape[1], use, recording.baseline.astype(np.float64), 1.0 / recording.adc_gain,
-        design, reference=named[0] if named else heard.leads[0], rules=sequence.RULES._replace(odds_shift=shift), trees=trees,
-    )  # fmt: skip
-    return np.unique(np.rint(found.place * (design.down / design.up)).astype(np.int64))
+    recording, own = heard.recording, leads_of(heard.recording, heard.leads)
+    rules = RULES._replace(odds_shift=shift)
+    found = detection.find_beats(own, 0, recording.signal.shape[1], rules=rules, trees=trees)
+    return np.unique(np.rint(found.place * (own.design.down / own.design.up)).astype(np.int64))
 
 
 def labelled(recording: Recording, position: np.ndarray, amplitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -249,7 +248,7 @@ def best_shift(heard: Sequence[Heard]) -> float:
             if one.name in held and one.kind in (CLEAN, SILENT):
                 odds = candidates.log_odds(one.figures, *trees)
                 for shift in SHIFTS:
-                    position, _ = sequence.settle(one.choice, odds, sequence.RULES._replace(odds_shift=shift))
+                    position, _ = sequence.settle(one.choice, odds, RULES._replace(odds_shift=shift))
                     r_sample = np.rint(position * (one.recording.fs / RATE_HZ)).astype(np.int64)
                     row = count(one.recording, one.name, r_sample, 0.0)
                     errors[shift] += LEADS[one.leads] * (row.n_missed + row.n_false)

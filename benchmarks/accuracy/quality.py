@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ecgbatch.archive.listing import find_records
+from ecgbatch.archive.finding import find_records
 from ecgbatch.formats.header import UnreadableRecord
 from ecgbatch.formats.records import read_record
 from ecgbatch.signals.quality import lead_flags

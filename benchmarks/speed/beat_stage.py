@@ -139,7 +139,7 @@ def our_beats(record: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Any:
     """Return R peaks, windows and flags of a record in memory."""
     signal, gain, baseline = record
     found = detect_r_peaks(signal, adc_gain=gain, baseline=baseline, sampling_frequency_hz=FS)
-    return beat_windows(signal, found.r_sample, found.beat_flags, adc_gain=gain, sampling_frequency_hz=FS)
+    return beat_windows(signal, found, adc_gain=gain, sampling_frequency_hz=FS)
 
 
 def our_paper_beats(record: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Any:

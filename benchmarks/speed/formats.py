@@ -6,7 +6,7 @@ import argparse
 import time
 from pathlib import Path
 
-from ecgbatch.archive.listing import find_records
+from ecgbatch.archive.finding import find_records
 from ecgbatch.formats.devices import parse_device
 from ecgbatch.formats.records import read_record
 

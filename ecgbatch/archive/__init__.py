@@ -7,9 +7,11 @@ erased patients, and files that still grow, are left out of a look. ``fetch`` br
 Other wings use:
 
 - ``fetch``: ``fetch``
+- ``finding``: ``search``, ``summarise_left_out``
 - ``listing``: ``each``, ``list_archive``, ``summarise``
+- ``remembered``: ``CACHE_FILE``, ``LOOK_COLUMNS``, ``Place``, ``cache_problems``, ``changed_key``, ``remember``,
+  ``remember_moved``
 - ``sums``: ``with_sums``
 - ``untaken``: ``Untaken``, ``find_untaken``, ``summarise_untaken``
-- ``watch``: ``CACHE_FILE``, ``LOOK_COLUMNS``, ``Look``, ``Place``, ``cache_problems``, ``changed_key``, ``look_at``,
-  ``remember``, ``remember_moved``, ``settle_changes``
+- ``watch``: ``Look``, ``look_at``, ``settle_changes``
 """

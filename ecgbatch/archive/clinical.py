@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 from ecgbatch.formats.header import day_number
 from ecgbatch.terms import LABEL, SEX
@@ -283,7 +284,23 @@ class UnmatchedLabels(ValueError):
     """A label table none of whose records the archive has: that of another archive, or with names of another form."""
 
 
-def count_matched(path: str | Path, names: Sequence[str]) -> dict[str, int]:
+class Labels(NamedTuple):
+    """A label table that was read for an archive."""
+
+    name: str
+    """Of its file."""
+    entries: dict[str, tuple[str, int]]
+    """As ``read_labels`` gives them."""
+    rule: str
+    """As ``label_rule`` gives it."""
+
+
+def label_table(path: str | Path, names: Container[str] = ()) -> Labels:
+    """Return a label table read once, for all that ask it; parameters and errors as ``read_labels``."""
+    return Labels(Path(path).name, read_labels(path, names), label_rule(path))
+
+
+def count_matched(labels: Labels, names: Sequence[str]) -> dict[str, int]:
     """Return how many records of an archive a label table has (``matched``), and how many others it names (``unmatched``).
 
     Raises
@@ -292,12 +309,11 @@ def count_matched(path: str | Path, names: Sequence[str]) -> dict[str, int]:
         If it names none of them; with names of both, to compare.
 
     """
-    known = frozenset(names)
-    table = read_labels(path, known)
+    known, table = frozenset(names), labels.entries
     n_matched = len(table.keys() & known)
     if known and not n_matched:
         raise UnmatchedLabels(
-            f"{Path(path).name}: none of its {len(table)} records is in the archive; it names {next(iter(table), 'nothing')!r}, "
+            f"{labels.name}: none of its {len(table)} records is in the archive; it names {next(iter(table), 'nothing')!r}, "
             f"the archive has {names[0]!r}; expected record names as `ecgbatch inspect` and scores.csv have them"
         )
     return {"matched": n_matched, "unmatched": len(table) - n_matched}

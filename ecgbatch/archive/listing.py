@@ -8,36 +8,30 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
-from ecgbatch.archive.clinical import YEARS, Clinical, label_rule, read_clinical, read_labels
-from ecgbatch.archive.untaken import find_untaken, is_hidden, summarise_untaken
-from ecgbatch.formats.devices import DEVICE_SUFFIXES, is_device_file
-from ecgbatch.formats.files import check_record_name, read_small_file
+from ecgbatch.archive.clinical import YEARS, Clinical, Labels, label_table, read_clinical
+from ecgbatch.archive.finding import find_records, storable
 from ecgbatch.formats.header import Header, UnreadableRecord, step
-from ecgbatch.formats.inspection import SUFFIXES, Inspection, has_checksums, inspect_records
+from ecgbatch.formats.inspection import Inspection, has_checksums, inspect_records
+from ecgbatch.formats.leads import is_known
 from ecgbatch.formats.records import read_record
 from ecgbatch.formats.wfdb_header import NULL_FILE
 from ecgbatch.terms import LABEL, STATUS
 from ecgbatch.workspace.privacy import Pseudonyms
 from storage import TEXT, Map
 
-RECORDS_FILE = "RECORDS"
-MAX_RECORDS_BYTES = 1 << 28
-"""256 MiB: five million names."""
 CHUNK_RECORDS = 256
 """Records of one task: a fraction of a second of headers, or minutes of samples with ``read_data``."""
 N_PROBLEMS = 20
 """Problems that ``summarise`` spells out."""
-_MAX_DEPTH = 8
-"""Lists inside lists that are followed; PhysioNet's deepest archives have three."""
 _PATIENT = re.compile(r"patient\d+", re.ASCII)
 _MIMIC_PATIENT, _MIMIC_STUDY = re.compile(r"p(\d{8})", re.ASCII), re.compile(r"s\d{8}", re.ASCII)
 """MIMIC-IV-ECG: ``files/p1000/p10000001/s40000001/40000001``; the folder of a patient is known by the study's inside it."""
@@ -102,122 +96,10 @@ _NUMBERS = {
 """Variables that are not text, and their types."""
 
 
-def find_records(archive: str | Path) -> list[str]:
-    """Return the names of an archive's records: those that ``RECORDS`` lists, else all ``*.hea`` and files of other formats.
-
-    Parameters
-    ----------
-    archive
-        Folder of WFDB records. A listed folder (its name ends with ``/``, or it has a ``RECORDS`` of its own) stands for its
-        records. Links to other folders are not walked through in the search for headers; a multi-segment record's segments are
-        records of their own there: list the master record in ``RECORDS`` to leave them out.
-
-    Returns
-    -------
-    list of str
-        Paths below the archive: of headers without ``.hea``, of files that are records by themselves (``SUFFIXES``) with their
-        suffix; in the list's order, or sorted; each once. A listed name is kept even if it is missing or leaves the archive:
-        ``inspect_record`` says what is wrong with it.
-
-    Raises
-    ------
-    ValueError
-        If ``archive`` is no folder, cannot be read, or holds no record.
-
-    """
-    root = os.path.realpath(archive)
-    if not Path(root).is_dir():
-        raise ValueError(f"{archive}: expected a folder of WFDB records, found no folder of that name")
-    if os.path.lexists(f"{root}/{RECORDS_FILE}"):
-        names, where = _listed(root, ""), f"a {RECORDS_FILE} file that lists none"
-    else:
-        names, where = _walked(root, ""), f"neither {RECORDS_FILE} nor any *.hea below it"
-    if not names:
-        told = summarise_untaken(find_untaken(root, ()))
-        looks = [f"{n} file(s) that look like {kind}" for kind, n in told["n_not_taken"].items()]
-        first = [f"{one['file']!r}: {one['reason']}" for one in told["not_taken"][:1]]
-        also = f"; there are {', '.join(looks)} ({first[0]})" if looks else ""
-        raise ValueError(f"{archive}: expected WFDB records, listed in {RECORDS_FILE} or as *.hea files; found {where}{also}")
-    return names
-
-
-def _listed(root: str, folder: str) -> list[str]:
-    """Return the names of the list in ``folder``, its folders replaced by their records."""
-    try:
-        return list(dict.fromkeys(_expanded(root, folder, {}, 0)))
-    except UnreadableRecord as error:
-        raise ValueError(f"{RECORDS_FILE}: expected a list of record names, one a line; {error.detail}") from error
-
-
-def _expanded(root: str, folder: str, followed: dict[str, str], depth: int) -> Iterator[str]:
-    """Yield the names listed in ``folder`` (empty or ending with ``/``).
-
-    ``followed`` has every folder whose list was followed, by its real place: no list is followed under a second name, or a few
-    lists that name each other would have more records than a disk has bytes.
-    """
-    followed[os.path.realpath(f"{root}/{folder}")] = folder
-    content = read_small_file(root, f"{folder}{RECORDS_FILE}", MAX_RECORDS_BYTES, "HEADER_TOO_BIG")
-    for line in re.split(r"[\r\n]+", _storable(content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "backslashreplace"))):
-        name = folder + line.strip()
-        if name == folder:
-            continue
-        inner = _folder_records(root, name, followed, depth)
-        if inner is None or (not name.endswith("/") and os.path.lexists(f"{root}/{name}.hea")):
-            yield name
-        yield from inner or ()
-
-
-def _folder_records(root: str, name: str, followed: dict[str, str], depth: int) -> Iterable[str] | None:
-    """Return the records of the folder that ``name`` stands for; None where it is no such folder of the archive."""
-    folder = name.rstrip("/")
-    try:
-        check_record_name(folder)
-        place = os.path.realpath(f"{root}/{folder}")
-        if place in followed:
-            return () if followed[place] == f"{folder}/" else None  # listed twice, or one place under another name
-        if not place.startswith(root.rstrip("/") + "/") or depth > _MAX_DEPTH:
-            return None
-        if os.path.isfile(f"{place}/{RECORDS_FILE}"):  # noqa: PTH113 - false, not OSError, for a name too long to be one
-            return list(_expanded(root, f"{folder}/", followed, depth + 1)) or None
-    except UnreadableRecord:
-        return None
-    if not (name.endswith("/") and os.path.isdir(place)):  # noqa: PTH112
-        return None
-    followed[place] = f"{folder}/"
-    return _walked(root, f"{folder}/") or None
-
-
-def _walked(root: str, folder: str) -> list[str]:
-    """Return the names of all headers below ``folder``, sorted."""
-    top = f"{root}/{folder}".rstrip("/") or "/"
-    names = []
-    for path, folders, files in os.walk(top, onerror=_refuse_folder):
-        folders.sort()
-        below = folder + path[len(top) :].lstrip("/")
-        prefix = f"{below.rstrip('/')}/" if below else ""
-        shown = [file for file in files if not is_hidden(file)]
-        names += [_storable(prefix + file[:-4]) for file in shown if file.lower().endswith(".hea")]
-        names += [_storable(prefix + file) for file in shown if file.lower().endswith(SUFFIXES) and _is_record(path, file)]
-    return sorted(names)
-
-
-def _is_record(folder: str, name: str) -> bool:
-    return not name.lower().endswith(DEVICE_SUFFIXES) or is_device_file(f"{folder}/{name}")
-
-
-def _refuse_folder(error: OSError) -> NoReturn:
-    raise ValueError(f"{error.filename}: expected a folder that can be searched for records, found: {error.strerror}") from error
-
-
-def _storable(text: str) -> str:
-    """Spell bytes that are no text with backslashes: no such record is read, so it gets a row that says so."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def list_archive(
     archive: str | Path,
     *,
-    labels: str | Path | None = None,
+    labels: str | Path | Labels | None = None,
     read_data: bool = False,
     keep_comments: bool = False,
     names: Sequence[str] | None = None,
@@ -231,7 +113,7 @@ def list_archive(
     archive
         Folder of WFDB records.
     labels
-        Label table (``clinical.read_labels``): its patients and labels win over paths and header comments.
+        Label table (``clinical.read_labels``), or one that was read: its patients and labels win over paths and header comments.
     read_data
         Read every sample too: checksums, formats and ranges are judged as a conversion would.
     keep_comments
@@ -273,8 +155,8 @@ def list_archive(
 
     """
     names = find_records(archive) if names is None else list(names)
-    table = read_labels(labels, frozenset(names)) if labels is not None else {}
-    rule = label_rule(labels) if labels is not None else ""
+    told = labels if labels is None or isinstance(labels, Labels) else label_table(labels, frozenset(names))
+    table, rule = (told.entries, told.rule) if told is not None else ({}, "")
     tasks = [
         (first, names[first : first + CHUNK_RECORDS], [table.get(name) for name in names[first : first + CHUNK_RECORDS]])
         for first in range(0, len(names), CHUNK_RECORDS)
@@ -373,7 +255,7 @@ def _row(inspection: Inspection, known: _Known, rule: str, root: str, pseudonyms
         sampling_frequency_hz=header.sampling_frequency_hz if header else 0.0,
         status=inspection.status,
         reason=inspection.reason,
-        status_detail=_storable(inspection.status_detail),
+        status_detail=storable(inspection.status_detail),
         warnings=" ".join(inspection.warnings),
         leads=" ".join(inspection.leads),
         label=label,
@@ -388,7 +270,7 @@ def _row(inspection: Inspection, known: _Known, rule: str, root: str, pseudonyms
         acquired_day=pseudonyms.day(patient_id, _day(clinical, header)) if pseudonyms and patient_id else -1,
         n_bytes=inspection.n_bytes,
         files="\n".join(_files(inspection, root)),
-        comments="\n".join(map(_storable, header.comments)) if header else "",
+        comments="\n".join(map(storable, header.comments)) if header else "",
         content_key=_content_key(inspection),
     )
 
@@ -425,8 +307,7 @@ def _content_key(inspection: Inspection) -> bytes:
     if header is None or not header.signals:
         return _NO_KEY
     if not has_checksums(list(header.signals)):
-        is_one_file = inspection.record_name.lower().endswith(SUFFIXES)
-        return hashlib.sha256(inspection.header_bytes).digest()[:16] if is_one_file else _NO_KEY
+        return hashlib.sha256(inspection.header_bytes).digest()[:16] if inspection.suffix else _NO_KEY
     leads = sorted((line.lead, line.initial_value, line.checksum) for line in header.signals)
     return hashlib.sha256(repr((leads, header.sampling_frequency_hz, inspection.n_samples)).encode()).digest()[:16]
 
@@ -438,13 +319,13 @@ def _files(inspection: Inspection, root: str) -> list[str]:
     paths = []
     for part in [inspection, *(segment for _, segment in inspection.segments if segment is not None)]:
         parent = os.path.dirname(part.record_name)  # noqa: PTH120
-        paths.append(part.record_name if part.record_name.lower().endswith(SUFFIXES) else f"{part.record_name}.hea")
+        paths.append(part.record_name if part.suffix else f"{part.record_name}.hea")
         paths += [
             _below(file.path, root) if file.path else os.path.join(parent, file.name)  # noqa: PTH118
             for file in part.files
             if file.name != NULL_FILE
         ]
-    return [_storable(path) for path in dict.fromkeys(paths)]
+    return [storable(path) for path in dict.fromkeys(paths)]
 
 
 def _below(path: str, root: str) -> str:
@@ -482,7 +363,7 @@ def _read(archive: str, row: _Row) -> _Row:
         with step("reading"):
             attrs = read_record(archive, row.record_name).attrs
     except UnreadableRecord as error:
-        return row._replace(status=STATUS["set_aside"], reason=error.code, status_detail=_storable(error.detail), leads="")
+        return row._replace(status=STATUS["set_aside"], reason=error.code, status_detail=storable(error.detail), leads="")
     return row._replace(
         status=attrs["status"],
         reason=attrs["reason"],
@@ -506,7 +387,8 @@ def summarise(listing: xr.Dataset) -> dict[str, Any]:
         ``n_records``, ``n_patients`` (distinct; of ``n_patients_unknown`` records the patient is the record itself), ``n_ok``,
         ``n_partial``, ``n_set_aside`` {reason: n}, ``warnings`` {code: n}, ``labels`` {word: n}, ``labels_unmatched``,
         ``patients_in_conflict`` (the first ``N_PROBLEMS`` of those whose records have different labels),
-        ``leads`` {name: n}, ``sampling_frequencies_hz`` {rate: n} and ``duration_hours`` of the records that are not set aside,
+        ``leads`` {name: n}, ``leads_unknown`` (those of them whose names are none that is known),
+        ``sampling_frequencies_hz`` {rate: n} and ``duration_hours`` of the records that are not set aside,
         and ``problems``: the first ``N_PROBLEMS`` of {record, reason, detail}, records set aside before partial ones.
 
     """
@@ -526,6 +408,7 @@ def summarise(listing: xr.Dataset) -> dict[str, Any]:
         "n_set_aside": _counted(Counter(listing["reason"].values[is_aside].tolist())),
         "warnings": _counted(_words(listing["warnings"].values)),
         "leads": dict(_words(listing["leads"].values[usable])),
+        "leads_unknown": {name: n for name, n in _words(listing["leads"].values[usable]).items() if not is_known(name)},
         "sampling_frequencies_hz": {f"{rate:.10g}": n for rate, n in sorted(Counter(rates.tolist()).items())},
         "duration_hours": round(seconds / 3600, 3),
         "labels": _counted(Counter(_LABEL_WORD[label] for label in listing["label"].values.tolist())),

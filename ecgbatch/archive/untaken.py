@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -37,6 +37,7 @@ _NO_ECG = (
 """Files that are not opened: WFDB's own, and what lies beside records everywhere."""
 _OF_DATABASES = frozenset({"RECORDS", "ANNOTATORS", "DBS", "LICENSE", "README", "Makefile"})
 """Nor are these, which have no suffix."""
+_OF_SYSTEMS = frozenset({"Thumbs.db", "desktop.ini"})
 _ROOTS = MappingProxyType({b"<RestingECG": "GE MUSE XML", b"<restingecgdata": "Philips XML", b"<AnnotatedECG": "HL7 aECG"})
 _SUFFIX_OF = MappingProxyType(
     {"DICOM": ".dcm", "EDF": ".edf", "SCP-ECG": ".scp", "GE MUSE XML": ".xml", "Philips XML": ".xml", "HL7 aECG": ".xml"}
@@ -55,9 +56,9 @@ class Untaken(NamedTuple):
     reason: str
 
 
-def is_hidden(name: str) -> bool:
-    """Return whether a file is a system's own: macOS writes ``._x.hea`` beside ``x.hea`` on other systems' disks."""
-    return name.startswith("._") or name in {".DS_Store", "Thumbs.db", "desktop.ini"}
+def may_be_ecg(name: str) -> bool:
+    """Return whether a file of this name is looked into; those of a system, and those that lie beside records, are not."""
+    return not (name in _OF_DATABASES or name in _OF_SYSTEMS or name.lower().endswith(_NO_ECG))
 
 
 def kind_of(content: bytes) -> str:
@@ -76,23 +77,23 @@ def kind_of(content: bytes) -> str:
     return next((kind for root, kind in _ROOTS.items() if root in text), "")
 
 
-def find_untaken(archive: str, names: Collection[str], known: Iterable[Untaken] = ()) -> list[Untaken]:
-    """Return the files below an archive that are no record's and were looked at, in order; those of ``kind`` '' are no ECGs.
+def find_untaken(
+    beside: Iterable[tuple[str, str]], unlisted: Iterable[tuple[str, str]] = (), known: Iterable[Untaken] = ()
+) -> list[Untaken]:
+    """Return those files that are no record's and were looked at, in order; those of ``kind`` '' are no ECGs.
 
     Parameters
     ----------
-    names
-        Of the archive's records.
+    beside, unlisted
+        Path below the archive and place of each file (``finding.Found``): such as are no records, and such as no list names.
     known
         What an earlier look gave: a file of the same size and time is not opened again.
 
     """
-    root, taken = os.path.realpath(archive), set(names)
     before = {one.path: one for one in known}
     found = []
-    for path, place in _candidates(root):
-        if path in taken:
-            continue
+    reasons = [(one, "") for one in beside] + [(one, "not listed in RECORDS") for one in unlisted]
+    for (path, place), reason in sorted(reasons):
         try:
             stat = os.stat(place)  # noqa: PTH116
             same = before.get(path)
@@ -102,23 +103,11 @@ def find_untaken(archive: str, names: Collection[str], known: Iterable[Untaken] 
                 kind = kind_of(first_bytes(place, _LOOKED_AT))
         except (OSError, UnreadableRecord):
             continue
-        found.append(Untaken(path, stat.st_size, stat.st_mtime_ns, kind, _reason(path, kind) if kind else ""))
+        found.append(Untaken(path, stat.st_size, stat.st_mtime_ns, kind, (reason or _reason(kind)) if kind else ""))
     return found
 
 
-def _candidates(root: str) -> Iterator[tuple[str, str]]:
-    for folder, folders, files in os.walk(root):
-        folders.sort()
-        below = folder[len(root) :].strip("/")
-        for name in sorted(files):
-            if not is_hidden(name) and name not in _OF_DATABASES and not name.lower().endswith(_NO_ECG):
-                path = f"{below}/{name}" if below else name
-                yield path.encode("utf-8", "backslashreplace").decode(), f"{folder}/{name}"
-
-
-def _reason(path: str, kind: str) -> str:
-    if path.lower().endswith(SUFFIXES):
-        return "not listed in RECORDS"
+def _reason(kind: str) -> str:
     suffix = _SUFFIX_OF.get(kind, "")
     return f"its name does not end with {suffix}: rename it" if suffix in SUFFIXES else "no reader for this format"
 

@@ -5,11 +5,13 @@ files and the paper's table. One record is handled in ``record``, a store in ``s
 
 Other wings use:
 
+- ``derived``: ``FLAGS``
 - ``kachuee``: ``KACHUEE_WINDOW_S``, ``resample_lead``
 - ``lookup``: ``ANNOTATIONS_FOLDER``, ``current_beats``, ``export_annotations``, ``extract_beats``
 - ``record``: ``BeatSettings``, ``KACHUEE_LENGTH``, ``REFERENCE_LEADS``, ``WORKING_RATE_HZ``
 - ``rhythm``: ``rhythm``
-- ``stage``: ``BEATS``, ``PEAKS``, ``SHARD_SIGNAL_BYTES``, ``flags_of_ecgs``, ``plan_beats``, ``plan_peaks``, ``stage_settings``,
+- ``shard``: ``flags_of_ecgs``
+- ``stage``: ``BEATS``, ``PEAKS``, ``SHARD_SIGNAL_BYTES``, ``plan_beats``, ``plan_peaks``, ``stage_settings``,
   ``stage_versions``
 - ``table``: ``write_beat_table``
 - ``warm``: ``cut_as_published``, ``cut_beats``, ``find_peaks``

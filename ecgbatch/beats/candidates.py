@@ -182,6 +182,27 @@ def evidence(
 
 
 @kernel
+def evidence_each(
+    fused: Array, even: Array, envelope: Array, weight: Array, typical: Array, mean_level: Array, block: int, begin: Array,
+    n_candidates: Array, n_chosen: Array, usual: Array, other: Array, position: Array, amplitude: Array, chosen: Array,
+    local_s: Array, level: Array, gains: Array,
+) -> Array:  # fmt: skip
+    """Do ``evidence`` for each of some records, whose candidates lie one after another as ``sequence.Choices`` holds them."""
+    figures = np.empty((n_candidates.sum(), N_FIGURES), np.float32)
+    at, chosen_at, gains_at = 0, 0, 0
+    for i in range(fused.shape[0]):
+        low, high, n, m = begin[i], begin[i + 1], n_candidates[i], n_chosen[i]
+        size = n * (high - low) * 5
+        figures[at : at + n] = evidence(
+            fused[i], even[low:high], envelope[low:high], weight[low:high], typical[low:high], mean_level[low:high], block,
+            usual[low:high], other[low:high], position[at : at + n], amplitude[at : at + n], chosen[chosen_at : chosen_at + m],
+            local_s[at : at + n], level[at : at + n], gains[gains_at : gains_at + size].reshape(n, high - low, 5),
+        )  # fmt: skip
+        at, chosen_at, gains_at = at + n, chosen_at + m, gains_at + size
+    return figures
+
+
+@kernel
 def shape(
     even: Array, weight: Array, typical: Array, gains: Array, at: int, usual: Array, other: Array, norm: Array, has_other: bool,
     centre: int, own: Array,

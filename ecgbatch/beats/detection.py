@@ -7,15 +7,16 @@ only when it is about to compute. docs/beat-detection.md explains the method and
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgbatch.beats.candidates import Scorer, evidence, fitted_scorer, log_odds
+from ecgbatch.beats.candidates import Scorer, evidence_each, fitted_scorer, log_odds
 from ecgbatch.beats.filtering import AT_ONCE, PAD, band_taps, listen, settings_of
 from ecgbatch.beats.resampling import RATE_HZ, Resampler
-from ecgbatch.beats.sequence import RULES, Choice, Rules, choose, settle
+from ecgbatch.beats.sequence import REACH, RULES, SHIFTS, Choices, Rules, choose_each, settle_each
 from ecgbatch.kernels import kernel, scratch
 
 Array = NDArray[Any]
@@ -212,80 +213,159 @@ def levels(envelope: Array, block: int, n_blocks: int) -> tuple[Array, Array]:
     return typical, level
 
 
-def bands(
-    signal: Array, n: int, use: Array, offset: Array, step: Array, design: Resampler, rules: Rules, first: int = 0
-) -> tuple[Array, Array, Array, Array]:
-    """Return every used lead's band and envelope (lead, sample) at ``RATE_HZ``, typical QRS and mean level (lead, block).
-
-    Of the samples from ``first`` to ``n``. Band and envelope are ``scratch``: the thread's next record overwrites them.
-    """
-    shape = (int(np.count_nonzero(use)), -(-(n - first) * design.up // design.down))
-    even, envelope = scratch("even", shape, np.float32), scratch("envelope", shape, np.float32)
-    total = scratch("sums", (-(-shape[1] // AT_ONCE) * AT_ONCE,), np.int32)
-    padded = scratch("padded", (shape[1] + 2 * PAD,), np.float32)
-    listen(signal, first, n, use, offset, step, *settings_of(design), *band_taps(), total, padded, even, envelope)
-    return even, envelope, *levels(envelope, int(rules.block_s * RATE_HZ), rules.n_blocks)
+@kernel
+def fuse_each(
+    envelope: Array, typical: Array, level: Array, begin: Array, block: int, floor_mv: float, noise: float, power: float,
+    weight: Array, fused: Array,
+) -> None:  # fmt: skip
+    """Write the votes (used lead, block) and each record's envelopes added by them (record, sample)."""
+    for i in range(fused.shape[0]):
+        low, high = begin[i], begin[i + 1]
+        own = votes(level[low:high], typical[low:high], floor_mv, noise, power)
+        weight[low:high] = own
+        fuse(envelope[low:high], own, typical[low:high], block, fused[i])
 
 
-class Found(NamedTuple):
-    """Beats of a record: where R is in samples at ``RATE_HZ`` (beat) float64, and activity between beats (beat) float64."""
+@kernel
+def place_each(even: Array, gain: Array, position: Array, count: Array, begin: Array, reach: int, closest: int) -> Array:
+    """Do ``place`` for each record's ``count`` positions, which lie one after another."""
+    placed, at = np.empty(position.shape[0]), 0
+    for i in range(count.shape[0]):
+        low, high, stop = begin[i], begin[i + 1], at + count[i]
+        placed[at:stop] = place(even[low:high], gain[low:high], position[at:stop], reach, closest)
+        at = stop
+    return placed
 
-    place: Array
-    noise: Array
 
-
-def find_beats(
-    signal: Array, n: int, use: Array, offset: Array, step: Array, design: Resampler, *, reference: int, rules: Rules = RULES,
-    trees: Scorer | None = None, first: int = 0,
-) -> Found:  # fmt: skip
-    """Find the beats of a record on all its usable leads.
+@dataclass(frozen=True)
+class Leads:
+    """Samples of some records of one rate, and which of their leads have a vote.
 
     Parameters
     ----------
-    signal : (lead, sample) int16
+    signal : (record, lead, sample) int16
         C-contiguous; missing samples are -32768.
-    n
-        Samples that belong to the record, more than ``first``.
-    use : (lead,) bool
-        At least one is true.
-    offset, step : (lead,) float64
+    use : (record, lead) bool
+        At least one of each record is true.
+    offset, step : (record, lead) float64
         ADC value of 0 mV; mV per ADC unit.
     design
-        From ``resampler``, for the record's rate.
-    reference
+        From ``resampler``, for the records' rate.
+    reference : (record,) int
         The lead that R is placed on, as far as it carries a signal.
-    trees
-        What weighs the candidates that the rules leave in doubt; those that ship with the package if not given.
-    first
-        Sample to begin at; places count from there.
 
     """
-    block = int(rules.block_s * RATE_HZ)
-    even, envelope, typical, level = bands(signal, n, use, offset, step, design, rules, first)
-    weight, fused = fusion(envelope, typical, level, block, rules)
-    choice, figures = candidates(fused, even, envelope, weight, typical, level, block, rules)
-    position, noise = settle(choice, log_odds(figures, *(trees or fitted_scorer())), rules)
-    gain = (weight / np.maximum(typical, np.float32(rules.floor_mv))).sum(axis=1, dtype=np.float64)
-    if use[reference]:
-        gain[np.count_nonzero(use[:reference])] *= REFERENCE_GAIN
-    return Found(place(even, gain, position, PLACE_REACH, int(rules.refractory_s * RATE_HZ) + 1), noise)
+
+    signal: Array
+    use: Array
+    offset: Array
+    step: Array
+    design: Resampler
+    reference: Array
+
+    @property
+    def begin(self) -> Array:
+        """Where each record's used leads begin among those of all, (record + 1,) int64."""
+        return np.concatenate([[0], np.count_nonzero(self.use, axis=1).cumsum()])
 
 
-def fusion(envelope: Array, typical: Array, level: Array, block: int, rules: Rules) -> tuple[Array, Array]:
-    """Return the leads' votes (lead, block) and their envelopes added by them (sample), ``scratch``."""
-    weight = votes(level, typical, rules.floor_mv, rules.noise, rules.noise_power)
-    fused = scratch("fused", envelope.shape[1:], np.float32)
-    fuse(envelope, weight, typical, block, fused)
+class Bands(NamedTuple):
+    """What detection listens to: each used lead's band and envelope (lead, sample), typical QRS and mean level (lead, block).
+
+    Leads of several records lie one after another. At ``RATE_HZ``; band and envelope are ``scratch``: the thread's next block
+    overwrites them.
+    """
+
+    even: Array
+    envelope: Array
+    typical: Array
+    level: Array
+
+
+def bands(leads: Leads, first: int, stop: int, rules: Rules = RULES) -> Bands:
+    """Return the bands of the samples from ``first`` to ``stop`` of each record."""
+    design = leads.design
+    shape = (int(np.count_nonzero(leads.use)), -(-(stop - first) * design.up // design.down))
+    even, envelope = scratch("even", shape, np.float32), scratch("envelope", shape, np.float32)
+    total = scratch("sums", (-(-shape[1] // AT_ONCE) * AT_ONCE,), np.int32)
+    padded = scratch("padded", (shape[1] + 2 * PAD,), np.float32)
+    listen(
+        leads.signal, first, stop, leads.use, leads.offset, leads.step, *settings_of(design), *band_taps(),
+        total, padded, even, envelope,
+    )  # fmt: skip
+    return Bands(even, envelope, *levels(envelope, int(rules.block_s * RATE_HZ), rules.n_blocks))
+
+
+def fusion(heard: Bands, begin: Array, rules: Rules = RULES) -> tuple[Array, Array]:
+    """Return the leads' votes (lead, block), and each record's envelopes added by them (record, sample), ``scratch``."""
+    weight = np.empty_like(heard.level)
+    fused = scratch("fused", (len(begin) - 1, heard.envelope.shape[1]), np.float32)
+    parts = (heard.envelope, heard.typical, heard.level, begin, int(rules.block_s * RATE_HZ))
+    fuse_each(*parts, rules.floor_mv, rules.noise, rules.noise_power, weight, fused)
     return weight, fused
 
 
-def candidates(
-    fused: Array, even: Array, envelope: Array, weight: Array, typical: Array, level: Array, block: int, rules: Rules
-) -> tuple[Choice, Array]:
-    """Return the rules' choice, and every candidate's figures (candidate, figure) for the trees."""
-    total = scratch("running total", (len(fused) + 1,), np.float64)
-    choice = choose(fused, even, weight, block, rules, total)
-    return choice, evidence(
-        fused, even, envelope, weight, typical, level, block, choice.usual, choice.other,
-        choice.position, choice.amplitude, choice.chosen, choice.local_s, choice.level, choice.gains,
+def candidates(heard: Bands, begin: Array, weight: Array, fused: Array, rules: Rules = RULES) -> tuple[Choices, Array]:
+    """Return the rules' choice in each record, and every candidate's figures (candidate, figure) for the trees."""
+    block = int(rules.block_s * RATE_HZ)
+    room = scratch("running total", (len(fused), fused.shape[1] + 1), np.float64)
+    own = _room_for(begin, fused.shape[1], rules, room)
+    choose_each(fused, heard.even, weight, block, rules, own)
+    return own, evidence_each(
+        fused, heard.even, heard.envelope, weight, heard.typical, heard.level, block, begin, own.n_candidates, own.n_chosen,
+        own.usual, own.other, own.position, own.amplitude, own.chosen, own.local_s, own.level, own.gains,
     )  # fmt: skip
+
+
+def _room_for(begin: Array, n_samples: int, rules: Rules, total: Array) -> Choices:
+    """Return room for the choices among records of so many samples at ``RATE_HZ``; memory that is not needed is not touched.
+
+    ``total``: see ``Choices``, whatever is in it.
+    """
+    n_records, n_leads = len(begin) - 1, int(begin[-1])
+    each = n_samples // max(2, int(rules.separation_s * RATE_HZ)) + 2
+    counts = np.zeros((2, n_records), np.int64)
+    amplitude, worth, local_s, level = (np.empty(n_records * each) for _ in range(4))
+    position, chosen = (np.empty(n_records * each, np.int64) for _ in range(2))
+    usual, other = (np.empty((n_leads, 2 * REACH + 1)) for _ in range(2))
+    gains = np.empty(each * n_leads * SHIFTS)
+    return Choices(counts[0], counts[1], begin, position, amplitude, worth, local_s, level, chosen, usual, other, total, gains)
+
+
+class Found(NamedTuple):
+    """Beats of some records, one after another.
+
+    ``place`` (beat) float64: where R is, in samples at ``RATE_HZ``; ``noise`` (beat) float64: activity between beats; ``n_beats``
+    (record,) int64: how many are each record's.
+    """
+
+    place: Array
+    noise: Array
+    n_beats: Array
+
+
+def find_beats(leads: Leads, first: int, stop: int, *, rules: Rules = RULES, trees: Scorer | None = None) -> Found:
+    """Find the beats of records on all their usable leads.
+
+    A record's beats do not depend on the others.
+
+    Parameters
+    ----------
+    leads
+        The records.
+    first, stop
+        Samples of each to look at; places count from ``first``.
+    trees
+        What weighs the candidates that the rules leave in doubt; those that ship with the package if not given.
+
+    """
+    begin, heard = leads.begin, bands(leads, first, stop, rules)
+    weight, fused = fusion(heard, begin, rules)
+    choices, figures = candidates(heard, begin, weight, fused, rules)
+    position, noise, count = settle_each(choices, log_odds(figures, *(trees or fitted_scorer())), rules)
+    gain = (weight / np.maximum(heard.typical, np.float32(rules.floor_mv))).sum(axis=1, dtype=np.float64)
+    rows, is_used = np.arange(len(leads.use)), leads.use.cumsum(axis=1)
+    stands = leads.use[rows, leads.reference]
+    gain[(begin[:-1] + is_used[rows, leads.reference] - 1)[stands]] *= REFERENCE_GAIN
+    closest = int(rules.refractory_s * RATE_HZ) + 1
+    return Found(place_each(heard.even, gain, position, count, begin, PLACE_REACH, closest), noise, count)

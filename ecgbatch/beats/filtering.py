@@ -157,10 +157,10 @@ def fill_gaps(lead: Array) -> Array:
 
 
 def bridged(signal: Array, n: int, use: Array) -> Array:
-    """Return a copy of the signal (lead, sample) with every used lead's gaps bridged."""
+    """Return a copy of some signals (record, lead, sample) with the gaps of every used (record, lead) bridged."""
     filled = signal.copy()
-    for lead in np.flatnonzero(use):
-        filled[lead, :n] = fill_gaps(signal[lead, :n])
+    for record, lead in zip(*np.nonzero(use), strict=True):
+        filled[record, lead, :n] = fill_gaps(signal[record, lead, :n])
     return filled
 
 
@@ -284,22 +284,24 @@ def listen(
     taps: Array, pairs_of_taps: Array, up: int, down: int, reach: int, even_taps: Array, odd_taps: Array,
     total: Array, padded: Array, even: Array, envelope: Array,
 ) -> None:  # fmt: skip
-    """Write the used leads' band and envelope, (used lead, sample) float32, mV at 125 Hz.
+    """Write band and envelope of the used leads of some records, (used lead, sample) float32, mV at 125 Hz, one after another.
 
-    Of the samples from ``first`` to ``n``: (sample - offset) x step, gain applied here and only here. ``total`` int32 (a
-    multiple of ``AT_ONCE`` long) and ``padded`` float32 (by ``PAD`` on both sides) are room for one lead.
+    Of the samples from ``first`` to ``n`` of each (record, lead, sample): (sample - offset) x step, gain applied here and only
+    here. ``total`` int32 (a multiple of ``AT_ONCE`` long) and ``padded`` float32 (``PAD`` on both sides) are room for one lead.
     """
     n_out, row = even.shape[1], 0
-    for lead in range(signal.shape[0]):
-        if use[lead]:
-            resampled_sums(fill_gaps(signal[lead, first:n]), taps, pairs_of_taps, up, down, reach, total)
-            scale, zero = np.float32(step[lead] / TAP_ONE), np.float32(offset[lead] * step[lead])
-            for j in range(n_out):
-                padded[PAD + j] = np.float32(total[j]) * scale - zero
-            padded[:PAD] = padded[PAD]
-            padded[PAD + n_out :] = padded[PAD + n_out - 1]
-            band(padded, even_taps, odd_taps, even[row], envelope[row])
-            row += 1
+    for record in range(signal.shape[0]):
+        for lead in range(signal.shape[1]):
+            if use[record, lead]:
+                resampled_sums(fill_gaps(signal[record, lead, first:n]), taps, pairs_of_taps, up, down, reach, total)
+                scale = np.float32(step[record, lead] / TAP_ONE)
+                zero = np.float32(offset[record, lead] * step[record, lead])
+                for j in range(n_out):
+                    padded[PAD + j] = np.float32(total[j]) * scale - zero
+                padded[:PAD] = padded[PAD]
+                padded[PAD + n_out :] = padded[PAD + n_out - 1]
+                band(padded, even_taps, odd_taps, even[row], envelope[row])
+                row += 1
 
 
 @kernel
@@ -337,6 +339,27 @@ def window_sums(
                 for k in range(0, total.shape[2], AT_ONCE):
                     add_up(flat, column + k, offset[row], pairs_of_taps[odd], total[one, lead, k : k + AT_ONCE])
         beat = stop
+
+
+@kernel
+def windows_sums(
+    signal: Array, n: int, record: Array, leads: Array, begin: Array, r_sample: Array, first_beat: Array, before: int,
+    taps: Array, pairs_of_taps: Array, up: int, down: int, reach: int, total: Array,
+) -> None:  # fmt: skip
+    """Do ``window_sums`` for groups of leads one after another, into ``total`` (group, beat and lead; sample).
+
+    Group ``i`` is the leads ``begin[i]`` to ``begin[i + 1]`` of ``leads``, of ``record[i]``, whose R peaks are
+    ``first_beat[record]`` to ``first_beat[record + 1]`` of ``r_sample``.
+    """
+    at = 0
+    for i in range(record.shape[0]):
+        own = r_sample[first_beat[record[i]] : first_beat[record[i] + 1]]
+        of_group = leads[begin[i] : begin[i + 1]]
+        size = own.shape[0] * of_group.shape[0]
+        if size:
+            part = total[at : at + size].reshape(own.shape[0], of_group.shape[0], total.shape[1])
+            window_sums(signal[record[i]], n, of_group, own, before, taps, pairs_of_taps, up, down, reach, part)
+        at += size
 
 
 def settings_of(design: Resampler) -> tuple[Array, Array, int, int, int]:

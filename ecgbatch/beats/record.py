@@ -14,7 +14,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgbatch.beats import resampling, sequence
+from ecgbatch.beats import premature, resampling
+from ecgbatch.beats.blocks import Peaks, Records
 from ecgbatch.beats.rhythm import is_plausible
 from ecgbatch.terms import BEAT_FLAGS, LEAD_FLAGS, UNUSABLE_LEAD
 
@@ -146,6 +147,10 @@ class RPeaks(NamedTuple):
     n_leads_used: int
 
 
+NO_PEAKS = RPeaks(np.zeros(0, np.int32), np.zeros(0, np.uint16), 0)
+"""Of a record in which no lead may vote."""
+
+
 class Beats(NamedTuple):
     """Windows of one record: ``r_sample`` (beat) int32, ``waveform`` (beat, lead, sample) int16, ``beat_flags`` (beat) uint16."""
 
@@ -193,33 +198,67 @@ def detect_r_peaks(
         If shapes do not fit or the rate is below 50 Hz.
 
     """
+    n = check_signal(signal, adc_gain, baseline, sampling_frequency_hz, n_samples)
+    use = is_calibrated(np.asarray(adc_gain, dtype=np.float64), usable)
+    if not use.any() or n == 0:
+        return NO_PEAKS
+    records = records_of(signal, n, sampling_frequency_hz, use, adc_gain, baseline)
+    placed = reference if reference is not None and use[reference] else int(np.argmax(use))
+    return detect_each(records, np.array([placed]))[0]
+
+
+def records_of(signal: Array, n: int, sampling_frequency_hz: float, use: Array, adc_gain: Array, baseline: Array) -> Records:
+    """Return a block of one record: see ``Records``."""
+    gain, zero = (np.asarray(values, dtype=np.float64)[None] for values in (adc_gain, baseline))
+    return Records(np.require(signal, np.int16, ["C", "W"])[None], n, sampling_frequency_hz, use[None], gain, zero)
+
+
+def detect_each(records: Records, reference: Array) -> list[RPeaks]:
+    """Find the R peaks of each record of a block: those of ``detect_r_peaks``.
+
+    Parameters
+    ----------
+    records
+        Each with a lead that may vote, and at least one sample.
+    reference : (record,) int
+        Number of the lead that R is placed on, one of those that vote.
+
+    """
     from ecgbatch.beats import detection
 
-    n = check_signal(signal, adc_gain, baseline, sampling_frequency_hz, n_samples)
-    gain = np.asarray(adc_gain, dtype=np.float64)
-    use = is_calibrated(gain, usable)
-    if not use.any() or n == 0:
-        return RPeaks(np.zeros(0, np.int32), np.zeros(0, np.uint16), 0)
-    design = resampling.resampler(sampling_frequency_hz, DETECTION_CUTOFF_HZ, DETECTION_HALF_WIDTH_S)
-    step = np.where(use, 1.0 / np.where(use, gain, 1.0), 0.0)
+    n, fs, n_records = records.n_samples, records.sampling_frequency_hz, len(records.use)
+    design = resampling.resampler(fs, DETECTION_CUTOFF_HZ, DETECTION_HALF_WIDTH_S)
+    leads = detection.Leads(records.signal, records.use, records.baseline, records.step_mv, design, reference)
     parts = []
-    for first, stop, begin, end in pieces(n, sampling_frequency_hz):
-        found = detection.find_beats(
-            _kernel_ready(signal), stop, use, np.asarray(baseline, dtype=np.float64), step, design, first=first,
-            reference=reference if reference is not None and use[reference] else int(np.argmax(use)),
-        )  # fmt: skip
+    all_pieces = pieces(n, fs)
+    for first, stop, begin, end in all_pieces:
+        found = detection.find_beats(leads, first, stop)
         place = first + np.rint(found.place * (design.down / design.up)).astype(np.int64).clip(0, n - 1 - first)
         kept = (place >= begin) & (place < end)
-        parts.append((place[kept], found.noise[kept]))
-    r_sample, noise = (np.concatenate(column) for column in zip(*parts, strict=True))
+        parts.append((np.repeat(np.arange(n_records), found.n_beats)[kept], place[kept], found.noise[kept]))
+    of, r_sample, noise = (np.concatenate(column) for column in zip(*parts, strict=True))
+    if len(parts) > 1:
+        order = np.argsort(of, kind="stable")
+        of, r_sample, noise = of[order], r_sample[order], noise[order]
     # Of a beat that either side of a seam saw, a sample apart, one stays.
-    distinct = np.diff(r_sample, prepend=-n) > (0 if len(parts) == 1 else 0.2 * sampling_frequency_hz)
-    r_sample, noise = r_sample[distinct], noise[distinct]
-    flags = np.where(noise > NOISE_LEVEL, BEAT_FLAGS["noisy"], 0).astype(np.uint16)
-    flags[sequence.premature(r_sample, PREMATURE)] |= BEAT_FLAGS["ectopic"]
-    if not is_plausible(r_sample, sampling_frequency_hz, n):
-        flags |= np.uint16(BEAT_FLAGS["noisy"])
-    return RPeaks(r_sample.astype(np.int32), flags, int(np.count_nonzero(use)))
+    is_distinct = np.diff(r_sample, prepend=0) > (0 if len(all_pieces) == 1 else 0.2 * fs)
+    is_distinct |= np.diff(of, prepend=-1) != 0
+    of, r_sample, noise = of[is_distinct], r_sample[is_distinct], noise[is_distinct]
+    return _flagged(r_sample, noise > NOISE_LEVEL, np.bincount(of, minlength=n_records), records)
+
+
+def _flagged(r_sample: Array, is_noisy: Array, count: Array, records: Records) -> list[RPeaks]:
+    """Return each record's ``count`` R peaks, one record's after another's, with what is known of each beat."""
+    flags = np.where(is_noisy, BEAT_FLAGS["noisy"], 0).astype(np.uint16)
+    flags[premature.premature_each(r_sample, count, PREMATURE)] |= BEAT_FLAGS["ectopic"]
+    found, at, r_sample32 = [], 0, r_sample.astype(np.int32)
+    for n_beats, n_leads in zip(count.tolist(), np.count_nonzero(records.use, axis=1).tolist(), strict=True):
+        own = slice(at, at + n_beats)
+        if not is_plausible(r_sample[own], records.sampling_frequency_hz, records.n_samples):
+            flags[own] |= np.uint16(BEAT_FLAGS["noisy"])
+        found.append(RPeaks(r_sample32[own], flags[own], n_leads))
+        at += n_beats
+    return found
 
 
 def pieces(n: int, sampling_frequency_hz: float) -> list[tuple[int, int, int, int]]:
@@ -234,8 +273,7 @@ def pieces(n: int, sampling_frequency_hz: float) -> list[tuple[int, int, int, in
 
 def beat_windows(
     signal: Array,
-    r_sample: Array,
-    beat_flags: Array,
+    peaks: RPeaks,
     *,
     adc_gain: Array,
     sampling_frequency_hz: float,
@@ -248,10 +286,9 @@ def beat_windows(
     Parameters
     ----------
     signal : (lead, sample) int16, ADC units
-    r_sample : (beat,) int, increasing
-        0-based samples at the record's own rate; window sample ``r_index`` lies exactly there.
-    beat_flags : (beat,) uint16
-        What detection said; kept, and more bits added.
+    peaks
+        0-based samples at the record's own rate, increasing; window sample ``r_index`` lies exactly there. What detection said of
+        each beat is kept, and more bits added.
     adc_gain : (lead,)
         ADC units per mV.
     present : (lead,) bool, optional
@@ -270,41 +307,52 @@ def beat_windows(
         If ``r_sample`` is not increasing or leaves the record: windows would no longer match their beats.
 
     """
-    from ecgbatch.beats import windows
-
-    settings = settings or BeatSettings()
     n = check_signal(signal, adc_gain, adc_gain, sampling_frequency_hz, n_samples)
-    r_sample = np.ascontiguousarray(r_sample, dtype=np.int64)
-    if len(r_sample) and (r_sample[0] < 0 or r_sample[-1] >= n or (np.diff(r_sample) <= 0).any()):
-        raise ValueError(f"r_sample must increase within 0 to {n - 1}, found {r_sample[:3]} to {r_sample[-1]}: detect again")
-    gain = np.asarray(adc_gain, dtype=np.float64)
-    use = is_calibrated(gain, present)
-    step_uv = np.where(use, 1000.0 / np.where(use, gain, 1.0), 0.0)
-    design = resampling.resampler(sampling_frequency_hz, CUTOFF_HZ, HALF_WIDTH_S)
-    high_pass = windows.high_pass(sampling_frequency_hz, HIGH_PASS_HZ)
-    ready = _kernel_ready(signal)
-    waveform = np.empty((len(r_sample), len(gain), settings.n_samples), np.int16)
-    before, after = (math.ceil(s * sampling_frequency_hz) for s in (settings.before_s, settings.after_s))
-    run = max(4, round(FLAT_TOP_S * sampling_frequency_hz))
-    clipped, has_gaps = windows.flat_tops(ready, n, use, step_uv / 1000.0, r_sample, before, after, run)
-    leaves = windows.cut_windows(ready, n, use, has_gaps, step_uv, r_sample, settings.r_index, design, high_pass, waveform)
-    flags = np.asarray(beat_flags, dtype=np.uint16) | np.where(leaves, BEAT_FLAGS["edge"], 0).astype(np.uint16)
-    flags[clipped] |= BEAT_FLAGS["clipped"]
-    flags[aberrant(waveform, use, flags)] |= BEAT_FLAGS["aberrant"]
+    r_sample = check_peaks(peaks.r_sample, n)
+    use = is_calibrated(np.asarray(adc_gain, dtype=np.float64), present)
+    records = records_of(signal, n, sampling_frequency_hz, use, adc_gain, np.zeros(len(use)))
+    own = Peaks(r_sample, np.asarray(peaks.beat_flags, np.uint16), np.array([0, len(r_sample)]))
+    waveform, flags = windows_each(records, own, settings or BeatSettings())
     return Beats(r_sample.astype(np.int32), waveform, flags)
 
 
-def aberrant(waveform: Array, use: Array, beat_flags: Array) -> Array:
-    """Return (beat,) bool: the beat's shape or size is unlike the median of up to 31 ordinary beats of its record."""
+def check_peaks(r_sample: Array, n: int) -> Array:
+    """Return a record's R samples as int64; raise where they do not increase or leave its ``n`` samples."""
+    r_sample = np.ascontiguousarray(r_sample, dtype=np.int64)
+    if len(r_sample) and (r_sample[0] < 0 or r_sample[-1] >= n or (np.diff(r_sample) <= 0).any()):
+        raise ValueError(f"r_sample must increase within 0 to {n - 1}, found {r_sample[:3]} to {r_sample[-1]}: detect again")
+    return r_sample
+
+
+def windows_each(records: Records, peaks: Peaks, settings: BeatSettings) -> tuple[Array, Array]:
+    """Cut the windows of each record of a block: waveform and flags of ``beat_windows``, one record's beats after another's."""
     from ecgbatch.beats import windows
 
-    if len(waveform) < 3:
-        return np.zeros(len(waveform), bool)
-    whole = np.flatnonzero((beat_flags & (BEAT_FLAGS["edge"] | BEAT_FLAGS["clipped"])) == 0)
-    ordinary = np.flatnonzero((beat_flags & ~np.uint16(BEAT_FLAGS["aberrant"])) == 0)
-    known = next((rows for rows in (ordinary, whole) if len(rows) >= 3), np.arange(len(waveform)))
-    chosen = known[np.linspace(0, len(known) - 1, min(USUAL_BEATS, len(known))).astype(np.int64)]
-    correlation, size = windows.resemblance(waveform, use, chosen)
+    fs, n = records.sampling_frequency_hz, records.n_samples
+    before, after = (math.ceil(s * fs) for s in (settings.before_s, settings.after_s))
+    run = max(4, round(FLAT_TOP_S * fs))
+    own = (peaks.r_sample, peaks.first_beat)
+    step_mv = records.step_uv / 1000.0
+    clipped, has_gaps = windows.flat_tops_each(records.signal, n, records.use, step_mv, *own, before, after, run)
+    design, base = resampling.resampler(fs, CUTOFF_HZ, HALF_WIDTH_S), windows.high_pass(fs, HIGH_PASS_HZ)
+    window = windows.Window(settings.r_index, settings.n_samples, design, base)
+    waveform, leaves = windows.cut_windows(records, n, peaks, window, has_gaps)
+    flags: Array = peaks.beat_flags | np.where(leaves, BEAT_FLAGS["edge"], 0).astype(np.uint16)
+    flags[clipped] |= np.uint16(BEAT_FLAGS["clipped"])
+    flags[aberrant(waveform, records.use, flags, peaks.first_beat)] |= np.uint16(BEAT_FLAGS["aberrant"])
+    return waveform, flags
+
+
+def aberrant(waveform: Array, use: Array, beat_flags: Array, first_beat: Array) -> Array:
+    """Return (beat,) bool: the beat's shape or size is unlike the median of up to 31 ordinary beats of its record.
+
+    Of records one after another: ``use`` (record, lead), ``first_beat`` (record + 1).
+    """
+    from ecgbatch.beats import likeness
+
+    is_whole = (beat_flags & (BEAT_FLAGS["edge"] | BEAT_FLAGS["clipped"])) == 0
+    is_ordinary = (beat_flags & ~np.uint16(BEAT_FLAGS["aberrant"])) == 0
+    correlation, size = likeness.resemblance_each(waveform, use, first_beat, is_ordinary, is_whole, USUAL_BEATS)
     unlike: Array = (correlation < RESEMBLANCE) | (size < 0.5) | (size > 2.0)
     return unlike
 
@@ -312,7 +360,7 @@ def aberrant(waveform: Array, use: Array, beat_flags: Array) -> Array:
 def reference_peaks(r_sample: Array) -> RPeaks:
     """Return a reference's beats as R peaks: ``ectopic`` by timing as in detection; none is noisy, and no lead voted."""
     flags = np.zeros(len(r_sample), np.uint16)
-    flags[sequence.premature(np.ascontiguousarray(r_sample, np.int64), PREMATURE)] |= BEAT_FLAGS["ectopic"]
+    flags[premature.premature(np.ascontiguousarray(r_sample, np.int64), PREMATURE)] |= BEAT_FLAGS["ectopic"]
     return RPeaks(r_sample.astype(np.int32), flags, 0)
 
 
@@ -334,8 +382,3 @@ def check_signal(signal: Array, adc_gain: Array, baseline: Array, sampling_frequ
     if not 0 <= n <= signal.shape[1]:
         raise ValueError(f"n_samples must lie in [0, {signal.shape[1]}], found {n}")
     return n
-
-
-def _kernel_ready(signal: Array) -> Array:
-    """Return the signal in the one memory layout that kernels are compiled for; a copy only where it has another."""
-    return np.require(signal, np.int16, ["C", "W"])

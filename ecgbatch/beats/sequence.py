@@ -178,23 +178,6 @@ def local_intervals(position: Array, chosen: Array, local_s: Array) -> None:
         local_s[j] = median_s
 
 
-@kernel
-def premature(r_sample: Array, share: float) -> Array:
-    """Return (beat,) bool: the interval before the beat is under ``share`` of the median of the twelve around it.
-
-    Of an even number, and the upper median: in bigeminy half of the intervals are short, and the long ones are the measure.
-    """
-    n, near = r_sample.shape[0] - 1, np.empty(12)
-    early = np.zeros(r_sample.shape[0], np.bool_)
-    width = min(12, n - n % 2)
-    for i in range(n if n >= 4 else 0):
-        low = max(0, min(i - width // 2, n - width))
-        for j in range(width):
-            near[j] = r_sample[low + j + 1] - r_sample[low + j]
-        early[i + 1] = r_sample[i + 1] - r_sample[i] < share * ranked(near[:width], 0.5)
-    return early
-
-
 class Choice(NamedTuple):
     """What the rules chose, and all that a second look at it needs.
 
@@ -266,6 +249,85 @@ def settle(choice: Choice, log_odds: Array, rules: Rules) -> tuple[Array, Array]
     n = best_sequence(position, choice.amplitude, worth, choice.local_s, rules, chosen)
     position = position[chosen[:n]]
     return position, level_between(choice.total, position, position)
+
+
+class Choices(NamedTuple):
+    """The ``Choice`` of each of some records, one after another, and room for them.
+
+    ``n_candidates``, ``n_chosen`` (record): how many of each are a record's; ``begin`` (record + 1): its leads among ``usual``'s
+    and ``other``'s. ``total`` (record, sample + 1). ``gains``: each record's (candidate, lead, shift), flat.
+    """
+
+    n_candidates: Array
+    n_chosen: Array
+    begin: Array
+    position: Array
+    amplitude: Array
+    worth: Array
+    local_s: Array
+    level: Array
+    chosen: Array
+    usual: Array
+    other: Array
+    total: Array
+    gains: Array
+
+
+@kernel
+def choose_each(fused: Array, even: Array, weight: Array, block: int, rules: Rules, choices: Choices) -> None:
+    """Do ``choose`` for each record, into ``choices``: ``fused`` (record, sample), ``even`` and ``weight`` (used lead, ...)."""
+    at, chosen_at, gains_at = 0, 0, 0
+    for i in range(fused.shape[0]):
+        low, high = choices.begin[i], choices.begin[i + 1]
+        own = choose(fused[i], even[low:high], weight[low:high], block, rules, choices.total[i])
+        n, m, size = own.position.shape[0], own.chosen.shape[0], own.gains.size
+        choices.n_candidates[i], choices.n_chosen[i] = n, m
+        choices.position[at : at + n] = own.position
+        choices.amplitude[at : at + n] = own.amplitude
+        choices.worth[at : at + n] = own.worth
+        choices.local_s[at : at + n] = own.local_s
+        choices.level[at : at + n] = own.level
+        choices.chosen[chosen_at : chosen_at + m] = own.chosen
+        choices.usual[low:high] = own.usual
+        choices.other[low:high] = own.other
+        choices.gains[gains_at : gains_at + size] = own.gains.reshape(-1)
+        at, chosen_at, gains_at = at + n, chosen_at + m, gains_at + size
+
+
+@kernel
+def choice_of(choices: Choices, i: int, at: int, chosen_at: int, gains_at: int) -> Choice:
+    """Return one record's choice, which begins there."""
+    low, high, n, m = choices.begin[i], choices.begin[i + 1], choices.n_candidates[i], choices.n_chosen[i]
+    gains = choices.gains[gains_at : gains_at + n * (high - low) * SHIFTS].reshape(n, high - low, SHIFTS)
+    return Choice(
+        choices.position[at : at + n],
+        choices.amplitude[at : at + n],
+        choices.worth[at : at + n],
+        choices.local_s[at : at + n],
+        choices.level[at : at + n],
+        choices.chosen[chosen_at : chosen_at + m],
+        choices.usual[low:high],
+        choices.other[low:high],
+        choices.total[i],
+        gains,
+    )
+
+
+@kernel
+def settle_each(choices: Choices, log_odds: Array, rules: Rules) -> tuple[Array, Array, Array]:
+    """Do ``settle`` for each record; return positions and activity of all, one after another, and each one's number of beats."""
+    position, noise = np.empty(log_odds.shape[0], np.int64), np.empty(log_odds.shape[0])
+    count = np.empty(choices.begin.shape[0] - 1, np.int64)
+    at, chosen_at, beat = 0, 0, 0
+    for i in range(count.shape[0]):
+        n = choices.n_candidates[i]
+        own = choice_of(choices, i, at, chosen_at, 0)
+        found, around = settle(own, log_odds[at : at + n], rules)
+        count[i] = found.shape[0]
+        position[beat : beat + count[i]] = found
+        noise[beat : beat + count[i]] = around
+        at, chosen_at, beat = at + n, chosen_at + choices.n_chosen[i], beat + count[i]
+    return position[:beat], noise[:beat], count
 
 
 REACH = 11

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -17,22 +17,20 @@ from ecgbatch.beats.derived import FLAGS, RULE, derived_in, derived_leads, with_
 from ecgbatch.beats.kachuee import kachuee_beats, kachuee_r_peaks
 from ecgbatch.beats.record import (
     LEAST_RATE_HZ,
-    NO_VOTE,
+    NO_PEAKS,
     PREMATURE,
-    REFERENCE_LEADS,
     WORKING_RATE_HZ,
     Beats,
     BeatSettings,
     RPeaks,
-    beat_windows,
-    detect_r_peaks,
     reference_peaks,
 )
 from ecgbatch.beats.rhythm import rr_previous_s
-from ecgbatch.formats.leads import is_ecg, which_are_ecgs
+from ecgbatch.beats.shard import Signals, cut_beats, find_peaks, flags_of_ecgs
+from ecgbatch.formats.leads import is_ecg
 from ecgbatch.formats.wfdb_annotation import Reference, reference_beats
-from ecgbatch.terms import BEAT_FLAGS, LABEL, LEAD_FLAGS, LONGEST_HEART_RATE_BPM, MISSING_SAMPLE, STATUS, UNUSABLE_LEAD
-from storage import TEXT, Plan, RowsFailed, Schema, Shard, Variable, make_plan, noting, open_once, row_key
+from ecgbatch.terms import BEAT_FLAGS, LABEL, LONGEST_HEART_RATE_BPM, MISSING_SAMPLE, STATUS, UNUSABLE_LEAD
+from storage import TEXT, Plan, RowsFailed, Schema, Shard, Variable, make_plan, noting, open_once, row_key, together
 
 Array = NDArray[Any]
 
@@ -187,34 +185,67 @@ def produce_peaks(
 
     """
     signals = open_once(signals_at)
-    leads = [str(lead) for lead in signals["lead"].values]
     names, failed = signals["record_name"].values[shard.start : shard.stop].tolist(), dict[str, str]()
-    n_peaks = _n_peaks(signals, settings)
-    n_rows = shard.stop - shard.start
-    r_sample, flags = np.full((n_rows, n_peaks), -1, np.int32), np.zeros((n_rows, n_peaks), np.uint16)
-    n_beats, n_leads_used = np.zeros(n_rows, np.int32), np.zeros(n_rows, np.int16)
-    facts = {name: rows[name].values for name in _FACTS}
-    samples = signals["signal"][shard.start : shard.stop].values if archive is None else [None] * n_rows
-    for row, signal in enumerate(samples):
-        if facts["status"][row] == STATUS["set_aside"] or row_key(names[row]) in skip:
-            continue
-        with noting(failed, names[row]):
-            if signal is None:
-                found = _annotated_peaks(rows.isel(record=row), settings, str(archive))
-            else:
-                found = _record_peaks(signal, {name: values[row] for name, values in facts.items()}, leads, settings)
-            n_beats[row], n_leads_used[row] = len(found.r_sample), found.n_leads_used
-            r_sample[row, : n_beats[row]], flags[row, : n_beats[row]] = found.r_sample, found.beat_flags
+    status = rows["status"].values
+    wanted = [row for row, name in enumerate(names) if status[row] != STATUS["set_aside"] and row_key(name) not in skip]
+    found = [NO_PEAKS] * len(names)
+    if archive is not None:
+        for row in wanted:
+            with noting(failed, names[row]):
+                found[row] = _annotated_peaks(rows.isel(record=row), settings, str(archive))
+    else:
+        facts = {name: rows[name].values for name in _FACTS}
+        leads = tuple(str(lead) for lead in signals["lead"].values)
+        own = Signals(signals["signal"][shard.start : shard.stop].values, facts, leads)
+
+        def find(block: Sequence[int]) -> None:
+            for row, peaks in zip(block, _peaks_of(own, block, settings), strict=True):
+                found[row] = peaks
+
+        for block in own.blocks(wanted):
+            together(block, names, failed, find)
     if failed:
         raise RowsFailed(failed)
+    return _peaks_block(found, _n_peaks(signals, settings))
+
+
+def _peaks_block(found: Sequence[RPeaks], n_peaks: int) -> xr.Dataset:
+    """Return ``PEAKS``' variables of records with these R peaks, of at most ``n_peaks``."""
+    r_sample, flags = np.full((len(found), n_peaks), -1, np.int32), np.zeros((len(found), n_peaks), np.uint16)
+    for row, own in enumerate(found):
+        r_sample[row, : len(own.r_sample)], flags[row, : len(own.r_sample)] = own.r_sample, own.beat_flags
     return xr.Dataset(
         {
             "r_sample": (("record", "peak"), r_sample),
             "beat_flags": (("record", "peak"), flags),
-            "n_beats": ("record", n_beats),
-            "n_leads_used": ("record", n_leads_used),
+            "n_beats": ("record", np.array([len(own.r_sample) for own in found], np.int32)),
+            "n_leads_used": ("record", np.array([own.n_leads_used for own in found], np.int16)),
         }
     )
+
+
+def _peaks_of(signals: Signals, rows: Sequence[int], settings: BeatSettings) -> list[RPeaks]:
+    """R peaks of some rows of one rate and length."""
+    if settings.method == "robust":
+        return find_peaks(signals, rows)
+    return [
+        kachuee_r_peaks(signals.samples[row], **_facts_for_kachuee(signals, row))
+        if signals.facts["sampling_frequency_hz"][row] >= LEAST_RATE_HZ
+        else NO_PEAKS
+        for row in rows
+    ]
+
+
+def _facts_for_kachuee(signals: Signals, row: int) -> dict[str, Any]:
+    flags = flags_of_ecgs(signals.facts["lead_flags"][row], signals.leads)
+    return {
+        "adc_gain": signals.facts["adc_gain"][row],
+        "baseline": signals.facts["baseline"][row],
+        "sampling_frequency_hz": float(signals.facts["sampling_frequency_hz"][row]),
+        "n_samples": int(signals.facts["n_samples"][row]),
+        "leads": list(signals.leads),
+        "present": (flags & UNUSABLE_LEAD) == 0,
+    }
 
 
 def plan_beats(
@@ -250,7 +281,7 @@ def plan_beats(
 
 def produce_beats(
     shard: Shard,
-    rows: xr.Dataset,  # noqa: ARG001
+    _rows: xr.Dataset,
     *,
     signals_at: str,
     peaks_at: str,
@@ -273,31 +304,37 @@ def produce_beats(
     """
     signals, peaks = open_once(signals_at), open_once(peaks_at)
     first_beat = np.concatenate([[0], np.cumsum(peaks["n_beats"].values, dtype=np.int64)])
-    leads, is_derived = (
-        derived_in(signals_at) if settings.method == "robust" else ([str(lead) for lead in signals["lead"].values], None)
-    )
+    own_leads = [str(lead) for lead in signals["lead"].values]
+    leads, is_derived = derived_in(signals_at) if settings.method == "robust" else (own_leads, None)
     block = _empty_beats(shard.stop - shard.start, len(leads), settings.n_samples)
     first = int(np.searchsorted(first_beat, shard.start, side="right")) - 1
     last = int(np.searchsorted(first_beat, shard.stop, side="left"))
-    own_leads = [str(lead) for lead in signals["lead"].values]
     names, failed = signals["record_name"].values, dict[str, str]()
-    for record, signal, facts in _records(signals, peaks, first, last):
-        low, high = max(shard.start, int(first_beat[record])), min(shard.stop, int(first_beat[record + 1]))
-        if high <= low:
-            continue
-        found = _missing_beats(facts, len(own_leads), settings)
-        if row_key(str(names[record])) not in skip:
-            with noting(failed, str(names[record])):
-                found = _record_beats(signal, facts, own_leads, settings)
-        waveform = found.waveform
-        if is_derived is not None and is_derived.any():
-            waveform = with_derived(waveform, own_leads, leads, is_derived[record])
-        own, target = slice(low - first_beat[record], high - first_beat[record]), slice(low - shard.start, high - shard.start)
-        block["waveform"][target] = waveform[own]
-        block["r_sample"][target] = found.r_sample[own]
-        block["record_index"][target] = record
-        block["rr_previous_s"][target] = rr_previous_s(found.r_sample, float(facts["sampling_frequency_hz"]))[own]
-        block["beat_flags"][target] = found.beat_flags[own]
+    for part, own in _records(signals, peaks, first, last):
+        here = names[part.start : part.stop].tolist()
+        cut = [None if own.facts["n_beats"][row] else _missing_beats(own, row, settings) for row in range(len(here))]
+        wanted = [row for row, name in enumerate(here) if cut[row] is None and row_key(name) not in skip]
+
+        def keep(block: Sequence[int], own: Signals = own, cut: list[Beats | None] = cut) -> None:
+            for row, beats in zip(block, _beats_of(own, block, settings), strict=True):
+                cut[row] = beats
+
+        for some in own.blocks(wanted, own.facts["n_beats"]):
+            together(some, here, failed, keep)
+        for row, beats in enumerate(cut):
+            record = part.start + row
+            found = beats or _missing_beats(own, row, settings)
+            waveform = found.waveform
+            if is_derived is not None and is_derived.any():
+                waveform = with_derived(waveform, own_leads, leads, is_derived[record])
+            fs = float(own.facts["sampling_frequency_hz"][row])
+            low, high = max(shard.start, int(first_beat[record])), min(shard.stop, int(first_beat[record + 1]))
+            there, target = (slice(low - start, high - start) for start in (int(first_beat[record]), shard.start))
+            block["waveform"][target] = waveform[there]
+            block["r_sample"][target] = found.r_sample[there]
+            block["record_index"][target] = record
+            block["rr_previous_s"][target] = rr_previous_s(found.r_sample, fs)[there]
+            block["beat_flags"][target] = found.beat_flags[there]
     if failed:
         raise RowsFailed(failed)
     return xr.Dataset({name: (BEATS.variables[name].dims, values) for name, values in block.items()})
@@ -307,14 +344,15 @@ _FACTS = ("n_samples", "sampling_frequency_hz", "status", "adc_gain", "baseline"
 """What detection and cutting need to know of a record besides its samples."""
 
 
-def _records(signals: xr.Dataset, peaks: xr.Dataset, first: int, last: int) -> Iterator[tuple[int, Array, dict[str, Array]]]:
-    """Yield row, samples (lead, sample) and facts of records ``first`` to ``last``, read a few at once."""
+def _records(signals: xr.Dataset, peaks: xr.Dataset, first: int, last: int) -> Iterator[tuple[slice, Signals]]:
+    """Yield rows ``first`` to ``last`` of a signals store, with their peaks among the facts, some at once."""
     facts = {name: signals[name][first:last].values for name in _FACTS}
     facts |= {name: peaks[name][first:last].values for name in ("n_beats", "r_sample", "beat_flags")}
-    at_once = _rows_at_once(signals)
+    leads, at_once = tuple(str(lead) for lead in signals["lead"].values), _rows_at_once(signals)
     for start in range(first, last, at_once):
-        for row, signal in enumerate(signals["signal"][start : min(start + at_once, last)].values, start):
-            yield row, signal, {name: values[row - first] for name, values in facts.items()}
+        part = slice(start, min(start + at_once, last))
+        own = {name: values[start - first : part.stop - first] for name, values in facts.items()}
+        yield part, Signals(signals["signal"][part].values, own, leads)
 
 
 def _rows_at_once(signals: xr.Dataset) -> int:
@@ -339,40 +377,17 @@ def _annotated_peaks(record: xr.Dataset, settings: BeatSettings, archive: str) -
     return reference_peaks(known.r_sample)
 
 
-def _record_peaks(signal: Array, record: Mapping[str, Any], leads: list[str], settings: BeatSettings) -> RPeaks:
-    """R peaks of one row of a signals store."""
-    lead_flags = flags_of_ecgs(record["lead_flags"], leads)
-    if record["sampling_frequency_hz"] < LEAST_RATE_HZ:
-        return RPeaks(np.zeros(0, np.int32), np.zeros(0, np.uint16), 0)
-    facts: dict[str, Any] = {
-        "adc_gain": record["adc_gain"],
-        "baseline": record["baseline"],
-        "sampling_frequency_hz": float(record["sampling_frequency_hz"]),
-        "n_samples": int(record["n_samples"]),
-    }
+def _beats_of(signals: Signals, rows: Sequence[int], settings: BeatSettings) -> list[Beats]:
+    """Windows of some rows of one rate and length."""
     if settings.method == "kachuee":
-        return kachuee_r_peaks(signal, leads=leads, present=(lead_flags & UNUSABLE_LEAD) == 0, **facts)
-    voting = (lead_flags & NO_VOTE) == 0
-    voting = voting if voting.any() else (lead_flags & UNUSABLE_LEAD) == 0
-    named = [leads.index(name) for name in REFERENCE_LEADS if name in leads and voting[leads.index(name)]]
-    return detect_r_peaks(signal, usable=voting, reference=named[0] if named else None, **facts)
+        return [kachuee_beats(signals.samples[row], **_facts_for_kachuee(signals, row)) for row in rows]
+    peaks = [_known_peaks(signals, row) for row in rows]
+    return cut_beats(signals, rows, peaks, settings)
 
 
-def _record_beats(signal: Array, record: Mapping[str, Any], leads: list[str], settings: BeatSettings) -> Beats:
-    """Windows of one row of a signals store."""
-    lead_flags = flags_of_ecgs(record["lead_flags"], leads)
-    facts: dict[str, Any] = {
-        "adc_gain": record["adc_gain"],
-        "sampling_frequency_hz": float(record["sampling_frequency_hz"]),
-        "n_samples": int(record["n_samples"]),
-    }
-    if settings.method == "kachuee":
-        present = (lead_flags & UNUSABLE_LEAD) == 0
-        return kachuee_beats(signal, baseline=record["baseline"], leads=leads, present=present, **facts)
-    n_beats = int(record["n_beats"])
-    r_sample, flags = record["r_sample"][:n_beats], record["beat_flags"][:n_beats]
-    present = (lead_flags & LEAD_FLAGS["missing"]) == 0
-    return beat_windows(signal, r_sample, flags, present=present, settings=settings, **facts)
+def _known_peaks(signals: Signals, row: int) -> RPeaks:
+    n_beats = int(signals.facts["n_beats"][row])
+    return RPeaks(signals.facts["r_sample"][row, :n_beats], signals.facts["beat_flags"][row, :n_beats], 0)
 
 
 def _leads_of(signals: xr.Dataset, settings: BeatSettings) -> tuple[list[str], Array]:
@@ -382,23 +397,11 @@ def _leads_of(signals: xr.Dataset, settings: BeatSettings) -> tuple[list[str], A
     return [str(lead) for lead in signals["lead"].values], np.zeros((1, 1), bool)
 
 
-def flags_of_ecgs(lead_flags: Array, leads: list[str]) -> Array:
-    """Return a record's flags with every signal that is no ECG as good as missing: it neither votes nor has beats."""
-    is_there = np.flatnonzero((lead_flags & LEAD_FLAGS["missing"]) == 0)
-    named = [leads[row] for row in is_there]
-    are_ecgs = which_are_ecgs(named, ((lead_flags[is_there] & LEAD_FLAGS["not_millivolts"]) == 0).tolist())
-    if all(are_ecgs):
-        return lead_flags
-    flags = lead_flags.copy()
-    flags[is_there[~np.array(are_ecgs)]] |= LEAD_FLAGS["missing"]
-    return flags
-
-
-def _missing_beats(record: Mapping[str, Any], n_leads: int, settings: BeatSettings) -> Beats:
+def _missing_beats(signals: Signals, row: int, settings: BeatSettings) -> Beats:
     """Return windows without a sample at a record's R peaks."""
-    n_beats = int(record["n_beats"])
-    waveform = np.full((n_beats, n_leads, settings.n_samples), MISSING_SAMPLE, np.int16)
-    return Beats(record["r_sample"][:n_beats], waveform, record["beat_flags"][:n_beats] | np.uint16(BEAT_FLAGS["edge"]))
+    known = _known_peaks(signals, row)
+    waveform = np.full((len(known.r_sample), len(signals.leads), settings.n_samples), MISSING_SAMPLE, np.int16)
+    return Beats(known.r_sample, waveform, known.beat_flags | np.uint16(BEAT_FLAGS["edge"]))
 
 
 def _empty_beats(n: int, n_leads: int, n_samples: int) -> dict[str, Array]:

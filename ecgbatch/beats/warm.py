@@ -21,11 +21,11 @@ def warm_up(on_progress: Callable[[int, int], None] | None = None) -> None:
         Called with steps done and steps in all, only where code is made, about 20 s the first time on a machine.
 
     """
-    from ecgbatch.beats import candidates, detection, filtering, sequence, windows
+    from ecgbatch.beats import candidates, detection, filtering, likeness, sequence, windows
 
     made = (
-        *(filtering.listen, filtering.window_sums, detection.levels, sequence.choose, candidates.evidence),
-        *(windows.write_windows, windows.resemblance),
+        *(filtering.listen, filtering.windows_sums, detection.levels, sequence.choose_each, candidates.evidence_each),
+        *(windows.write_each, likeness.resemblance_each),
     )
     report = on_progress if on_progress and not all(is_on_disk(one) for one in made) else lambda _done, _total: None
     report(0, 2)
@@ -43,7 +43,7 @@ def find_peaks() -> None:
 def cut_beats() -> None:
     """Call each kernel of ``beat_windows``."""
     peaks = RPeaks(np.arange(100, 2000, 200, dtype=np.int32), np.zeros(10, np.uint16), 2)
-    beat_windows(_signal(), peaks.r_sample, peaks.beat_flags, **_FACTS)
+    beat_windows(_signal(), peaks, **_FACTS)
 
 
 def cut_as_published() -> None:

@@ -6,13 +6,16 @@ everywhere. Importing this module imports numba; ``record`` does it only when it
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgbatch.beats.filtering import AT_ONCE, bridged, settings_of, window_sums
+from ecgbatch.beats.blocks import Peaks, Records
+from ecgbatch.beats.filtering import AT_ONCE, bridged, settings_of, windows_sums
 from ecgbatch.beats.resampling import Resampler
 from ecgbatch.kernels import kernel, scratch
 
@@ -63,22 +66,58 @@ def high_pass(sampling_frequency_hz: float, cutoff_hz: float) -> HighPass:
     return HighPass(block, b[0], b[1], b[2], a[1], a[2], round(1.5 * rate / cutoff_hz))
 
 
-def baselines(signal: Array, n_samples: int, leads: Array, design: HighPass) -> Array:
-    """Return the baselines of some leads in ADC units at the centres of their blocks, (block, lead) float64, ``scratch``.
+@dataclass(frozen=True)
+class Groups:
+    """Leads of some records whose windows are cut together, at most ``TOGETHER`` a group.
 
-    The record's ends are mirrored about their end points. There are columns of 0 up to a multiple of ``SIDE_BY_SIDE``.
+    ``record`` (group,): whose leads they are; ``begin`` (group + 1,): where they begin in ``leads``, (used lead,); all int64.
     """
-    n = max(1, n_samples // design.block)
-    pad = min(design.pad, n - 1)
-    shape = (n + 2 * pad, -(-len(leads) // SIDE_BY_SIDE) * SIDE_BY_SIDE)
-    curve = scratch("baselines", shape, np.float64)
-    follow(signal, n_samples, leads, design, pad, curve)
-    return curve[pad : pad + n]
+
+    record: Array
+    begin: Array
+    leads: Array
+
+    @property
+    def width(self) -> int:
+        """Columns that hold any group's leads: a multiple of ``SIDE_BY_SIDE``."""
+        return int(-(-np.diff(self.begin).max(initial=1) // SIDE_BY_SIDE) * SIDE_BY_SIDE)
+
+
+def groups_of(use: Array) -> Groups:
+    """Return the groups of the leads that are used, (record, lead) bool."""
+    record, leads = np.nonzero(use)
+    size = np.count_nonzero(use, axis=1)
+    place = np.arange(len(record)) - np.repeat(size.cumsum() - size, size)
+    begin = np.flatnonzero(place % TOGETHER == 0)
+    return Groups(record[begin], np.append(begin, len(record)), leads)
+
+
+def baselines(signal: Array, n: int, groups: Groups, design: HighPass) -> tuple[Array, int]:
+    """Return the baselines of leads in ADC units at the centres of their blocks, (group, block, lead) float64, ``scratch``.
+
+    Of the first ``n`` samples of ``signal`` (record, lead, sample); and how many blocks lie before the first and behind the last:
+    what the filter saw there. The record's ends are mirrored about their end points. There are columns of 0 up to
+    ``groups.width``.
+    """
+    n_blocks = max(1, n // design.block)
+    pad = min(design.pad, n_blocks - 1)
+    curve = scratch("baselines", (len(groups.record), n_blocks + 2 * pad, groups.width), np.float64)
+    follow_each(signal, n, groups.record, groups.leads, groups.begin, design, pad, curve)
+    return curve, pad
+
+
+@kernel
+def follow_each(
+    signal: Array, n: int, record: Array, leads: Array, begin: Array, design: HighPass, pad: int, curve: Array
+) -> None:
+    """Do ``follow`` for each group of leads, into ``curve`` (group, block, column)."""
+    for i in range(record.shape[0]):
+        follow(signal[record[i]], n, leads[begin[i] : begin[i + 1]], design, pad, curve[i])
 
 
 @kernel
 def follow(signal: Array, n_samples: int, leads: Array, design: HighPass, pad: int, curve: Array) -> None:
-    """Write the baselines of some leads into ``curve`` (``pad`` + block + ``pad``, column).
+    """Write the baselines of some leads' first ``n_samples`` into ``curve`` (``pad`` + block + ``pad``, column).
 
     A recursive filter waits for its own last value; side by side, leads wait together.
     """
@@ -121,36 +160,83 @@ def one_way(values: Array, design: HighPass) -> None:
                 row[k] = y
 
 
-def cut_windows(
-    signal: Array, n: int, use: Array, has_gaps: bool, step_uv: Array, r_sample: Array, before: int, design: Resampler,
-    base: HighPass, out: Array,
-) -> Array:  # fmt: skip
-    """Write one window around each R peak into ``out`` (beat, lead, sample) int16, in microvolts; unused leads are missing.
+@dataclass(frozen=True)
+class Window:
+    """How windows are cut: samples before R and in all, low-pass and resampling, baseline."""
+
+    before: int
+    n_samples: int
+    design: Resampler
+    base: HighPass
+
+
+def cut_windows(records: Records, n: int, peaks: Peaks, window: Window, has_gaps: Array) -> tuple[Array, Array]:
+    """Cut one window around each R peak, (beat, lead, sample) int16, in microvolts; unused leads are missing.
 
     Window sample ``k`` is the filtered signal at exactly ``r_sample + (k - before) / 125 s``, less the baseline there. Gaps are
     bridged for the filters and missing in the window.
 
+    Parameters
+    ----------
+    records, n
+        Signals, and how many of their samples are the records'.
+    peaks
+        R peaks of each record.
+    has_gaps : (record,) bool
+        Whether a sample of a used lead is missing.
+
     Returns
     -------
+    waveform : (beat, lead, sample) int16
     leaves : (beat,) bool
         Whether a part of the window lies outside the record or in a gap, on any used lead: missing there.
 
     """
-    out[:, ~use] = MISSING
-    leaves = np.zeros(len(r_sample), bool)
-    filled = bridged(signal, n, use) if has_gaps else signal
-    leads, width = np.flatnonzero(use), -(-out.shape[2] // AT_ONCE) * AT_ONCE
-    for group in (leads[first : first + TOGETHER] for first in range(0, len(leads), TOGETHER)):
-        curve = baselines(filled, n, group, base)
-        for first in range(0, len(r_sample), BEATS_AT_ONCE):
-            part = slice(first, first + BEATS_AT_ONCE)
-            total = scratch("sums", (len(r_sample[part]), len(group), width), np.int32)
-            window_sums(filled, n, group, r_sample[part], before, *settings_of(design), total)
+    out = np.empty((len(peaks.r_sample), records.use.shape[1], window.n_samples), np.int16)
+    out[~np.repeat(records.use, np.diff(peaks.first_beat), axis=0)] = MISSING
+    leaves, width = np.zeros(len(out), bool), -(-window.n_samples // AT_ONCE) * AT_ONCE
+    filled = bridged(records.signal, n, records.use) if has_gaps.any() else records.signal
+    groups, base, design = groups_of(records.use), window.base, window.design
+    curve, pad = baselines(filled, n, groups, base)
+    for part in _at_once(peaks.first_beat):
+        n_rows = int((np.diff(part)[groups.record] * np.diff(groups.begin)).sum())
+        total = scratch("sums", (n_rows, width), np.int32)
+        of_groups = (groups.record, groups.leads, groups.begin, peaks.r_sample, part)
+        windows_sums(filled, n, *of_groups, window.before, *settings_of(design), total)
+        write_each(
+            total, records.signal, n, *of_groups, records.step_uv, window.before, has_gaps,
+            design.up, design.down, base.block, curve, pad, out, leaves,
+        )  # fmt: skip
+    return out, leaves
+
+
+def _at_once(first_beat: Array) -> Iterator[Array]:
+    """Yield ``first_beat`` whole, or of one record with many beats ``BEATS_AT_ONCE`` at a time."""
+    if len(first_beat) != 2:
+        yield first_beat
+        return
+    for first in range(0, int(first_beat[1]), BEATS_AT_ONCE):
+        yield np.array([first, min(first + BEATS_AT_ONCE, int(first_beat[1]))])
+
+
+@kernel
+def write_each(
+    total: Array, signal: Array, n: int, record: Array, leads: Array, begin: Array, r_sample: Array, first_beat: Array,
+    step_uv: Array, before: int, has_gaps: Array, up: int, down: int, block: int, curve: Array, pad: int, out: Array,
+    leaves: Array,
+) -> None:  # fmt: skip
+    """Do ``write_windows`` for each group of leads: see ``filtering.windows_sums``."""
+    at = 0
+    for i in range(record.shape[0]):
+        low, high, own = first_beat[record[i]], first_beat[record[i] + 1], leads[begin[i] : begin[i + 1]]
+        size = (high - low) * own.shape[0]
+        if size:
+            sums = total[at : at + size].reshape(high - low, own.shape[0], total.shape[1])
             write_windows(
-                total, signal, n, group, step_uv, r_sample[part], before, has_gaps,
-                design.up, design.down, base.block, curve, out[part], leaves[part],
+                sums, signal[record[i]], n, own, step_uv[record[i]], r_sample[low:high], before, has_gaps[record[i]],
+                up, down, block, curve[i, pad : curve.shape[1] - pad], out[low:high], leaves[low:high],
             )  # fmt: skip
-    return leaves
+        at += size
 
 
 @kernel
@@ -258,6 +344,18 @@ def flat_tops(
 
 
 @kernel
+def flat_tops_each(
+    signal: Array, n: int, use: Array, step_mv: Array, r_sample: Array, first_beat: Array, before: int, after: int, run: int
+) -> tuple[Array, Array]:
+    """Do ``flat_tops`` for each record: (beat,) bool, and (record,) bool."""
+    clipped, has_gaps = np.empty(r_sample.shape[0], np.bool_), np.empty(signal.shape[0], np.bool_)
+    for i in range(signal.shape[0]):
+        low, high = first_beat[i], first_beat[i + 1]
+        clipped[low:high], has_gaps[i] = flat_tops(signal[i], n, use[i], step_mv[i], r_sample[low:high], before, after, run)
+    return clipped, has_gaps
+
+
+@kernel
 def extremes(raw: Array) -> tuple[Any, Any, Any, bool]:
     """Return the lowest, the highest and the sum of a lead's samples without those that are missing, and whether any is."""
     low, high, total = np.int16(32767), np.int16(-32767), np.int64(0)
@@ -300,96 +398,3 @@ def mark(flag: Array, r_sample: Array, first: int, last: int) -> None:
         if r_sample[beat] > last:
             break
         flag[beat] = True
-
-
-@kernel
-def usual_beat(waveform: Array, use: Array, chosen: Array) -> Array:
-    """Return the (upper) median of the chosen beats, (lead, sample) int16; 0 on unused leads."""
-    usual = np.zeros(waveform.shape[1:], np.int16)
-    rows = np.empty((chosen.shape[0], waveform.shape[2]), np.int16)
-    for lead in range(waveform.shape[1]):
-        if use[lead]:
-            for i in range(chosen.shape[0]):
-                rows[i] = waveform[chosen[i], lead]
-            sort_columns(rows)
-            usual[lead] = rows[chosen.shape[0] // 2]
-    return usual
-
-
-@kernel
-def sort_columns(rows: Array) -> None:
-    """Sort every column in place by exchanging neighbours, whole rows at a time: no branches, so many columns at once."""
-    for turn in range(rows.shape[0]):
-        for i in range(turn % 2, rows.shape[0] - 1, 2):
-            upper, lower = rows[i], rows[i + 1]
-            for k in range(rows.shape[1]):
-                small, large = min(upper[k], lower[k]), max(upper[k], lower[k])
-                upper[k], lower[k] = small, large
-
-
-@kernel
-def resemblance(waveform: Array, use: Array, chosen: Array) -> tuple[Array, Array]:
-    """Return each beat's correlation with the usual beat over all leads, and its size relative to it (by regression).
-
-    The usual beat is the median of the ``chosen`` ones. A lead's mean is removed; samples that a beat lacks are left out of
-    both. What is summed is whole numbers, so it is exact.
-    """
-    n, n_leads, width = waveform.shape
-    usual = usual_beat(waveform, use, chosen)
-    correlation, size = np.zeros(n), np.zeros(n)
-    mean, power = np.zeros(n_leads), np.zeros(n_leads)
-    for lead in range(n_leads):
-        total, square, _ = sums_of(usual[lead], usual[lead])
-        mean[lead] = total / width
-        power[lead] = square - total * mean[lead]
-    for beat in range(n):
-        cross = own = other = 0.0
-        for lead in range(n_leads):
-            if use[lead]:
-                window, there = waveform[beat, lead], usual[lead]
-                if least(window) == MISSING:
-                    window, there, n_there = left_out(window, there)
-                    total, square, _ = sums_of(there, there)
-                    other += square + (n_there * mean[lead] - 2 * total) * mean[lead]
-                    middle = total / max(1, n_there)
-                else:
-                    n_there, middle = width, mean[lead]
-                    other += power[lead]
-                total, square, product = sums_of(window, there)
-                own += square - total * (total / max(1, n_there))
-                cross += product - total * middle
-        correlation[beat] = cross / max(1e-9, np.sqrt(own * other))
-        size[beat] = np.sqrt(own / max(1e-9, other))
-    return correlation, size
-
-
-@kernel
-def least(window: Array) -> Any:
-    """Return a window's lowest sample, or 0 if that is lower."""
-    low = np.int16(0)
-    for k in range(window.shape[0]):
-        low = min(low, window[k])
-    return low
-
-
-@kernel
-def sums_of(window: Array, other: Array) -> tuple[Any, Any, Any]:
-    """Return the sums of a window's samples, of their squares, and of their products with another's."""
-    total, square, product = np.int32(0), np.int64(0), np.int64(0)
-    for k in range(window.shape[0]):
-        value = np.int64(window[k])
-        total = np.int32(total + np.int32(window[k]))
-        square += value * value
-        product += value * np.int64(other[k])
-    return total, square, product
-
-
-@kernel
-def left_out(window: Array, other: Array) -> tuple[Array, Array, int]:
-    """Return a window and another with 0 where the first is missing, and the number of samples that are not."""
-    own, there, n = np.zeros_like(window), np.zeros_like(other), 0
-    for k in range(window.shape[0]):
-        if window[k] != MISSING:
-            own[k], there[k] = window[k], other[k]
-            n += 1
-    return own, there, n

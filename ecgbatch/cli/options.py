@@ -118,6 +118,12 @@ KeepComments = Annotated[
     bool, typer.Option("--keep-comments", help="Keep the headers' comments, with all names and dates they hold.")
 ]
 Pseudonymise = Annotated[bool, typer.Option("--pseudonymise", help="Name records and patients in reports by keyed digests only.")]
+Pages = Annotated[
+    str | None,
+    typer.Option(help="Records that get a page: all, called or none. Default: all up to 2,000, else called."),
+]
+Pdf = Annotated[bool, typer.Option("--pdf", help="Each record's report as one A4 page too (needs ecgbatch[pdf]).")]
+Fhir = Annotated[bool, typer.Option("--fhir", help="Each record's report as FHIR R4 too (needs ecgbatch[fhir]).")]
 Method = Annotated[str, typer.Option(help="How beats are found and cut: robust or kachuee.")]
 Recipe = Annotated[str, typer.Option(help="How a model is trained: ecgbatch, ecgbatch-lead-ii or kachuee.")]
 RunMethod = Annotated[
@@ -131,6 +137,18 @@ RunRecipe = Annotated[
 def as_text(path: Path | None) -> str | None:
     """Return a path as the stages take it."""
     return None if path is None else str(path)
+
+
+def report_options(pages: str | None, *, pdf: bool, fhir: bool) -> dict[str, Any]:
+    """Return what reports are made with, as ``report_workspace`` takes it; wrong usage if there is no such choice of pages."""
+    from ecgbatch.reports.chosen_pages import MODES
+    from ecgbatch.reports.record_files import check_extras
+
+    if pages not in (None, *MODES):
+        raise typer.BadParameter(f"--pages must be {', '.join(MODES[:-1])} or {MODES[-1]}, found {pages!r}.")
+    extras = [kind for kind, wanted in (("pdf", pdf), ("fhir", fhir)) if wanted]
+    check_extras(extras)
+    return {"pages": pages, "extras": extras}
 
 
 def checked_method(method: str) -> Any:

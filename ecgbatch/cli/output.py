@@ -44,6 +44,8 @@ def print_result(result: dict[str, Any], as_json: bool) -> None:
     if "labels_matched" in (prepared := result.get("prepared", {})):
         print(f"labels: {prepared['labels_matched']} records named by the table; {prepared['labels_unmatched']} of it not here")
     print("time: " + ", ".join(f"{stage} {value:.1f} s" for stage, value in seconds.items()))
+    if "pages" in result:
+        print(f"pages: {result['pages']}")
     print(f"cohort report: {result['cohort']}")
 
 

@@ -19,9 +19,12 @@ from ecgbatch.cli.options import (
     AsJson,
     Dask,
     DryRun,
+    Fhir,
     KeepComments,
     Labels,
     Model,
+    Pages,
+    Pdf,
     Prefect,
     Prevalence,
     Pseudonymise,
@@ -35,6 +38,7 @@ from ecgbatch.cli.options import (
     as_text,
     checked_method,
     checked_recipe,
+    report_options,
 )
 from ecgbatch.cli.output import print_result, progress
 from ecgbatch.cli.stages import at_prevalence
@@ -71,6 +75,9 @@ def run(
     method: RunMethod = None,
     recipe: RunRecipe = None,
     prevalence: Prevalence = None,
+    pages: Pages = None,
+    pdf: Pdf = False,
+    fhir: Fhir = False,
     rehash: Rehash = False,
     settle_s: Settle = None,
     keep_comments: KeepComments = False,
@@ -93,6 +100,7 @@ def run(
         recipe=recipe or "ecgbatch",
         keep_comments=keep_comments,
         pseudonymise=pseudonymise,
+        reports=report_options(pages, pdf=pdf, fhir=fhir),
         dask=dask,
         workers=workers,
     )
@@ -177,6 +185,11 @@ def schedule(
     timezone: Annotated[str, typer.Option(help="The clock that --cron means.")] = "UTC",
     model: Model = None,
     labels: Labels = None,
+    prevalence: Prevalence = None,
+    pages: Pages = None,
+    pdf: Pdf = False,
+    fhir: Fhir = False,
+    pseudonymise: Pseudonymise = False,
     settle_s: Settle = None,
     dask: Dask = None,
     workers: Workers = None,
@@ -185,8 +198,16 @@ def schedule(
     from flows.server import prefect_server
 
     settings = load_settings(model=model, labels=labels, settle_s=settle_s, dask=dask, workers=workers)
+    reports = report_options(pages, pdf=pdf, fhir=fhir)
+    chosen = settings.model
+    if chosen is None and prevalence is not None:  # it is moved now, and stays that one until the schedule is made anew
+        from ecgbatch.model.files import shipped_model
+
+        chosen = shipped_model()
     wanted: dict[str, Any] = {
-        "model": as_text(settings.model),
+        "reports": reports,
+        "pseudonymise": pseudonymise,
+        "model": as_text(at_prevalence(work, chosen, prevalence)),
         "labels": as_text(settings.labels),
         "dask": settings.dask,
         "workers": settings.workers,

@@ -14,10 +14,13 @@ from ecgbatch.cli.options import (
     AsJson,
     Dask,
     DryRun,
+    Fhir,
     KeepComments,
     Labels,
     Method,
     NeededModel,
+    Pages,
+    Pdf,
     Prevalence,
     Pseudonymise,
     Rehash,
@@ -26,6 +29,7 @@ from ecgbatch.cli.options import (
     Workers,
     as_text,
     checked_method,
+    report_options,
 )
 from ecgbatch.cli.output import print_document, progress
 from ecgbatch.settings import load_settings
@@ -44,13 +48,16 @@ def inspect(
     as_json: AsJson = False,
 ) -> int:
     """Say what an archive holds and what is wrong with it; nothing is written."""
+    from ecgbatch.archive.finding import search, summarise_left_out
     from ecgbatch.archive.listing import list_archive, summarise
     from ecgbatch.archive.untaken import find_untaken, summarise_untaken
     from flows.cluster import engine
 
+    found = search(archive)
     with engine(dask, workers, sees=[archive]) as on_engine:
-        listing = list_archive(str(archive), labels=as_text(labels), read_data=read_data, map=on_engine)
-    summary = summarise(listing) | summarise_untaken(find_untaken(str(archive), listing["record_name"].values.tolist()))
+        listing = list_archive(str(archive), labels=as_text(labels), read_data=read_data, names=found.names, map=on_engine)
+    summary = summarise(listing) | summarise_untaken(find_untaken(found.beside, found.one_file))
+    summary |= summarise_left_out(found.left_out)
     print_document(summary, as_json)
     return SET_ASIDE if summary["n_set_aside"] else OK
 
@@ -247,31 +254,57 @@ def _score(work: Path, model: Path, dask: str | None, workers: int | None, as_js
 def report(
     work: Work,
     run_name: Annotated[str | None, typer.Option("--run", help="Name of the run; default the last.")] = None,
-    pdf: Annotated[bool, typer.Option("--pdf", help="Each record's report as one A4 page too (needs ecgbatch[pdf]).")] = False,
-    fhir: Annotated[bool, typer.Option("--fhir", help="Each record's report as FHIR R4 too (needs ecgbatch[fhir]).")] = False,
+    record: Annotated[str | None, typer.Option("--record", help="Make this record's page alone, whichever have one.")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="With --record: a folder for it, not the run's reports.")] = None,
+    pages: Pages = None,
+    pdf: Pdf = False,
+    fhir: Fhir = False,
     pseudonymise: Pseudonymise = False,
     dask: Dask = None,
     workers: Workers = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> int:
-    """Write the reports of a run: a page and JSON for each record, the cohort page, tables."""
+    """Write the reports of a run: each record's as data, the cohort page, tables; pages of all, those called, or none."""
+    if to is not None and record is None:
+        raise typer.BadParameter("--to FOLDER goes with --record NAME")
     if dry_run:
         return print_estimate(estimate_work(work, "report"), as_json)
     from ecgbatch.reports.writing import report_workspace
     from ecgbatch.workspace.runs import latest_run
-    from flows.cluster import engine
+    from flows.cluster import report_engine
     from storage import only_writer
 
+    chosen = report_options(pages, pdf=pdf, fhir=fhir)
+    if record is not None:
+        return _report_record(work, run_name, record, to, chosen["extras"], pseudonymise, as_json)
     name = run_name or latest_run(str(work))
     leads = not pseudonymise and name == latest_run(str(work))  # a copy for others, or of an older run, is not the latest
-    with only_writer(work, "report"), progress(as_json) as on_progress, engine(dask, workers, sees=[work]) as on_engine:
-        extras = [kind for kind, wanted in (("pdf", pdf), ("fhir", fhir)) if wanted]
+    with only_writer(work, "report"), progress(as_json) as on_progress, report_engine(dask, workers, sees=[work]) as on_engine:
         summary = report_workspace(
-            str(work), name, extras=extras, pseudonymise=pseudonymise, leads=leads, map=on_engine, on_progress=on_progress
+            str(work), name, **chosen, pseudonymise=pseudonymise, leads=leads, map=on_engine, on_progress=on_progress
         )
     print_document({"run": name, **summary}, as_json)
     return exit_code_of(work)
+
+
+def _report_record(
+    work: Path, run_name: str | None, record: str, to: Path | None, extras: list[str], pseudonymise: bool, as_json: bool
+) -> int:
+    """Make one record's page: of the run, and under the names, of the reports that are shown now, unless others are asked for."""
+    from ecgbatch.reports.writing import report_record
+    from ecgbatch.workspace.privacy import PSEUDONYMOUS
+    from ecgbatch.workspace.runs import latest_run
+    from storage import folder_at, only_writer
+
+    shown = folder_at(str(work)).pointed("reports/latest")
+    name = run_name or shown.removesuffix(PSEUDONYMOUS) or latest_run(str(work))
+    is_pseudonymous = pseudonymise or (run_name is None and shown.endswith(PSEUDONYMOUS))
+    place = "" if to is None else str(to.absolute())
+    with only_writer(work, "report"):
+        made = report_record(str(work), name, record, extras=extras, pseudonymise=is_pseudonymous, place=place)
+    print_document(made, as_json)
+    return OK
 
 
 def exit_code_of(work: Path) -> int:

@@ -9,13 +9,14 @@ other format of one file, a line in ``inspection._INSPECTORS`` and one in ``reco
 Other wings use:
 
 - ``devices``: ``DEVICE_SUFFIXES``, ``is_device_file``
+- ``dicom``: ``HEAD_BYTES``, ``is_waveform_file``
 - ``files``: ``check_record_name``, ``first_bytes``, ``read_small_file``
 - ``header``: ``Header``, ``REASONS``, ``UnreadableRecord``, ``WARNINGS``, ``day_number``, ``step``
 - ``inspection``: ``Inspection``, ``SUFFIXES``, ``has_checksums``, ``inspect_record``, ``inspect_records``
-- ``leads``: ``is_ecg``, ``which_are_ecgs``
+- ``leads``: ``is_ecg``, ``is_known``, ``which_are_ecgs``
 - ``records``: ``read_record``, ``read_samples``, ``source_digest``
 - ``sample_kernels``: ``deal``
 - ``warm``: ``warm_up``
 - ``wfdb_annotation``: ``BEAT_SYMBOLS``, ``EXTENSION``, ``Reference``, ``decode``, ``encode_beats``, ``reference_beats``
-- ``wfdb_header``: ``NULL_FILE``
+- ``wfdb_header``: ``MAX_HEADER_BYTES``, ``NULL_FILE``, ``is_layout``
 """

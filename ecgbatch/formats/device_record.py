@@ -123,7 +123,10 @@ def scaled(lead: str, samples: NDArray[np.int64], step: float, unit: str, origin
         raise UnreadableRecord("BASELINE_INVALID", f"lead {lead}: its zero does not fit 32 bits")
     if abs(exact - round(exact)) > 1e-3:
         warnings.add("BASELINE_ROUNDED")
-    return Wave(lead, samples, gain, round(exact), millivolts is not None)
+    if gain < 0:
+        warnings.add("GAIN_NEGATIVE")
+        samples = np.where(samples == MISSING_SAMPLE, samples, -samples)
+    return Wave(lead, samples, abs(gain), round(-exact if gain < 0 else exact), millivolts is not None)
 
 
 def most_common_length(waves: list[Wave], warnings: set[str]) -> list[Wave]:

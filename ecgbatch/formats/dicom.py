@@ -26,6 +26,7 @@ from ecgbatch.formats.header import (
     SignalLine,
     UnreadableRecord,
     day_number,
+    gains_made_positive,
     named_apart,
     patient_of,
 )
@@ -42,6 +43,10 @@ MAX_ELEMENTS, MAX_DEPTH = 50_000, 16
 _EXPLICIT, _IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
 _ECG_CLASSES = frozenset(f"1.2.840.10008.5.1.4.1.1.9.1.{kind}" for kind in (1, 2, 3, 4))
 """SOP classes 12-lead ECG, general ECG, ambulatory ECG, general 32-bit ECG waveform storage: DICOM PS3.4, B.5."""
+_WAVEFORMS = "1.2.840.10008.5.1.4.1.1.9."
+"""What the SOP classes of all waveform storage begin with."""
+HEAD_BYTES = 1024
+"""Of a file: its storage class is told within the first hundreds of bytes."""
 _LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 _SHORT = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 """Value representations with a length of four and of two bytes: PS3.5, 7.1.2."""
@@ -54,8 +59,8 @@ _DTYPES = MappingProxyType(
 )
 """Bits allocated and sample interpretation: PS3.3, C.10.9.1.5. Companded samples (MB, AB) are for voices."""
 _LEAD_NUMBERS = MappingProxyType(
-    {1: "I", 2: "II", **{n + 2: f"V{n}" for n in range(1, 7)}, 16: "Vx", 17: "Vy", 18: "Vz"}
-    | {61: "III", 62: "aVR", 63: "aVL", 64: "aVF"}
+    {1: "I", 2: "II", **{n + 2: f"V{n}" for n in range(1, 8)}, **{n + 8: f"V{n}R" for n in range(2, 8)}}
+    | {16: "Vx", 17: "Vy", 18: "Vz", 61: "III", 62: "aVR", 63: "aVL", 64: "aVF", 65: "-aVR", 66: "V8", 67: "V9"}
 )
 """Of SCP-ECG (5.6.3-9-n) and of ISO/IEEE 11073 (MDC, 2:n): DICOM PS3.16, CID 3001."""
 _LEAD_CODE = re.compile(r"(?:5\.6\.3-9-|2:)(\d{1,3})", re.ASCII)
@@ -69,6 +74,22 @@ _DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})", re.ASCII)
 _AGE = re.compile(r"(\d{3})Y", re.ASCII)
 _STRICT = threading.Lock()
 """pydicom's strictness is one setting for all threads: whoever reads holds this, so that no verdict depends on the others."""
+
+
+def is_waveform_file(head: bytes) -> bool:
+    """Tell by a file's first ``HEAD_BYTES`` whether it is DICOM of a waveform's storage class, whatever its name."""
+    if head[128:132] != b"DICM":
+        return False
+    first = 132
+    try:
+        while head[first : first + 2] == b"\2\0":
+            tag, _, value, end = _element(head, first, len(head), is_explicit=True)
+            if tag == 0x00020002 and value > 0:
+                return head[value:end].startswith(_WAVEFORMS.encode())
+            first = end
+    except UnreadableRecord:
+        pass
+    return False
 
 
 class DicomRecord(NamedTuple):
@@ -269,7 +290,7 @@ def _record(dataset: Any, content: bytes, *, is_ecg_class: bool) -> DicomRecord:
         channels = [channel for row in kept for channel in _channels(groups[row], warnings)]
     if len(channels) > MAX_SIGNALS:
         raise UnreadableRecord("HEADER_LIMIT", f"{len(channels)} channels; at most {MAX_SIGNALS} are read")
-    lines = named_apart([channel.line for channel in channels], warnings)
+    lines = named_apart(gains_made_positive([channel.line for channel in channels], warnings), warnings)
     described_by = ("", chosen.fs, n_samples, lines, len(lines), (), _comments(dataset), tuple(sorted(warnings)))
     header = Header(*described_by, _patient(dataset), recording_day=_day(dataset))
     signals, padding = tuple(each.samples for each in channels), tuple(each.padding for each in channels)
@@ -397,7 +418,7 @@ def _line(channel: Any, warnings: set[str]) -> SignalLine:
     units = [str(unit.get("CodeValue", "")) for unit in channel.get("ChannelSensitivityUnitsSequence", None) or ()]
     millivolts = MILLIVOLTS_PER_UNIT.get(units[0].lower()) if len(units) == 1 else None
     gain = float(f"{1 / (step * (millivolts or 1.0)):.12g}") if step else 0.0
-    if not GAIN_RANGE[0] <= gain <= GAIN_RANGE[1]:
+    if not GAIN_RANGE[0] <= abs(gain) <= GAIN_RANGE[1]:
         raise UnreadableRecord("GAIN_INVALID", f"lead {lead}: {gain:g} adu per mV; expected {GAIN_RANGE}")
     exact = -_number(channel, "ChannelBaseline", "BASELINE_INVALID", 0.0) / step
     if not -(2**31) <= exact < 2**31 - 1:
@@ -432,7 +453,9 @@ def _comments(dataset: Any) -> tuple[str, ...]:
 
 
 def _patient(dataset: Any) -> str:
-    return patient_of(str(dataset.get("PatientID", "") or ""))
+    """Return a name for the patient; a number holds within its issuer, where one is stated."""
+    number, issuer = (str(dataset.get(keyword, "") or "").strip() for keyword in ("PatientID", "IssuerOfPatientID"))
+    return patient_of(f"{issuer} {number}" if issuer else number) if patient_of(number) else ""
 
 
 def _whole(item: Any, keyword: str) -> int:

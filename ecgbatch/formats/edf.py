@@ -42,8 +42,6 @@ class EdfHeader(NamedTuple):
     """Of each lead of ``header``, the place of its first sample in a data record."""
     lead_samples: int
     """Samples that a data record has of each lead."""
-    is_turned: tuple[bool, ...]
-    """Of each lead of ``header``, whether its samples are to be turned over: EDF+ allows a negative gain."""
     n_records: int
     record_samples: int
     n_header_bytes: int
@@ -102,17 +100,15 @@ def parse_edf(content: bytes) -> EdfHeader:
     comments, patient = _patient(general[1]) if general[6].startswith("EDF+") else ((), "")
     described_by = ("", fs, n_records * count, lines, len(lines), (), comments, tuple(sorted(warnings)))
     header = Header(*described_by, patient, recording_day=_day(general[3]))
-    turned = tuple(channels[i].is_turned for i in kept)
     places = tuple(sum(counts[:i]) for i in kept)
     said = _left_out(
         [channels[i] for i in channels if i not in kept], [counts[i] / duration for i in channels if i not in kept], refused
     )
-    return EdfHeader(header, places, count, turned, n_records, sum(counts), n_header_bytes, said)
+    return EdfHeader(header, places, count, n_records, sum(counts), n_header_bytes, said)
 
 
 class _Channel(NamedTuple):
     line: SignalLine
-    is_turned: bool
     warnings: frozenset[str]
 
 
@@ -192,8 +188,10 @@ def _channel(fields: list[str], count: int, offset: int) -> _Channel:
         warnings.add("BASELINE_ROUNDED")
     if millivolts is None:
         warnings.add("UNITS_UNKNOWN")
-    line = SignalLine("", 16, 1, 0, offset, gain, round(exact), millivolts is not None, None, None, canonical_lead(label))
-    return _Channel(line, is_turned, frozenset(warnings))
+    line = SignalLine(
+        "", 16, 1, 0, offset, gain, round(exact), millivolts is not None, None, None, canonical_lead(label), is_turned
+    )
+    return _Channel(line, frozenset(warnings))
 
 
 def _columns(content: bytes, n_signals: int) -> list[list[str]]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import NamedTuple
 
-from ecgbatch.formats.leads import CONTROL, canonical_lead, is_ecg, is_known, samples_a_frame, told_apart
+from ecgbatch.formats.leads import CONTROL, by_company, canonical_lead, is_ecg, is_known, samples_a_frame, told_apart
 from ecgbatch.terms import STEP_FAILED
 from storage import NOT_OF_A_ROW
 
@@ -29,6 +29,7 @@ __all__ = [  # readers of all formats need the names of leads beside what is her
     "canonical_lead",
     "check_leads",
     "day_number",
+    "gains_made_positive",
     "kept_signals",
     "left_out",
     "named_apart",
@@ -60,7 +61,7 @@ REASONS = MappingProxyType(
         "LENGTH_INVALID": "the number of samples is zero or not a number",
         "LENGTH_UNVERIFIABLE": "no length is stated and no checksum can confirm the one inferred",
         "TOO_LONG": "more samples than the files could hold or a machine could read",
-        "GAIN_INVALID": "the gain is negative, not a number or impossible",
+        "GAIN_INVALID": "the gain is zero, not a number or impossible",
         "BASELINE_INVALID": "the baseline does not fit 32 bits",
         "BAD_FILE_NAME": "a signal file's name leaves the folder or cannot be used safely",
         "FMT_UNSUPPORTED": "a format, or a form of one, that is not read",
@@ -102,6 +103,7 @@ WARNINGS = MappingProxyType(
         "DATE_UNPARSED": "the start time or date cannot be read; it is not used",
         "FRAMES_AVERAGED": "several samples a frame were averaged to the frame rate; only in stores of earlier versions",
         "GAIN_DEFAULTED": "the header states no gain; 200 adu per mV assumed, amplitude not to be trusted",
+        "GAIN_NEGATIVE": "a lead's gain is negative: its samples were turned over, the gain is stored positive",
         "GROUPS_LEFT_OUT": "groups, series or leads of another rate, length or origin are left out",
         "GAPS": "some samples are missing",
         "HEADER_BOM": "the header begins with a byte order mark",
@@ -181,6 +183,21 @@ class SignalLine(NamedTuple):
     checksum: int | None
     """Sum of the raw samples modulo 65536, 0-65535; None where the header states none."""
     lead: str
+    is_turned: bool = False
+    """Whether the gain is negative: the samples are turned over when they are read, ``adc_gain`` is positive here."""
+
+
+def gains_made_positive(lines: list[SignalLine], warnings: set[str]) -> list[SignalLine]:
+    """Return signals of which those of a negative gain have a positive one, and samples that are to be turned over."""
+    if all(line.adc_gain > 0 for line in lines):
+        return lines  # nearly always
+    if any(line.adc_gain < 0 and line.baseline == -(2**31) for line in lines):
+        raise UnreadableRecord("BASELINE_INVALID", "a baseline does not fit 32 bits when its lead is turned over")
+    warnings.add("GAIN_NEGATIVE")
+    return [
+        line._replace(adc_gain=-line.adc_gain, baseline=-line.baseline, is_turned=True) if line.adc_gain < 0 else line
+        for line in lines
+    ]
 
 
 class Header(NamedTuple):
@@ -205,6 +222,29 @@ class Header(NamedTuple):
     """Samples that a frame has of the record's leads; ``sampling_frequency_hz`` counts them, ``n_samples`` counts frames."""
 
 
+_NOBODY = frozenset(
+    (
+        *("anon", "anonym", "anonymous", "anonymized", "anonymised", "anonymisiert", "anonyme", "anonimo", "anonymus"),
+        *("deidentified", "removed", "redacted", "hidden", "blank", "empty", "none", "null", "nil", "na", "notavailable"),
+        *("unknown", "unk", "unbekannt", "inconnu", "desconocido", "desconhecido", "sconosciuto", "onbekend", "okänd", "nn"),
+        *(
+            "noid",
+            "nopatientid",
+            "patient",
+            "patientid",
+            "patientname",
+            "subject",
+            "test",
+            "testpatient",
+            "dummy",
+            "default",
+            "demo",
+        ),
+    )
+)
+"""What stands where a number of a patient was taken out or never was: all who have it would be one patient."""
+
+
 def patient_of(identifier: str) -> str:
     """Return a name for the patient that a file's own identifier stands for; empty without one.
 
@@ -212,6 +252,8 @@ def patient_of(identifier: str) -> str:
     keeps them from being read, not from being guessed by who knows them all.)
     """
     identifier = identifier.strip()
+    if "".join(filter(str.isalnum, identifier.casefold())) in _NOBODY:
+        return ""
     return f"p-{hashlib.sha256(identifier.encode()).hexdigest()[:16]}" if identifier.strip("xX0-_. ") else ""
 
 
@@ -254,7 +296,8 @@ def at_one_rate(header: Header, frame_samples: int = 0) -> Header:
 
 def named_apart(lines: list[SignalLine], warnings: set[str]) -> tuple[SignalLine, ...]:
     """Return signals whose names differ; refuse some without a name, and two that claim to be one standard lead."""
-    names = [line.lead for line in lines]
+    names = by_company([line.lead for line in lines])
+    lines = [line if line.lead == name else line._replace(lead=name) for line, name in zip(lines, names, strict=True)]
     if len(set(names)) < len(names):
         apart = told_apart(names)
         check_leads(apart)

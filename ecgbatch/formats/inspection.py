@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ecgbatch.formats.device_record import MAX_DEVICE_BYTES
 from ecgbatch.formats.devices import DEVICE_SUFFIXES, parse_device, suffix_of
-from ecgbatch.formats.dicom import MAX_DICOM_BYTES, parse_dicom
+from ecgbatch.formats.dicom import HEAD_BYTES, MAX_DICOM_BYTES, is_waveform_file, parse_dicom
 from ecgbatch.formats.dicom import SUFFIX as DICOM_SUFFIX
 from ecgbatch.formats.edf import MAX_EDF_HEADER_BYTES, parse_edf
 from ecgbatch.formats.edf import SUFFIX as EDF_SUFFIX
@@ -30,7 +30,7 @@ FREE_SAMPLES, SAMPLES_PER_BYTE = 1 << 26, 64
 MAX_EXTRA_BYTES = 1 << 26
 """Bytes of a signal file before and after its samples: more is another file, or a sparse one without end."""
 SUFFIXES = (EDF_SUFFIX, DICOM_SUFFIX, *DEVICE_SUFFIXES)
-"""Of records that are one file, header and samples together; they keep their suffix in the record's name."""
+"""Of records that are one file, header and samples together; they keep their suffix in the record's name. DICOM may have none."""
 FLAC_FORMATS = frozenset({508, 516, 524})
 _BITS = {8: 8, 16: 16, 24: 24, 32: 32, 61: 16, 80: 8, 160: 16, 212: 12}
 
@@ -66,6 +66,8 @@ class Inspection(NamedTuple):
     reason: str
     status_detail: str
     warnings: tuple[str, ...]
+    suffix: str = ""
+    """Which of ``SUFFIXES`` a record is that is one file, by its name or its content; empty for WFDB's."""
 
 
 def inspect_record(archive: str | Path, record_name: str) -> Inspection:
@@ -95,7 +97,7 @@ def inspect_records(archive: str | Path, record_names: Iterable[str]) -> Iterato
 
 
 def _inspect(root: str, record_name: str, folders: dict[str, str], *, is_segment: bool) -> Inspection:
-    known = _Known()
+    known = _Known(suffix=_suffix(record_name))
     try:
         with step("header"):
             check_record_name(record_name)
@@ -118,16 +120,23 @@ class _Known:
     warnings: set[str] = field(default_factory=set)
     left_out: str = ""
     """What of the file is not taken, for people."""
+    suffix: str = ""
 
 
 def _inspect_into(known: _Known, root: str, record_name: str, folders: dict[str, str], *, is_segment: bool) -> None:
     parent, _, base = record_name.rpartition("/")
     folder = folders.get(parent) or folders.setdefault(parent, folder_below(root, parent))
-    if base.lower().endswith(SUFFIXES):
-        inspect = next(each for suffix, each in _INSPECTORS.items() if base.lower().endswith(suffix))
-        inspect(known, *_single_file(known, root, folder, base))
+    if known.suffix:
+        _INSPECTORS[known.suffix](known, *_single_file(known, root, folder, base))
         return
-    known.header_bytes = read_file(root, folder, f"{base}.hea", MAX_HEADER_BYTES, "HEADER_TOO_BIG", known.warnings)
+    try:
+        known.header_bytes = read_file(root, folder, f"{base}.hea", MAX_HEADER_BYTES, "HEADER_TOO_BIG", known.warnings)
+    except UnreadableRecord:
+        if is_segment or not _is_bare_dicom(root, folder, base):
+            raise
+        known.suffix = DICOM_SUFFIX
+        _inspect_dicom(known, *_single_file(known, root, folder, base))
+        return
     known.n_bytes = len(known.header_bytes)
     header = known.header = parse_header(known.header_bytes, record_name)
     known.warnings.update(header.warnings)
@@ -151,6 +160,19 @@ def _inspect_into(known: _Known, root: str, record_name: str, folders: dict[str,
         known.warnings.update(header.warnings)
         known.left_out = left_out(header)
     known.n_samples = n_frames * header.frame_samples
+
+
+def _suffix(record_name: str) -> str:
+    return next((suffix for suffix in SUFFIXES if record_name.lower().endswith(suffix)), "")
+
+
+def _is_bare_dicom(root: str, folder: str, name: str) -> bool:
+    """Tell whether a record without a header is a DICOM file whose name has no suffix."""
+    try:
+        found = locate(root, folder, name, set())
+        return found is not None and is_waveform_file(first_bytes(found[0], HEAD_BYTES))
+    except UnreadableRecord:
+        return False
 
 
 def _single_file(known: _Known, root: str, folder: str, name: str) -> tuple[str, str]:
@@ -251,6 +273,7 @@ def _inspection(record_name: str, known: _Known, leads: tuple[str, ...], status:
         reason=code,
         status_detail=detail,
         warnings=tuple(sorted(known.warnings)),
+        suffix=known.suffix,
     )
 
 

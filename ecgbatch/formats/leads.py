@@ -14,9 +14,31 @@ CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\xad\u200b-\u200f\u202
 
 _WORDS = (
     *("ecg", "ekg", "lead", "leads", "mdc_ecg_lead", "mdc_ecg"),  # EDF+ (2003), table of standard texts; ISO/IEEE 11073-10101
-    *("abl", "ableitung", "afleiding", "avledning"),  # German, Dutch, Swedish and Norwegian recorders
-    *("deriv", "derivation", "dérivation", "derivacion", "derivación", "derivação", "derivazione", "der"),  # Romance languages
-    *("odprowadzenie", "odpr", "svod", "отведение", "отв", "导联"),  # Polish, Czech, Russian, Chinese
+    *(
+        "abl",
+        "ableitung",
+        "brustwand",
+        "brustwandableitung",
+        "extremitätenableitung",
+        "goldberger",
+        "wilson",
+        "einthoven",
+    ),  # German
+    *("afl", "afleiding", "avl.", "avledning", "afledning", "kytkentä", "elvezetés"),  # Dutch, Scandinavian, Finnish, Hungarian
+    *(
+        "deriv",
+        "derivation",
+        "dérivation",
+        "derivacion",
+        "derivación",
+        "derivação",
+        "derivazione",
+        "derivasyon",
+        "der",
+        "dér",
+    ),  # Romance languages
+    *("odprowadzenie", "odpr", "svod", "отведение", "отв"),  # Polish, Czech, Russian
+    *("第", "导联", "導聯", "導联", "誘導", "标准", "標準", "유도"),  # Chinese, Japanese, Korean: before the lead or after it
 )
 """What may stand before a lead's name. Sources: the standards named, and recorders' exports in public issue trackers
 (sleepecg 122: ``DI``; MIMIC II on PhysioNet: ``II+``; Kardio-Software of German hospitals: ``Abl. I``)."""
@@ -32,10 +54,22 @@ _NUMBERED = MappingProxyType({"1": "I", "2": "II", "3": "III"} | {f"c{n}": f"V{n
 _FRANK = MappingProxyType({name: f"V{name}" for name in "xyz"})
 _BY_NAME = MappingProxyType({lead.lower(): lead for lead in LEADS} | dict(_LIMB))
 
-_BEFORE = re.compile(rf"(?:(?:{'|'.join(sorted(_WORDS, key=len, reverse=True))})[ _.:-]*)+", re.IGNORECASE)
-_AFTER = re.compile(r"(?:[ _-]*\(?(?:ecg|ekg)\)?|[ _]*[(\[](?:mv|uv|µv)[)\]]|\+)$", re.IGNORECASE)
-_APART = re.compile(r"^([DLV])[ _-]?([1-6]|I{1,3})$", re.IGNORECASE)
-_LEAD_WORD = re.compile(r"lead|abl|deriv|afl|avl|odpr|svod|отв|导联", re.IGNORECASE)
+_ANY_WORD = "|".join(re.escape(word) for word in sorted(_WORDS, key=len, reverse=True))
+_BEFORE = re.compile(rf"(?:(?:{_ANY_WORD})(?:[ _]*-(?=[ _])|(?<=\w)-|[ _.:])*)+", re.IGNORECASE)
+"""A hyphen after a word joins it to the lead (``EKG-II``); one that stands before the lead alone turns it over (``ECG -aVR``)."""
+_UNIT = r"(?:mv|uv|µv|μv)"
+_AFTER = re.compile(
+    rf"(?:[ _-]*\(?(?:ecg|ekg)\)?|[ _]*[(\[]{_UNIT}[)\]]|(?:, ?|/){_UNIT}|\+|[ _-]+ref|[ _-]*(?:{_ANY_WORD})|[ _.])$",
+    re.IGNORECASE,
+)
+_APART = re.compile(r"^([DLV])[ _-]?0?([1-6]|I{1,3})$", re.IGNORECASE)
+_AUGMENTED = re.compile(r"a[ _]?v[ _]?([rlf])", re.IGNORECASE)
+_TURNED = re.compile(r"(?:-|\(-\)|minus[ _]?|inv(?:erted)?[ _.]?)[ _]?avr", re.IGNORECASE)
+"""aVR turned over, as Cabrera's order has it: another lead than aVR."""
+_WRITTEN_AS = str.maketrans({"\u2160": "I", "\u2161": "II", "\u2162": "III", "\u2212": "-", "\u2013": "-"})
+"""Roman numerals of one character, as Japanese carts write them; the minus and the dash."""
+_AROUND = MappingProxyType({"(": ")", "[": "]", '"': '"', "'": "'"})
+_LEAD_WORD = re.compile(r"lead|abl|deriv|afl|avl|odpr|svod|отв|导联|導|誘導|wand", re.IGNORECASE)
 _FRANK_WORD = re.compile(r"(?:frank|vcg)[ _-]*([xyz])", re.IGNORECASE)
 
 _OTHER_LEADS = re.compile(
@@ -45,6 +79,9 @@ _OTHER_LEADS = re.compile(
 )
 """Leads that are none of ``LEADS`` and yet known: modified and bipolar leads of monitors and Holters (MLII, MCL1, CM5), right and
 back chest leads (V3R, V7), Nehb's, EASI's, -aVR of Cabrera's order, and signals that are called ECG and no more."""
+
+_SHORT_LEADS = re.compile(r"ml ?(?:i|ii|iii|[1-6])|mcl ?[1-6]r?|cm ?[1-6]|v[7-9]|v1[0-2]|v[1-9]r|nehb ?[dai]", re.IGNORECASE)
+"""Those of them whose names mean the same without the words before them: ``Lead V3R``."""
 
 _PLACE = r"(?:fp[12z]|f[z34578]|c[z34]|p[z34]|o[12z]|t[3-8]|a[12]|m[12])"
 _NO_ECG = re.compile(
@@ -72,21 +109,54 @@ def canonical_lead(description: str) -> str:
     ``_``.
     """
     name = CONTROL.sub("", description).strip()
-    return _standard(name) or "_".join(name.split())[:64]
+    return _standard(name.translate(_WRITTEN_AS)) or "_".join(name.split())[:64]
 
 
 def _standard(name: str) -> str:
-    """Return the standard lead that a name means, or nothing."""
-    bare = _AFTER.sub("", name).strip()
-    if found := _BY_NAME.get(bare.lower()) or _BY_NAME.get(_APART.sub(r"\1\2", bare).lower()):
+    """Return the standard lead that a name means, or another that is known by a shorter name; else nothing."""
+    bare, rest = _bare(name)
+    frank = _FRANK_WORD.fullmatch(bare)
+    if _TURNED.fullmatch(rest):
+        return "-aVR"
+    if found := _BY_NAME.get(bare.lower()) or _by_parts(bare) or (_FRANK[frank[1].lower()] if frank else ""):
         return found
-    if frank := _FRANK_WORD.fullmatch(bare):
-        return _FRANK[frank[1].lower()]
-    rest = _BEFORE.sub("", bare, count=1) if _BEFORE.match(bare) else ""
-    rest = rest.strip(" _.:-").lower()
-    if rest.isdigit() and not _LEAD_WORD.search(bare):
-        return ""  # ECG 1 is a recorder's first channel, Lead 1 is lead I
-    return (_BY_NAME.get(rest) or _NUMBERED.get(rest, "")) if rest else ""
+    is_channel = rest.isdigit() and not _LEAD_WORD.search(bare)  # ECG 1 is a recorder's first channel, Lead 1 is lead I
+    if rest == bare or is_channel:
+        return ""
+    if rest.lower() in _FRANK and "mdc_ecg" in bare.lower():
+        return _FRANK[rest.lower()]  # ISO/IEEE 11073-10101: MDC_ECG_LEAD_X is Frank's
+    found = _BY_NAME.get(rest.lower()) or _by_parts(rest) or _NUMBERED.get(rest.lower(), "")
+    return found or (rest if _SHORT_LEADS.fullmatch(rest) else "")
+
+
+def _bare(name: str) -> tuple[str, str]:
+    """Return a name without what stands behind the lead, and that without what stands before it too."""
+    bare = name
+    while (shorter := _AFTER.sub("", _unwrapped(bare)).strip()) and shorter != bare:
+        bare = shorter
+    rest = _BEFORE.sub("", bare, count=1) if _BEFORE.match(bare) else bare
+    return bare, _unwrapped(rest.strip(" _.:")) or bare
+
+
+def _unwrapped(name: str) -> str:
+    return name[1:-1].strip() if len(name) > 2 and _AROUND.get(name[0]) == name[-1] and not name.startswith("(-)") else name
+
+
+def _by_parts(name: str) -> str:
+    """Return the lead whose name is written with blanks or a nought in it: ``D II``, ``V 3``, ``V01``, ``aV R``."""
+    if found := _AUGMENTED.fullmatch(name):
+        return f"aV{found[1].upper()}"
+    return _BY_NAME.get(_APART.sub(r"\1\2", name).lower(), "")
+
+
+def by_company(leads: Sequence[str]) -> list[str]:
+    """Return names of which ``C1`` to ``C6`` are chest leads where all six are there beside I and II, and no ``V1`` to ``V6``.
+
+    So IEC 60601-2-25 calls them. Alone, and in an EEG, they are places on the head.
+    """
+    iec, others = {f"C{n}" for n in range(1, 7)}, set(leads)
+    is_chest = iec | {"I", "II"} <= others and not others & {f"V{n}" for n in range(1, 7)} and not others & {"Cz", "Fz", "Pz"}
+    return [f"V{lead[1]}" if is_chest and lead in iec else lead for lead in leads]
 
 
 @lru_cache(maxsize=1024)

@@ -23,7 +23,7 @@ from ecgbatch.formats.edf import SUFFIX as EDF_SUFFIX
 from ecgbatch.formats.edf import parse_edf
 from ecgbatch.formats.files import open_regular
 from ecgbatch.formats.header import SignalLine, UnreadableRecord
-from ecgbatch.formats.inspection import FLAC_FORMATS, SUFFIXES, Inspection, SignalFile, inspect_record
+from ecgbatch.formats.inspection import FLAC_FORMATS, Inspection, SignalFile, inspect_record
 from ecgbatch.formats.wfdb_signal import DTYPES, decode_frames
 from ecgbatch.terms import LEAD_FLAGS, MISSING_SAMPLE, STATUS
 from storage import TEXT
@@ -98,7 +98,7 @@ def read_samples(inspection: Inspection, block: NDArray[np.int16] | None = None)
     if inspection.status == STATUS["set_aside"] or inspection.header is None:
         raise UnreadableRecord(inspection.reason, inspection.status_detail, inspection.record_name)
     samples = _empty(inspection, block)
-    digest = hashlib.sha256(b"" if _is_one_file(inspection) else inspection.header_bytes)
+    digest = hashlib.sha256(b"" if inspection.suffix else inspection.header_bytes)
     try:
         _reader(inspection)(inspection, samples, digest)
     except UnreadableRecord as error:
@@ -122,7 +122,7 @@ def source_digest(archive: str | Path, record_name: str) -> str:
     inspection = inspect_record(archive, record_name)
     if not inspection.header_bytes or inspection.n_bytes > _MOST_DIGESTED_BYTES:
         return ""
-    digest = hashlib.sha256(b"" if _is_one_file(inspection) else inspection.header_bytes)
+    digest = hashlib.sha256(b"" if inspection.suffix else inspection.header_bytes)
     for part in [inspection, *(segment for _, segment in inspection.segments if segment is not None)]:
         digest.update(part.header_bytes if part is not inspection else b"")
         for file in part.files:
@@ -330,7 +330,8 @@ def _finish_leads(samples: Samples, found: list[_Found]) -> None:
     samples.adc_gain[rows] = [lead.line.adc_gain for lead in found]
     samples.baseline[rows] = [lead.line.baseline for lead in found]
     for lead in found:
-        if lead.lowest in {None, MISSING_SAMPLE} or lead.line.skew or not lead.line.is_millivolts:
+        is_odd = lead.line.skew or lead.line.is_turned or not lead.line.is_millivolts
+        if is_odd or lead.lowest in {None, MISSING_SAMPLE}:
             _finish_lead(samples, lead)
 
 
@@ -338,17 +339,19 @@ def _finish_lead(samples: Samples, found: _Found) -> None:
     """Undo the skew of one lead and fill its other columns."""
     line, row = found.line, found.row
     stored = samples.signal[row]
+    if line.is_turned:
+        np.negative(stored, out=stored, where=stored != MISSING_SAMPLE)  # what means missing stays: it has no opposite
     if line.skew:
         skew = line.skew * line.samples_per_frame  # header(5) states it in frames
         stored[:-skew] = stored[skew:].copy()
         stored[-skew:] = MISSING_SAMPLE
         samples.warnings.add("SKEW_APPLIED")
-    is_raw = line.fmt in _PLAIN_FORMATS and line.samples_per_frame == 1 and not line.skew
+    is_raw = line.fmt in _PLAIN_FORMATS and line.samples_per_frame == 1 and not (line.skew or line.is_turned)
     samples.checksum[row] = found.checksum if is_raw else _sum_16(stored)
     samples.adc_gain[row], samples.baseline[row] = line.adc_gain, line.baseline
     if not line.is_millivolts:
         samples.lead_flags[row] |= LEAD_FLAGS["not_millivolts"]
-    lowest = stored.min() if found.lowest is None or line.skew else found.lowest
+    lowest = stored.min() if found.lowest is None or line.skew or line.is_turned else found.lowest
     if lowest == MISSING_SAMPLE:
         samples.lead_flags[row] |= LEAD_FLAGS["gaps"]
         samples.warnings.add("GAPS")
@@ -410,13 +413,9 @@ def _check_initial_values(samples: Samples, found: list[_Found]) -> None:
         samples.warnings.add("INIT_DIFFERS")
 
 
-def _is_one_file(inspection: Inspection) -> bool:
-    return inspection.record_name.lower().endswith(SUFFIXES)
-
-
 def _reader(inspection: Inspection) -> Callable[[Inspection, Samples, Any], None]:
-    if _is_one_file(inspection):
-        return next(read for suffix, read in _READERS.items() if inspection.record_name.lower().endswith(suffix))
+    if inspection.suffix:
+        return _READERS[inspection.suffix]
     return _read_segments if inspection.segments else _read_files
 
 
@@ -427,11 +426,8 @@ def _read_edf(inspection: Inspection, samples: Samples, digest: Any) -> None:
         raise _changed(inspection.files[0])
     n_bytes = 2 * edf.n_records * edf.record_samples
     frames = content[edf.n_header_bytes : edf.n_header_bytes + n_bytes].view("<i2").reshape(edf.n_records, -1)
-    for line, first, is_turned in zip(edf.header.signals, edf.first_samples, edf.is_turned, strict=True):
-        stored = frames[:, first : first + edf.lead_samples].reshape(-1)
-        if is_turned:  # what means missing stays: it has no opposite
-            stored = np.where(stored == MISSING_SAMPLE, stored, -stored).astype(np.int16)
-        _put(samples, inspection, line, stored)
+    for line, first in zip(edf.header.signals, edf.first_samples, strict=True):
+        _put(samples, inspection, line, frames[:, first : first + edf.lead_samples].reshape(-1))
 
 
 def _read_dicom(inspection: Inspection, samples: Samples, digest: Any) -> None:

@@ -15,6 +15,7 @@ from ecgbatch.formats.header import (
     SignalLine,
     UnreadableRecord,
     day_number,
+    gains_made_positive,
     named_apart,
 )
 from ecgbatch.formats.leads import CONTROL, canonical_lead
@@ -58,6 +59,12 @@ _USUAL_LINE = re.compile(
 _PRIVATE = re.compile(r"[^\W\d_]{4}|\d[-/.]\d+[-/.]\d|\s|\d{6}")
 """Four letters in a row, something like a date, several words, or a number as long as a date or an identifier."""
 _LINE_END = re.compile(r"\r\n|\n|\r")
+
+
+def is_layout(content: bytes) -> bool:
+    """Return whether a header is a layout: names and gains of a multi-segment record's signals, which has no file of samples."""
+    lines = [line for line in content.splitlines() if line.strip() and not line.lstrip().startswith(b"#")]
+    return len(lines) > 1 and all(line.lstrip().startswith(f"{NULL_FILE} ".encode()) for line in lines[1:])
 
 
 def parse_header(content: bytes, record_name: str) -> Header:
@@ -120,7 +127,7 @@ def _parse(content: bytes, record_name: str) -> Header:
     if fs * most < FS_RANGE_HZ[0]:
         raise _wrong_rate(fields)
     if signals:
-        signals = named_apart(list(signals), warnings)
+        signals = named_apart(gains_made_positive(list(signals), warnings), warnings)
     day = _day(fields[3]) if len(fields) > 3 else -1
     year = int(fields[3].rpartition("/")[2]) if day > 0 else -1
     described_by = (name, fs, n_samples, signals, n_signals, segments, comments, tuple(sorted(warnings)))
@@ -310,13 +317,13 @@ def _fields(
 
 
 def _gain(text: str | None, units: str | None) -> tuple[float | None, bool, str]:
-    """Return adu per mV (None where impossible; negative would be a guess), whether units are volts, and a warning."""
+    """Return adu per mV (negative: the lead is turned over; None: impossible), whether units are volts, and a warning."""
     gain = float(text or 0)
     millivolts = MILLIVOLTS_PER_UNIT.get((units or "mV").lower())
     if gain == 0 and not (text or "").strip("+0.eE"):
         return DEFAULT_GAIN, False, "GAIN_DEFAULTED"
     per_millivolt = gain / (millivolts or 1.0)
-    is_possible = GAIN_RANGE[0] <= per_millivolt <= GAIN_RANGE[1]
+    is_possible = GAIN_RANGE[0] <= abs(per_millivolt) <= GAIN_RANGE[1]
     return per_millivolt if is_possible else None, millivolts is not None, "" if millivolts else "UNITS_UNKNOWN"
 
 

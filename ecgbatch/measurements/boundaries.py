@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgbatch.measurements.ordering import ranked
 from ecgbatch.measurements.selection import AFTER, BEFORE
 from ecgbatch.model.trees import Trees, class_scores
 
@@ -275,7 +276,7 @@ def _ranked(lines: Array, rank: float) -> Array:
     """Return, sample by sample, one lead's value by rank: a share of the leads, or -2 for the second highest, -3 the third."""
     n = len(lines)
     place = max(0, n + int(rank)) if rank < 0 else round(rank * (n - 1))
-    return np.asarray(np.partition(lines, place, axis=0)[place])
+    return np.asarray(ranked(np.require(lines, requirements=("C", "W")), place))
 
 
 def _mean_square(lines: Array) -> Array:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgbatch.measurements.ordering import median_window
 from ecgbatch.terms import BEAT_FLAGS
 
 Array = NDArray[Any]
@@ -74,17 +75,10 @@ def median_beat(signal: Array, r_sample: Array) -> Array:
 
     Where a beat's window leaves the signal it does not count; what no beat reaches gets the nearest value known.
     """
-    n = signal.shape[1]
-    at = r_sample[:, None] + np.arange(-BEFORE, AFTER)
-    is_inside = (at >= 0) & (at < n)
-    windows = signal.T[at.clip(0, n - 1)]  # (beat, sample, lead)
-    n_known = is_inside.sum(axis=0)
-    if int(n_known.min()) < len(r_sample):
-        windows = np.where(is_inside[:, :, None], windows, np.float32(np.inf))  # sorts last
-    windows = np.sort(windows, axis=0)
-    known = np.flatnonzero(n_known)
-    rank = n_known[known]
-    middle = (windows[(rank - 1) // 2, known] + windows[rank // 2, known]) / np.float32(2)
-    if known.size < n_known.size:
-        middle = middle[np.abs(known[:, None] - np.arange(n_known.size)).argmin(axis=0)]
-    return np.ascontiguousarray(middle.T, dtype=np.float32)
+    signal = np.require(signal, np.float32, ("C", "W"))
+    middle = median_window(signal, np.require(r_sample, np.int64, ("C", "W")), BEFORE, AFTER)
+    is_known = np.isfinite(middle).all(axis=0)
+    if not is_known.all():
+        known = np.flatnonzero(is_known)
+        middle = middle[:, known[np.abs(known[:, None] - np.arange(is_known.size)).argmin(axis=0)]]
+    return np.ascontiguousarray(middle)

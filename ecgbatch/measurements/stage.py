@@ -11,7 +11,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from ecgbatch.beats.stage import SHARD_SIGNAL_BYTES, flags_of_ecgs
+from ecgbatch.beats.shard import flags_of_ecgs
+from ecgbatch.beats.stage import SHARD_SIGNAL_BYTES
 from ecgbatch.measurements.excerpt import Span, choose_excerpt, in_millivolts, measure_excerpt
 from ecgbatch.measurements.quantities import LEAD_QUANTITIES, QUANTITIES, REASONS
 from ecgbatch.measurements.record import METHOD, VERSION, Measured, nothing_measured

@@ -18,6 +18,7 @@ from ecgbatch.figures.curves import AGE_BANDS, REMARKABLE, curve_bands, subgroup
 from ecgbatch.figures.of_scores import evaluate_scores
 from ecgbatch.figures.resampling import N_RESAMPLES
 from ecgbatch.reports import charts, record, triage
+from ecgbatch.reports.chosen_pages import Pages
 from ecgbatch.reports.cohort_page import cohort_page
 from ecgbatch.reports.files import json_lines, put_if_changed, utf8
 from ecgbatch.reports.lead_columns import LeadValues
@@ -56,8 +57,8 @@ def write_cohort(
     facts
         Of the records, in their order.
     options
-        ``model`` (``operating_point.model_summary``), ``run``, ``created``, ``archive``, ``is_synthetic``; ``largest_changes``
-        from ``serial.Series.changes``, if any.
+        ``model`` (``operating_point.model_summary``), ``run``, ``created``, ``archive``, ``is_synthetic``, ``pages`` (as
+        ``chosen_pages.Pages``; all without it); ``largest_changes`` from ``serial.Series.changes``, if any.
     leads
         Of the records, in their order: what of their leads the Parquet table has.
     earlier
@@ -131,6 +132,8 @@ def cohort_report(table: Table, options: Mapping[str, Any]) -> dict[str, Any]:
         "distributions": drift.distributions(scores, facts),
         "largest_changes": dict(options.get("largest_changes") or NO_CHANGES),
         "n_not_taken": dict(options.get("n_not_taken") or {}),
+        "pages": dict(options.get("pages") or Pages("all", n_records, n_records)._asdict()),
+        "n_left_out": dict(options.get("n_left_out") or {}),
     }
 
 

@@ -129,7 +129,7 @@ def _row(strip: Strip, top_mm: float) -> list[str]:
     if steps := pulse_steps(strip):
         line = "".join(f"h{units(right)}" if right else f"v{-units(up)}" for right, up in steps if right or up)
         pulse = f"M{units(1.5)} {units(baseline_mm)}{line}"
-        parts.append(f'<path class="pulse" d="{pulse}" fill="none" stroke="#111" stroke-width="10"/>')
+        parts.append(f'<path class="pulse" d="{pulse}"/>')
     for panel in strip.panels:
         parts.append(_trace(panel, baseline_mm))
         parts.append(_label(panel, top_mm, baseline_mm))
@@ -140,10 +140,7 @@ def _trace(panel: Panel, baseline_mm: float) -> str:
     if not panel.y_mm.size:
         return ""
     path = svg.path(panel.x_mm * UNITS_PER_MM, (baseline_mm - panel.y_mm) * UNITS_PER_MM)
-    return (
-        f'<path class="trace" data-lead="{svg.escaped(panel.lead)}" d="{path}" fill="none" stroke="#111" stroke-width="10" '
-        'stroke-linejoin="round"/>'
-    )
+    return f'<path class="trace" data-lead="{svg.escaped(panel.lead)}" d="{path}"/>'
 
 
 def _label(panel: Panel, top_mm: float, baseline_mm: float) -> str:
@@ -157,7 +154,7 @@ def _label(panel: Panel, top_mm: float, baseline_mm: float) -> str:
     base_mm = max(baseline_mm - panel.label_mm, top_mm + 3.5)
     words = svg.text(panel.left_mm + 1.0, base_mm, name, 3.6, weight="bold")
     words += svg.text(panel.left_mm + 1.0, base_mm + 2.8, remark, 2.3) if remark else ""
-    separator = f'<path d="M{units(panel.left_mm)} {units(baseline_mm - 4.0)}v{units(3.0)}" stroke="#111" stroke-width="10"/>'
+    separator = f'<path class="rule" d="M{units(panel.left_mm)} {units(baseline_mm - 4.0)}v{units(3.0)}"/>'
     return (separator if panel.left_mm > LEFT_MM else "") + words
 
 
@@ -172,8 +169,8 @@ def _marks(excerpt: Excerpt, time_s: Float, probability: Float, top_mm: float, t
         is_above = scored and threshold is not None and value >= threshold
         colour = FOR if is_above else AGAINST
         mark = f"M{x} {units(top_mm + 6.0)}l-36 64h72z" if is_above else f"M{x} {units(top_mm + 7.6)}l-36 -64h72z"
-        fill = colour if scored else "none"
-        parts.append(f'<path class="beat" d="{mark}" fill="{fill}" stroke="{colour}" stroke-width="8"/>')
+        fill = "" if scored else ' fill="none"'
+        parts.append(f'<path class="beat{" for" if is_above else ""}" d="{mark}"{fill}/>')
         if scored and not is_crowded:
             parts.append(svg.text(x / UNITS_PER_MM, top_mm + 5.2, _two_digits(value), 2.4, anchor="middle", fill=colour))
     return parts
@@ -185,11 +182,12 @@ def _two_digits(probability: float) -> str:
 
 
 def _footer(excerpt: Excerpt, sheet: Sheet, top_mm: float) -> list[str]:
-    parts = []
+    parts, ticks = [], ""
     for second in range(int(np.ceil(excerpt.start_s)), int(excerpt.start_s + min(EXCERPT_S, excerpt.length_s)) + 1):
         x = LEFT_MM + (second - excerpt.start_s) * MM_PER_S
-        parts.append(f'<path d="M{units(x)} {units(top_mm)}v{units(1.2)}" stroke="#111" stroke-width="8"/>')
+        ticks += f"M{units(x)} {units(top_mm)}v{units(1.2)}"
         parts.append(svg.text(x, top_mm + 3.6, f"{second} s", 2.4, anchor="middle"))
+    parts.append(f'<path d="{ticks}" stroke="#111" stroke-width="8"/>' if ticks else "")
     if not sheet.rows:
         return parts
     words = [scale_words(excerpt, sheet).replace(", ", " · ", 1), *_small_print(excerpt, sheet.rows)]

@@ -46,6 +46,9 @@ def _score_alone(row: Row, source: Row, edition: Edition) -> dict[str, Any]:
         "reason_detail": source.get("status_detail", ""),
         "warnings": source.get("warnings", "").split(),
         "n_leads_usable": 0,
+        "leads_scored": [],
+        "leads_derived": [],
+        "leads_unknown": [],
         "duration_s": None,
         "provenance": {"run": edition.run, "created": edition.created, "report_digest": ""},
     }  # fmt: skip

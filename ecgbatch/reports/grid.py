@@ -25,18 +25,19 @@ def grid_patterns() -> Markup:
 def sheet(left_mm: float, top_mm: float, width_mm: float, height_mm: float, *, is_millivolts: bool) -> str:
     """Return a piece of one of the two grids; all pieces of a drawing share its lines."""
     x, y = units(left_mm), units(top_mm)
-    grid = f'<use href="#{"paper" if is_millivolts else "time"}" x="{-x}" y="{-y}"/>'
-    return f'<svg x="{x}" y="{y}" width="{units(width_mm)}" height="{units(height_mm)}">{grid}</svg>'
+    moved = f' x="{-x}" y="{-y}"' if x or y else ""
+    grid = f'<use href="#{"paper" if is_millivolts else "time"}"{moved}/>'
+    place = f' x="{x}" y="{y}"' if x or y else ""
+    return f'<svg{place} width="{units(width_mm)}" height="{units(height_mm)}">{grid}</svg>'
 
 
 def _grid(thin: str, thick: str, *, has_amplitude: bool) -> str:
-    """Return lines each millimetre, and stronger ones each fifth, as two paths."""
+    """Return lines each millimetre, and stronger ones each fifth: dashes of one stroke as broad as the drawing is high."""
     width, height = (size * UNITS_PER_MM for size in _LARGEST_MM)
-    paths = {False: "", True: ""}
-    for mm in range(_LARGEST_MM[0] + 1):
-        paths[mm % 5 == 0] += f"M{mm * UNITS_PER_MM} 0V{height}"
-    for mm in range(_LARGEST_MM[1] + 1 if has_amplitude else 0):
-        paths[mm % 5 == 0] += f"M0 {mm * UNITS_PER_MM}H{width}"
-    return (
-        f'<path d="{paths[False]}" stroke="{thin}" stroke-width="4"/><path d="{paths[True]}" stroke="{thick}" stroke-width="8"/>'
-    )
+    parts = ""
+    for colour, line, apart in ((thin, 4, UNITS_PER_MM), (thick, 8, 5 * UNITS_PER_MM)):
+        dashes = f'stroke="{colour}" stroke-dasharray="{line} {apart - line}"'
+        parts += f'<path d="M{-line // 2} {height // 2}H{width}" stroke-width="{height}" {dashes}/>'
+        if has_amplitude:
+            parts += f'<path d="M{width // 2} {-line // 2}V{height}" stroke-width="{width}" {dashes}/>'
+    return parts

@@ -166,7 +166,5 @@ def _drawn(beat: _Beat, mm_per_mv: float, above_mm: float, below_mm: float) -> M
     known = np.isfinite(y_mm).all(axis=0)
     x = beat.x_mm[known] * UNITS_PER_MM
     low, middle, high = ((above_mm - line[known]) * UNITS_PER_MM for line in y_mm)
-    band = svg.path(np.concatenate([x, x[::-1]]), np.concatenate([high, low[::-1]]), is_function=False)
-    parts.append(f'<path d="{band}Z" fill="#15599c" fill-opacity=".28"/>')
-    parts.append(f'<path class="median" d="{svg.path(x, middle)}" fill="none" stroke="#111" stroke-width="12"/>')
+    parts.append(f'<path class="band" d="{svg.band(x, low, high)}"/><path class="median" d="{svg.path(x, middle)}"/>')
     return svg.drawing(_WIDTH_MM, height + foot, parts, f"median beat of lead {beat.lead}")

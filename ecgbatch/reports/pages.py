@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -17,6 +18,9 @@ from ecgbatch import __version__
 from ecgbatch.reports.svg import visible
 
 _TEMPLATES = Path(__file__).parent / "templates"
+
+STYLES = {"cohort.html": ("cohort.css", "style.css")}
+"""Style sheets of a template that has more than ``style.css``."""
 
 
 def page(template: str, *, script: str = "", **content: Any) -> str:
@@ -45,7 +49,9 @@ def pieces(template: str, *, script: str = "", **content: Any) -> Iterator[str]:
 @cache
 def _template(template: str, script: str) -> tuple[jinja2.Template, dict[str, Any]]:
     """Return a template and what each of its pages holds: style, script and the policy that allows these and no others."""
-    environment, style = _environment()
+    environment = _environment()
+    sheets = STYLES.get(template, ("style.css",))
+    style = _small("".join(_TEMPLATES.joinpath(name).read_text(encoding="utf-8") for name in sheets))
     run = _TEMPLATES.joinpath(script).read_text(encoding="utf-8") if script else ""
     allowed = f"script-src 'sha256-{_csp_digest(run)}'; " if script else ""
     policy = f"default-src 'none'; style-src 'sha256-{_csp_digest(style)}'; {allowed}base-uri 'none'; form-action 'none'"
@@ -95,8 +101,8 @@ def _data(value: Any) -> str:
 
 
 @cache
-def _environment() -> tuple[jinja2.Environment, str]:
-    """Return the template engine and the style sheet."""
+def _environment() -> jinja2.Environment:
+    """Return the template engine."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -107,7 +113,12 @@ def _environment() -> tuple[jinja2.Environment, str]:
     )
     environment.filters["number"] = number
     environment.filters["probability"] = probability
-    return environment, _TEMPLATES.joinpath("style.css").read_text(encoding="utf-8")
+    return environment
+
+
+def _small(style: str) -> str:
+    """Return a style sheet without the blanks and line breaks that are there for its writer alone."""
+    return re.sub(r"\s*([{};,])\s*", r"\1", re.sub(r"(?<=[a-z]):\s+", ":", style)).replace(";}", "}").strip()
 
 
 def _visible(value: Any) -> Any:

@@ -13,7 +13,7 @@ from ecgbatch.reports import layout, svg
 from ecgbatch.reports.ecg_paper import pulse_steps, scale_words, sheet_words
 from ecgbatch.reports.excerpts import Excerpt
 from ecgbatch.reports.pages import probability_text
-from ecgbatch.reports.words import EXCHANGE_WORDS, explain_reason, lead_remarks
+from ecgbatch.reports.words import EXCHANGE_WORDS, explain_reason, lead_remarks, leads_scored_words
 
 if TYPE_CHECKING:
     from fpdf import FPDF
@@ -158,7 +158,8 @@ def _of_decision(report: Mapping[str, Any]) -> list[str]:
         )
     used = report["model"]["n_members_used"]
     alone = " One member alone scored it: the interval does not hold how far members differ." if used == 1 else ""
-    lines.append(f"Members that never saw this patient, and scored it: {used} of {report['model']['n_members']}.{alone}")
+    said = f"Members that never saw this patient, and scored it: {used} of {report['model']['n_members']}.{alone}"
+    lines.append(f"{leads_scored_words(report)} {said}".strip())
     if "electrodes_exchanged" in report["score_flags"]:
         pair = f", most likely {EXCHANGE_WORDS[report['exchange']]}" if report["exchange"] else ""
         back = report["probability_put_back"]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgbatch import __version__
-from ecgbatch.formats.leads import which_are_ecgs
+from ecgbatch.formats.leads import is_known, which_are_ecgs
 from ecgbatch.measurements.record import VERSION as METHOD_VERSION
 from ecgbatch.model.evidence import EVIDENCE_RULE
 from ecgbatch.reports import excerpts
@@ -34,6 +34,7 @@ from ecgbatch.terms import (
     SCORE_FLAGS,
     SEX,
     STATUS,
+    UNUSABLE_LEAD,
     words_of_mask,
 )
 
@@ -48,11 +49,15 @@ N_EXTREME_BEATS = 3
 
 @dataclass(frozen=True)
 class Beats:
-    """The beats of one record: ``r_sample``, ``flags`` (``terms.BEAT_FLAGS``) and ``probability`` (NaN: not scored), (beat,)."""
+    """The beats of one record: ``r_sample``, ``flags`` (``terms.BEAT_FLAGS``) and ``probability`` (NaN: not scored), (beat,).
+
+    ``derived``: its leads that were computed of I and II when beats were cut.
+    """
 
     r_sample: NDArray[np.int64]
     flags: NDArray[np.integer[Any]]
     probability: NDArray[np.floating[Any]]
+    derived: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,8 @@ class Edition:
 
     ``model``: from ``operating_point.model_summary``. ``created``: ISO time that the caller read from its clock. ``archive``: the
     name that a reader knows it by. ``is_synthetic``: whether every page must call its data synthetic. ``seconds``: of the
-    run's stages so far. Of the run itself, and told by its scores store: ``run``, the name of the reports' folder, and
+    run's stages so far. ``pages``: which records get a page and a JSON file, of ``chosen_pages.MODES``; None: as is set, or as
+    follows from their number. Of the run itself, and told by its scores store: ``run``, the name of the reports' folder, and
     ``segments_s``, start and end of each segment of the evidence.
     """
 
@@ -70,6 +76,7 @@ class Edition:
     archive: str
     is_synthetic: bool = False
     seconds: Mapping[str, float] = field(default_factory=dict)
+    pages: str | None = None
     run: str = ""
     segments_s: Mapping[str, Sequence[float]] | None = None
 
@@ -107,8 +114,10 @@ def record_report(row: Row, source: Row | None, beats: Beats | None, edition: Ed
         **_identity(row, source),
         **_decision(row, model),
         **_recording(row, source),
+        **_leads_scored(row, source, beats),
         **_patient(row, source),
-        "model": {**{name: model[name] for name in ("name", "digest", "n_members")}, "n_members_used": row["n_members_used"]},
+        "model": {**{name: model[name] for name in ("name", "digest", "n_members")}, "n_members_used": row["n_members_used"]}
+        | {"n_leads": len(row.get("lead", ()))},
         "evidence": _evidence(row, edition.segments_s),
         "extreme_beats": _extreme_beats(beats, fs),
         "beats": _beats(beats, fs),
@@ -174,6 +183,23 @@ def _recording(row: Row, source: Row) -> dict[str, Any]:
         "sampling_frequency_hz": fs or None,
         "n_samples": n_samples,
         "duration_s": plain_float(n_samples / fs) if fs and n_samples else None,
+    }
+
+
+def _leads_scored(row: Row, source: Row, beats: Beats | None) -> dict[str, Any]:
+    """Return on which of the model's leads the score stands, which of them were derived, and whose names tell nothing."""
+    present = {
+        name: mask
+        for name, mask in zip(source["lead"].tolist(), source["lead_flags"].tolist(), strict=True)
+        if not mask & LEAD_FLAGS["missing"]
+    } if source else {}  # fmt: skip
+    derived = set(beats.derived) if beats else set()
+    usable = {name for name, mask in present.items() if not mask & UNUSABLE_LEAD} | derived
+    scored = [lead for lead in map(str, row.get("lead", ())) if lead in usable and row["mi_probability"] is not None]
+    return {
+        "leads_scored": scored,
+        "leads_derived": [lead for lead in scored if lead in derived],
+        "leads_unknown": [name for name in present if not is_known(name)],
     }
 
 

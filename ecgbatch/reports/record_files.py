@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from markupsafe import Markup
 
+from ecgbatch.reports.documents import Document, document_row
 from ecgbatch.reports.failed import failed_files, failed_report
 from ecgbatch.reports.files import json_lines, utf8
 from ecgbatch.reports.overlay import median_beat, overlay
@@ -26,6 +27,9 @@ from storage import NOT_OF_A_ROW, Folder, folder_at, open_once, read_columns
 EXTRAS = ("pdf", "fhir")
 """Further forms of a record's report, on request: one A4 page; a FHIR bundle."""
 
+ENDS = (".html", ".fhir.json", ".json", ".pdf")
+"""Of the files of a record."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -37,6 +41,17 @@ class Job:
     extras: tuple[str, ...]
     edition: Edition
     pseudonyms: Pseudonyms | None
+    place: str = ""
+    """A folder for the files, instead of the workspace's reports."""
+
+
+class Written(NamedTuple):
+    """What a task gives: its rows, how each record's report came to be, their ``tables.FACTS``, and their ``documents``."""
+
+    rows: np.ndarray
+    done: list[str]
+    facts: dict[str, np.ndarray]
+    documents: list[Document]
 
 
 def check_extras(extras: Sequence[str]) -> None:
@@ -51,11 +66,9 @@ def check_extras(extras: Sequence[str]) -> None:
         fhir.check_installed()
 
 
-def write_records(
-    job: Job, task: tuple[np.ndarray, Sequence[str], Iterable[Serial]]
-) -> tuple[np.ndarray, list[str], dict[str, np.ndarray]]:
-    """Write the reports of one task's records; return their rows, how each came to be, and their ``tables.FACTS``."""
-    from ecgbatch.reports.tables import FACTS, lead_facts, measured_facts
+def write_records(job: Job, task: tuple[np.ndarray, Sequence[str], Iterable[Serial]]) -> Written:
+    """Make the reports of one task's records; those with a file name get a page and further files, the others a row alone."""
+    from ecgbatch.reports.tables import FACTS, lead_facts, listed_facts, measured_facts
 
     numbers, slugs, others = task
     folder = folder_at(job.work)
@@ -64,30 +77,22 @@ def write_records(
     sources = Sources(folder, rows)
     if job.pseudonyms:
         rows = plain_rows(job.pseudonyms.scores(scores))
-    done: list[str] = []
+    done, documents = [], []
     facts: dict[str, list[Any]] = {name: [] for name in FACTS if name != "slug"}
     for place, (slug, row, serial) in enumerate(zip(slugs, rows, others, strict=True)):
         signals = sources.row("signals", place)
         shown = job.pseudonyms.signals(signals) if job.pseudonyms else signals
-        one = _One(place, slug, row, shown, serial)
-        try:
-            report, made = _write_record(job, folder, sources, one)
-        except NOT_OF_A_ROW:
-            raise
-        except Exception as error:  # one record's content: its page says so, all others are made
-            kind, made = type(error).__name__, "failed"
-            report = failed_report(row, shown, kind, job.edition)
-            for what, content in failed_files(report, kind):
-                folder.replace(_key(job.edition.run, slug, what), content)
+        report, text, made = _one_record(job, folder, sources, _One(place, slug, row, shown, serial))
         done.append(made)
+        documents.append(document_row(report, text, slug))
         known = report | {"recording_year": signals.get("recording_year", -1) if signals else -1}
-        known["warnings"] = " ".join(report["warnings"])
+        known |= listed_facts(report)
         leads, flags = (signals["lead"].tolist(), signals["lead_flags"]) if signals else ((), np.empty(0, np.int64))
         known |= lead_facts(leads, flags, is_set_aside=report["status"] == "set_aside")
         known |= measured_facts(sources.row("measurements", place))
         for name, values in facts.items():
             values.append(np.nan if known[name] is None else known[name])
-    return numbers, done, {name: np.array(values, FACTS[name]) for name, values in facts.items()}
+    return Written(numbers, done, {name: np.array(values, FACTS[name]) for name, values in facts.items()}, documents)
 
 
 class _One(NamedTuple):
@@ -100,20 +105,44 @@ class _One(NamedTuple):
     serial: Serial
 
 
-def _write_record(job: Job, folder: Folder, sources: Sources, one: _One) -> tuple[dict[str, Any], str]:
-    """Write the report of one record; return what it says, and how it came to be."""
+def _one_record(job: Job, folder: Folder, sources: Sources, one: _One) -> tuple[dict[str, Any], str, str]:
+    """Make the report of one record; return what it says, its JSON, and how it came to be."""
+    try:
+        return _write_record(job, folder, sources, one)
+    except NOT_OF_A_ROW:
+        raise
+    except Exception as error:  # one record's content: its report says so, all others are made
+        kind = type(error).__name__
+        report = failed_report(one.row, one.shown, kind, job.edition)
+        for what, content in failed_files(report, kind) if one.slug else ():
+            _put(job, folder, one.slug, what, content)
+        return report, json_lines(report), "failed"
+
+
+def _write_record(job: Job, folder: Folder, sources: Sources, one: _One) -> tuple[dict[str, Any], str, str]:
     beats = sources.beats(one.place)
     report = record_report(one.row, one.shown, beats, job.edition, one.serial)
-    if made := _reuse(folder, job, one.slug, report["provenance"]["report_digest"]):
-        return report, made
+    if one.slug and not job.place and (kept := _reuse(folder, job, one.slug, report["provenance"]["report_digest"])):
+        return report, *kept
     drawn = sources.drawn(one.place, report)
     if drawn.excerpt is not None:
         add_measurements(report, sources.measurements(one.place, drawn.excerpt, beats))
         add_scale(report, drawn.sheet, drawn.course)
+    text = json_lines(report)
+    if not one.slug:
+        return report, text, "without"
     over = overlay(drawn, median_beat(folder, one.serial.source)) if one.serial.source is not None else []
-    for kind, content in _contents(report, drawn, over, job.extras):
-        folder.replace(_key(job.edition.run, one.slug, kind), content)
-    return report, "written"
+    for kind, content in _contents(report, drawn, over, job):
+        _put(job, folder, one.slug, kind, content)
+    _put(job, folder, one.slug, "json", utf8(text))  # last: it vouches for the others
+    return report, text, "written"
+
+
+def _put(job: Job, folder: Folder, slug: str, kind: str, content: bytes) -> None:
+    if job.place:
+        folder_at(job.place).put(f"{slug}.{kind}", content)
+    else:
+        folder.replace(_key(job.edition.run, slug, kind), content)
 
 
 def _scores_of(path: str, rows: np.ndarray) -> xr.Dataset:
@@ -124,33 +153,33 @@ def _scores_of(path: str, rows: np.ndarray) -> xr.Dataset:
 
 
 def _contents(
-    report: Mapping[str, Any], drawn: Drawn, over: Sequence[tuple[str, Markup]], extras: Sequence[str]
+    report: Mapping[str, Any], drawn: Drawn, over: Sequence[tuple[str, Markup]], job: Job
 ) -> Iterable[tuple[str, bytes]]:
-    """Yield kind and content of each file of a record's report; the JSON comes last and vouches for the others."""
-    yield "html", utf8(record_page(report, drawn, over))
-    if "pdf" in extras:
+    """Yield kind and content of each file of a record's report, but for its JSON."""
+    yield "html", utf8(record_page(report, drawn, over, is_alone=bool(job.place)))
+    if "pdf" in job.extras:
         from ecgbatch.reports import pdf
 
         yield "pdf", pdf.record_pdf(report, excerpt=drawn.excerpt)
-    if "fhir" in extras:
+    if "fhir" in job.extras:
         from ecgbatch.reports import fhir
 
         yield "fhir.json", fhir.record_bundle(report)
-    yield "json", utf8(json_lines(report))
 
 
 def _key(run: str, slug: str, kind: str) -> str:
     return f"reports/{run}/records/{slug}.{kind}"
 
 
-def _reuse(folder: Folder, job: Job, slug: str, report_digest: str) -> str:
-    """Keep a report of the same content that is there, or link the latest run's; return which, or nothing."""
+def _reuse(folder: Folder, job: Job, slug: str, report_digest: str) -> tuple[str, str] | None:
+    """Keep a report of the same content that is there, or link the latest run's; return its JSON and which, or None."""
     kinds = ("html", *(extra if extra == "pdf" else "fhir.json" for extra in job.extras), "json")
     for run, word in ((job.edition.run, "kept"), (job.earlier, "linked")):
         if not run or (word == "linked" and run == job.edition.run):
             continue
         try:
-            found = json.loads(folder.read(_key(run, slug, "json")))["provenance"]["report_digest"]
+            text = folder.read(_key(run, slug, "json")).decode()
+            found = json.loads(text)["provenance"]["report_digest"]
             is_whole = all(folder.exists(_key(run, slug, kind)) for kind in kinds)
             is_whole = is_whole and folder.read(_key(run, slug, "html")).endswith(b"</html>")
         except (OSError, ValueError, KeyError, TypeError):
@@ -160,5 +189,5 @@ def _reuse(folder: Folder, job: Job, slug: str, report_digest: str) -> str:
         if word == "linked":
             for kind in kinds:
                 folder.link(_key(run, slug, kind), _key(job.edition.run, slug, kind))
-        return word
-    return ""
+        return text, word
+    return None

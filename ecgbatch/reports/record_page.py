@@ -21,7 +21,7 @@ from ecgbatch.reports.median_beats import beat_speed, median_beats
 from ecgbatch.reports.pages import page
 from ecgbatch.reports.probabilities import beat_strip, probability_scale
 from ecgbatch.reports.serial import serial_words
-from ecgbatch.reports.words import EXCHANGE_WORDS, FAULTS, LEAD_WORDS, explain_reason, lead_remarks
+from ecgbatch.reports.words import EXCHANGE_WORDS, FAULTS, LEAD_WORDS, explain_reason, lead_remarks, leads_scored_words
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ class Drawn:
         return lay_out(self.excerpt)
 
 
-def record_page(report: Mapping[str, Any], drawn: Drawn, overlay: Sequence[tuple[str, Markup]] = ()) -> str:
+def record_page(
+    report: Mapping[str, Any], drawn: Drawn, overlay: Sequence[tuple[str, Markup]] = (), *, is_alone: bool = False
+) -> str:
     """Return a record's page: one HTML file that holds everything, on A4 landscape when printed.
 
     Parameters
@@ -57,13 +59,15 @@ def record_page(report: Mapping[str, Any], drawn: Drawn, overlay: Sequence[tuple
         Where it holds no excerpt, the page says that no ECG is drawn.
     overlay
         From ``overlay.overlay``: median beats of this recording and of another of the patient's.
+    is_alone
+        Whether it lies apart from the cohort's page and others: then it leads to none.
 
     """
     beats = report["beats"]
     probability = np.array([np.nan if value is None else value for value in beats["probability"]], float)
     time_s = np.array(beats["time_s"], float)
     threshold = report["operating_point"]["threshold"] if report["mi_probability"] is not None else None
-    drawings: dict[str, Any] = {"grid": "", "is_on_its_own": False, "overlay": overlay}
+    drawings: dict[str, Any] = {"grid": "", "is_on_its_own": False, "overlay": overlay, "is_alone": is_alone}
     if drawn.excerpt is not None:
         ecg = ecg_paper(drawn.excerpt, time_s, probability, threshold=threshold, sheet=drawn.sheet)
         drawings |= {"grid": grid_patterns(), "ecg": ecg} | _of_sheet(report, drawn.excerpt, drawn.sheet)
@@ -123,6 +127,7 @@ def _page_words(report: Mapping[str, Any]) -> dict[str, Any]:
     shared, particular = lead_remarks(report["leads"])
     return {
         "lead": LEAD_WORDS,
+        "leads_scored": leads_scored_words(report),
         "series": serial_words(report),
         "shared": shared,
         "particular": particular,

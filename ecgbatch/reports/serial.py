@@ -122,7 +122,7 @@ class Series:
         changes = {name: _change(values[here], values[other]) for name, values in self.values.items()}
         return {
             "record_name": str(self.scores["record_name"][record]),
-            "report": f"{self.slugs[record]}.html",
+            "report": f"{self.slugs[record]}.html" if self.slugs[record] else "",
             "days_from_this": int(days) if np.isfinite(days) else None,
             "decision": _DECISION_WORDS[int(self.scores["decision"][record])],
             **{name: _stated(self.values[name][other]) for name in OF_RECORD},
@@ -161,7 +161,7 @@ class Series:
         return {
             "record_name": str(self.scores["record_name"][now]),
             "earlier_record_name": str(self.scores["record_name"][then]),
-            "report": f"records/{self.slugs[now]}.html",
+            "report": f"records/{self.slugs[now]}.html" if self.slugs[now] else "",
             "days": int(self.day[place + 1] - self.day[place]),
             "change": _rounded(change, name),
             "lead": LEADS[lead] if lead >= 0 else "",
@@ -281,7 +281,7 @@ def series_of(work: str, scores: xr.Dataset, slugs: NDArray[Any]) -> Series:
     scores
         Small columns of a scores store, names as they are to be shown.
     slugs : (record,) text
-        File names of the records' pages.
+        File names of the records' pages; empty where there is none.
 
     """
     patient = np.unique(scores["patient_id"].values, return_inverse=True)[1]

@@ -20,6 +20,7 @@ SHAPING = (
     "measurements/statements.py",
     "reports/pages.py",
     "reports/svg.py",
+    "reports/path_kernels.py",
     "reports/grid.py",
     "reports/excerpts.py",
     "reports/layout.py",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ecgbatch.beats.derived import FLAGS as BEATS_LEAD_FLAGS
 from ecgbatch.measurements.document import document
 from ecgbatch.measurements.excerpt import Span, measure_excerpt
 from ecgbatch.measurements.stage import MEASUREMENTS, measured_of
@@ -19,6 +20,8 @@ from ecgbatch.reports.record import Beats
 from ecgbatch.reports.record_page import Drawn
 from ecgbatch.reports.rows import Row, plain_rows
 from storage import Folder, open_once, read_columns
+
+DERIVED = BEATS_LEAD_FLAGS["derived"]
 
 _MOST_BYTES = 16_000_000  # of signals held at once by a task
 
@@ -43,7 +46,7 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
         "infarct_age",
         "recording_year",
     ),
-    "beats": ("lead", "sample_time_s", "first_beat", "n_beats"),
+    "beats": ("lead", "lead_flags", "sample_time_s", "first_beat", "n_beats"),
     "measurements": (*MEASUREMENTS.columns(), "lead"),
 }  # the small columns that a report is made of: the others would take as much memory again
 
@@ -92,7 +95,12 @@ class Sources:
         r_sample, flags = self._of_beats(place, "r_sample"), self._of_beats(place, "beat_flags")
         if r_sample is None or flags is None:
             return None
-        return Beats(r_sample, flags, self._scores[place]["beat_probability"][: r_sample.size])
+        return Beats(r_sample, flags, self._scores[place]["beat_probability"][: r_sample.size], self._derived(place))
+
+    def _derived(self, place: int) -> tuple[str, ...]:
+        """Return the record's leads that were computed when beats were cut; stores of complete leads flag none."""
+        row = self.row("beats", place) or {}
+        return tuple(row["lead"][row["lead_flags"] & DERIVED != 0].tolist()) if "lead_flags" in row else ()
 
     def _of_beats(self, place: int, variable: str) -> np.ndarray | None:
         """Return a variable of the record's beats; records that lie side by side, as they mostly do, are read in one go."""

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
+
+from ecgbatch.kernels import scratch
 
 UNITS_PER_MM = 40
 
@@ -21,13 +23,11 @@ Float = NDArray[np.floating[Any]]
 THIN_MM = 0.05
 """A fifth of the line's width, half a dot of a 300 dpi printer: thinning by this cannot be seen."""
 
-_LARGEST_SMALL = 4000
-
 
 def drawing(width_mm: float, height_mm: float, parts: Sequence[str], label: str) -> Markup:
     """Return a drawing that is shown and printed at its size in mm."""
     return Markup(  # noqa: S704 - parts are numbers and escaped text
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width_mm:g}mm" height="{height_mm:g}mm" '
+        f'<svg class="mm" width="{width_mm:g}mm" height="{height_mm:g}mm" '
         f'viewBox="0 0 {units(width_mm)} {units(height_mm)}" role="img" aria-label="{escaped(label)}">{"".join(parts)}</svg>'
     )
 
@@ -40,12 +40,14 @@ def units(mm: float) -> int:
 def text(
     x: float, y: float, words: str, size_mm: float, *, anchor: str = "start", weight: str = "normal", fill: str = "#111"
 ) -> str:
-    """Return words with a white rim, so that they can be read upon a grid."""
-    return (
-        f'<text x="{units(x)}" y="{units(y)}" font-size="{units(size_mm)}" font-family="Helvetica,Arial,sans-serif" '
-        f'text-anchor="{anchor}" font-weight="{weight}" fill="{fill}" stroke="#fff" stroke-width="24" stroke-opacity=".8" '
-        f'paint-order="stroke">{escaped(words)}</text>'
-    )
+    """Return words with a white rim, so that they can be read upon a grid; what all have alike is in the style sheet."""
+    own = _ANCHORS[anchor] + ("b" if weight == "bold" else "")
+    look = f' class="{own}"' if own else ""
+    look += "" if fill == "#111" else f' fill="{fill}"'
+    return f'<text x="{units(x)}" y="{units(y)}" font-size="{units(size_mm)}"{look}>{escaped(words)}</text>'
+
+
+_ANCHORS = {"start": "", "middle": "c", "end": "e"}  # classes of the style sheet, where a b stands for bold
 
 
 def rectangle(x: float, y: float, width: float, height: float, fill: str, *, opacity: float = 1.0) -> str:
@@ -63,51 +65,37 @@ def dots(x_mm: Float, y_mm: Float, colour: str, size_mm: float) -> str:
     return f'<path class="beats" d="{path}" stroke="{colour}" stroke-width="{units(size_mm)}" stroke-linecap="round"/>'
 
 
-def path(x: Float, y: Float, *, is_function: bool = True, thin_mm: float = THIN_MM) -> str:
+def path(x: Float, y: Float, *, thin_mm: float = THIN_MM) -> str:
     """Return path data of a line, in units; it is broken where ``y`` is NaN, and thinned where nobody can see it."""
     known = np.flatnonzero(np.isfinite(y))
     if known.size == 0:
         return ""
-    pieces = []
-    for run in [slice(None)] if known.size == y.size else np.split(known, np.flatnonzero(np.diff(known) > 1) + 1):
-        part_x, part_y = thinned(x[run], y[run], thin_mm) if is_function else (x[run], y[run])
-        at_x, at_y = np.rint(part_x).astype(np.int64), np.rint(part_y).astype(np.int64)
-        steps = np.empty(2 * at_x.size - 2, np.int64)
-        np.subtract(at_x[1:], at_x[:-1], out=steps[::2])
-        np.subtract(at_y[1:], at_y[:-1], out=steps[1::2])
-        pieces.append(f"M{at_x[0]} {at_y[0]}" + (f"l{_spelled(steps)}" if steps.size else "h0"))
-    return "".join(pieces)
+    runs = [slice(None)] if known.size == y.size else np.split(known, np.flatnonzero(np.diff(known) > 1) + 1)
+    return "".join(_line(*thinned(x[run], y[run], thin_mm)) for run in runs)
 
 
-def thinned(x: Float, y: Float, thin_mm: float = THIN_MM) -> tuple[Float, Float]:
+def band(x: Float, low: Float, high: Float) -> str:
+    """Return path data of the area between two lines, in units; both are known everywhere, and thinned as lines are."""
+    if not x.size:
+        return ""
+    (upper_x, upper_y), (lower_x, lower_y) = thinned(x, high), thinned(x, low)
+    return _line(np.concatenate([upper_x, lower_x[::-1]]), np.concatenate([upper_y, lower_y[::-1]])) + "Z"
+
+
+def thinned(x: Float, y: Float, thin_mm: float = THIN_MM) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Drop every other point that lies on the line between its neighbours to ``thin_mm``, four times over; all in units."""
-    for _ in range(4):
-        if x.size < 5:
-            break
-        before, at, after = slice(0, -2, 2), slice(1, -1, 2), slice(2, None, 2)
-        n_odd = min(x[at].size, x[after].size)
-        first_x, first_y = x[before][:n_odd], y[before][:n_odd]
-        share = (x[at][:n_odd] - first_x) / (x[after][:n_odd] - first_x)
-        straight = first_y + share * (y[after][:n_odd] - first_y)
-        keep = np.ones(x.size, bool)
-        keep[1 : 2 * n_odd : 2] = np.abs(y[at][:n_odd] - straight) > thin_mm * UNITS_PER_MM
-        x, y = x[keep], y[keep]
-    return x, y
+    from ecgbatch.reports.path_kernels import thin
+
+    own_x, own_y = np.array(x, np.float64), np.array(y, np.float64)
+    n = thin(own_x, own_y, thin_mm * UNITS_PER_MM)
+    return own_x[:n], own_y[:n]
 
 
-def _spelled(numbers: NDArray[np.int64]) -> str:
-    """Return whole numbers with blanks between them; the small ones, of which drawings consist, are spelled once a process."""
-    values = numbers.tolist()
-    try:
-        return " ".join(map(_small_numbers().__getitem__, values))
-    except IndexError:
-        return " ".join(map(str, values))
+def _line(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
+    from ecgbatch.reports.path_kernels import MOST_BYTES, spell
 
-
-@cache
-def _small_numbers() -> list[str]:
-    """Return the spelling of each number up to ``_LARGEST_SMALL`` at its place; of those below nought counted from the end."""
-    return [str(number) for number in (*range(_LARGEST_SMALL + 1), *range(-_LARGEST_SMALL, 0))]
+    out = scratch("svg", (MOST_BYTES * (x.size + 1),), np.uint8)
+    return out[: spell(x, y, x.size, out)].tobytes().decode("ascii")
 
 
 def visible(text: str) -> str:

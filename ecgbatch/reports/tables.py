@@ -41,15 +41,18 @@ FACTS: Mapping[str, Any] = {
     "infarct_age": TEXT,
     "duration_s": np.dtype(np.float64),
     "n_leads_usable": np.dtype(np.int32),
+    "n_leads_scored": np.dtype(np.int32),
+    "leads_derived": TEXT,
+    "leads_unknown": TEXT,
     "recording_year": np.dtype(np.int32),
     "statements": np.dtype(np.int64),
     "st_largest_mv": np.dtype(np.float32),
     "not_measured": TEXT,
     **dict.fromkeys(MEASURED, np.dtype(np.float32)),
 }
-"""Types of ``Facts``: file name of its pages, ``terms.LEAD_FLAGS`` that any lead has, ``flags_by_lead`` and ``triage.quality`` as
-``lead_facts`` gives them, from ``statements`` on what ``measured_facts`` gives, the rest as the record's JSON says it; a length
-unknown is NaN, a year unknown -1. Arrays, since a dict a record would take six kilobytes of each."""
+"""Types of ``Facts``: file name of its pages (empty: it has none), ``terms.LEAD_FLAGS`` that any lead has, ``flags_by_lead`` and
+``triage.quality`` as ``lead_facts`` gives them, from ``statements`` on what ``measured_facts`` gives, the rest as the record's
+JSON says it; a length unknown is NaN, a year unknown -1. Arrays, since a dict a record would take six kilobytes of each."""
 
 COLUMNS: Mapping[str, str] = {
     "record_name": "path of the header below the archive, without .hea",
@@ -79,7 +82,7 @@ COLUMNS: Mapping[str, str] = {
     "signals_row": "its row there; empty in pseudonymous tables",
     "beats_store": "digest of the beats store that holds its beats; empty where there is none",
     "beats_row": "its row there; empty in pseudonymous tables",
-    "report": "path of the record's page, from the folder of this table",
+    "report": "path of the record's page, from the folder of this table; empty where none was made",
     "abnormal_probability": "probability of any heart disease, infarction or another; empty where not scored or not known",
     "indeterminate_because": "why it is indeterminate: electrodes_exchanged, unlike_training, close_to_threshold",
     "exchange": "electrodes that were probably exchanged: LA-RA or RA-LL; empty: none seem, or which is unclear",
@@ -102,6 +105,9 @@ COLUMNS: Mapping[str, str] = {
     "st_largest_mv": "level at J of the lead where it is furthest from the line before QRS, mV; empty where none is known",
     "statements": "what follows from the measured numbers alone, by published limits (terms.STATEMENTS); a space between",
     "not_measured": "quantities without a value and why, as pr_ms:no_p;qt_ms:no_wave",
+    "n_leads_scored": "leads that the probability stands on; 0 where not scored",
+    "leads_derived": "those of them that the record does not hold: computed from I and II; a space between",
+    "leads_unknown": "leads of the record whose names are none that is known; a space between",
 }
 """Columns of scores.parquet and scores.csv, in order; names and meanings stay, new ones are added at the end. In scores.parquet
 those of the leads (``lead_columns.LEAD_COLUMNS``) follow."""
@@ -134,6 +140,12 @@ def lead_facts(leads: Sequence[str], lead_flags: NDArray[np.integer[Any]], *, is
         "flags_by_lead": ";".join(said),
         "quality": triage.quality(lead_flags[_are_ecgs(leads, lead_flags)], is_set_aside=is_set_aside),
     }
+
+
+def listed_facts(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``FACTS`` says of lists of a record's JSON."""
+    said = {name: " ".join(report[name]) for name in ("warnings", "leads_derived", "leads_unknown")}
+    return said | {"n_leads_scored": len(report["leads_scored"])}
 
 
 def _are_ecgs(leads: Sequence[str], lead_flags: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
@@ -194,7 +206,7 @@ class Table:
     def column(self, name: str, chosen: Any = slice(None)) -> list[Any]:
         """Return a column of the chosen records (a slice, or their places) as Python values: unknown is None, flags are words."""
         if name == "report":
-            return [f"records/{slug}.html" for slug in self.facts["slug"][chosen].tolist()]
+            return [f"records/{slug}.html" if slug else "" for slug in self.facts["slug"][chosen].tolist()]
         if name == "needs_look":
             words = tuple(triage.NEEDS_LOOK)
             return [words[place] for place in self.group[chosen].tolist()]

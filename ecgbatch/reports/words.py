@@ -76,6 +76,16 @@ _ADVICE = {
 """What an operator can do about the commonest reasons; all are in docs/reason-codes.md."""
 
 
+def leads_scored_words(report: Mapping[str, Any]) -> str:
+    """Return on which leads a record's probability stands; nothing where there is none."""
+    scored, derived, n_leads = report["leads_scored"], report["leads_derived"], report["model"]["n_leads"]
+    if not scored:
+        return ""
+    said = f"Scored on {len(scored)} of the model's {n_leads} leads"
+    said += f": {', '.join(scored)}" if len(scored) < n_leads else ""
+    return said + (f"; {', '.join(derived)} computed from I and II." if derived else ".")
+
+
 def lead_remarks(leads: Mapping[str, Sequence[str]]) -> tuple[list[str], dict[str, list[str]]]:
     """Return what is to be said of the leads, each remark once.
 

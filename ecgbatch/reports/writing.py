@@ -8,31 +8,36 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 import xarray as xr
 
+from ecgbatch.reports.chosen_pages import Pages, checked_pages, has_page, mode_for, stated_mode
+from ecgbatch.reports.documents import FILE, records_file
 from ecgbatch.reports.lead_columns import LeadValues
 from ecgbatch.reports.operating_point import model_summary
 from ecgbatch.reports.record import Edition
-from ecgbatch.reports.record_files import Job, check_extras, write_records
+from ecgbatch.reports.record_files import ENDS, Job, check_extras, write_records
 from ecgbatch.reports.serial import Beside, Series, series_of
 from ecgbatch.reports.sources import store_path
 from ecgbatch.scores.stage import with_own_status
-from ecgbatch.signals.stage import NOT_TAKEN, archive_facts
+from ecgbatch.signals.stage import LEFT_OUT, NOT_TAKEN, archive_facts
 from ecgbatch.terms import MODEL_NAME_DIGITS
 from ecgbatch.workspace.privacy import PSEUDONYMOUS, Pseudonyms, without_order, workspace_pseudonyms, write_pseudonyms
 from ecgbatch.workspace.runs import earlier_run, read_run
-from storage import TEXT, Folder, StoreError, folder_at, forget_columns, load_columns, open_once, seal_folder
+from storage import TEXT, Folder, StoreError, folder_at, forget_columns, load_columns, open_once, seal_again, seal_folder
 from storage.heap import give_back, hold_little
 
 COUNTS = ("n_records", "n_patients", "n_scored", "n_set_aside", "n_not_scorable", "not_scorable_reasons", "decisions")
 """Fields of the cohort's JSON that a run's result, its record and ``last-run.json`` repeat."""
 
 _MOST_RECORDS_PER_TASK = 64
+
+_MOST_COMPARED = 20_000  # names, when one that was asked for is none of them
 
 _LEAST_TASKS = 4  # so that two cores share even 40 records
 
@@ -96,36 +101,59 @@ def write_reports(
     -------
     dict
         ``run`` (the folder's name), ``folder``, ``cohort_html``, ``cohort_json``, ``scores_parquet``, ``scores_csv`` (paths),
-        ``n_records``, ``n_written``, ``n_linked``, ``n_kept`` and ``n_failed``.
+        ``n_records``, ``n_written``, ``n_linked``, ``n_kept``, ``n_failed`` and ``n_without`` (a page); ``pages``.
 
     """
     check_extras(extras)
+    checked_pages(edition.pages)
     hold_little()
     folder, shown = folder_at(work), f"{run}{PSEUDONYMOUS}" if pseudonyms else run
     edition = replace(edition, run=shown)
     job = Job(str(work), run, folder.pointed("reports/latest"), tuple(extras), edition, pseudonyms)
-    paths, made = _write_files(folder, job, map, progress)
+    told, made = _write_files(folder, job, map, progress)
     give_back()  # before a list of all files, which takes as much as the tables did
     seal_folder(folder, f"reports/{shown}")
-    counts = {f"n_{word}": made[word] for word in ("written", "linked", "kept", "failed")}
-    return {"run": shown, "folder": f"{folder}/reports/{shown}", **paths, "n_records": made.total(), **counts}
+    counts = {f"n_{word}": made[word] for word in ("written", "linked", "kept", "failed", "without")}
+    return {"run": shown, "folder": f"{folder}/reports/{shown}", **told, "n_records": made.total(), **counts}
+
+
+class _Set(NamedTuple):
+    """All records of a run as they are shown: scores, file names (of those without a page empty), serial recordings, pages."""
+
+    scores: xr.Dataset
+    slugs: np.ndarray
+    series: Series
+    pages: Pages
+    order: np.ndarray
+    """In which they are made, and lie in ``records.parquet``."""
+
+
+def _set_of(folder: Folder, job: Job) -> _Set:
+    scores = with_own_status(load_columns(store_path(folder, "scores", job.scores_run)))
+    order = _in_order_of_stores(scores)
+    if job.pseudonyms:
+        write_pseudonyms(job.work, job.pseudonyms, scores)
+        scores = job.pseudonyms.scores(scores)
+        order = np.argsort(scores["record_name"].values, kind="stable")  # the archive's order would tell who they are
+    mode = mode_for(job.edition.pages, scores.sizes["record"])
+    is_shown = has_page(scores, mode)
+    slugs = np.where(is_shown, _slugs_of(scores["record_name"].values), "")
+    counted = Pages(mode, int(is_shown.sum()), is_shown.size)
+    return _Set(scores, slugs, series_of(job.work, scores, slugs), counted, order)
 
 
 def _write_files(
     folder: Folder, job: Job, map: Callable[..., Iterable[Any]], progress: Callable[[int, int], None] | None
-) -> tuple[dict[str, str], Counter[str]]:
-    """Write the records' reports, then the cohort's; return the cohort's paths, and how many records' came to be in which way."""
+) -> tuple[dict[str, Any], Counter[str]]:
+    """Write the records' reports, then the cohort's; return paths and pages, and how many records' came to be in which way."""
     from ecgbatch.reports import cohort
 
     started = perf_counter()
-    scores = with_own_status(load_columns(store_path(folder, "scores", job.scores_run)))
+    everyone = _set_of(folder, job)
+    scores, slugs = everyone.scores, everyone.slugs
     edition = replace(job.edition, segments_s=scores.attrs["settings"].get("segments_s"))
-    if job.pseudonyms:
-        write_pseudonyms(job.work, job.pseudonyms, scores)
-        scores = job.pseudonyms.scores(scores)
-    slugs = _slugs_of(scores["record_name"].values)
-    series = series_of(job.work, scores, slugs)
-    facts, made = _write_every_record(replace(job, edition=edition), scores, slugs, series, map, progress)
+    _clear_pages(folder, edition.run, slugs)
+    facts, made = _write_every_record(replace(job, edition=edition), everyone, map, progress)
     forget_columns()
     spent = {**edition.seconds, "record reports": perf_counter() - started}
     earlier = "" if job.pseudonyms else earlier_run(job.work, job.scores_run)
@@ -135,34 +163,43 @@ def _write_files(
         scores, facts = without_order(scores, facts)
     leads = LeadValues(folder, *measured.values()) if measured else None
     stated = {name: getattr(edition, name) for name in ("model", "run", "created", "archive", "is_synthetic")}
-    stated |= {"largest_changes": series.changes(), "n_not_taken": _not_taken(job.work)}
-    return cohort.write_cohort(folder, scores, facts, stated, leads=leads, earlier=earlier, seconds=spent), made
+    stated |= {"largest_changes": everyone.series.changes(), "n_not_taken": _not_taken(job.work)}
+    stated |= {"n_left_out": _left_out(job.work), "pages": everyone.pages._asdict()}
+    paths = cohort.write_cohort(folder, scores, facts, stated, leads=leads, earlier=earlier, seconds=spent)
+    return {**paths, "records_parquet": f"{folder}/reports/{edition.run}/{FILE}", "pages": everyone.pages}, made
+
+
+def _clear_pages(folder: Folder, run: str, slugs: np.ndarray) -> None:
+    """Remove the files of records that have no page any more: what lies there is what this report says."""
+    kept = set(slugs.tolist())
+    for name in folder.children(f"reports/{run}/records"):
+        stem = next((name.removesuffix(end) for end in ENDS if name.endswith(end)), name)
+        if stem not in kept:
+            folder.delete(f"reports/{run}/records/{name}")
 
 
 def _write_every_record(
-    job: Job,
-    scores: xr.Dataset,
-    slugs: np.ndarray,
-    series: Series,
-    map: Callable[..., Iterable[Any]],
-    progress: Callable[[int, int], None] | None,
+    job: Job, everyone: _Set, map: Callable[..., Iterable[Any]], progress: Callable[[int, int], None] | None
 ) -> tuple[dict[str, np.ndarray], Counter[str]]:
     """Write the records' reports, some to a task; return their ``tables.FACTS``, and how many came to be in which way."""
     from ecgbatch.reports import tables
 
-    n_records = scores.sizes["record"]
+    slugs, order = everyone.slugs, everyone.order
+    n_records = order.size
     length = min(_MOST_RECORDS_PER_TASK, max(1, -(-n_records // _LEAST_TASKS)))
-    order = _in_order_of_stores(scores)
     rows_of = [order[start : start + length] for start in range(0, n_records, length)]
+    number_of = {int(rows[0]): number for number, rows in enumerate(rows_of)}
     facts = {name: np.zeros(n_records, dtype) for name, dtype in tables.FACTS.items() if name != "slug"} | {"slug": slugs}
     made = Counter[str]()
-    tasks = ((rows, slugs[rows].tolist(), Beside(series, rows)) for rows in rows_of)
-    for rows, done, found in map(partial(write_records, job), tasks):
-        made.update(done)
-        for name, values in found.items():
-            facts[name][rows] = values
-        if progress is not None:
-            progress(made.total(), n_records)
+    tasks = ((rows, slugs[rows].tolist(), Beside(everyone.series, rows)) for rows in rows_of)
+    with records_file(folder_at(job.work), job.edition) as documents:
+        for found in map(partial(write_records, job), tasks):
+            made.update(found.done)
+            for name, values in found.facts.items():
+                facts[name][found.rows] = values
+            documents.add(number_of[int(found.rows[0])], found.documents)
+            if progress is not None:
+                progress(made.total(), n_records)
     return facts, made
 
 
@@ -180,6 +217,14 @@ def _not_taken(work: str) -> dict[str, dict[str, int]]:
     return counts
 
 
+def _left_out(work: str) -> dict[str, int]:
+    """Return in how many folders, links and hidden files of the archive no record was looked for, by reason."""
+    try:
+        return dict(Counter(reason for _, reason in archive_facts(work).get(LEFT_OUT, ())))
+    except StoreError:
+        return {}
+
+
 def _in_order_of_stores(scores: xr.Dataset) -> np.ndarray:
     """Return the records' places as their samples lie in their stores: what neighbours share is then read once."""
     stores = np.unique(scores["signals_store"].values, return_inverse=True)[1]
@@ -192,15 +237,27 @@ def _slugs_of(names: np.ndarray) -> np.ndarray:
     return np.array([slugs[name] for name in names], TEXT)
 
 
+class Wanted(TypedDict, total=False):
+    """What reports of a run may be made with; all of it may be left out.
+
+    ``extras``: as in ``write_reports``. ``pages``: as in ``Edition``. ``pseudonymise``: show no name of a record or patient, but
+    keyed digests of them (``workspace.privacy.Pseudonyms``). ``leads``: whether ``latest`` is to point to these reports, as it
+    is unless they are a copy for others beside those of the house.
+    """
+
+    extras: Sequence[str]
+    pages: str | None
+    pseudonymise: bool
+    leads: bool
+
+
 def report_workspace(
     work: str,
     run: str,
     *,
-    extras: Sequence[str] = (),
-    pseudonymise: bool = False,
-    leads: bool = True,
     map: Callable[..., Iterable[Any]] = map,
     on_progress: Callable[[str, int, int], None] | None = None,
+    **wanted: Unpack[Wanted],
 ) -> dict[str, Any]:
     """Write all reports of a run and let ``work/reports/latest`` point there; return their paths and the cohort's counts.
 
@@ -208,23 +265,99 @@ def report_workspace(
     ----------
     work, run
         Workspace; name of a run that ``workspace.runs.write_run`` has recorded.
-    pseudonymise
-        Show no name of a record or patient, but keyed digests of them (``workspace.privacy.Pseudonyms``).
-    leads
-        Whether ``latest`` is to point to these reports: not where they are a copy for others beside those of the house.
-    extras, map, on_progress
+    map, on_progress
         As in ``write_reports``; ``on_progress`` is called with the stage's name too.
+    wanted
+        As ``Wanted`` says.
 
     Returns
     -------
     dict
-        ``cohort`` (the page's path), ``reports`` (the folder), and ``counts`` as the cohort's JSON has them.
+        ``cohort`` (the page's path), ``reports`` (the folder), ``counts`` as the cohort's JSON has them, and ``pages``: a
+        sentence on which records have one.
 
     """
+    folder = folder_at(work)
+    summary = write_reports(
+        work,
+        run,
+        replace(_edition(folder, work, run), pages=wanted.get("pages")),
+        extras=wanted.get("extras", ()),
+        pseudonyms=workspace_pseudonyms(work) if wanted.get("pseudonymise") else None,
+        map=map,
+        progress=partial(on_progress, "report") if on_progress else None,
+    )
+    if wanted.get("leads", True):
+        folder.point("reports/latest", summary["run"])
+    cohort = json.loads(folder.read(f"reports/{summary['run']}/cohort.json"))
+    counts = {name: cohort[name] for name in COUNTS}
+    said = summary["pages"].words(work)
+    return {"cohort": summary["cohort_html"], "reports": summary["folder"], "counts": counts, "pages": said}
+
+
+def report_record(
+    work: str, run: str, name: str, *, extras: Sequence[str] = (), pseudonymise: bool = False, place: str = ""
+) -> dict[str, Any]:
+    """Make the page and the JSON of one record, whichever records have one; it says what its row of ``records.parquet`` says.
+
+    Parameters
+    ----------
+    work, run, extras
+        As in ``write_reports``; the run's reports are there, or ``place`` is given.
+    name
+        Of the record: its own, or where names are replaced the one shown.
+    pseudonymise
+        Whether names are replaced.
+    place
+        A folder for the files, instead of the run's reports: such a page leads to no other.
+
+    Returns
+    -------
+    dict
+        ``record`` (its name as shown), ``page`` and ``json`` (paths), and the path of each extra.
+
+    Raises
+    ------
+    ValueError
+        If the run has no record of that name, or no reports to put the page into.
+
+    """
+    check_extras(extras)
+    folder, shown = folder_at(work), f"{run}{PSEUDONYMOUS}" if pseudonymise else run
+    if not place and not folder.exists(f"reports/{shown}/manifest.json"):
+        raise ValueError(f"{folder}: the run {run} has no reports to put a page into; `ecgbatch report`, or give --to FOLDER")
+    pseudonyms = workspace_pseudonyms(work) if pseudonymise else None
+    edition = replace(_edition(folder, work, run), run=shown, pages=stated_mode(folder, f"reports/{shown}"))
+    job = Job(str(work), run, "", tuple(extras), edition, pseudonyms, place)
+    everyone = _set_of(folder, job)
+    row = _row_of(folder, run, everyone.scores, name)
+    names = everyone.scores["record_name"].values
+    slug = str(_slugs_of(names)[row])
+    job = replace(job, edition=replace(edition, segments_s=everyone.scores.attrs["settings"].get("segments_s")))
+    write_records(job, (np.array([row]), [slug], list(Beside(everyone.series, np.array([row])))))
+    kinds = {"page": "html", "json": "json"} | {extra: "pdf" if extra == "pdf" else "fhir.json" for extra in extras}
+    if not place:
+        seal_again(folder, f"reports/{shown}", [f"records/{slug}.{kind}" for kind in kinds.values()])
+    below = place or f"{folder}/reports/{shown}/records"
+    return {"record": str(names[row])} | {what: f"{below}/{slug}.{kind}" for what, kind in kinds.items()}
+
+
+def _row_of(folder: Folder, run: str, scores: xr.Dataset, name: str) -> int:
+    """Return the place of a record by its own name or the one shown."""
+    own = load_columns(store_path(folder, "scores", run), ("record_name",))["record_name"].values
+    for names in (own, scores["record_name"].values):
+        if (found := np.flatnonzero(names == name)).size:
+            return int(found[0])
+    near = get_close_matches(name, own.tolist(), 3, 0.5) if own.size <= _MOST_COMPARED else []
+    said = f" The nearest names: {', '.join(near)}." if near else ""
+    raise ValueError(f"{folder}: expected the name of a record of the run {run}, found none named {name!r}.{said}")
+
+
+def _edition(folder: Folder, work: str, run: str) -> Edition:
+    """Return what every report of a run says alike."""
     from ecgbatch.model.definition import ModelError
     from ecgbatch.model.files import load_model
 
-    folder = folder_at(work)
     digest = open_once(store_path(folder, "scores", run), ()).attrs["settings"]["model"]["digest"]
     kept = f"models/{digest[:MODEL_NAME_DIGITS]}"
     if load_model(folder.path(kept)).digest != digest:  # it tells what the pages say of thresholds and training
@@ -233,18 +366,4 @@ def report_workspace(
         )
     archive = {name: value for name, value in archive_facts(work).items() if name in ("archive", "is_synthetic")}
     stated, model = read_run(work, run), model_summary(json.loads(folder.read(f"{kept}/model.json")))
-    edition = Edition(model, stated.get("created", ""), **archive, seconds=stated.get("seconds") or {})
-    summary = write_reports(
-        work,
-        run,
-        edition,
-        extras=extras,
-        pseudonyms=workspace_pseudonyms(work) if pseudonymise else None,
-        map=map,
-        progress=partial(on_progress, "report") if on_progress else None,
-    )
-    if leads:
-        folder.point("reports/latest", summary["run"])
-    cohort = json.loads(folder.read(f"reports/{summary['run']}/cohort.json"))
-    counts = {name: cohort[name] for name in COUNTS}
-    return {"cohort": summary["cohort_html"], "reports": summary["folder"], "counts": counts}
+    return Edition(model, stated.get("created", ""), **archive, seconds=stated.get("seconds") or {})

@@ -473,18 +473,17 @@ def _read_beats(
 ) -> Iterator[RecordBeats]:
     """Yield the beats of a store's records; neighbours are read in one go, since they share chunks."""
     leads = tuple(store["lead"].values.tolist())
-    by_beat = store[["waveform", "beat_flags", "rr_previous_s"]]
+    by_beat = [store[name].variable for name in ("waveform", "beat_flags", "rr_previous_s")]
     first, count = store["first_beat"].values[places], store["n_beats"].values[places]
     low, high = int(first.min()), int((first + count).max())
-    joined = by_beat.isel(beat=slice(low, high)).load() if high - low <= 2 * int(count.sum()) else None
+    joined = [values[low:high].values for values in by_beat] if high - low <= 2 * int(count.sum()) else None
     for start, n, usable, exchanged in zip(first.tolist(), count.tolist(), is_usable, is_exchanged.tolist(), strict=True):
-        own = (
-            by_beat.isel(beat=slice(start, start + n))
+        waveform, flags, rr_previous_s = (
+            [values[start : start + n].values for values in by_beat]
             if joined is None
-            else joined.isel(beat=slice(start - low, start - low + n))
+            else [values[start - low : start - low + n] for values in joined]
         )
-        flags = own["beat_flags"].values.astype(np.uint16)
-        yield RecordBeats(own["waveform"].values, flags, own["rr_previous_s"].values, leads, usable, exchanged)
+        yield RecordBeats(waveform, flags.astype(np.uint16), rr_previous_s, leads, usable, exchanged)
 
 
 def _lead_flags(rows: xr.Dataset, work: Path, leads: Sequence[str]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
@@ -539,18 +538,19 @@ def score_shard(
     """
     longest = max((len(record.beat_flags) for record in records if record is not None), default=1)
     block = _empty(rows, longest if n_beats is None else n_beats, len(model.leads))
+    arrays = {str(name): variable.values for name, variable in block.variables.items()}  # of the block: writing there writes here
+    names, patients, status = (rows[name].values.tolist() for name in ("record_name", "patient_id", "status"))
+    failed = rows["failed"].values.tolist() if "failed" in rows else [""] * len(names)
     used: list[tuple[int, ...]] = []
     for row, record in enumerate(records):
-        indices = _members_for(model, str(rows["patient_id"].values[row]), record)
-        failed = str(rows["failed"].values[row]) if "failed" in rows else ""
-        status = int(rows["status"].values[row])
-        reason: str | None = f"{STEP_FAILED}:{failed}"
-        if not failed or status == STATUS["set_aside"]:
-            reason = reason_not_scored(status, record, model, indices)
+        indices = _members_for(model, patients[row], record)
+        reason: str | None = f"{STEP_FAILED}:{failed[row]}"
+        if not failed[row] or status[row] == STATUS["set_aside"]:
+            reason = reason_not_scored(status[row], record, model, indices)
         used.append(indices if reason is None else ())
-        _fill_counts(block, row, record, len(indices))
-        if reason is not None and rows["status"].values[row] != STATUS["set_aside"]:
-            block["reason"].values[row] = reason
+        _fill_counts(arrays, row, record, len(indices))
+        if reason is not None and status[row] != STATUS["set_aside"]:
+            arrays["reason"][row] = reason
     medians: dict[tuple[int, ...], dict[int, npt.NDArray[np.float32]]] = {}
     for row, waveform, probability in _beat_probabilities(model, records, used, precision):
         record = records[row]
@@ -560,21 +560,21 @@ def score_shard(
             score_record,
             model,
             used[row],
-            record_name=str(rows["record_name"].values[row]),
+            record_name=names[row],
             novelty=novelty(model.novelty, beat),
             is_exchanged=record.is_exchanged,
         )
         score = finish(probability)
         if precision != "float32" and _is_close(score):
             score = finish(_in_float32(model, used[row], waveform))
-        _fill_score(block, row, record, score)
+        _fill_score(arrays, row, record, score)
         if record.is_exchanged:
-            block["exchange"].values[row], block["probability_put_back"].values[row] = _put_back(model, used[row], record)
+            arrays["exchange"][row], arrays["probability_put_back"][row] = _put_back(model, used[row], record)
     for indices, beats in medians.items():
         stacked = np.stack(list(beats.values()))
-        block["evidence"].values[list(beats)] = evidence(model, indices, stacked)
-        mi = block["mi_probability"].values[list(beats)]  # is part of any heart disease
-        block["abnormal_probability"].values[list(beats)] = np.maximum(_abnormal(model, indices, stacked), mi)
+        arrays["evidence"][list(beats)] = evidence(model, indices, stacked)
+        mi = arrays["mi_probability"][list(beats)]  # is part of any heart disease
+        arrays["abnormal_probability"][list(beats)] = np.maximum(_abnormal(model, indices, stacked), mi)
     return block
 
 
@@ -677,11 +677,11 @@ def _empty(rows: xr.Dataset, n_beats: int, n_leads: int) -> xr.Dataset:
     return xr.Dataset(block)
 
 
-def _fill_counts(block: xr.Dataset, row: int, record: RecordBeats | None, n_members: int) -> None:
-    block["n_members_used"].values[row] = n_members
+def _fill_counts(arrays: Mapping[str, npt.NDArray[Any]], row: int, record: RecordBeats | None, n_members: int) -> None:
+    arrays["n_members_used"][row] = n_members
     if record is not None:
-        block["n_beats_detected"].values[row] = record.beat_flags.size
-        block["heart_rate_bpm"].values[row] = heart_rate_bpm(record.rr_previous_s)
+        arrays["n_beats_detected"][row] = record.beat_flags.size
+        arrays["heart_rate_bpm"][row] = heart_rate_bpm(record.rr_previous_s)
 
 
 def heart_rate_bpm(rr_previous_s: npt.NDArray[np.floating[Any]]) -> float:
@@ -691,17 +691,17 @@ def heart_rate_bpm(rr_previous_s: npt.NDArray[np.floating[Any]]) -> float:
     return float(60 / np.median(known)) if known.size else float("nan")
 
 
-def _fill_score(block: xr.Dataset, row: int, record: RecordBeats, score: RecordScore) -> None:
-    block["beat_probability"].values[row, np.flatnonzero(record.is_scorable)] = score.beat_probability
-    block["n_beats_scored"].values[row] = score.beat_probability.size
-    block["mi_probability"].values[row] = score.probability
-    block["probability_low"].values[row] = score.low
-    block["probability_high"].values[row] = score.high
-    block["threshold"].values[row] = score.threshold
-    block["beat_agreement"].values[row] = score.agreement
-    block["decision"].values[row] = score.decision
-    block["novelty"].values[row] = score.novelty
-    block["score_flags"].values[row] = score.flags
+def _fill_score(arrays: Mapping[str, npt.NDArray[Any]], row: int, record: RecordBeats, score: RecordScore) -> None:
+    arrays["beat_probability"][row, np.flatnonzero(record.is_scorable)] = score.beat_probability
+    arrays["n_beats_scored"][row] = score.beat_probability.size
+    arrays["mi_probability"][row] = score.probability
+    arrays["probability_low"][row] = score.low
+    arrays["probability_high"][row] = score.high
+    arrays["threshold"][row] = score.threshold
+    arrays["beat_agreement"][row] = score.agreement
+    arrays["decision"][row] = score.decision
+    arrays["novelty"][row] = score.novelty
+    arrays["score_flags"][row] = score.flags
 
 
 def _beat_probabilities(

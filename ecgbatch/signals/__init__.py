@@ -6,7 +6,7 @@ which store each record is now. Later stages ask here for the records that are c
 Other wings use:
 
 - ``quality``: ``warm_up``
-- ``stage``: ``ARCHIVE_FILE``, ``Conversion``, ``NOT_TAKEN``, ``SIGNALS``, ``archive_facts``, ``convert_archive``,
+- ``stage``: ``ARCHIVE_FILE``, ``Conversion``, ``LEFT_OUT``, ``NOT_TAKEN``, ``SIGNALS``, ``archive_facts``, ``convert_archive``,
   ``current_records``, ``new_records``, ``plan_again``, ``plan_signals``, ``produce_signals``, ``producer``, ``records_at``,
   ``signals_path``, ``verify_checksums``
 """

@@ -15,12 +15,14 @@ import xarray as xr
 
 from ecgbatch import __version__
 from ecgbatch.archive.listing import each, list_archive
+from ecgbatch.archive.remembered import LOOK_COLUMNS, Place, remember
 from ecgbatch.archive.sums import with_sums
 from ecgbatch.archive.untaken import Untaken, find_untaken
-from ecgbatch.archive.watch import LOOK_COLUMNS, Look, Place, look_at, remember, settle_changes
+from ecgbatch.archive.watch import Look, look_at, settle_changes
 from ecgbatch.formats.header import UnreadableRecord, step
 from ecgbatch.formats.inspection import Inspection, inspect_record, inspect_records
 from ecgbatch.formats.records import read_samples, source_digest
+from ecgbatch.signals.own_archive import place_of, refuse_another
 from ecgbatch.signals.quality import lead_flags, warm_up
 from ecgbatch.terms import LABEL, LEAD_FLAGS, MISSING_SAMPLE, SEX, STATUS, STEP_FAILED, lead_order
 from ecgbatch.workspace.erased import N_ERASURES, VIEW_FILE, Erased, erased_list
@@ -113,6 +115,8 @@ ARCHIVE_FILE = VIEW_FILE
 
 NOT_TAKEN = "not_taken"
 """Of that document: files that are no record's and were looked at, as ``archive.untaken.Untaken``."""
+LEFT_OUT = "left_out"
+"""Of that document: folders, links and hidden files in which no record was looked for, as ``archive.finding.LeftOut``."""
 
 _MOST_REMEMBERED = 10_000
 """Files that are no ECGs which are remembered, so that no later look opens them: others are opened again."""
@@ -324,13 +328,20 @@ def convert_archive(
     keep_comments
         Store the headers' comment lines too, whatever names and dates they hold.
     rehash, settle_s
-        As ``archive.watch.look_at`` takes them.
+        As ``archive.watch.look_at`` takes them; ``rehash`` also takes an archive at another place for this workspace's.
     map
         Engine for listing and reading.
     on_progress
         Called with the stage's name, shards done and shards in all.
 
+    Raises
+    ------
+    OtherArchive
+        If the workspace holds the records of an archive at another place.
+
     """
+    if not rehash:
+        refuse_another(archive, work, _earlier_view(work))
     look = look_at(archive, work, labels=labels, keep_comments=keep_comments, rehash=rehash, settle_s=settle_s, map=map)
     published = {Path(path).stem for path in list_stores(work, "signals")}
     places = look.places
@@ -374,6 +385,7 @@ def _published(
     gone = [name for name in gone if not erased.has_record(name)]
     document = {
         "archive": Path(archive).resolve().name,
+        "place": place_of(archive),
         "is_synthetic": (Path(archive) / "SYNTHETIC.txt").is_file(),
         "records": list(current),
         "stores": [digest for digest, _ in current.values()],
@@ -382,11 +394,14 @@ def _published(
         "gone": gone,
     } | ({"n_erased": look.n_erased} if look.n_erased else {})
     document |= {N_ERASURES: len(erased.erasures)} if erased else {}
-    untaken = find_untaken(archive, look.names, (Untaken(*one) for one in earlier.get(NOT_TAKEN, ())))
+    remembered = (Untaken(*one) for one in earlier.get(NOT_TAKEN, ()))
+    untaken = find_untaken(look.found.beside, look.found.one_file, remembered)
     if erased:
         untaken = [one for one in untaken if not _names_erased(one.path, erased)]
     kept = [one for one in untaken if one.kind] + [one for one in untaken if not one.kind][:_MOST_REMEMBERED]
     document |= {NOT_TAKEN: [list(one) for one in kept]} if kept else {}
+    aside = [list(one) for one in look.found.left_out if not (erased and _names_erased(one.path, erased))]
+    document |= {LEFT_OUT: sorted(aside)[:_MOST_REMEMBERED]} if aside else {}
     if document != earlier:
         folder_at(work).put(ARCHIVE_FILE, sealed(document))
     del earlier
@@ -422,8 +437,9 @@ def _earlier_view(work: str) -> dict[str, Any]:
         return {"records": [], "stores": [], "rows": []}
 
 
-MAY_PASS = frozenset({"UNREADABLE_FILE", "CHANGED_WHILE_READING"})
-"""Reasons to set a record aside that may pass though no file gets another size or time: it is tried again in the next run."""
+MAY_PASS = frozenset({"UNREADABLE_FILE", "CHANGED_WHILE_READING", "LISTED_MISSING", "DAT_MISSING", "EXTRA_MISSING"})
+"""Reasons to set a record aside that may pass though no file gets another size or time (a mount that was away, a reader that was not
+installed): it is tried again in the next run."""
 
 
 def new_records(work: str, listing: xr.Dataset) -> xr.Dataset:

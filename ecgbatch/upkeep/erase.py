@@ -224,6 +224,7 @@ def _replace_reports(
     work: str, replaced: dict[str, str], is_named: Callable[[str], bool], map: Map, on_progress: OnProgress | None
 ) -> int:
     """Remove the reports of runs that had the patient, or say that the patient is gone; write those of the latest run anew."""
+    from ecgbatch.reports.chosen_pages import stated_mode
     from ecgbatch.reports.writing import report_workspace
 
     folder, document = folder_at(work), compacted(work)
@@ -236,8 +237,12 @@ def _replace_reports(
     if again:
         files = folder.children(f"reports/{shown}/records")
         extras = [kind for kind, end in (("pdf", ".pdf"), ("fhir", ".fhir.json")) if any(name.endswith(end) for name in files)]
-        is_pseudonymous = shown.endswith(PSEUDONYMOUS)
-        told = report_workspace(work, again, extras=extras, pseudonymise=is_pseudonymous, map=map, on_progress=on_progress)
+        as_they_were: dict[str, Any] = {
+            "extras": extras,
+            "pages": stated_mode(folder, f"reports/{shown}"),
+            "pseudonymise": shown.endswith(PSEUDONYMOUS),
+        }
+        told = report_workspace(work, again, **as_they_were, map=map, on_progress=on_progress)
         if stated := read_run(work, again):
             folder.put(f"runs/{again}.json", sealed(stated | {"counts": told["counts"]}))
     elif shown in named:

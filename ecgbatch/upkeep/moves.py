@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ecgbatch.archive.watch import remember_moved
+from ecgbatch.archive.remembered import remember_moved
 from ecgbatch.beats.record import BeatSettings
 from ecgbatch.beats.stage import plan_beats, plan_peaks
 from ecgbatch.measurements.stage import SAID_OF_ERASED, plan_measurements
 from ecgbatch.scores.earlier import PLACE
 from ecgbatch.scores.stage import plan_rows
-from ecgbatch.signals.stage import ARCHIVE_FILE, NOT_TAKEN, archive_facts, produce_signals, records_at, signals_path
+from ecgbatch.signals.stage import ARCHIVE_FILE, LEFT_OUT, NOT_TAKEN, archive_facts, produce_signals, records_at, signals_path
 from ecgbatch.terms import LEAD_FLAGS, MISSING_SAMPLE, STATUS
 from ecgbatch.workspace.runs import read_run
 from storage import (
@@ -424,7 +424,8 @@ def point_to(work: str, moved: Moved, forget: Callable[[str], bool] = lambda _: 
         facts |= {"records": [name for name, _ in kept]}
         facts |= {"stores": [store for _, (store, _) in kept], "rows": [row for _, (_, row) in kept]}
         facts |= {word: [name for name in facts.get(word, []) if not forget(name)] for word in ("waiting", "gone")}
-        facts.pop(NOT_TAKEN, None)  # may lie in the folder of who is erased; the next look finds what is left
+        for word in (NOT_TAKEN, LEFT_OUT):  # may lie in the folder of who is erased; the next look finds what is left
+            facts.pop(word, None)
         folder.put(ARCHIVE_FILE, sealed(facts))
     remember_moved(work, moved.places, forget)
     for old, new in moved.replaced.items():

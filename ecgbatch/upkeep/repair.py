@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ecgbatch.reports.chosen_pages import stated_mode
 from ecgbatch.terms import MODEL_NAME_DIGITS
 from ecgbatch.upkeep.status import METRICS_FILE, last_run, metrics
 from ecgbatch.upkeep.verify import LATEST, Item, problems_of, reports_to_show
@@ -110,14 +111,20 @@ def _runs_again(
         if run in runs:
             if not read_run(work, run):
                 write_run(work, run, {"archive": archive, "model": model})
-            report_workspace(work, run, map=map, on_progress=on_progress)
+            report_workspace(work, run, pages=_mode(folder, run), map=map, on_progress=on_progress)
             runs.discard(run)
         if not runs:
             break
     for name in sorted(runs):
         run = name.removesuffix(PSEUDONYMOUS)
         if f"reports/{name}" in lost and read_run(work, run) and folder.exists(f"scores/{run}.zarr/zarr.json"):
-            report_workspace(work, run, pseudonymise=name != run, map=map, on_progress=on_progress)
+            is_pseudonymous = name != run
+            report_workspace(work, run, pages=_mode(folder, name), pseudonymise=is_pseudonymous, map=map, on_progress=on_progress)
+
+
+def _mode(folder: Folder, run: str) -> str | None:
+    """Return which records had a page, in reports that are there or were put aside."""
+    return stated_mode(folder, f"reports/{run}") or stated_mode(folder, f"{DAMAGED}/reports-{run}")
 
 
 def _models_again(folder: Folder, lost: set[str]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from ecgbatch.archive.watch import changed_key
+from ecgbatch.archive.remembered import changed_key
 from ecgbatch.signals.stage import archive_facts
 from ecgbatch.workspace.runs import runs_by_time
 from storage import Folder, Schema, StoreError, folder_at, list_stores

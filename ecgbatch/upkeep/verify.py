@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ecgbatch.archive.watch import CACHE_FILE, cache_problems
+from ecgbatch.archive.remembered import CACHE_FILE, cache_problems
 from ecgbatch.terms import MODEL_NAME_DIGITS
 from ecgbatch.upkeep.status import LAST_RUN_FILE, METRICS_FILE, last_run, last_run_problems
 from ecgbatch.workspace.compacted import COMPACTED_FILE, compacted, compaction_problems, stands_for

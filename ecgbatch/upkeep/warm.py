@@ -17,6 +17,7 @@ from ecgbatch.machine_code import open_to_readers
 from ecgbatch.measurements.lookup import measure_workspace
 from ecgbatch.model.files import load_model, shipped_model
 from ecgbatch.model.warm import warm_up as score_beats
+from ecgbatch.reports.path_kernels import warm_up as draw_lines
 from ecgbatch.scores.stage import score_workspace
 from ecgbatch.signals.quality import warm_up as judge_leads
 from ecgbatch.signals.stage import convert_archive
@@ -29,6 +30,7 @@ PARTS: dict[str, Callable[[], None]] = {
     "beats": cut_beats,
     "beats as published": cut_as_published,
     "files of devices": read_samples,
+    "lines of drawings": draw_lines,
 }
 """Rooms that share no kernel, those first that take longest."""
 

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from ecgbatch.archive import listing as listing_room
-from ecgbatch.archive.listing import find_records, list_archive, summarise
+from ecgbatch.archive.finding import find_records
+from ecgbatch.archive.listing import list_archive, summarise
 from ecgbatch.signals.stage import SIGNALS
 from ecgbatch.synthetic.archive import Truth, write_archive
 from ecgbatch.terms import LABEL, LEADS, STATUS

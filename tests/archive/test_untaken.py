@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ecgbatch.archive import untaken
-from ecgbatch.archive.listing import find_records
+from ecgbatch.archive.finding import find_records, search, summarise_left_out
 from ecgbatch.archive.untaken import find_untaken, kind_of, summarise_untaken
 from ecgbatch.signals.stage import archive_facts, convert_archive
 
@@ -50,7 +50,7 @@ def test_what_looks_like_an_ecg_and_was_not_taken_is_named_with_the_reason_and_l
     (archive / "notes").write_bytes(b"nothing")
     (archive / "._r.hea").write_bytes(b"\0\5\26\7")
     assert find_records(archive) == ["r"]  # what macOS writes beside files is no record
-    told = summarise_untaken(find_untaken(str(archive), ["r"]))
+    told = summarise_untaken(find_untaken(search(archive).beside))
     assert told["n_not_taken"] == {"DICOM": 1, "BDF": 1}
     assert told["not_taken"][0] == {
         "file": "in/IM0001",
@@ -71,3 +71,54 @@ def test_an_archive_without_a_record_says_what_it_holds(tmp_path):
     (tmp_path / "IM0001").write_bytes(DICOM)
     with pytest.raises(ValueError, match=r"1 file\(s\) that look like DICOM \('IM0001': its name does not end with \.dcm"):
         find_records(tmp_path)
+
+
+def test_hidden_and_system_folders_are_left_out_and_counted(tmp_path):
+    archive, work = tmp_path / "a", str(tmp_path / "w")
+    for folder in ("p1", ".snapshot/night/p1", ".Trash-1000/files", "lost+found", "@eaDir", "__MACOSX/p1"):
+        (archive / folder).mkdir(parents=True)
+        put_record(archive / folder, "r")
+    (archive / "p1" / "._r.hea").write_bytes(b"\0\5\26\7")
+    (archive / "p1" / "._IM0001").write_bytes(b"\0\5\26\7")
+    (archive / "lost+found").chmod(0o000)
+    found = search(archive)
+    (archive / "lost+found").chmod(0o700)
+    assert found.names == ["p1/r"]
+    told = summarise_left_out(found.left_out)
+    assert told["n_left_out"] == {"hidden or system folder": 5, "hidden file": 1}
+    assert {one["path"] for one in told["left_out"]} == {
+        *(".Trash-1000", ".snapshot", "@eaDir", "__MACOSX", "lost+found", "p1/._r.hea")
+    }
+    convert_archive(str(archive), work)
+    assert archive_facts(work)["records"] == ["p1/r"]
+    assert len(archive_facts(work)["left_out"]) == 6
+
+
+def test_linked_folders_are_searched_inside_the_archive_and_named_outside(tmp_path):
+    archive = tmp_path / "a"
+    for folder in (archive / "p1", archive / ".store/p2", tmp_path / "elsewhere/p3"):
+        folder.mkdir(parents=True)
+        put_record(folder, "r")
+    (archive / "p2").symlink_to(archive / ".store/p2", target_is_directory=True)
+    (archive / "p3").symlink_to(tmp_path / "elsewhere/p3", target_is_directory=True)
+    (archive / "again").symlink_to("p1", target_is_directory=True)
+    (archive / "p1" / "loop").symlink_to(archive, target_is_directory=True)
+    (archive / ".store/p2/back").symlink_to(archive / "p1", target_is_directory=True)
+    found = search(archive)
+    assert found.names == ["p1/r", "p2/r"]
+    reasons = {one.path: one.reason for one in found.left_out}
+    assert reasons.pop(".store") == "hidden or system folder"
+    assert "outside the archive" in reasons.pop("p3")
+    assert set(reasons) == {"again", "p1/loop", "p2/back"}
+    assert all("under its own name" in reason for reason in reasons.values())
+    convert_archive(str(archive), str(tmp_path / "w"))
+    assert archive_facts(str(tmp_path / "w"))["records"] == ["p1/r", "p2/r"]
+
+
+def test_an_archive_of_links_that_lead_out_says_so(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "p1").mkdir()
+    put_record(tmp_path / "p1", "r")
+    (tmp_path / "a/p1").symlink_to(tmp_path / "p1", target_is_directory=True)
+    with pytest.raises(ValueError, match="not searched: 'p1', linked folder outside the archive"):
+        find_records(tmp_path / "a")

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from ecgbatch.archive.listing import LISTING_COLUMNS
-from ecgbatch.archive.watch import CACHE_FILE, TICK_S, look_at
+from ecgbatch.archive.remembered import CACHE_FILE
+from ecgbatch.archive.watch import TICK_S, look_at
 from ecgbatch.formats import inspection, records
 from ecgbatch.formats.header import UnreadableRecord
 from ecgbatch.signals import stage as signals_stage
@@ -228,7 +229,7 @@ def test_look_of_a_version_with_other_columns_is_taken_anew(tmp_path, monkeypatc
     write_archive(tmp_path / "a", n_records=3, duration_s=5, seed=1)
     archive, work = str(tmp_path / "a"), str(tmp_path / "w")
     with monkeypatch.context() as before:
-        before.setattr("ecgbatch.archive.watch.LISTING_COLUMNS", tuple(c for c in LISTING_COLUMNS if c != "recording_year"))
+        before.setattr("ecgbatch.archive.remembered.LISTING_COLUMNS", tuple(c for c in LISTING_COLUMNS if c != "recording_year"))
         stores = convert_archive(archive, work).stores
     cache = Path(work, CACHE_FILE)
     table = pq.read_table(cache).drop_columns(["recording_year"])

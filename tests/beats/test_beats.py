@@ -51,7 +51,14 @@ def heart(fs: float, r_time_s: np.ndarray, duration_s: float, n_leads: int = 2, 
 
 def cut(signal: np.ndarray, r_sample: np.ndarray, fs: float, **more: Any) -> Beats:
     flags = np.zeros(len(r_sample), np.uint16)
-    return beat_windows(signal, r_sample, flags, adc_gain=np.full(len(signal), GAIN), sampling_frequency_hz=fs, **more)
+    peaks = RPeaks(r_sample, flags, 0)
+    return beat_windows(signal, peaks, adc_gain=np.full(len(signal), GAIN), sampling_frequency_hz=fs, **more)
+
+
+def baseline(signal: np.ndarray, design: windows.HighPass) -> np.ndarray:
+    """The baseline of the first lead, (block,)."""
+    curve, pad = windows.baselines(signal[None], signal.shape[1], windows.groups_of(np.ones((1, 1), bool)), design)
+    return curve[0, pad : curve.shape[1] - pad, 0]
 
 
 R_TIME_S = np.arange(0.7, 19.4, 0.8)
@@ -90,7 +97,7 @@ def test_windows_are_the_filtered_signal_at_exact_times(fs: float) -> None:
     r_sample = np.rint(R_TIME_S * fs).astype(np.int64)[5:8]
     found = cut(signal, r_sample, fs)
     design = resampler(fs, CUTOFF_HZ, HALF_WIDTH_S)
-    curve = windows.baselines(signal, signal.shape[1], np.array([0]), windows.high_pass(fs, HIGH_PASS_HZ))[:, 0]
+    curve = baseline(signal, windows.high_pass(fs, HIGH_PASS_HZ))
     block = windows.high_pass(fs, HIGH_PASS_HZ).block
     base = np.interp(np.arange(signal.shape[1]), (np.arange(len(curve)) + 0.5) * block - 0.5, curve)
     for beat, r in enumerate(r_sample):
@@ -110,7 +117,7 @@ def test_baseline_removal_is_a_zero_phase_butterworth_high_pass() -> None:
     time_s = np.arange(20000) / fs
     for hz in (0.1, 0.25, 0.5, 1.0, 4.0):
         wave = np.rint(5000 * np.sin(2 * np.pi * hz * time_s)).astype(np.int16)
-        curve = windows.baselines(wave[None], wave.size, np.array([0]), windows.high_pass(fs, 0.5))[:, 0]
+        curve = baseline(wave[None], windows.high_pass(fs, 0.5))
         left = wave - np.interp(np.arange(20000), (np.arange(len(curve)) + 0.5) * 20 - 0.5, curve)
         expected = sosfiltfilt(butter(2, 0.5, "high", fs=fs, output="sos"), wave)
         middle = slice(6000, 14000)
@@ -167,9 +174,8 @@ def test_a_gap_is_fill_and_flagged_edge() -> None:
 def test_values_beyond_int16_microvolts_are_held() -> None:
     signal = np.zeros((1, 5000), np.int16)
     signal[0, 2450:2550] = 32000
-    found = beat_windows(
-        signal, np.array([2500]), np.zeros(1, np.uint16), adc_gain=np.array([200.0]), sampling_frequency_hz=250.0
-    )
+    peaks = RPeaks(np.array([2500]), np.zeros(1, np.uint16), 0)
+    found = beat_windows(signal, peaks, adc_gain=np.array([200.0]), sampling_frequency_hz=250.0)
     assert found.waveform.max() == 32767
 
 

@@ -398,7 +398,7 @@ def test_bigeminy_keeps_every_beat_and_flags_the_early_ones_by_timing_and_shape(
     found = detect(signal, 250.0)
     is_early = np.isin(np.arange(len(found.r_sample)), np.searchsorted(np.sort(np.concatenate([own_s, early_s])), early_s))
     assert len(found.r_sample) == len(own_s) + len(early_s)
-    cut = record.beat_windows(signal, found.r_sample, found.beat_flags, adc_gain=np.array([GAIN]), sampling_frequency_hz=250.0)
+    cut = record.beat_windows(signal, found, adc_gain=np.array([GAIN]), sampling_frequency_hz=250.0)
     inside = (cut.beat_flags & BEAT_FLAGS["edge"]) == 0
     for flag in ("ectopic", "aberrant"):
         np.testing.assert_array_equal((cut.beat_flags & BEAT_FLAGS[flag] > 0)[inside], is_early[inside], err_msg=flag)

@@ -188,7 +188,7 @@ FIELDS: list[tuple[int, str, str]] = [
     *[(FORMAT, fmt, "FMT_MIXED") for fmt in ("8", "24", "32", "61", "80", "160", "212", "310", "311", "508", "516", "524")],
     *[(FORMAT, fmt, "FMT_MIXED") for fmt in ("16+2", f"16+{10**17}")],
     (FORMAT, "16x2", "DAT_TRUNCATED"),
-    *[(GAIN, gain, "GAIN_INVALID") for gain in ("-2000", "nan", "inf", "abc", "2000,5", "1e300", "1e-300", "1e99999", "2000(")],
+    *[(GAIN, gain, "GAIN_INVALID") for gain in ("-1e-9", "nan", "inf", "abc", "2000,5", "1e300", "1e-300", "1e99999", "2000(")],
     *[
         (GAIN, gain, "GAIN_INVALID")
         for gain in ("2000()", "2000(1.5)", "2000/", "(0)/mV", "2000(0)/", "0x10", "2000(0", "2000)0(")

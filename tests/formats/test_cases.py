@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from ecgbatch.archive.listing import list_archive
 from ecgbatch.beats.lookup import extract_beats
 from ecgbatch.beats.record import BeatSettings
-from ecgbatch.formats.header import UnreadableRecord
+from ecgbatch.formats.header import UnreadableRecord, patient_of
 from ecgbatch.formats.leads import canonical_lead, is_ecg, is_known, samples_a_frame, which_are_ecgs
 from ecgbatch.formats.records import in_millivolts, read_record
 from ecgbatch.signals.stage import convert_archive
@@ -170,12 +171,15 @@ def test_signal_lines_beyond_the_stated_number_are_not_the_records(test_data):
 
 DIALECTS = {
     "I": "I|DI|D1|D I|EKG I|ECG-I|ECG_I|Abl. I|Ableitung I|lead_I|Lead 1|MDC_ECG_LEAD_I|I+|ECG Lead I|LA-RA|L1"
-    "|Derivación I|отведение I",
-    "II": "II|DII|D II|Lead II (ECG)|II [mV]|ekg ii|LL-RA|Dérivation II|MDC_ECG_LEAD_II",
+    "|Derivación I|отведение I|I-REF|I誘導|第Ⅰ誘導|第I導联|ECG(I)|EKG [I]|I.|I/mV",
+    "II": "II|DII|D II|Lead II (ECG)|II [mV]|ekg ii|LL-RA|Dérivation II|MDC_ECG_LEAD_II|ECG II-Ref|II ECG Lead|ECG - II"
+    "|Extremitätenableitung II|afl. II|II отведение",
     "III": "DIII|III+|Abl III|LL-LA",
-    "aVR": "AVR|avr|EKG aVR|MDC_ECG_LEAD_AVR|aVR+",
-    "V3": "v3|ECG V3|ECG C3|Lead V3|Abl. V3|MDC_ECG_LEAD_V3|V 3",
-    "Vx": "Vx|VX|Frank X",
+    "aVR": "AVR|avr|EKG aVR|MDC_ECG_LEAD_AVR|aVR+|aV R|Goldberger aVR|ECG-aVR|dér. aVR",
+    "-aVR": "-aVR|-AVR|Lead -aVR|ECG -aVR|\u2212aVR|(-)aVR|minus aVR|-aVR (mV)|MDC_ECG_LEAD_MINUS_AVR",
+    "V3": "v3|ECG V3|ECG C3|Lead V3|Abl. V3|MDC_ECG_LEAD_V3|V 3|V03|Brustwand V3|Wilson V3|V3-REF",
+    "V3R": "V3R|Lead V3R|MDC_ECG_LEAD_V3R",
+    "Vx": "Vx|VX|Frank X|MDC_ECG_LEAD_X|VCG X",
 }
 
 
@@ -186,7 +190,11 @@ def test_lead_names_of_the_worlds_devices(lead):
 
 
 @pytest.mark.parametrize(
-    "name", ["MLII", "V3R", "-aVR", "V7", "C3", "MCL1", "CM5", "V", "ECG", "ECG1", "Nehb D", "aVR-", "RA-LA"]
+    "name",
+    [
+        *("MLII", "V3R", "-aVR", "V7", "C3", "MCL1", "CM5", "V", "ECG", "ECG1", "Nehb D", "aVR-", "RA-LA", "Lead -I", "-I"),
+        *("VR", "I-II", "ECG I-II", "C3-REF", "ECG X", "Channel I", "EKG 2", "II (filtered)"),
+    ],
 )
 def test_other_leads_are_taken_for_no_standard_lead(name):
     assert canonical_lead(name) == name.replace(" ", "_")
@@ -232,3 +240,70 @@ def test_dicom_by_its_leads(case, name, leads, n_samples, test_data):
     assert record["lead"].values.tolist() == leads
     assert record.attrs["n_samples"] == n_samples
     assert record.attrs["status_detail"] == ("left out: II of 60 s at 500 Hz" if case == "dicom-groups" else "")
+
+
+def test_iec_names_of_chest_leads_are_known_by_their_company(tmp_path):
+    values = np.arange(500)[:, None]
+    chest = [f"C{n}" for n in range(1, 7)]
+    write_frames(tmp_path, dict.fromkeys(["I", "II", *chest], (values, "200/mV")), 250.0, "ecg")
+    write_frames(tmp_path, dict.fromkeys(["I", "II", *chest, "Cz"], (values, "200/mV")), 250.0, "eeg")
+    assert read_record(tmp_path, "ecg")["lead"].values.tolist() == ["I", "II", *LEADS[6:12]]
+    assert {*chest} <= set(read_record(tmp_path, "eeg")["lead"].values.tolist())
+
+
+def test_a_negative_gain_of_a_signal_line_turns_its_samples_and_keeps_its_millivolts(tmp_path):
+    values = np.arange(-300, 300)[:, None]
+    values[7] = -32768  # missing, and has no opposite
+    write_frames(
+        tmp_path, {"I": (values, "200/mV"), "II": (values, "-200(10)/mV"), "V": (values.repeat(2, axis=1), "-50/mV")}, 250.0
+    )
+    record = read_record(tmp_path, "x")
+    assert record.attrs["warnings"] == ["GAIN_NEGATIVE", "GAPS", "OTHER_RATES_LEFT_OUT"]
+    assert record["adc_gain"].values.tolist() == [200.0, 200.0]
+    expected = np.where(values.ravel() == -32768, np.nan, (values.ravel() - 10) / -200)
+    np.testing.assert_allclose(lead_mv(tmp_path, "x", "II"), expected, atol=1e-6)
+
+
+def test_a_gain_may_change_its_sign_at_a_segment(tmp_path):
+    values = np.arange(100, 500)[:, None]
+    for name, gain in (("m_1", "200/mV"), ("m_2", "-150(7)/mV"), ("m_3", "200/mV")):
+        write_frames(tmp_path, {"II": (values, gain)}, 250.0, name)
+    (tmp_path / "m.hea").write_text("m/3 1 250 1200\nm_1 400\nm_2 400\nm_3 400\n")
+    plain = values.ravel() / 200
+    expected = np.concatenate([plain, (values.ravel() - 7) / -150, plain])
+    np.testing.assert_allclose(lead_mv(tmp_path, "m", "II"), expected, atol=0.5 / 1600)
+
+
+def test_a_layout_is_no_record_where_headers_are_searched_for(test_data, tmp_path):
+    shutil.copytree(test_data / "cases/segment-gains/a", tmp_path / "a")
+    (tmp_path / "a" / "RECORDS").chmod(0o600)
+    (tmp_path / "a").chmod(0o700)
+    (tmp_path / "a" / "RECORDS").unlink()
+    listing = list_archive(tmp_path / "a")
+    assert listing["record_name"].values.tolist() == ["m", "m_0001", "m_0002"]
+    assert not listing["status"].values.any()
+
+
+def test_waveforms_of_many_samples_a_frame_in_segments_of_varying_layout(tmp_path):
+    ecg, slow = np.arange(6000).reshape(30, 200) - 3000, np.arange(30 * 50).reshape(30, 50)
+    write_frames(tmp_path, {"II": (ecg[:10], "200/mV"), "ABP": (slow[:10], "20/mmHg")}, 1.0, "m_1")
+    write_frames(tmp_path, {"V": (ecg[10:20], "100/mV"), "Temp": (slow[10:20, :1], "30/degC")}, 1.0, "m_2")
+    write_frames(tmp_path, {"ABP": (slow[20:], "20/mmHg"), "II": (ecg[20:], "-150(7)/mV")}, 1.0, "m_3")
+    lines = ["m_layout 4 1 0", "~ 0x200 200/mV 16 0 0 0 0 II", "~ 0x200 100/mV 16 0 0 0 0 V"]
+    lines += ["~ 0x50 20/mmHg 16 0 0 0 0 ABP", "~ 0x1 30/degC 16 0 0 0 0 Temp", ""]
+    (tmp_path / "m_layout.hea").write_text("\n".join(lines))
+    (tmp_path / "m.hea").write_text("m/5 4 1 35\nm_layout 0\nm_1 10\n~ 5\nm_2 10\nm_3 10\n")
+    record = read_record(tmp_path, "m")
+    assert (record.attrs["sampling_frequency_hz"], record["lead"].values.tolist()) == (200.0, ["II", "V"])
+    expected = np.full(7000, np.nan)
+    expected[:2000], expected[5000:] = ecg[:10].ravel() / 200, (ecg[20:].ravel() - 7) / -150
+    np.testing.assert_allclose(lead_mv(tmp_path, "m", "II"), expected, atol=0.5 / 1600)
+    assert list_archive(tmp_path)["record_name"].values.tolist() == ["m", "m_1", "m_2", "m_3"]
+
+
+@pytest.mark.parametrize(
+    "identifier", ["", "X", "000", "ANONYMOUS", "anonymized", "Unknown", "n/a", "Patient ID", "de-identified", "TEST", "no-id"]
+)
+def test_what_stands_for_a_number_that_was_taken_out_names_nobody(identifier):
+    assert patient_of(identifier) == ""
+    assert patient_of(f"{identifier}17") != ""

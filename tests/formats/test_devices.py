@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecgbatch.archive.listing import find_records, list_archive
+from ecgbatch.archive.finding import find_records
+from ecgbatch.archive.listing import list_archive
 from ecgbatch.formats import devices
 from ecgbatch.formats.device_record import MAX_DEVICE_BYTES
 from ecgbatch.formats.header import REASONS, WARNINGS, UnreadableRecord

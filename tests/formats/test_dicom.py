@@ -17,7 +17,8 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from ecgbatch.archive.listing import find_records, list_archive
+from ecgbatch.archive.finding import find_records
+from ecgbatch.archive.listing import list_archive
 from ecgbatch.formats import dicom
 from ecgbatch.formats.dicom import parse_dicom
 from ecgbatch.formats.header import REASONS, WARNINGS, UnreadableRecord, patient_of
@@ -217,10 +218,8 @@ BAD: dict[str, tuple[bytes, str]] = {
     "32 bits": (encoded(ecg(group(LEADS, TRUTH + 40000, dtype="<i4"))), "RANGE"),
     "16 bits without sign": (encoded(ecg(group(LEADS, np.abs(TRUTH) + 32768, dtype="<u2"))), "RANGE"),
     "gain 0": (change(f"{C}ChannelSensitivity", "0"), "GAIN_INVALID"),
-    "gain negative": (change(f"{C}ChannelSensitivity", "-0.5"), "GAIN_INVALID"),
     "gain beyond": (change(f"{C}ChannelSensitivity", "1e-30"), "GAIN_INVALID"),
     "gain empty": (change(f"{C}ChannelSensitivity", ""), "GAIN_INVALID"),
-    "correction negative": (change(f"{C}ChannelSensitivityCorrectionFactor", "-1"), "GAIN_INVALID"),
     "correction 0": (change(f"{C}ChannelSensitivityCorrectionFactor", "0"), "GAIN_INVALID"),
     "zero beyond": (change(f"{C}ChannelBaseline", "1e15"), "BASELINE_INVALID"),
     "shifted": (change(f"{C}ChannelSampleSkew", "3"), "FMT_UNSUPPORTED"),
@@ -374,3 +373,59 @@ def test_groups_one_after_the_other_give_all_their_leads(tmp_path: Path) -> None
         truth = np.full(2500, -32768)
         truth[625 * (row // 3) : 625 * (row // 3 + 1)] = columns[row // 3][:, row % 3]
         np.testing.assert_array_equal(record["signal"].values[row], strip[:, 0] if name == "II" else truth)
+
+
+@pytest.mark.parametrize(("keyword", "value"), [("ChannelSensitivity", "-0.5"), ("ChannelSensitivityCorrectionFactor", "-1")])
+def test_a_negative_sensitivity_turns_the_samples_and_keeps_their_millivolts(keyword: str, value: str, tmp_path: Path) -> None:
+    own = group(LEADS, waves(3))
+    setattr(own.ChannelDefinitionSequence[1], keyword, value)
+    own.ChannelDefinitionSequence[1].ChannelBaseline = "10"
+    put(tmp_path, encoded(ecg(own)))
+    record = read_record(tmp_path, "r.dcm")
+    assert "GAIN_NEGATIVE" in record.attrs["warnings"]
+    row = record["lead"].values.tolist().index(LEADS[1])
+    expected = waves(3)[:, 1] / -2000 + 0.01
+    np.testing.assert_allclose(in_millivolts(record).values[row], expected, atol=1e-6)
+
+
+def test_minus_avr_is_not_avr_whatever_the_label_says(tmp_path: Path) -> None:
+    own = group(LEADS, waves(3))
+    source = own.ChannelDefinitionSequence[1].ChannelSourceSequence[0]
+    source.CodeValue, source.CodeMeaning = "2:65", "Lead -aVR"
+    put(tmp_path, encoded(ecg(own)))
+    assert "-aVR" in read_record(tmp_path, "r.dcm")["lead"].values
+    source.CodeMeaning = "aVR"
+    put(tmp_path, encoded(ecg(own)))
+    with pytest.raises(UnreadableRecord, match="LEADS_CONTRADICT"):
+        read_record(tmp_path, "r.dcm")
+
+
+def test_one_number_of_two_issuers_is_two_patients(tmp_path: Path) -> None:
+    for name, issuer in (("a.dcm", "North"), ("b.dcm", "South"), ("c.dcm", "North"), ("d.dcm", "")):
+        dataset = ecg(group(LEADS, waves(3)))
+        dataset.IssuerOfPatientID = issuer
+        put(tmp_path, encoded(dataset), name)
+    patients = list_archive(tmp_path)["patient_id"].values.tolist()
+    assert patients[0] == patients[2]
+    assert len(set(patients)) == 3
+
+
+def test_waveforms_without_a_suffix_are_records_and_images_are_not(tmp_path: Path) -> None:
+    (tmp_path / "DICOM").mkdir()
+    for name in ("IM0001", "1.2.840.113619.2", "DICOM/00000001"):
+        put(tmp_path, CONTENT, name)
+    put(tmp_path, encoded(ecg(), sop_class="1.2.840.10008.5.1.4.1.1.2"), "CT0001")
+    put(tmp_path, CONTENT, "beside.txt")
+    assert find_records(tmp_path) == ["1.2.840.113619.2", "DICOM/00000001", "IM0001"]
+    listing = list_archive(tmp_path, read_data=True)
+    assert not listing["status"].values.any()
+    assert listing["files"].values.tolist() == listing["record_name"].values.tolist()
+    convert_archive(str(tmp_path), str(tmp_path / "w"))
+    (stored,) = (open_store(str(path)).load() for path in (tmp_path / "w" / "signals").iterdir())
+    assert len(set(stored["source_digest"].values.tolist())) == 1
+    np.testing.assert_array_equal(stored["signal"].values[0], read_record(tmp_path, "IM0001")["signal"].values)
+    (tmp_path / "RECORDS").write_text("IM0001\nnothing\n")
+    assert list_archive(tmp_path)["reason"].values.tolist() == ["", "LISTED_MISSING"]
+    (tmp_path / "RECORDS").unlink()
+    (tmp_path / "IM0001.hea").write_text("IM0001 1 250 1\nIM0001.dat 16 200 16 0 0 0 0 II\n")
+    assert list_archive(tmp_path, names=["IM0001"])["reason"].values.tolist() == ["DAT_MISSING"]  # a header goes first

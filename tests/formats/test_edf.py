@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from wfdb.io.convert.edf import read_edf
 
-from ecgbatch.archive.listing import find_records, list_archive
+from ecgbatch.archive.finding import find_records
+from ecgbatch.archive.listing import list_archive
 from ecgbatch.formats.edf import parse_edf
 from ecgbatch.formats.header import REASONS, WARNINGS, UnreadableRecord
 from ecgbatch.formats.inspection import inspect_record

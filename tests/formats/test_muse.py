@@ -83,7 +83,6 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "rate": (GOOD.replace(b"<SampleBase>250<", b"<SampleBase>0<"), "FS_INVALID"),
     "rate no number": (GOOD.replace(b"<SampleBase>250<", b"<SampleBase>fast<"), "FS_INVALID"),
     "gain": (GOOD.replace(b"UnitsPerBit>5<", b"UnitsPerBit>0<"), "GAIN_INVALID"),
-    "negative gain": (GOOD.replace(b"UnitsPerBit>5<", b"UnitsPerBit>-5<"), "GAIN_INVALID"),
     "two of a name": (GOOD.replace(b"<LeadID>II<", b"<LeadID>I<"), "LEADS_DUPLICATE"),
     "unnamed": (GOOD.replace(b"<LeadID>II<", b"<LeadID><"), "LEADS_UNNAMED"),
     "shifted": (GOOD.replace(b"TimeOffset>0<", b"TimeOffset>9<", 1), "FMT_UNSUPPORTED"),

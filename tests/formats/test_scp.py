@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecgbatch.archive.listing import find_records
+from ecgbatch.archive.finding import find_records
 from ecgbatch.formats.header import UnreadableRecord, patient_of
 from ecgbatch.formats.inspection import inspect_record
 from ecgbatch.formats.records import in_millivolts, read_record

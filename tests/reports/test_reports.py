@@ -88,7 +88,7 @@ def cohort_facts(ran: SimpleNamespace) -> dict[str, np.ndarray]:
     for name in ran.names:
         report = ran.records[name]
         flags = np.array([sum(LEAD_FLAGS[flag] for flag in lead) for lead in report["leads"].values()], np.int64)
-        known = {"slug": ran.slugs[name], "warnings": " ".join(report["warnings"]), "recording_year": -1}
+        known = {"slug": ran.slugs[name], "recording_year": -1} | tables.listed_facts(report)
         known |= tables.lead_facts(list(report["leads"]), flags, is_set_aside=report["status"] == "set_aside")
         known |= {name: np.nan if value is None else value for name, value in tables.measured_facts(None).items()}
         rows.append(report | known | {"duration_s": report["duration_s"] or np.nan})

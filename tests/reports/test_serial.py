@@ -172,7 +172,7 @@ def test_median_beats_are_drawn_over_one_another_at_one_scale_of_shared_leads_in
     drawings = dict(overlay(drawn, beat(("V1", "II"), 2.0)))
     assert list(drawings) == ["V1"]
     paths = re.findall(r'd="M\d+ (\d+)l([^"]+)" fill="none" stroke="([^"]+)"', drawings["V1"])
-    tops = {colour: min(np.cumsum([int(step) for step in steps.split()[1::2]])) for _, steps, colour in paths}
+    tops = {colour: min(np.cumsum([int(step) for step in re.findall(r"-?\d+", steps)[1::2]])) for _, steps, colour in paths}
     assert tops == {"#c76b00": -2 * 400, "#111": -400}, "40 units to the millimetre, 10 mm to the millivolt"
     assert overlay(drawn, None) == []
     assert overlay(replace(drawn, is_millivolts=False), mine) == []

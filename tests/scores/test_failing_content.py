@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ecgbatch.beats import lookup as beats_lookup
-from ecgbatch.beats import stage as beats_stage
+from ecgbatch.beats import shard as of_shard
 from ecgbatch.beats.lookup import extract_beats
 from ecgbatch.beats.record import BeatSettings
 from ecgbatch.formats import inspection
@@ -79,10 +79,10 @@ PLANTED = {
     "header": (inspection, "parse_header", lambda a, _: a[1] == "header"),
     "reading": (signals_stage, "read_samples", lambda a, _: a[0].record_name == "reading"),
     "quality": (signals_stage, "lead_flags", lambda a, _: a[5] == LENGTH["quality"]),
-    "peaks": (beats_stage, "detect_r_peaks", lambda _, o: o["n_samples"] == LENGTH["peaks"]),
-    "beats": (beats_stage, "beat_windows", lambda _, o: o["n_samples"] == LENGTH["beats"]),
+    "peaks": (of_shard, "detect_each", lambda a, _: a[0].n_samples == LENGTH["peaks"]),
+    "beats": (of_shard, "windows_each", lambda a, _: a[0].n_samples == LENGTH["beats"]),
     "measurements": (measurements_stage, "measure_excerpt", lambda a, _: a[1]["n_samples"] == LENGTH["measurements"]),
-    "scores": (scores_stage, "_fill_counts", lambda a, _: a[0]["record_name"].values[a[1]] == "scores" and a[2] is not None),
+    "scores": (scores_stage, "_fill_counts", lambda a, _: a[0]["record_name"][a[1]] == "scores" and a[2] is not None),
     "page": (record_files, "record_page", lambda a, _: a[0]["record_name"] == "page"),
     "report": (record_files, "record_report", lambda a, _: a[0]["record_name"] == "report"),
 }
@@ -113,7 +113,7 @@ def test_a_step_that_fails_on_a_records_content_gives_that_record_a_reason_and_t
         assert "failed (ZeroDivisionError)" in next(tmp_path.glob(f"reports/*/records/{step}.html")).read_text()
     for stage in (signals_stage, beats_lookup, measurements_lookup, scores_stage):
         monkeypatch.setattr(stage, "__version__", "99.0")
-    monkeypatch.setattr("ecgbatch.archive.watch.__version__", "99.0")
+    monkeypatch.setattr("ecgbatch.archive.remembered.__version__", "99.0")
     mended = night(archive, tmp_path, model)
     assert {name: mended[name] for name in good} == good
     assert {

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from ecgbatch.archive.listing import find_records
+from ecgbatch.archive.finding import find_records
 from ecgbatch.formats.records import read_record
 from ecgbatch.signals import quality
 from ecgbatch.signals.quality import lead_flags

@@ -102,7 +102,7 @@ def test_a_night_after_a_compaction_goes_on_and_the_next_keeps_the_proofs(three_
     names = (archive / "RECORDS").read_text().split()
     header = archive / f"{names[5]}.hea"
     header.write_text(header.read_text() + "# read by another\n")
-    night(archive, work, names)
+    night(archive, work, names, rehash=True)  # a copy: at another place
     assert n_stores(work) == {"signals": 2, "peaks": 2, "beats": 2, "measurements": 2, "scores": 4}
     compact(str(work))
     assert n_stores(work) == {"signals": 1, "peaks": 1, "beats": 1, "measurements": 1, "scores": 4}

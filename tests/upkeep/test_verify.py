@@ -156,14 +156,14 @@ def test_a_log_that_was_altered_is_found_and_one_that_grew_is_not(reported, tmp_
 
 
 def test_a_flipped_bit_of_the_last_look_is_found_and_changes_nothing(reported, tmp_path):
-    from ecgbatch.archive.watch import CACHE_FILE, _read_cache, cache_problems
+    from ecgbatch.archive.remembered import CACHE_FILE, cache_problems, read_cache
 
     work = tmp_path / "w"
     work.mkdir()
     content = (reported[1] / CACHE_FILE).read_bytes()
     (work / CACHE_FILE).write_bytes(content)
     assert cache_problems(str(work)) == []
-    whole = {name: values.tolist() for name, values in _read_cache(str(work)).items()}
+    whole = {name: values.tolist() for name, values in read_cache(str(work)).items()}
     random, n_found = np.random.default_rng(1), 0
     for _ in range(100):
         flipped = bytearray(content)
@@ -171,7 +171,7 @@ def test_a_flipped_bit_of_the_last_look_is_found_and_changes_nothing(reported, t
         (work / CACHE_FILE).write_bytes(flipped)
         found = bool(cache_problems(str(work)))
         n_found += found
-        read = {name: values.tolist() for name, values in _read_cache(str(work)).items()}
+        read = {name: values.tolist() for name, values in read_cache(str(work)).items()}
         assert read in ({}, whole), "nothing altered is used"
     assert n_found == 100, "each bit of it is under its seal"
 
@@ -421,22 +421,24 @@ ENTRIES = st.dictionaries(st.text(st.characters(codec="utf-8"), min_size=1), st.
 def test_list_of_files_is_the_sealed_document_and_is_read_back(contents):
     files = Listing()
     for name, content in contents.items():
-        files.add(name, content)
+        files.add(name, [content])
     said = {name: [len(content), hashlib.sha256(content).hexdigest()] for name, content in contents.items()}
     raw = files.to_bytes()
     assert raw == sealed({"files": said})
     found = Listing.from_bytes(raw)
     assert found is not None
     assert found.names == sorted(contents)
-    assert all(found.is_of(place, contents[name]) for place, name in enumerate(found.names))
-    assert not any(found.is_of(place, contents[name] + b"x") for place, name in enumerate(found.names))
+    facts = [(len(contents[name]), hashlib.sha256(contents[name]).digest()) for name in found.names]
+    assert all(found.is_of(place, *own) for place, own in enumerate(facts))
+    assert not any(found.is_of(place, n_bytes + 1, digest) for place, (n_bytes, digest) in enumerate(facts))
+    assert not any(found.is_of(place, n_bytes, digest[::-1]) for place, (n_bytes, digest) in enumerate(facts) if n_bytes)
 
 
 @given(ENTRIES, st.data())
 def test_list_of_files_that_was_altered_is_none(contents, data):
     files = Listing()
     for name, content in contents.items():
-        files.add(name, content)
+        files.add(name, [content])
     raw = bytearray(files.to_bytes())
     raw[data.draw(st.integers(0, len(raw) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     assert Listing.from_bytes(bytes(raw)) is None

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ecgbatch.archive.listing import list_archive
-from ecgbatch.archive.watch import CACHE_FILE
+from ecgbatch.archive.remembered import CACHE_FILE
 from ecgbatch.formats.dicom import parse_dicom
 from ecgbatch.formats.edf import parse_edf
 from ecgbatch.signals.stage import convert_archive, current_records

@@ -58,6 +58,7 @@
     if (name === "report") return `records/${column("record_name").at(k).replaceAll("/", "__")}.html`;
     return name === "patient_id" ? column("record_name").at(k).split("/")[0] : found;
   };
+  const hasPage = (k) => value("report", k) !== "";
   const slug = (k) => value("report", k).slice("records/".length, -".html".length);
 
   // Words for a reader.
@@ -80,7 +81,7 @@
   };
 
   // What is chosen: filters by column, q (search), sort (a column, - before it: falling), from (first row). The address has it.
-  const WAYS = ["q", "sort", "from", "open"];
+  const WAYS = ["q", "sort", "from", "open", "step"];
   const stated = () => {
     const found = new URLSearchParams(location.hash.slice(1));
     const kept = new URLSearchParams();
@@ -156,11 +157,13 @@
     const kept = new URLSearchParams(chosen);
     kept.delete("from");
     kept.delete("open");
+    kept.delete("step");
     return kept.toString();
   };
   const address = (place) => {
     const start = Math.max(0, place - AROUND);
-    const names = Array.from(shown.subarray(start, place + AROUND + 1), slug);
+    // Of a record without a page the name is empty, and its place is passed over.
+    const names = Array.from(shown.subarray(start, place + AROUND + 1), (k) => (hasPage(k) ? slug(k) : ""));
     const said = new URLSearchParams({ list: listed(), first: start, at: place - start, of: shown.length, names: names.join(",") });
     return `records/${encodeURIComponent(slug(shown[place]))}.html#${said}`;
   };
@@ -173,7 +176,7 @@
       let words = spelled(one, one.name, k);
       if (one.then && value(one.name, k) !== null) words += ` ${one.then[1]} ${spelled(one, one.then[0], k)}`;
       const shownWords = PLAIN.has(one.name) ? made("bdi", words) : words;
-      if (one.name === "record_name") {
+      if (one.name === "record_name" && hasPage(k)) {
         cell.append(made("a", shownWords, { href: isLinked ? address(place) : `records/${encodeURIComponent(slug(k))}.html` }));
       } else cell.append(shownWords);
       for (const name of one.beside || []) {
@@ -275,6 +278,7 @@
   const go = (changes, isSmall = false) => {
     const wanted = new URLSearchParams(chosen);
     wanted.delete("open");
+    wanted.delete("step");
     for (const [name, text] of Object.entries(changes)) {
       if (text && text !== "0") wanted.set(name, text);
       else wanted.delete(name);
@@ -290,7 +294,9 @@
     chosen = stated();
     sort();
     filter();
-    const open = Number(chosen.get("open") ?? NaN);
+    let open = Number(chosen.get("open") ?? NaN);
+    const step = Number(chosen.get("step") ?? NaN) === -1 ? -1 : 1;
+    while (chosen.has("open") && open >= 0 && open < shown.length && !hasPage(shown[open])) open += step;
     if (chosen.has("open") && open >= 0 && open < shown.length) {
       location.replace(address(open)); // a record's page asked for a neighbour that its address does not name
       return false;
