@@ -7,7 +7,7 @@ export ECGBATCH_TEST_DATA
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: install demo test test-all lint types bench bench-full reliability model lock clean
+.PHONY: install demo test test-all lint types bench bench-full reliability model lock sbom release clean
 
 install: $(VENV)/.installed
 
@@ -61,6 +61,16 @@ lock:
 	uv pip compile pyproject.toml --extra dev --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links --no-emit-package torch --quiet --output-file requirements/lock.txt \
 		requirements/build.in
+
+# A wheel and what is in it: CycloneDX from the lock, by a tool in an environment of its own (it wants other versions of what we use).
+release: install sbom
+	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+sbom:
+	test -x .venv-sbom/bin/cyclonedx-py || ($(PYTHON) -m venv .venv-sbom && .venv-sbom/bin/pip install --quiet "cyclonedx-bom>=7.5,<8")
+	mkdir -p dist
+	.venv-sbom/bin/cyclonedx-py requirements requirements/lock.txt --pyproject pyproject.toml --output-reproducible --of JSON \
+		-o dist/ecgbatch.cdx.json
 
 clean:
 	rm -rf demo-output .pytest_cache .mypy_cache .ruff_cache build *.egg-info

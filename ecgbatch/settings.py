@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     drift_threshold: float = Field(
         0.2, ge=0, le=1, description="distance (Kolmogorov-Smirnov) of new scores from earlier ones that needs attention"
     )
+    log_json: bool = Field(False, description="logs of runs (WORK/runs/*.log) as one JSON object a line")
     fetch_connections: int = Field(4, ge=1, le=16, description="files that fetch downloads at a time")
 
     @classmethod
@@ -69,8 +70,14 @@ def config_file() -> Path | None:
         if not Path(named).is_file():
             raise ValueError(f"{CONFIG_VARIABLE}={named}: expected a TOML file with settings, found none of that name")
         return Path(named)
-    usual = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "ecgbatch" / "config.toml"
-    return usual if usual.is_file() else None
+    try:
+        usual = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "ecgbatch" / "config.toml"
+    except RuntimeError:  # no entry in the list of users, and no HOME: no settings of one's own
+        return None
+    try:
+        return usual if usual.is_file() else None
+    except PermissionError:  # another's home
+        return None
 
 
 def load_settings(**flags: Any) -> Settings:
@@ -104,6 +111,19 @@ def stated(**flags: Any) -> dict[str, dict[str, Any]]:
         name: {"value": values[name], "from": _source(name, given), "meaning": field.description}
         for name, field in Settings.model_fields.items()
     }
+
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def loopback_past_proxies() -> None:
+    """Let calls to this machine go past any proxy that the environment names: both spellings, since libraries read either."""
+    named = [os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY")]
+    hosts = [host.strip() for host in ",".join(named).split(",") if host.strip()]
+    if "*" in hosts:
+        return
+    whole = ",".join(dict.fromkeys([*hosts, *LOOPBACK]))
+    os.environ |= {"no_proxy": whole, "NO_PROXY": whole}
 
 
 def _source(name: str, given: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from functools import partial
 from ipaddress import ip_address
 from itertools import islice
 from multiprocessing import active_children, get_context
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 from time import monotonic
@@ -20,6 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ecgbatch.settings import Settings, load_settings
+from flows.fitness import Passport, admit, examine, passport
 from storage import Map
 
 PARCELS_PER_THREAD = 3
@@ -41,12 +43,17 @@ ASK_FOR_WORKERS_S = 5
 """How often a cluster is asked how many workers it has: they come and go, and a silent cluster may have none left."""
 
 
+ASK_WHILE_NONE_S = 0.5
+"""The same while there is none: a worker without ecgbatch ends at its first task, and must be asked before."""
+
+
 @dataclass
 class Engine:
     """Something with the shape of the built-in ``map``; results come as they are ready, in any order."""
 
     run: Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
     memory: Callable[[], int | None]
+    workers: Callable[[], int] = lambda: 1  # of a cluster: how many it has now
 
     def __call__(self, function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
         """Apply ``function`` to every task."""
@@ -59,7 +66,7 @@ class Engine:
 
 
 @contextmanager
-def engine(address: str | None = None, workers: int | None = None) -> Iterator[Engine]:
+def engine(address: str | None = None, workers: int | None = None, *, sees: Iterable[Any] = ()) -> Iterator[Engine]:
     """Yield an engine.
 
     Parameters
@@ -69,13 +76,16 @@ def engine(address: str | None = None, workers: int | None = None) -> Iterator[E
         have no workers yet: an adaptive cluster starts them when it sees tasks. ``None``: threads of this process.
     workers
         Threads of this process; default the processors that it may use. Ignored with an address.
+    sees
+        Places that tasks read or write. Of those in folders it is made sure that each worker sees them as this process does.
 
     Raises
     ------
     OSError
         If there is no scheduler, or while tasks wait it has no worker for as long as ``wait_for_workers_s`` says.
     ValueError
-        If ``tls://`` lacks its certificates, or if the address is another machine's without TLS.
+        If ``tls://`` lacks its certificates, if the address is another machine's without TLS, or if a worker has no ecgbatch, or
+        another than this one (``fitness``).
 
     """
     settings = load_settings(dask=address, workers=workers)
@@ -93,7 +103,13 @@ def engine(address: str | None = None, workers: int | None = None) -> Iterator[E
         _refuse_remote(address)
     seldom = dask.config.set({"distributed.admin.tick.interval": "500ms"})  # fifty times a second by default, for a plot
     with seldom, Client(address, timeout=min(CONNECT_S, settings.wait_for_workers_s), security=security) as client:
-        yield Engine(partial(_map_or_say, client, settings.wait_for_workers_s), partial(_memory_of, client))
+        wanted = passport([str(place) for place in sees if Path(place).is_dir()])
+        examine(client, wanted, list(client.nthreads()))
+        yield Engine(
+            partial(_map_or_say, client, wanted, settings.wait_for_workers_s),
+            partial(_memory_of, client),
+            lambda: len(client.nthreads()),
+        )
 
 
 CONNECT_S = 60
@@ -148,11 +164,11 @@ def _memory_of(client: Any) -> int | None:
 
 
 @contextmanager
-def processes(address: str | None = None, workers: int | None = None) -> Iterator[Map]:
+def processes(address: str | None = None, workers: int | None = None, *, sees: Iterable[Any] = ()) -> Iterator[Map]:
     """Yield a ``map`` whose tasks have a process each: for training, whose random state and threads are a process's own."""
     settings = load_settings(dask=address, workers=workers)
     if settings.dask is not None:
-        with engine(settings.dask) as on_cluster:
+        with engine(settings.dask, sees=sees) as on_cluster:
             yield on_cluster
         return
     before = set(active_children())
@@ -205,23 +221,28 @@ def _map_on_threads(n_threads: int, function: Callable[[Any], Any], tasks: Itera
         raise answer[1]
 
 
-def _privately(function: Callable[[Any], Any], parcel: list[Any]) -> tuple[list[Any], float]:
-    """Run tasks on a worker whose files, recordings of patients, are its owner's alone, whatever it was started with.
+def _privately(wanted: Passport, function: Callable[[Any], Any], parcel: list[Any]) -> tuple[list[Any], float]:
+    """Run tasks on a worker that matches; its files, recordings of patients, are its owner's alone, however it was started.
 
     Return their results and the seconds that each took on average.
     """
+    from distributed import get_worker
+
+    admit(wanted, get_worker().address)
     os.umask(0o077)
     start = monotonic()
     results = [function(task) for task in parcel]
     return results, (monotonic() - start) / len(parcel)
 
 
-def _map_or_say(client: Any, wait_for_workers_s: float, function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
+def _map_or_say(
+    client: Any, wanted: Passport, wait_for_workers_s: float, function: Callable[[Any], Any], tasks: Iterable[Any]
+) -> Iterator[Any]:
     """Run tasks on a cluster; a scheduler that is gone or of another version is an error, with a word about what to do."""
     from distributed.comm import CommClosedError
 
     try:
-        yield from _map_on_cluster(client, wait_for_workers_s, function, tasks)
+        yield from _map_on_cluster(client, wanted, wait_for_workers_s, function, tasks)
     except RuntimeError as error:
         if "deserialization of the task graph" not in str(error):
             raise
@@ -236,8 +257,17 @@ def _map_or_say(client: Any, wait_for_workers_s: float, function: Callable[[Any]
         ) from error
 
 
+def _threads(client: Any, wanted: Passport, known: set[str]) -> int:
+    """Return how many threads a cluster has now; workers that are not ``known`` yet must match what is wanted."""
+    there: dict[str, int] = client.nthreads()
+    if came := set(there) - known:
+        examine(client, wanted, sorted(came))
+        known.update(came)
+    return sum(there.values())
+
+
 def _map_on_cluster(
-    client: Any, wait_for_workers_s: float, function: Callable[[Any], Any], tasks: Iterable[Any]
+    client: Any, wanted: Passport, wait_for_workers_s: float, function: Callable[[Any], Any], tasks: Iterable[Any]
 ) -> Iterator[Any]:
     """Keep a bounded number of tasks in flight on a cluster, however many workers it has, and yield results as they arrive."""
     from distributed import KilledWorker, wait
@@ -247,11 +277,12 @@ def _map_on_cluster(
     sent: dict[Any, tuple[list[Any], int]] = {}
 
     def send(parcel: list[Any], times: int = 1) -> None:
-        future = client.submit(partial(_privately, function), parcel, pure=False)
+        future = client.submit(partial(_privately, wanted, function), parcel, pure=False)
         running.add(future)
         sent[future] = parcel, times
 
-    n_threads, asked, last_seen = sum(client.nthreads().values()), monotonic(), monotonic()
+    known: set[str] = set()
+    n_threads, asked, last_seen = _threads(client, wanted, known), monotonic(), monotonic()
     while True:
         places = max(1, n_threads)
         while len(running) < PARCELS_PER_THREAD * places:
@@ -264,9 +295,10 @@ def _map_on_cluster(
             return
         done: set[Any] = set()
         with suppress(TimeoutError), client.as_current():  # ``wait`` asks whatever client is current
-            done, running = wait(running, timeout=ASK_FOR_WORKERS_S, return_when="FIRST_COMPLETED")
+            patience = ASK_FOR_WORKERS_S if n_threads else ASK_WHILE_NONE_S
+            done, running = wait(running, timeout=patience, return_when="FIRST_COMPLETED")
         if not done or monotonic() - asked > ASK_FOR_WORKERS_S:
-            n_threads, asked = sum(client.nthreads().values()), monotonic()
+            n_threads, asked = _threads(client, wanted, known), monotonic()
         last_seen = monotonic() if done or n_threads else last_seen
         if monotonic() - last_seen > wait_for_workers_s:
             raise OSError(

@@ -24,7 +24,7 @@ def notify(event: str, message: str, facts: dict[str, Any], settings: Settings |
     Parameters
     ----------
     event
-        ``failed``, ``set_aside`` or ``drift``.
+        ``failed``, ``server``, ``set_aside`` or ``drift``.
     message
         One sentence for a person: counts and reasons, no names of records or patients.
     facts
@@ -50,7 +50,7 @@ def notify(event: str, message: str, facts: dict[str, Any], settings: Settings |
                 timeout=WITHIN_S,
             )
             answer.raise_for_status()
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ImportError, ValueError) as error:  # a proxy of a kind that is not spoken here
             problems.append(f"webhook: {type(error).__name__}")  # its address may hold a secret: not in a log
     if settings.notify_command:
         try:

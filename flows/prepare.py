@@ -71,14 +71,14 @@ def convert(
 ) -> Any:
     """Convert what is new or has changed; of an archive in an object store, by way of its copy here, brought up to date first."""
     place = str(cached_mirror(archive)) if is_address(archive) else archive
-    with engine(dask, workers) as on_engine:
+    with engine(dask, workers, sees=[place, work]) as on_engine:
         return convert_archive(place, work, map=on_engine, on_progress=shown(on_progress, "convert"), **options)
 
 
 @task(**RETRIED)
 def beats(work: str, settings: dict[str, Any], dask: str | None, workers: int | None, on_progress: OnProgress | None) -> Any:
     """Find R peaks and cut windows, in parallel on Dask."""
-    with engine(dask, workers) as on_engine:
+    with engine(dask, workers, sees=[work]) as on_engine:
         return extract_beats(work, BeatSettings(**settings), map=on_engine, on_progress=shown(on_progress, "beats"))
 
 

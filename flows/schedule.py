@@ -7,27 +7,30 @@ import os
 from contextlib import ExitStack
 from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitUpdate
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.concurrency.sync import concurrency
 from prefect.deployments.runner import EntrypointType
 from prefect.runtime import flow_run
 from prefect.states import Completed
+from pydantic import ValidationError
 
-from ecgbatch.figures.drift import shift_of_new
 from ecgbatch.model.files import load_model, shipped_model
 from ecgbatch.scores.stage import scores_path
 from ecgbatch.settings import load_settings
+from ecgbatch.upkeep.findings import drift_since
 from ecgbatch.upkeep.status import last_run
 from ecgbatch.workspace.runs import runs_by_time
 from flows.notify import notify
 from flows.score import run_archive
 from flows.server import workspace_name
 from flows.serving import serve_until_stopped
-from storage import StoreError, open_once
+from storage import open_once
 
 log = logging.getLogger("ecgbatch")
 
@@ -38,13 +41,21 @@ OVERLAP_S = 5.0
 """A run that finds the one before still at work gives up after this many seconds: the next one does what both would have."""
 
 
-def tell_failure(_flow: Any, run: Any, state: Any) -> None:
-    """Say that a night failed or was killed; Prefect calls this in whatever process notices."""
-    message = f"{run.name} {state.name.lower()}: {str(state.message or 'no message').splitlines()[0][:300]}"
-    notify("failed", message, {"work": run.parameters.get("work", ""), "flow_run": str(run.id)})
+def tell_failure(flow: Any, flow_run: Any, state: Any) -> None:
+    """Say that a night failed, was killed or cancelled, or took too long; Prefect calls this in whatever process notices.
+
+    The engine of a night gives the arguments by place, a runner or worker that finds the night dead by name: the names are
+    Prefect's.
+    """
+    message = f"{flow.name} {flow_run.name} {state.name.lower()}: {str(state.message or 'no message').splitlines()[0][:300]}"
+    notify("failed", message, {"work": (flow_run.parameters or {}).get("work", ""), "flow_run": str(flow_run.id)})
 
 
-@flow(name="nightly", validate_parameters=False, on_failure=[tell_failure], on_crashed=[tell_failure])
+TOLD: dict[str, Any] = {"on_failure": [tell_failure], "on_crashed": [tell_failure], "on_cancellation": [tell_failure]}
+"""A night that took too long is a failed one to Prefect, with a name of its own."""
+
+
+@flow(name="nightly", validate_parameters=False, **TOLD)
 def nightly(
     archive: str,
     work: str,
@@ -125,22 +136,11 @@ def _night(archive: str, work: str, model: str, settle_s: float, options: dict[s
     counts, prepared = done["counts"], done["prepared"]
     told = {name: prepared[name] for name in ("records", "new_records", "superseded", "gone", "waiting", "set_aside")}
     told |= {"scored": counts["n_scored"], "run": done["run"], "work": work}
-    drift = shift_of_new(*_scores(work, done["run"], earlier))
+    scores = open_once(scores_path(work, done["run"]))
+    drift = drift_since(work, scores, None if earlier == done["run"] else earlier)
     create_markdown_artifact(_page(told, done["cohort"], drift.document()), key="night", description="What this night did")
     _attend(told, drift)
     return told
-
-
-def _scores(work: str, run: str, earlier: str | None) -> tuple[Any, Any]:
-    """Return the scores of a run, and of the one before where the same model made them."""
-    scores = open_once(scores_path(work, run))
-    if earlier in (None, run):
-        return scores, None
-    try:
-        before = open_once(scores_path(work, str(earlier)))
-    except StoreError:
-        return scores, None
-    return scores, before if before.attrs["settings"]["model"] == scores.attrs["settings"]["model"] else None
 
 
 def _page(told: dict[str, Any], cohort: str, drift: dict[str, Any]) -> str:
@@ -176,6 +176,27 @@ def make_limit(work: str, active_slots: int | None = None) -> str:
     return name
 
 
+def check_times(cron: str, timezone: str) -> None:
+    """Refuse a cron line or a time zone that is none, in one line.
+
+    Raises
+    ------
+    ValueError
+        With what was expected and found.
+
+    """
+    try:
+        ZoneInfo(timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"--timezone {timezone!r}: expected a zone's name, as UTC or Europe/Vienna; found none") from None
+    try:
+        CronSchedule(cron=cron, timezone=timezone)
+    except ValidationError:
+        raise ValueError(
+            f"--cron {cron!r}: expected five fields (minute, hour, day of month, month, day of week), as '0 2 * * *'; found none"
+        ) from None
+
+
 def serve_nightly(archive: str, work: str, *, cron: str, timezone: str = "UTC", **parameters: Any) -> None:
     """Make the deployment and serve it until the process is told to stop; every run is a process of its own.
 
@@ -189,13 +210,14 @@ def serve_nightly(archive: str, work: str, *, cron: str, timezone: str = "UTC", 
     Raises
     ------
     ValueError
-        If ``cron`` is no schedule.
+        If ``cron`` or ``timezone`` is none.
     KeyboardInterrupt, TerminationSignal
         What stopped it (``serve_until_stopped``).
 
     """
     from prefect.schedules import Cron
 
+    check_times(cron, timezone)
     name = make_limit(work)
     deployment = nightly.to_deployment(
         name=name,

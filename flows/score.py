@@ -13,9 +13,10 @@ from ecgbatch.measurements.lookup import measure_workspace
 from ecgbatch.model.files import load_model
 from ecgbatch.reports.shape import shape_digest
 from ecgbatch.scores.stage import score_workspace
+from ecgbatch.upkeep.findings import findings_of
 from ecgbatch.upkeep.status import recorded
 from ecgbatch.workspace.privacy import PSEUDONYMOUS
-from ecgbatch.workspace.runs import Timing, log_file, name_log, read_run, write_run
+from ecgbatch.workspace.runs import Timing, log_file, name_log, read_run, runs_by_time, write_run
 from flows.cluster import engine
 from flows.prepare import RETRIED, OnProgress, prepare_archive, shown
 from flows.train import train_model
@@ -25,7 +26,7 @@ from storage import folder_at, is_address, only_writer
 @task(**RETRIED)
 def measure(work: str, model: str, dask: str | None, workers: int | None, on_progress: OnProgress | None) -> int:
     """Measure every record now in the archive, on the beats that the model takes; return how many records those are."""
-    with engine(dask, workers) as on_engine:
+    with engine(dask, workers, sees=[work]) as on_engine:
         settings = load_model(model).beats
         return measure_workspace(work, settings, map=on_engine, on_progress=shown(on_progress, "measure")).n_records
 
@@ -33,7 +34,7 @@ def measure(work: str, model: str, dask: str | None, workers: int | None, on_pro
 @task(**RETRIED)
 def score(work: str, model: str, dask: str | None, workers: int | None, on_progress: OnProgress | None) -> str:
     """Score every record now in the archive; return the run."""
-    with engine(dask, workers) as on_engine:
+    with engine(dask, workers, sees=[work]) as on_engine:
         return score_workspace(work, model, map=on_engine, on_progress=shown(on_progress, "score"))
 
 
@@ -44,7 +45,7 @@ def report(
     """Write the record reports, the cohort report and the tables."""
     from ecgbatch.reports.writing import report_workspace
 
-    with engine(dask, workers) as on_engine:
+    with engine(dask, workers, sees=[work]) as on_engine:
         progress = shown(on_progress, "report")
         return report_workspace(work, run, pseudonymise=pseudonymise, map=on_engine, on_progress=progress)
 
@@ -133,7 +134,9 @@ def run_archive(
 
     """
     shared: dict[str, Any] = {"dask": dask, "workers": workers, "on_progress": on_progress}
+    earlier = next(iter(runs_by_time(work)), None)
     with only_writer(work, "run"), log_file(work), recorded(work, "run") as facts:
+        facts["archive"] = archive
         options = {"labels": labels, "keep_comments": keep_comments, "rehash": rehash, "settle_s": settle_s}
         prepared = prepare_archive(archive, work, settings=settings, **options, **shared)
         seconds = dict(prepared["seconds"])
@@ -145,6 +148,7 @@ def run_archive(
         seconds |= scored["seconds"]
         counts = scored["counts"]
         facts |= {"run": scored["run"], "set_aside": counts["n_set_aside"], "not_scorable": counts["not_scorable_reasons"]}
+        facts.update(findings_of(work, scored["run"], earlier, pseudonymise=pseudonymise))
         facts["records"] |= {"scored": counts["n_scored"], "not_scorable": counts["n_not_scorable"]}
         write_run(work, scored["run"], {"seconds": seconds, "prepared": {k: v for k, v in prepared.items() if k != "seconds"}})
         name_log(work, scored["run"])

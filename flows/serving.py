@@ -5,25 +5,34 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shlex
 import signal
+import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import httpx
 from prefect.exceptions import TerminationSignal
 from prefect.runner import Runner
 
 from ecgbatch.settings import load_settings
+from flows.notify import notify
 
 log = logging.getLogger("ecgbatch")
 
 LAST_S = 3.0
 """Seconds that are left, after those the settings give, to whoever did not stop."""
 
+AWAY_S = 120.0
+"""Seconds without an answer of Prefect's server after which somebody is told: no night is started until it is back."""
+
 
 def serve_until_stopped(deployment: Any) -> None:
-    """Serve a deployment; at SIGTERM or Ctrl-C stop the night that is at work, wait for it, and return to the caller by raising.
+    """Serve a deployment; at a signal stop the night at work, wait for it, and return to the caller by raising.
 
     Prefect's own ``serve`` leaves its loop in the middle: a traceback on the screen, a night without anybody to wait for it.
 
@@ -31,19 +40,42 @@ def serve_until_stopped(deployment: Any) -> None:
     ------
     KeyboardInterrupt, TerminationSignal
         What stopped it, once everything has ended.
+    OSError
+        If Prefect's server refuses to be asked.
 
     """
     runner = _Runner(pause_on_shutdown=True)
-    runner.add_deployment(deployment)
-    before = signal.signal(signal.SIGINT, runner.handle_signal)
+    handled = [signal.SIGINT, *([signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else [])]
     try:
-        asyncio.run(runner.serve())
-    finally:
-        signal.signal(signal.SIGINT, before)
+        runner.add_deployment(deployment)
+        before = {number: signal.signal(number, runner.handle_signal) for number in handled}
+        try:
+            asyncio.run(runner.serve())
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+    except (httpx.HTTPError, RuntimeError) as error:  # a loop of Prefect's that gave up is a RuntimeError
+        said = str(error).strip().splitlines()
+        message = f"the schedule has ended, Prefect's server failed it: {said[0] if said else type(error).__name__}"
+        notify("failed", message, {"deployment": str(deployment.name)})
+        raise OSError(f"{message}. No night comes until the same command is started again") from None
     if runner.told == signal.SIGINT:
         raise KeyboardInterrupt
     if runner.told is not None:
         raise TerminationSignal(signal=runner.told)
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """Leave a lost connection's traceback out of the log: that the server is away is said by us."""
+    record.exc_info = record.exc_text = None
+    return True
+
+
+def _with_our_packages(starter_for: Callable[[Any], Any], run: Any) -> Any:
+    """Return what starts a night's process: Prefect's own way, by way of ``flows.night``."""
+    starter = starter_for(run)
+    starter._command = shlex.join([sys.executable, "-P", str(Path(__file__).with_name("night.py"))])
+    return starter
 
 
 class _Runner(Runner):
@@ -51,6 +83,55 @@ class _Runner(Runner):
 
     told: int | None = None
     wake: Callable[[], Any] | None = None
+    away_since: float | None = None
+    is_told = False
+
+    async def __aenter__(self) -> _Runner:
+        """Begin as Prefect's, whose loops end after a few unanswered calls; ours wait."""
+        await super().__aenter__()
+        poller, observer = self._scheduled_run_poller, self._cancelling_observer
+        poller._get_and_submit_flow_runs = self._patient(poller._get_and_submit_flow_runs)
+        observer._check_for_cancelled_flow_runs = self._patient(observer._check_for_cancelled_flow_runs)
+        observer.logger.addFilter(_in_one_line)
+        ended = observer._handle_polling_task_done
+        # It asks a task that was cancelled, as at the end of a schedule without a server, for its error: a traceback of asyncio.
+        observer._handle_polling_task_done = lambda task: None if task.cancelled() else ended(task)
+        poller._resolve_starter = partial(_with_our_packages, poller._resolve_starter)
+        return self
+
+    def _patient(self, ask: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+        """Return a call to the server that waits for one which does not answer, and tells if that lasts."""
+
+        async def asked(*arguments: Any) -> None:
+            try:
+                await ask(*arguments)
+            except (httpx.TransportError, httpx.HTTPStatusError) as error:
+                if isinstance(error, httpx.HTTPStatusError) and error.response.status_code < httpx.codes.INTERNAL_SERVER_ERROR:
+                    raise
+                await self._is_away(error)
+            else:
+                if self.away_since is not None:
+                    log.warning("Prefect's server answers again after %.0f s", time.monotonic() - self.away_since)
+                self.away_since, self.is_told = None, False
+
+        return asked
+
+    async def _is_away(self, error: Exception) -> None:
+        now = time.monotonic()
+        if self.away_since is None:
+            self.away_since = now
+            log.warning("Prefect's server does not answer (%s); it is waited for", type(error).__name__)
+        if now - self.away_since >= AWAY_S and not self.is_told:
+            self.is_told = True
+            message = f"Prefect's server has not answered for {now - self.away_since:.0f} s: no night starts until it is back"
+            await asyncio.to_thread(notify, "server", message, {"server": os.environ.get("PREFECT_API_URL", "")})
+
+    async def _pause_schedules(self) -> None:
+        """Pause as Prefect's runner does; a server that does not answer keeps nobody from ending."""
+        try:
+            await super()._pause_schedules()
+        except httpx.HTTPError as error:
+            log.warning("the schedule could not be paused on the server (%s): its nights are late until it is served", error)
 
     async def serve(self) -> None:
         """Poll and run until a signal comes; then stop what is at work, by force when its time is up."""

@@ -23,7 +23,7 @@ def train_members(
     on_progress: OnProgress | None,
 ) -> str:
     """Train every member, a process each, from its last checkpoint on."""
-    with processes(dask, workers) as on_processes:
+    with processes(dask, workers, sees=[work]) as on_processes:
         return train_workspace(work, recipe=recipe, out=out, map=on_processes, on_progress=shown(on_progress, "train"))
 
 

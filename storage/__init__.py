@@ -6,7 +6,7 @@ use; few enter ``arrays``, ``plan``, ``reading``, ``receipts`` and ``schema`` fo
 the system.
 """
 
-from storage.address import is_address
+from storage.address import is_address, refuse_foreign
 from storage.build import Map, Progress, build
 from storage.errors import CorruptStore, ForeignStore, LockedWorkspace, SchemaError, StoreError, UnfinishedStore
 from storage.failing import FAILED, NOT_OF_A_ROW, RowsFailed, build_around, failed_rows, noting, preference, row_key
@@ -63,6 +63,7 @@ __all__ = [
     "planned_like",
     "preference",
     "read_columns",
+    "refuse_foreign",
     "remove_store",
     "remove_whole",
     "row_key",

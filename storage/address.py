@@ -8,6 +8,20 @@ from pathlib import Path
 _ADDRESS = re.compile(r"s3:/+(?P<bucket>[^/]+)/*(?P<prefix>.*)", re.DOTALL)
 
 
+_SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):(?:/|$)|(?P<bare>(?i:s3a?|gs|gcs|az|abfss?)):")
+
+
+def refuse_foreign(root: str | Path) -> None:
+    """Refuse an address that is none of ours, which would be taken for a folder of that name: ``ValueError``, with what is."""
+    found = _SCHEME.match(str(root))
+    if found is not None and not is_address(root):
+        raise ValueError(
+            f"{root}: expected a folder or s3://bucket/prefix, found an address of another kind. Of object stores those that "
+            "speak S3 are supported, under s3:// in small letters (Google's and others' S3 endpoints by AWS_ENDPOINT_URL); a "
+            f"folder that is really called so: ./{root}"
+        )
+
+
 def is_address(root: str | Path) -> bool:
     """Tell whether a place is in an object store; ``pathlib`` may have made one slash of two."""
     return _ADDRESS.fullmatch(str(root)) is not None

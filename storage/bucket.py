@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-import re
+import sys
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from datetime import timedelta
@@ -25,6 +25,7 @@ from obstore.exceptions import (
 )
 
 from storage.address import split_address
+from storage.bucket_access import LASTING, access, advice_for, reason_of
 from storage.folder import Folder
 
 MOST_TRIES = 8
@@ -40,8 +41,12 @@ _FINAL = (AlreadyExistsError, InvalidPathError, NotFoundError, PermissionDeniedE
 """Answers that another try would not change."""
 
 
+class _NotOffered(OSError):
+    """The service answers that it does not do what was asked, whoever asks."""
+
+
 class Bucket(Folder):
-    """``s3://bucket/prefix``: credentials, region and endpoint come from the usual ``AWS_`` variables.
+    """``s3://bucket/prefix``: credentials, region and endpoint come from the usual ``AWS_`` variables, or from ``AWS_PROFILE``.
 
     A put is all or nothing and durable when it is acknowledged, so there is nothing to sync; and nothing can be moved, so a
     store is built where it will lie, and is published by its root document, which is put last and only if none is there.
@@ -69,25 +74,32 @@ class Bucket(Folder):
                 self._refuse_lasting(error, key)
                 raise FileNotFoundError(f"s3://{self.bucket}/{key}: no such object") from None
             except (PermissionDeniedError, UnauthenticatedError) as error:
-                raise PermissionError(f"s3://{self.bucket}/{key}: {_first_line(error)}; see the AWS_ variables") from None
+                raise PermissionError(self._refusal(error, key)) from None
             except _FINAL:
                 raise
             except BaseError as error:
                 self._refuse_lasting(error, key)
                 if number == MOST_TRIES - 1:
                     raise OSError(
-                        f"s3://{self.bucket}/{key}: no answer in {MOST_TRIES} tries: {_first_line(error)}; "
+                        f"s3://{self.bucket}/{key}: {reason_of(error)}; no better answer in {MOST_TRIES} tries; "
                         "the same command goes on where this one was"
                     ) from None
                 time.sleep(_pause(number))
         raise AssertionError
 
     def _refuse_lasting(self, error: BaseException, key: str) -> None:
-        """Raise what no further try mends: a bucket that is not there, and a list that is forbidden."""
-        if "NoSuchBucket" in str(error):
+        """Raise what no further try mends: a bucket that is not there, keys that have expired, a clock that is off."""
+        text = str(error)
+        if "NoSuchBucket" in text:
             raise OSError(f"s3://{self.bucket}: no such bucket; make it first, or see the AWS_ variables") from None
-        if re.search(r"status code: 40[13]\b", str(error)):
-            raise PermissionError(f"s3://{self.bucket}/{key}: {_first_line(error)}; see the AWS_ variables") from None
+        if "status code: 501" in text or "<Code>NotImplemented</Code>" in text:
+            raise _NotOffered(self._refusal(error, key)) from None
+        if LASTING.search(text):
+            raise PermissionError(self._refusal(error, key)) from None
+
+    def _refusal(self, error: BaseException, key: str) -> str:
+        reason = reason_of(error)
+        return f"s3://{self.bucket}/{key}: {reason}; {advice_for(reason)}"
 
     def read(self, key: str) -> bytes:
         """Return the bytes under ``key``; ``FileNotFoundError`` if there are none."""
@@ -128,8 +140,15 @@ class Bucket(Folder):
     def put_if_absent(self, key: str, content: bytes) -> bool:
         """Write ``content`` under ``key`` unless something is there; tell whether this call, or a like one, wrote it.
 
-        An answer may be lost after the write: the next try then finds its own object, told by its bytes.
+        An answer may be lost after the write: the next try then finds its own object, told by its bytes. Of two who write at
+        once one wins, where the service has conditional writes; elsewhere whoever wrote last does, and what is promised without
+        is said (``is_conditional``).
         """
+        if not is_conditional(self.bucket, self.prefix):
+            if self.exists(key):
+                return self.read(key) == content
+            self.put(key, content)
+            return self.read(key) == content
         try:
             self._ask(obstore.put, self._key(key), content, mode="create", use_multipart=False)
         except (AlreadyExistsError, PreconditionError):
@@ -253,7 +272,7 @@ async def _again(verb: Callable[..., Awaitable[Any]], *arguments: Any, **named: 
             raise
         except BaseError as error:
             if number == MOST_TRIES - 1:
-                raise OSError(f"object store: no answer in {MOST_TRIES} tries: {_first_line(error)}") from None
+                raise OSError(f"object store: no answer in {MOST_TRIES} tries: {reason_of(error)}") from None
             await asyncio.sleep(_pause(number))
     raise AssertionError
 
@@ -262,20 +281,47 @@ def _pause(number: int) -> float:
     return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0**number) * random.uniform(0.5, 1.0)  # noqa: S311 (not for secrets)
 
 
-def _first_line(error: BaseException) -> str:
-    """Return what an error says, without the request and its headers."""
-    return str(error).strip().partition("\n")[0][:200]
+@lru_cache(maxsize=256)
+def is_conditional(bucket: str, prefix: str) -> bool:
+    """Tell whether a service keeps an object that is there from a write on the condition that none is; tried once a process.
+
+    Where it does not, what that means for who works there is said on standard error.
+    """
+    folder = Bucket(f"s3://{bucket}/{prefix}")
+    key = f".build/conditional-{os.urandom(8).hex()}"
+    folder.put(key, b"here")
+    try:
+        folder._ask(obstore.put, folder._key(key), b"again", mode="create", use_multipart=False)
+        found = "ignores"
+    except (AlreadyExistsError, PreconditionError):
+        return True
+    except _NotOffered:
+        found = "refuses"
+    finally:
+        folder.delete(key)
+    print(
+        f"ecgbatch: s3://{bucket}: this service {found} conditional writes (If-None-Match). Stores are published whole all the "
+        "same, and whoever writes one writes the same bytes; but two commands at once in one workspace may not wait for each "
+        "other: run one at a time there",
+        file=sys.stderr,
+    )
+    return False
 
 
 @lru_cache(maxsize=256)
 def _store(bucket: str, prefix: str = "") -> Any:
     from obstore.store import S3Store
 
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    stated = access()
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or stated.get("AWS_ENDPOINT_URL") or ""
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    config: Any = {name.removeprefix("AWS_").lower(): stated[name] for name in names if name in stated}
+    config |= {"endpoint": endpoint} if endpoint else {}
     return S3Store(
         bucket,
         prefix=prefix or None,
-        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+        **config,
+        region=stated.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
         client_options={"timeout": timedelta(seconds=TIMEOUT_S), "allow_http": endpoint.startswith("http://")},
         retry_config={
             "max_retries": 3,

@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
@@ -15,7 +16,7 @@ from typing import Any
 import zarr
 import zarr.storage
 
-from storage.address import is_address
+from storage.address import is_address, refuse_foreign
 
 PARTIAL = ".partial"
 """Suffix of what is being written: never a finished file; ``Folder.clear_partial`` and ``gc`` remove what the dead left."""
@@ -23,6 +24,16 @@ PARTIAL = ".partial"
 
 MOST_SYNCED = 64
 """Above so many files one ``sync`` of everything is faster than one ``fsync`` each."""
+
+
+NO_LINKS = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV, errno.EINVAL})
+"""What a disk without links of a kind answers to one: SMB, some FUSE and FAT."""
+
+CLAIM_S = 20.0
+"""A claim of a name that is not given back for so long is of a dead writer."""
+
+LONGEST_NAME = 255
+"""Bytes of the small file that takes a symbolic link's place."""
 
 
 class Folder:
@@ -36,6 +47,7 @@ class Folder:
     def __init__(self, root: str | Path) -> None:
         if is_address(root):
             raise ValueError(f"{root}: expected a local folder, found an address: storage.folder_at takes both")
+        refuse_foreign(root)
         self.root = Path(root).absolute()
 
     def __str__(self) -> str:
@@ -70,7 +82,7 @@ class Folder:
         if self.exists(key):
             return False
         try:
-            self._write_aside(key, content, os.link)
+            self._write_aside(key, content, _move_if_absent)
         except FileExistsError:
             return False
         return True
@@ -114,18 +126,28 @@ class Folder:
         return True
 
     def point(self, key: str, name: str) -> None:
-        """Let ``key`` lead to its neighbour ``name``: a symbolic link."""
+        """Let ``key`` lead to its neighbour ``name``: a symbolic link, or where a disk has none a small file with the name."""
         target = self.path(key)
         aside = target.with_name(f"{target.name}.{os.getpid()}-{os.urandom(4).hex()}{PARTIAL}")
-        aside.symlink_to(name, target_is_directory=True)
+        try:
+            aside.symlink_to(name, target_is_directory=True)
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            self.put(key, name.encode())
+            return
         aside.replace(target)
         _sync_folder(target.parent)
 
     def pointed(self, key: str) -> str:
         """Return the name that ``point`` gave ``key``; empty if it has none."""
+        path = self.path(key)
         try:
-            return self.path(key).readlink().name
-        except OSError:
+            if path.is_symlink():
+                return path.readlink().name
+            with _opened(path) as file:
+                return Path(file.read(LONGEST_NAME).decode()).name
+        except (OSError, UnicodeDecodeError):
             return ""
 
     def _write_aside(self, key: str, content: bytes, move: Callable[[Path, Path], None]) -> None:
@@ -292,6 +314,38 @@ def _opened(path: Path) -> io.FileIO:
         code = errno.EISDIR if S_ISDIR(mode) else errno.EINVAL
         raise OSError(code, "expected a regular file, found something else", str(path))
     return io.FileIO(descriptor)
+
+
+def _move_if_absent(aside: Path, target: Path) -> None:
+    """Move a file to a name that nobody has; ``FileExistsError`` where somebody does.
+
+    By a hard link, which the disk gives to one only. Where it has none, by a claim: a folder, which it gives to one only too.
+    """
+    try:
+        os.link(aside, target)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+    else:
+        return
+    claim = target.with_name(f"{target.name}.claim{PARTIAL}")
+    started = time.monotonic()
+    while True:
+        try:
+            claim.mkdir()
+            break
+        except FileExistsError:
+            if time.monotonic() - started > CLAIM_S:
+                with contextlib.suppress(OSError):
+                    claim.rmdir()
+            time.sleep(0.05)
+    try:
+        if target.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+        aside.replace(target)
+    finally:
+        with contextlib.suppress(OSError):
+            claim.rmdir()
 
 
 def _unless_gone(error: OSError) -> None:

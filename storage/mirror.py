@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any
 
 from storage.address import split_address
@@ -90,5 +94,30 @@ def cached_mirror(address: str) -> Path:
 
 
 def cache_folder() -> Path:
-    """Return the user's cache for what lies in an object store and libraries want as files; it may not exist yet."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ecgbatch"
+    """Return the user's cache for what lies in an object store and libraries want as files; it may not exist yet.
+
+    A user without a home folder, or with one that cannot be written, has it in ``TMPDIR``: closed to others, and said once.
+
+    Raises
+    ------
+    OSError
+        If that folder is another user's.
+
+    """
+    try:
+        usual = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ecgbatch"
+    except RuntimeError:
+        return _cache_without_home("this user has no home folder")
+    there = next(folder for folder in (usual, *usual.parents) if folder.exists())
+    return usual if os.access(there, os.W_OK | os.X_OK) else _cache_without_home(f"{there} cannot be written")
+
+
+@cache
+def _cache_without_home(why: str) -> Path:
+    folder = Path(tempfile.gettempdir()) / f"ecgbatch-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise OSError(f"{folder}: expected a folder of this user's own, closed to others; set XDG_CACHE_HOME to one")
+    print(f"ecgbatch: {why}: the cache of archives in a bucket is {folder} (XDG_CACHE_HOME names another)", file=sys.stderr)
+    return folder

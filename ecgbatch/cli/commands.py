@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ecgbatch import __version__
+from ecgbatch.cli.doctor import doctor
 from ecgbatch.cli.keep import compact, config, erase, fetch, gc, status, verify, warm
 from ecgbatch.cli.run import demo, run, schedule
 from ecgbatch.cli.stages import beats, convert, inspect, measure, report, score
@@ -38,6 +39,7 @@ COMMANDS = (
     erase,
     status,
     config,
+    doctor,
     schedule,
     fetch,
     warm,

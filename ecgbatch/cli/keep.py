@@ -34,7 +34,7 @@ def verify(
     from flows.cluster import engine
     from storage import only_writer
 
-    with progress(as_json) as on_progress, engine(dask, workers) as on_engine:
+    with progress(as_json) as on_progress, engine(dask, workers, sees=[work]) as on_engine:
         watched: dict[str, Any] = {"map": on_engine, "on_progress": on_progress}
         found = verify_workspace(str(work), read_data=read_data, **watched)
         said: dict[str, Any] = {}

@@ -11,16 +11,29 @@ import typer
 def work_place(text: str) -> Path:
     """Return a workspace's place: a folder, or an address of an object store as it is."""
     place = Path(text)
-    if not text.startswith("s3:"):
+    if not _is_address(text):
         place = place.resolve()
         if place.exists() and not place.is_dir():
             raise typer.BadParameter(f"Directory {text!r} is a file.")
     return place
 
 
+def _is_address(text: str) -> bool:
+    """Tell whether a place is in an object store; wrong usage if it is an address that nothing here understands."""
+    if ":" not in text:
+        return False
+    from storage import is_address, refuse_foreign
+
+    try:
+        refuse_foreign(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return is_address(text)
+
+
 def _archive_place(text: str) -> Path:
     """Return an archive's folder; of one in an object store, the up-to-date copy that is kept in the user's cache."""
-    if not text.startswith("s3:"):
+    if not _is_address(text):
         place = work_place(text)
         if not place.exists():
             raise typer.BadParameter(f"Directory {text!r} does not exist.")
@@ -33,9 +46,14 @@ def _archive_place(text: str) -> Path:
         raise typer.BadParameter(str(error)) from None
 
 
+def watched_place_unseen(text: str) -> Path:
+    """Return an archive's place whether or not it is there: who looks at it says so."""
+    return Path(text) if _is_address(text) else Path(text).resolve()
+
+
 def _watched_place(text: str) -> Path:
     """Return an archive's place for a schedule: each night looks there anew, so an address stays one. It must answer now."""
-    if not text.startswith("s3:"):
+    if not _is_address(text):
         return _archive_place(text)
     from storage import folder_at
 

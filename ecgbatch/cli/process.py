@@ -13,13 +13,16 @@ import typer
 from ecgbatch.cli.commands import app
 from ecgbatch.cli.errors import is_usage, is_users, what_to_do
 from ecgbatch.cli.exit_codes import FAILED, OK, STOPPED, TERMINATED, USAGE
-from ecgbatch.settings import load_settings
+from ecgbatch.settings import load_settings, loopback_past_proxies
 
 STOPPED_MESSAGE = "ecgbatch: stopped; the same command goes on where this one was"
 
 
 class Terminated(BaseException):
-    """SIGTERM came: what is under way ends as at Ctrl-C (whose exception the command line library would take for its own)."""
+    """SIGTERM or SIGHUP came: what is under way ends as at Ctrl-C.
+
+    Its exception the command line library would take for its own.
+    """
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -31,6 +34,9 @@ def main(arguments: list[str] | None = None) -> None:
         print("ecgbatch: NUMBA_DISABLE_JIT is ignored: there is no Python to run in place of what is compiled", file=sys.stderr)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _stop_soon)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # a closed terminal; nohup asks to be left alone
+            signal.signal(signal.SIGHUP, _stop_soon)
+    loopback_past_proxies()
     command = typer.main.get_command(app)
     try:
         code = command.main(arguments, prog_name="ecgbatch", standalone_mode=False)

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ecgbatch.cli.doctor import look_before_nights
 from ecgbatch.cli.dry_run import estimate_archive, made_again_by, print_estimate
 from ecgbatch.cli.exit_codes import OK, SET_ASIDE
 from ecgbatch.cli.options import (
@@ -166,7 +167,18 @@ def schedule(
     }
     # A night must not take what is half copied: without a word about it, files rest for a minute first.
     wanted["settle_s"] = settings.settle_s if "settle_s" in settings.model_fields_set else 60.0
-    with prefect_server(str(work)) as url:
+
+    def before_start() -> None:
+        from flows.schedule import check_times
+
+        try:
+            check_times(cron, timezone)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+
+        look_before_nights(str(archive), str(work), dask=settings.dask, model=as_text(settings.model))
+
+    with prefect_server(str(work), before_start) as url:
         from flows.schedule import serve_nightly
 
         print(f"Prefect: {url}; schedule: {cron} ({timezone}); stop with Ctrl-C or SIGTERM", file=sys.stderr, flush=True)

@@ -50,7 +50,7 @@ def inspect(
     from flows.cluster import engine
 
     found = search(archive)
-    with engine(dask, workers) as on_engine:
+    with engine(dask, workers, sees=[archive]) as on_engine:
         listing = list_archive(str(archive), labels=as_text(labels), read_data=read_data, names=found.names, map=on_engine)
     summary = summarise(listing) | summarise_untaken(find_untaken(found.beside, found.one_file))
     summary |= summarise_left_out(found.left_out)
@@ -80,7 +80,7 @@ def convert(
     from flows.cluster import engine
     from storage import only_writer
 
-    with only_writer(work, "convert"), progress(as_json) as on_progress, engine(dask, workers) as on_engine:
+    with only_writer(work, "convert"), progress(as_json) as on_progress, engine(dask, workers, sees=[archive, work]) as on_engine:
         done = convert_archive(
             str(archive),
             str(work),
@@ -96,6 +96,8 @@ def convert(
 
 
 def _conversion_summary(done: Conversion, work: Path) -> dict[str, Any]:
+    from storage import folder_at
+
     return {
         "n_records": done.n_records,
         "n_new": done.n_new,
@@ -105,7 +107,7 @@ def _conversion_summary(done: Conversion, work: Path) -> dict[str, Any]:
         "n_erased": done.n_erased,
         "n_set_aside": done.set_aside,
         **({"labels": dict(done.labels)} if done.labels else {}),
-        "stores": [str(work / "signals" / f"{digest}.zarr") for digest in done.stores],
+        "stores": [f"{folder_at(work)}/signals/{digest}.zarr" for digest in done.stores],
     }
 
 
@@ -141,7 +143,7 @@ def beats(
     from storage import only_writer
 
     settings = BeatSettings(method=checked_method(method), reference=reference or "")
-    with only_writer(work, "beats"), progress(as_json) as on_progress, engine(dask, workers) as on_engine:
+    with only_writer(work, "beats"), progress(as_json) as on_progress, engine(dask, workers, sees=[work]) as on_engine:
         done = extract_beats(str(work), settings, archive=archive, map=on_engine, on_progress=on_progress)
     said: dict[str, Any] = {
         "n_records": done.n_records,
@@ -179,7 +181,7 @@ def measure(
     from storage import only_writer
 
     settings = BeatSettings(method=checked_method(method)).document()
-    with only_writer(work, "measure"), progress(as_json) as on_progress, engine(dask, workers) as on_engine:
+    with only_writer(work, "measure"), progress(as_json) as on_progress, engine(dask, workers, sees=[work]) as on_engine:
         done = measure_workspace(str(work), settings, map=on_engine, on_progress=on_progress)
     print_document({"n_records": done.n_records, "n_with_qrs": done.n_measured, "stores": list(done.stores)}, as_json)
     return exit_code_of(work)
@@ -225,7 +227,12 @@ def _score(work: Path, model: Path, dask: str | None, workers: int | None, as_js
     from storage import only_writer
 
     timing = Timing()
-    with only_writer(work, "score"), log_file(str(work)), progress(as_json) as on_progress, engine(dask, workers) as on_engine:
+    with (
+        only_writer(work, "score"),
+        log_file(str(work)),
+        progress(as_json) as on_progress,
+        engine(dask, workers, sees=[work]) as on_engine,
+    ):
         with timing.stage("measure"):
             measure_workspace(str(work), load_model(model).beats, map=on_engine, on_progress=on_progress)
         with timing.stage("score"):
@@ -255,10 +262,11 @@ def report(
     from storage import only_writer
 
     name = run_name or latest_run(str(work))
-    with only_writer(work, "report"), progress(as_json) as on_progress, engine(dask, workers) as on_engine:
+    leads = not pseudonymise and name == latest_run(str(work))  # a copy for others, or of an older run, is not the latest
+    with only_writer(work, "report"), progress(as_json) as on_progress, engine(dask, workers, sees=[work]) as on_engine:
         extras = [kind for kind, wanted in (("pdf", pdf), ("fhir", fhir)) if wanted]
         summary = report_workspace(
-            str(work), name, extras=extras, pseudonymise=pseudonymise, map=on_engine, on_progress=on_progress
+            str(work), name, extras=extras, pseudonymise=pseudonymise, leads=leads, map=on_engine, on_progress=on_progress
         )
     print_document({"run": name, **summary}, as_json)
     return exit_code_of(work)

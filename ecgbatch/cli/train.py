@@ -45,7 +45,7 @@ def train(
     from flows.cluster import processes
     from storage import only_writer
 
-    with only_writer(work, "train"), progress(as_json) as on_progress, processes(dask, workers) as on_processes:
+    with only_writer(work, "train"), progress(as_json) as on_progress, processes(dask, workers, sees=[work]) as on_processes:
         if archive is not None:
             print_document(train_arrhythmia(str(work), archive, out, map=on_processes, on_progress=on_progress), as_json)
             return OK
@@ -107,7 +107,7 @@ def evaluate(
     from ecgbatch.evaluation.audit import evaluate_workspace, repeated
     from flows.cluster import engine, processes
 
-    with progress(as_json) as on_progress, engine(dask, workers) as on_engine:
+    with progress(as_json) as on_progress, engine(dask, workers, sees=[work]) as on_engine:
         if model is not None:
             found = evaluate_workspace(
                 str(work),

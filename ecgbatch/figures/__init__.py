@@ -9,7 +9,7 @@ Other wings use:
 - ``by_patient``: ``ALL_FIGURES``, ``Figure``, ``paired_difference``, ``patient_figures``
 - ``calibration``: ``compare_calibrations``, ``fit_platt``
 - ``curves``: ``AGE_BANDS``, ``REMARKABLE``, ``curve_bands``, ``subgroups``
-- ``drift``: ``CHANGES``, ``MOST_NAMED``, ``WORDS``, ``distributions``, ``drift``, ``of_training``, ``shift_of_new``,
+- ``drift``: ``CHANGES``, ``MOST_NAMED``, ``Shift``, ``WORDS``, ``distributions``, ``drift``, ``of_training``, ``shift_of_new``,
   ``since_last_run``
 - ``of_scores``: ``evaluate_scores``, ``indeterminate_flags``
 - ``patients``: ``mi_or_other``

@@ -69,7 +69,7 @@ def write_reports(
     map: Callable[..., Iterable[Any]] = map,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Write all reports of a run below ``work/reports/<run>`` and let ``work/reports/latest`` point there.
+    """Write all reports of a run below ``work/reports/<run>``.
 
     Every file appears whole or not at all. A record's report that is already there, or is in the latest run's folder with the
     same content, is not made again: it stays, or is linked, and keeps the run and time of its making.
@@ -107,7 +107,6 @@ def write_reports(
     paths, made = _write_files(folder, job, map, progress)
     give_back()  # before a list of all files, which takes as much as the tables did
     seal_folder(folder, f"reports/{shown}")
-    folder.point("reports/latest", shown)
     counts = {f"n_{word}": made[word] for word in ("written", "linked", "kept", "failed")}
     return {"run": shown, "folder": f"{folder}/reports/{shown}", **paths, "n_records": made.total(), **counts}
 
@@ -207,10 +206,11 @@ def report_workspace(
     *,
     extras: Sequence[str] = (),
     pseudonymise: bool = False,
+    leads: bool = True,
     map: Callable[..., Iterable[Any]] = map,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Write all reports of a run; return their paths and the cohort's counts.
+    """Write all reports of a run and let ``work/reports/latest`` point there; return their paths and the cohort's counts.
 
     Parameters
     ----------
@@ -218,6 +218,8 @@ def report_workspace(
         Workspace; name of a run that ``workspace.runs.write_run`` has recorded.
     pseudonymise
         Show no name of a record or patient, but keyed digests of them (``workspace.privacy.Pseudonyms``).
+    leads
+        Whether ``latest`` is to point to these reports: not where they are a copy for others beside those of the house.
     extras, map, on_progress
         As in ``write_reports``; ``on_progress`` is called with the stage's name too.
 
@@ -249,6 +251,8 @@ def report_workspace(
         map=map,
         progress=partial(on_progress, "report") if on_progress else None,
     )
+    if leads:
+        folder.point("reports/latest", summary["run"])
     cohort = json.loads(folder.read(f"reports/{summary['run']}/cohort.json"))
     counts = {name: cohort[name] for name in COUNTS}
     return {"cohort": summary["cohort_html"], "reports": summary["folder"], "counts": counts}

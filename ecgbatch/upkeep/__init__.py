@@ -8,6 +8,7 @@ Other wings use:
 - ``compact``: ``compact``
 - ``erase``: ``erase_patient``, ``records_of``
 - ``estimates``: ``estimate_conversion``, ``estimate_stages``
+- ``findings``: ``drift_since``, ``findings_of``
 - ``garbage``: ``collect_garbage``, ``leftovers``
 - ``repair``: ``repair``
 - ``status``: ``last_run``, ``recorded``, ``status``

@@ -11,10 +11,10 @@ from typing import Any
 
 from ecgbatch.terms import MODEL_NAME_DIGITS
 from ecgbatch.upkeep.status import METRICS_FILE, last_run, metrics
-from ecgbatch.upkeep.verify import LATEST, Item, problems_of
+from ecgbatch.upkeep.verify import LATEST, Item, problems_of, reports_to_show
 from ecgbatch.workspace.erased import ERASED_FILE
 from ecgbatch.workspace.privacy import PSEUDONYMOUS
-from ecgbatch.workspace.runs import read_run, runs_by_time, write_run
+from ecgbatch.workspace.runs import read_run, write_run
 from storage import CorruptStore, Folder, Map, StoreError, build, folder_at, open_store
 
 DAMAGED = ".build/damaged"
@@ -132,9 +132,10 @@ def _models_again(folder: Folder, lost: set[str]) -> None:
 
 
 def _pointed_again(folder: Folder, shown: str) -> None:
-    """Let the latest reports be those that they were, or of the last run that has any."""
-    runs = [f"{run}{end}" for run in runs_by_time(str(folder)) for end in ("", PSEUDONYMOUS)]
-    found = next((name for name in [shown, *runs] if name and folder.exists_below(f"reports/{name}")), "")
+    """Let the latest reports be those of the last run that has any, with names or without as they were."""
+    newest = reports_to_show(folder)
+    is_newest = shown.removesuffix(PSEUDONYMOUS) == newest.removesuffix(PSEUDONYMOUS)
+    found = shown if is_newest and folder.exists_below(f"reports/{shown}") else newest
     if found and folder.pointed(LATEST) != found:
         folder.point(LATEST, found)
 

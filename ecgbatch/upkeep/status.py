@@ -12,13 +12,14 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
 from ecgbatch.signals.stage import archive_facts, current_records
 from ecgbatch.terms import STATUS
-from ecgbatch.workspace.runs import latest_run, read_run
+from ecgbatch.workspace.runs import latest_run, log_event, read_run
 from storage import CorruptStore, UnfinishedStore, document_problems, folder_at, list_stores, load_columns, sealed, unsealed
 
 log = logging.getLogger("ecgbatch")
@@ -46,6 +47,8 @@ def recorded(work: str, command: str) -> Iterator[dict[str, Any]]:
     facts: dict[str, Any] = {}
     before = {stage: set(list_stores(work, kind)) for stage, kind in KINDS.items()}
     started = time.time()
+    last_good = last_good_end(work)
+    log_event("run started", command=command, version=version("ecgbatch"), workspace=str(folder_at(work)))
     stated = {"command": command, "started": _now(), "pid": os.getpid(), "host": socket.gethostname()}
     _put(work, stated | {"outcome": "running"})
     outcome, said = "ok", ""
@@ -61,9 +64,35 @@ def recorded(work: str, command: str) -> Iterator[dict[str, Any]]:
             for stage, kind in KINDS.items()
         }
         ended = {"ended": _now(), "seconds_in_all": round(time.time() - started, 3), "outcome": outcome, "error": said}
+        facts["last_good_end"] = ended["ended"] if outcome == "ok" else last_good
+        log_event("run ended", command=command, version=version("ecgbatch"), **_told(facts), **ended)
+        aside = facts.pop("records_set_aside", {})  # names: of the log only, which is named as the reports are
+        log_event("records set aside", run=facts.get("run", ""), records=aside)
         told = metrics(stated | ended | facts)
         folder_at(work).put(METRICS_FILE, told)
         _put(work, stated | ended | facts | {"metrics": hashlib.sha256(told).hexdigest()})
+
+
+def last_good_end(work: str) -> str:
+    """Return when the last run that ended well did so (ISO 8601); empty if none is known to have."""
+    before = last_run(work)
+    return str(before.get("last_good_end") or (before.get("ended", "") if before.get("outcome") == "ok" else ""))
+
+
+def _told(facts: dict[str, Any]) -> dict[str, Any]:
+    names = (
+        "run",
+        "model",
+        "archive",
+        "records",
+        "decisions",
+        "set_aside",
+        "not_scorable",
+        "drift",
+        "unlike_training",
+        "seconds",
+    )
+    return {name: facts[name] for name in names if name in facts}
 
 
 _STOPS = frozenset({"TerminationSignal", "Terminated", "Abort", "CancelledRun"})
@@ -138,8 +167,9 @@ def status(work: str) -> dict[str, Any]:
         cannot be used), ``n_scored`` (by the last run, of those stored), ``n_not_scorable`` (seen by it and without a score,
         those set aside among them), ``not_scorable_reasons`` {reason: n}, ``n_pending`` (rows that the last run did not see),
         ``n_waiting`` (files still being written when last looked at), ``n_gone`` (no longer in the archive), ``n_erased`` (in the
-        archive and left out: ``ecgbatch erase``), ``stores`` {kind: n}, ``run`` (name and model of the last scores) and
-        ``last_run``.
+        archive and left out: ``ecgbatch erase``), ``stores`` {kind: n}, ``run`` (name and model of the last scores),
+        ``report`` (path of the latest cohort page; empty where none is), of the last run where known ``decisions``, ``drift`` and
+        ``unlike_training``, and ``last_run``.
 
     Raises
     ------
@@ -165,7 +195,10 @@ def status(work: str) -> dict[str, Any]:
         "n_gone": len(facts.get("gone", [])),
         "n_erased": facts.get("n_erased", 0),
     }
-    return told | {"stores": stores, "last_run": ended}
+    found = {name: ended[name] for name in ("decisions", "drift", "unlike_training") if name in ended}
+    shown = folder_at(work).pointed("reports/latest")
+    report = f"{folder_at(work)}/reports/{shown}/cohort.html" if shown else ""
+    return told | found | {"report": report, "stores": stores, "last_run": ended}
 
 
 def _scored(work: str, places: list[tuple[str, int]]) -> dict[str, Any]:
@@ -204,7 +237,8 @@ def metrics(run: dict[str, Any]) -> bytes:
     ----------
     run
         What ``recorded`` writes: ``outcome``, ``ended``, ``seconds_in_all``, and where known ``records`` {word: n}, ``set_aside``
-        and ``not_scorable`` {reason: n}, ``seconds`` {stage: s}, ``bytes`` {stage: n}.
+        and ``not_scorable`` {reason: n}, ``seconds`` {stage: s}, ``bytes`` {stage: n}, ``decisions`` {word: n}, ``drift``,
+        ``unlike_training`` and ``last_good_end``.
 
     """
     from prometheus_client import CollectorRegistry, Gauge, generate_latest
@@ -224,6 +258,19 @@ def metrics(run: dict[str, Any]) -> bytes:
     gauge("stage_bytes", "Bytes of stores that the last run published", "stage", run.get("bytes", {}))
     success = Gauge("ecgbatch_last_run_success", "1 if the last run ended well", registry=registry)
     success.set(run["outcome"] == "ok")
+    gauge("decisions", "Records of the last run by decision", "decision", run.get("decisions", {}))
+    drift = {name: value for name, value in run.get("drift", {}).items() if value is not None}
+    gauge("drift", "Scores of the last run's new records against the run before: how many, distance, p", "figure", drift)
+    if run.get("unlike_training") is not None:
+        unlike = Gauge(
+            "ecgbatch_unlike_training_share", "Share of records unlike what the model was trained on", registry=registry
+        )
+        unlike.set(run["unlike_training"])
+    if run.get("last_good_end"):
+        good = Gauge(
+            "ecgbatch_last_good_run_end_time_seconds", "When a run last ended well, seconds since 1970", registry=registry
+        )
+        good.set(datetime.fromisoformat(run["last_good_end"]).timestamp())
     ended = Gauge("ecgbatch_last_run_end_time_seconds", "When the last run ended, seconds since 1970", registry=registry)
     ended.set(datetime.fromisoformat(run["ended"]).timestamp())
     whole = Gauge("ecgbatch_last_run_duration_seconds", "How long the last run took", registry=registry)

@@ -18,7 +18,7 @@ from ecgbatch.upkeep.status import LAST_RUN_FILE, METRICS_FILE, last_run, last_r
 from ecgbatch.workspace.compacted import COMPACTED_FILE, compacted, compaction_problems, stands_for
 from ecgbatch.workspace.erased import ERASED_FILE, N_ERASURES, unended
 from ecgbatch.workspace.privacy import PSEUDONYMOUS
-from ecgbatch.workspace.runs import log_problems
+from ecgbatch.workspace.runs import log_problems, runs_by_time
 from storage import (
     Folder,
     Map,
@@ -150,8 +150,20 @@ def _other_run(folder: Folder, key: str, run: str) -> list[str]:
 def _pointer_problems(folder: Folder, key: str) -> list[str]:
     name = folder.pointed(key)
     if folder.exists_below(f"reports/{name}"):
+        newest = reports_to_show(folder)
+        if newest and name.removesuffix(PSEUDONYMOUS) != newest.removesuffix(PSEUDONYMOUS):
+            return [f"{folder}/{key}: leads to {name}, and {newest} is newer; ecgbatch report {folder} sets it anew"]
         return []
     return [f"{folder}/{key}: leads to {name}, where no reports are; ecgbatch report {folder} sets it anew"]
+
+
+def reports_to_show(folder: Folder) -> str:
+    """Return the name of the reports of the run that was made or repeated last, of those that have any; empty if none has."""
+    try:
+        names = (f"{run}{end}" for run in runs_by_time(str(folder)) for end in ("", PSEUDONYMOUS))
+        return next((name for name in names if folder.exists_below(f"reports/{name}")), "")
+    except StoreError:
+        return ""  # a damaged record of a run is said of itself
 
 
 def _unended(work: str) -> list[str]:

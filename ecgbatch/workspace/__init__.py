@@ -9,6 +9,6 @@ Other wings use:
 - ``erased``: ``ERASED_FILE``, ``Erased``, ``N_ERASURES``, ``VIEW_FILE``, ``erased_list``, ``unended``, ``write_erased``
 - ``privacy``: ``PSEUDONYMOUS``, ``Pseudonyms``, ``TABLE_FILE``, ``days_apart``, ``without_order``, ``workspace_pseudonyms``,
   ``write_pseudonyms``
-- ``runs``: ``Timing``, ``earlier_run``, ``latest_run``, ``log_file``, ``log_problems``, ``name_log``, ``put_log``, ``read_run``,
-  ``runs_by_time``, ``write_run``
+- ``runs``: ``Timing``, ``earlier_run``, ``latest_run``, ``log_event``, ``log_file``, ``log_problems``, ``name_log``, ``put_log``,
+  ``read_run``, ``runs_by_time``, ``write_run``
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import logging
 import platform
 import tempfile
@@ -16,9 +17,28 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ecgbatch.settings import load_settings
 from storage import CorruptStore, folder_at, is_address, sealed, unsealed
 
 log = logging.getLogger("ecgbatch")
+
+
+def log_event(event: str, **facts: Any) -> None:
+    """Log one event as one line: its name and facts, which ``log_file`` writes as JSON where the settings ask for that."""
+    told = " ".join(f"{name}={json.dumps(value, ensure_ascii=False, default=str)}" for name, value in facts.items())
+    log.info("%s %s", event, told, extra={"event": event, "facts": facts})
+
+
+class AsJson(logging.Formatter):
+    """A log line as one JSON object: ``time``, ``level``, ``event`` and the event's facts, or ``message``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        line: dict[str, Any] = {"time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")}
+        line["level"] = record.levelname
+        event = getattr(record, "event", None)
+        line |= {"message": record.getMessage()} if event is None else {"event": event, **getattr(record, "facts", {})}
+        return json.dumps(line, ensure_ascii=False, default=str)
 
 
 @dataclass
@@ -31,12 +51,12 @@ class Timing:
     def stage(self, name: str) -> Iterator[None]:
         """Count the time of the block under ``name``."""
         started = time.perf_counter()
-        log.info("%s: started", name)
+        log_event("stage started", stage=name)
         try:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
-            log.info("%s: %.2f s", name, self.seconds[name])
+            log_event("stage ended", stage=name, seconds=round(self.seconds[name], 2))
 
 
 def write_run(work: str, run: str, document: Mapping[str, Any]) -> dict[str, Any]:
@@ -110,7 +130,8 @@ def log_file(work: str) -> Iterator[None]:
     handler = logging.FileHandler(place / f"log-{time.time_ns()}.log", encoding="utf-8")
     assert handler.stream is not None  # it is opened at once
     fcntl.flock(handler.stream, fcntl.LOCK_EX)  # until this process ends, whatever ends it: then another run may take it over
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    as_json = load_settings().log_json
+    handler.setFormatter(AsJson() if as_json else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     level, propagate = log.level, log.propagate
     log.addHandler(handler)
     log.setLevel(logging.INFO)

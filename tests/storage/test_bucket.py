@@ -152,7 +152,9 @@ def test_store_that_never_answers_is_an_error_with_its_address(s3, monkeypatch):
     monkeypatch.setattr(bucket, "LONGEST_PAUSE_S", 0.1)
     with FaultyProxy(s3, share=1.0, seed=1, kinds=("503",)).running() as endpoint:
         use(monkeypatch, endpoint)
-        with pytest.raises(OSError, match=r"s3://ecg/work/x: no answer in 2 tries.*goes on where"):
+        with pytest.raises(
+            OSError, match=r"s3://ecg/work/x: answer 503 Service Unavailable; no better answer in 2 tries.*goes on where"
+        ):
             folder_at("s3://ecg/work").read("x")
 
 

@@ -24,6 +24,7 @@ from ecgbatch.cli.output import print_result
 from ecgbatch.figures.drift import shift_of_new
 from ecgbatch.synthetic.archive import write_archive
 from ecgbatch.upkeep.status import LAST_RUN_FILE, METRICS_FILE, last_run, last_run_problems, recorded, status
+from ecgbatch.workspace.runs import log_file
 from storage import StoreError, UnfinishedStore, build, sealed
 from tests.archive.test_watch import names_of
 from tests.cli.test_end_to_end import COMMAND, ecgbatch, store_digests
@@ -252,3 +253,35 @@ def test_reports_of_the_same_run_by_the_same_code_are_not_made_again(tmp_path, m
     assert score.finished_reports(work, "r", pseudonymise=True) is None
     monkeypatch.setattr(score, "__version__", "another")
     assert score.finished_reports(work, "r") is None
+
+
+def test_when_a_run_last_ended_well_outlives_the_runs_that_fail_and_alerts_name_what_there_is(tmp_path):
+    found = {"decisions": {"mi_indicated": 2}, "drift": {"distance": 0.3, "p_value": None}, "unlike_training": 0.25}
+    with recorded(str(tmp_path), "run") as facts:
+        facts.update(found)
+        facts["set_aside"] = {"DAT_MISSING": 1}
+        facts["records"] = {"seen": 3}
+    ended_well = samples(tmp_path)["ecgbatch_last_good_run_end_time_seconds",]
+    assert samples(tmp_path)["ecgbatch_decisions", "mi_indicated"] == 2
+    assert samples(tmp_path)["ecgbatch_drift", "distance"] == 0.3
+    assert ("ecgbatch_drift", "p_value") not in samples(tmp_path)
+    assert samples(tmp_path)["ecgbatch_unlike_training_share",] == 0.25
+    names = set(re.findall(r"ecgbatch_\w+", (Path(__file__).parents[2] / "deploy" / "alerts.yml").read_text()))
+    assert names <= {name for name, *_ in samples(tmp_path)}
+    for _ in range(2):
+        with pytest.raises(OSError, match="gone"), recorded(str(tmp_path), "run"):
+            raise OSError("gone")
+        assert samples(tmp_path)["ecgbatch_last_run_success",] == 0
+        assert samples(tmp_path)["ecgbatch_last_good_run_end_time_seconds",] == ended_well
+
+
+def test_log_has_one_line_an_event_as_json_where_asked(tmp_path, monkeypatch):
+    monkeypatch.setenv("ECGBATCH_LOG_JSON", "true")
+    with log_file(str(tmp_path)), recorded(str(tmp_path), "run") as facts:
+        facts |= {"run": "r", "records_set_aside": {"DAT_MISSING": ["p/1"]}}
+    (log,) = (tmp_path / ".build").glob("log-*.log")
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["run started", "run ended", "records set aside"]
+    assert lines[1]["outcome"] == "ok"
+    assert lines[2]["records"] == {"DAT_MISSING": ["p/1"]}
+    assert "p/1" not in (tmp_path / LAST_RUN_FILE).read_text()

@@ -34,7 +34,7 @@ from ecgbatch.signals.stage import archive_facts, convert_archive
 from ecgbatch.synthetic.archive import write_archive
 from ecgbatch.upkeep import verify
 from ecgbatch.upkeep.garbage import collect_garbage, leftovers
-from ecgbatch.upkeep.repair import _runs_again, repair
+from ecgbatch.upkeep.repair import _pointed_again, _runs_again, repair
 from ecgbatch.upkeep.verify import items_of, problems_of, verify_workspace
 from ecgbatch.workspace.runs import latest_run, log_file, name_log, put_log, write_run
 from storage import (
@@ -305,6 +305,35 @@ def test_link_to_reports_that_are_gone_is_found_and_set_anew(reported, tmp_path)
     assert list(found) == [("pointer", "reports/latest")]
     assert repair(str(work), str(archive), found) == []
     assert folder_at(work).pointed("reports/latest") == latest_run(str(work))
+
+
+def test_link_to_reports_of_an_older_run_is_found_and_set_anew(reported, tmp_path):
+    _, whole = reported
+    work = Path(shutil.copytree(whole, tmp_path / "w", symlinks=True))
+    newest, older = latest_run(str(work)), "0123456789abcdef0123"
+    document = json.loads((work / "runs" / f"{newest}.json").read_text())
+    document |= {"run": older, "last_run": "2020-01-01T00:00:00+00:00"}
+    folder_at(work).put(f"runs/{older}.json", sealed({k: v for k, v in document.items() if k not in ("seal", "log")}))
+    (work / "reports" / older).mkdir()
+    (work / "reports" / older / "cohort.html").write_text("")
+    assert problems_of(("pointer", "reports/latest"), work=str(work), read_data=False) == []
+    folder_at(work).point("reports/latest", older)
+    (said,) = problems_of(("pointer", "reports/latest"), work=str(work), read_data=False)
+    assert f"leads to {older}, and {newest} is newer" in said
+    _pointed_again(folder_at(work), older)
+    assert folder_at(work).pointed("reports/latest") == newest
+
+
+def test_report_for_others_or_of_an_older_run_leaves_latest_where_it_is(reported, tmp_path):
+    _, whole = reported
+    work = Path(shutil.copytree(whole, tmp_path / "w", symlinks=True))
+    newest = folder_at(work).pointed("reports/latest")
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("ecgbatch")), "report", str(work), "--pseudonymise"], check=False, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (work / "reports" / f"{newest}-pseudonymous" / "cohort.html").is_file()
+    assert folder_at(work).pointed("reports/latest") == newest
 
 
 def test_report_in_an_earlier_runs_place_comes_back_from_its_scores(reported, tmp_path):
