@@ -157,13 +157,18 @@ def run_archive(
         dask=dask,
         workers=workers,
     )
+    return _run(options, on_progress)
+
+
+def _run(options: RunOptions, on_progress: OnProgress | None) -> dict[str, Any]:
+    work = options.work
     earlier = next(iter(runs_by_time(work)), None)
     with only_writer(work, "run"), log_file(work), recorded(work, "run") as facts:
-        facts["archive"] = archive
+        facts["archive"] = options.archive
         prepared = prepare_archive(**options.part_of(prepare_archive), on_progress=on_progress)
         seconds = dict(prepared["seconds"])
         facts |= {"seconds": seconds, "set_aside": prepared["set_aside_reasons"], "records": _states(prepared)}
-        if model is None:
+        if options.model is None:
             trained = train_model(**options.part_of(train_model), on_progress=on_progress)
             seconds |= trained["seconds"]
             options = replace(options, model=trained["model"])
@@ -171,7 +176,7 @@ def run_archive(
         seconds |= scored["seconds"]
         counts = scored["counts"]
         facts |= {"run": scored["run"], "set_aside": counts["n_set_aside"], "not_scorable": counts["not_scorable_reasons"]}
-        facts.update(findings_of(work, scored["run"], earlier, pseudonymise=pseudonymise))
+        facts.update(findings_of(work, scored["run"], earlier, pseudonymise=options.pseudonymise))
         facts["records"] |= {"scored": counts["n_scored"], "not_scorable": counts["n_not_scorable"]}
         write_run(work, scored["run"], {"seconds": seconds, "prepared": {k: v for k, v in prepared.items() if k != "seconds"}})
         name_log(work, scored["run"])

@@ -47,7 +47,7 @@ def _has_reports(options: RunOptions) -> bool:
     from flows.score import finished_reports
 
     last = next(iter(runs_by_time(options.work)), None)
-    return last is not None and finished_reports(options.work, last, options.pseudonymise) is not None
+    return last is not None and finished_reports(options.work, last, options.pseudonymise, **(options.reports or {})) is not None
 
 
 def _listed(archive: str, work: str, labels: str | None) -> tuple[xr.Dataset, xr.Dataset]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from importlib.metadata import version
@@ -355,17 +355,23 @@ def convert_archive(
     places |= {name: stored.place for _, name, stored in unplaced if stored is not None}
     new = with_sums(archive, _rows(listing, [row for row, _, stored in unplaced if stored is None]), map=map)
     del unplaced, known
-    plans = plan_signals(new)
-    if plans:
-        warm_up(partial(on_progress, "compiling, once") if on_progress else None)
     n_bytes = 0
-    for number, plan in enumerate(plans, 1):
-        stage = "signals" if len(plans) == 1 else f"signals {number}/{len(plans)}"
-        progress = partial(on_progress, stage) if on_progress else None
-        build(work, plan, producer(plan, archive), map=map, on_progress=progress)
+    for plan in _built(archive, work, plan_signals(new), map, on_progress):
         n_bytes += plan.row_bytes * plan.n_rows
         places |= {name: (plan.digest, row) for row, name in enumerate(each(plan.inputs["record_name"].values))}
     return _published(archive, work, look, listing, places, n_new=new.sizes["record"], n_bytes=n_bytes)
+
+
+def _built(
+    archive: str, work: str, plans: list[Plan], map: Map, on_progress: Callable[[str, int, int], None] | None
+) -> Iterator[Plan]:
+    """Build the stores of these plans; yield each when it is published."""
+    if plans:
+        warm_up(partial(on_progress, "compiling, once") if on_progress else None)
+    for number, plan in enumerate(plans, 1):
+        stage = "signals" if len(plans) == 1 else f"signals {number}/{len(plans)}"
+        build(work, plan, producer(plan, archive), map=map, on_progress=partial(on_progress, stage) if on_progress else None)
+        yield plan
 
 
 def _published(
@@ -438,8 +444,8 @@ def _earlier_view(work: str) -> dict[str, Any]:
 
 
 MAY_PASS = frozenset({"UNREADABLE_FILE", "CHANGED_WHILE_READING", "LISTED_MISSING", "DAT_MISSING", "EXTRA_MISSING"})
-"""Reasons to set a record aside that may pass though no file gets another size or time (a mount that was away, a reader that was not
-installed): it is tried again in the next run."""
+"""Reasons to set a record aside that may pass though no file gets another size or time (a mount that was away, a reader that was
+not installed): it is tried again in the next run."""
 
 
 NOT_INSTALLED = "EXTRA_MISSING"
