@@ -414,7 +414,8 @@ def _published(
     records = records_at(work, document, ("reason", "status"))
     if not look.is_remembered:
         reasons = zip(current, each(records["reason"].values), strict=True)
-        remember(work, listing, look.key, places, forget={name for name, reason in reasons if reason in MAY_PASS})
+        passing = {name: reason for name, reason in reasons if reason in MAY_PASS}
+        remember(work, listing, look.key, places, forget=_to_forget(listing, passing))
     bad = records["reason"].values[records["status"].values == STATUS["set_aside"]].tolist()
     return Conversion(
         stores=tuple(sorted({digest for digest, _ in current.values()})),
@@ -443,7 +444,15 @@ def _earlier_view(work: str) -> dict[str, Any]:
         return {"records": [], "stores": [], "rows": []}
 
 
-MAY_PASS = frozenset({"UNREADABLE_FILE", "CHANGED_WHILE_READING", "LISTED_MISSING", "DAT_MISSING", "EXTRA_MISSING"})
+def _to_forget(listing: xr.Dataset, passing: Mapping[str, str]) -> set[str]:
+    """Return which of these records to look into again: what the look itself missed shows by its time when it comes."""
+    names, signatures = each(listing["record_name"].values), each(listing["signature"].values)
+    absent = {name for name, signature in zip(names, signatures, strict=True) if name in passing and "-" in signature.split(";")}
+    return {name for name, reason in passing.items() if reason not in ABSENT or name not in absent}
+
+
+ABSENT = frozenset({"LISTED_MISSING", "DAT_MISSING"})
+MAY_PASS = ABSENT | {"UNREADABLE_FILE", "CHANGED_WHILE_READING", "EXTRA_MISSING"}
 """Reasons to set a record aside that may pass though no file gets another size or time (a mount that was away, a reader that was
 not installed): it is tried again in the next run."""
 
