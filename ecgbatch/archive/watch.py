@@ -118,7 +118,7 @@ def look_at(
     return Look(tuple(names), listing, key, waits, places, unsure, n_erased, counted, found=found)
 
 
-_NO_ROWS = xr.Dataset({name: ("record", np.empty(0, TEXT)) for name in ("record_name", "fingerprint")})
+_NO_ROWS = xr.Dataset({name: ("record", np.empty(0, TEXT)) for name in ("record_name", "fingerprint", "reason")})
 
 
 def _without_erased(listed: xr.Dataset, erased: Erased) -> xr.Dataset:

@@ -17,7 +17,7 @@ from ecgbatch.formats.header import (
     named_apart,
     patient_of,
 )
-from ecgbatch.formats.leads import canonical_lead, is_ecg, samples_a_frame
+from ecgbatch.formats.leads import canonical_lead, is_ecg, samples_a_frame, which_decide_rate
 
 SUFFIX = ".edf"
 MAX_EDF_HEADER_BYTES = 256 * (1 + MAX_SIGNALS)
@@ -87,9 +87,8 @@ def parse_edf(content: bytes) -> EdfHeader:
     channels, refused = _channels(columns, counts, n_header_bytes)
     if not channels:
         raise next(iter(refused.values()), UnreadableRecord("NSIG_ZERO", "the file holds annotations only"))
-    count = samples_a_frame(
-        [counts[i] for i in channels], [is_ecg(one.line.lead, one.line.is_millivolts) for one in channels.values()]
-    )
+    names, volts = zip(*(_kind(one.line) for one in channels.values()), strict=True)
+    count = samples_a_frame([counts[i] for i in channels], which_decide_rate(names, volts))
     fs = count / duration if duration > 0 else 0.0
     if not FS_RANGE_HZ[0] <= fs <= FS_RANGE_HZ[1]:
         raise UnreadableRecord("FS_INVALID", f"{count} samples in {duration:g} s; expected {FS_RANGE_HZ} Hz")

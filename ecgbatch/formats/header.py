@@ -9,7 +9,16 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import NamedTuple
 
-from ecgbatch.formats.leads import CONTROL, by_company, canonical_lead, is_ecg, is_known, samples_a_frame, told_apart
+from ecgbatch.formats.leads import (
+    CONTROL,
+    by_company,
+    canonical_lead,
+    is_ecg,
+    is_known,
+    samples_a_frame,
+    told_apart,
+    which_decide_rate,
+)
 from ecgbatch.terms import STEP_FAILED
 from storage import NOT_OF_A_ROW
 
@@ -286,7 +295,8 @@ def at_one_rate(header: Header, frame_samples: int = 0) -> Header:
     if all(line.samples_per_frame == 1 for line in lines) and frame_samples in {0, 1}:
         return header  # nearly every record
     counts = [line.samples_per_frame for line in lines]
-    count = frame_samples or samples_a_frame(counts, [is_ecg(line.lead, line.is_millivolts) for line in lines])
+    deciding = which_decide_rate([line.lead for line in lines], [line.is_millivolts for line in lines])
+    count = frame_samples or samples_a_frame(counts, deciding)
     fs = header.sampling_frequency_hz * count
     if not FS_RANGE_HZ[0] <= fs <= FS_RANGE_HZ[1]:
         raise UnreadableRecord("FS_INVALID", f"{count} samples a frame make {fs:g} Hz; expected {FS_RANGE_HZ}")

@@ -181,6 +181,15 @@ def which_are_ecgs(leads: Sequence[str], are_volts: Sequence[bool]) -> list[bool
     return known if any(known) else [is_ecg(lead, True) for lead in leads]
 
 
+def which_decide_rate(leads: Sequence[str], are_volts: Sequence[bool]) -> list[bool]:
+    """Return which signals have a say in a record's rate: ECGs by name, or, if there are none, ``which_are_ecgs``.
+
+    An EEG whose leads are called C3 and C4 and have volts must not outvote what is called ECG.
+    """
+    named = [is_ecg(lead, False) for lead in leads]
+    return named if any(named) else which_are_ecgs(leads, are_volts)
+
+
 def _untold(name: str) -> str:
     """Return a name without what ``told_apart`` has added."""
     return re.sub(r" #\d+$", "", name)

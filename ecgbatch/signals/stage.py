@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from importlib.metadata import version
@@ -350,22 +350,28 @@ def convert_archive(
         places = {name: place for name, place in look.places.items() if place[0] in published and place not in again}
     known = _known_rows(work) if len(places) < look.listing.sizes["record"] else {}
     listing = settle_changes(archive, look, {key: row.source_digest for key, row in known.items()}, map=map)
-    pairs = zip(each(listing["record_name"].values), each(listing["fingerprint"].values), strict=True)
-    unplaced = [(row, name, key) for row, (name, key) in enumerate(pairs) if name not in places]
-    places |= {name: known[key].place for _, name, key in unplaced if key in known}
-    new = with_sums(archive, _rows(listing, [row for row, _, key in unplaced if key not in known]), map=map)
+    told = zip(*(each(listing[column].values) for column in ("record_name", "fingerprint", "reason")), strict=True)
+    unplaced = [(row, name, _known(known, key, reason)) for row, (name, key, reason) in enumerate(told) if name not in places]
+    places |= {name: stored.place for _, name, stored in unplaced if stored is not None}
+    new = with_sums(archive, _rows(listing, [row for row, _, stored in unplaced if stored is None]), map=map)
     del unplaced, known
-    plans = plan_signals(new)
-    if plans:
-        warm_up(partial(on_progress, "compiling, once") if on_progress else None)
     n_bytes = 0
-    for number, plan in enumerate(plans, 1):
-        stage = "signals" if len(plans) == 1 else f"signals {number}/{len(plans)}"
-        progress = partial(on_progress, stage) if on_progress else None
-        build(work, plan, producer(plan, archive), map=map, on_progress=progress)
+    for plan in _built(archive, work, plan_signals(new), map, on_progress):
         n_bytes += plan.row_bytes * plan.n_rows
         places |= {name: (plan.digest, row) for row, name in enumerate(each(plan.inputs["record_name"].values))}
     return _published(archive, work, look, listing, places, n_new=new.sizes["record"], n_bytes=n_bytes)
+
+
+def _built(
+    archive: str, work: str, plans: list[Plan], map: Map, on_progress: Callable[[str, int, int], None] | None
+) -> Iterator[Plan]:
+    """Build the stores of these plans; yield each when it is published."""
+    if plans:
+        warm_up(partial(on_progress, "compiling, once") if on_progress else None)
+    for number, plan in enumerate(plans, 1):
+        stage = "signals" if len(plans) == 1 else f"signals {number}/{len(plans)}"
+        build(work, plan, producer(plan, archive), map=map, on_progress=partial(on_progress, stage) if on_progress else None)
+        yield plan
 
 
 def _published(
@@ -408,7 +414,8 @@ def _published(
     records = records_at(work, document, ("reason", "status"))
     if not look.is_remembered:
         reasons = zip(current, each(records["reason"].values), strict=True)
-        remember(work, listing, look.key, places, forget={name for name, reason in reasons if reason in MAY_PASS})
+        passing = {name: reason for name, reason in reasons if reason in MAY_PASS}
+        remember(work, listing, look.key, places, forget=_to_forget(listing, passing))
     bad = records["reason"].values[records["status"].values == STATUS["set_aside"]].tolist()
     return Conversion(
         stores=tuple(sorted({digest for digest, _ in current.values()})),
@@ -437,17 +444,32 @@ def _earlier_view(work: str) -> dict[str, Any]:
         return {"records": [], "stores": [], "rows": []}
 
 
-MAY_PASS = frozenset({"UNREADABLE_FILE", "CHANGED_WHILE_READING", "LISTED_MISSING", "DAT_MISSING", "EXTRA_MISSING"})
-"""Reasons to set a record aside that may pass though no file gets another size or time (a mount that was away, a reader that was not
-installed): it is tried again in the next run."""
+def _to_forget(listing: xr.Dataset, passing: Mapping[str, str]) -> set[str]:
+    """Return which of these records to look into again: what the look itself missed shows by its time when it comes."""
+    names, signatures = each(listing["record_name"].values), each(listing["signature"].values)
+    absent = {name for name, signature in zip(names, signatures, strict=True) if name in passing and "-" in signature.split(";")}
+    return {name for name, reason in passing.items() if reason not in ABSENT or name not in absent}
+
+
+ABSENT = frozenset({"LISTED_MISSING", "DAT_MISSING"})
+MAY_PASS = ABSENT | {"UNREADABLE_FILE", "CHANGED_WHILE_READING", "EXTRA_MISSING"}
+"""Reasons to set a record aside that may pass though no file gets another size or time (a mount that was away, a reader that was
+not installed): it is tried again in the next run."""
+
+
+NOT_INSTALLED = "EXTRA_MISSING"
+"""The reason that the installation alone gives: once a reader is there, it is new, even where its fingerprint is the same."""
 
 
 def new_records(work: str, listing: xr.Dataset) -> xr.Dataset:
     """Return the rows of an archive's listing that no published store has seen and that belong to nobody who was erased."""
     known, erased = _known_rows(work), erased_list(work)
-    columns = (listing[name].values.tolist() for name in ("fingerprint", "record_name", "patient_id"))
+    columns = (listing[name].values.tolist() for name in ("fingerprint", "reason", "record_name", "patient_id"))
     rows = list(zip(*columns, strict=True))
-    is_new = [key not in known and not (erased.has_record(name) or erased.has_patient(who)) for key, name, who in rows]
+    is_new = [
+        _known(known, key, reason) is None and not (erased.has_record(name) or erased.has_patient(who))
+        for key, reason, name, who in rows
+    ]
     return listing.isel(record=np.flatnonzero(is_new))
 
 
@@ -486,18 +508,26 @@ class _KnownRow(NamedTuple):
 
     place: Place
     source_digest: str
+    reason: str
+
+
+def _known(known: Mapping[str, _KnownRow], fingerprint: str, reason: str) -> _KnownRow | None:
+    """Return what the stores say of a listed record; None where it is new, or can be read now that what it lacked is there."""
+    row = known.get(fingerprint)
+    return None if row is not None and row.reason == NOT_INSTALLED != reason else row
 
 
 def _known_rows(work: str) -> dict[str, _KnownRow]:
-    """Return place and source digest of every record that a published store has seen, by fingerprint."""
+    """Return what the published stores say of every record they have seen, by fingerprint; first what rests on its files."""
     known: dict[str, _KnownRow] = {}
     again = _failed_before(work)
     for path in list_stores(work, "signals"):
         signals = open_store(path)
-        pairs = zip(signals["fingerprint"].values.tolist(), signals["source_digest"].values.tolist(), strict=True)
-        for row, (fingerprint, digest) in enumerate(pairs):
-            if (signals.attrs["digest"], row) not in again:
-                known.setdefault(fingerprint, _KnownRow((signals.attrs["digest"], row), digest))
+        told = zip(*(signals[name].values.tolist() for name in ("fingerprint", "source_digest", "reason")), strict=True)
+        for row, (fingerprint, digest, reason) in enumerate(told):
+            place = signals.attrs["digest"], row
+            if place not in again and (fingerprint not in known or known[fingerprint].reason == NOT_INSTALLED):
+                known[fingerprint] = _KnownRow(place, digest, reason)
     return known
 
 

@@ -22,6 +22,7 @@ from ecgbatch.signals import stage as signals_stage
 from ecgbatch.signals.stage import archive_facts, convert_archive, current_records
 from ecgbatch.synthetic.archive import write_archive
 from storage import list_stores, open_store
+from tests.formats.dicom_files import ecg, encoded, group, waves
 
 _opened: list[str] = []
 _watching = threading.Event()
@@ -291,3 +292,53 @@ def test_record_that_became_whole_after_it_was_refused_is_read_again(archive, tm
     assert refused == ["CHECKSUM_MISMATCH"]
     done = convert_archive(str(archive), work)
     assert (done.set_aside, done.superseded) == ({}, (name,))
+
+
+def reasons_of(work: str) -> dict[str, str]:
+    now = current_records(work, ["record_name", "reason"])
+    return dict(zip(now["record_name"].values.tolist(), now["reason"].values.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("patient", ["MRN1", ""])
+def test_record_whose_reader_is_installed_later_is_read_in_the_next_night(tmp_path, monkeypatch, patient):
+    """Without a patient's identifier its fingerprint is that of the night without the reader."""
+    folder, work = tmp_path / "archive", str(tmp_path / "work")
+    folder.mkdir()
+    one = ecg(group(("II", "I", "V1"), waves(3)))
+    one.PatientID = patient
+    (folder / "r.dcm").write_bytes(encoded(one))
+    settle(folder)
+    time.sleep(2 * TICK_S)
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "pydicom", None)
+        convert_archive(str(folder), work)
+        first = reasons_of(work)
+        assert convert_archive(str(folder), work).n_new == 0
+    assert first == {"r.dcm": "EXTRA_MISSING"}
+    assert convert_archive(str(folder), work).n_new == 1
+    assert reasons_of(work) == {"r.dcm": ""}
+    for rehash in (False, True):  # the row of the night without it is never taken again
+        assert convert_archive(str(folder), work, rehash=rehash).n_new == 0
+        assert reasons_of(work) == {"r.dcm": ""}
+
+
+def test_records_that_a_reader_did_not_see_are_looked_for_again_though_no_file_has_moved(archive, tmp_path):
+    """Whoever reads headers may not have mounted what the workspace's machine sees."""
+    work, mount, nothing = str(tmp_path / "work"), tmp_path / "mount", tmp_path / "nothing"
+    nothing.mkdir()
+    mount.symlink_to(archive)
+
+    def unmounted(function, *rows):
+        mount.unlink()
+        mount.symlink_to(nothing)
+        try:
+            return [function(*row) for row in zip(*rows, strict=True)]
+        finally:
+            mount.unlink()
+            mount.symlink_to(archive)
+
+    convert_archive(str(mount), work, map=unmounted)
+    assert set(reasons_of(work).values()) == {"LISTED_MISSING"}
+    assert convert_archive(str(mount), work, map=unmounted).n_new == 0
+    assert convert_archive(str(mount), work).n_new == 6
+    assert set(reasons_of(work).values()) == {""}

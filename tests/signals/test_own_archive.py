@@ -19,9 +19,9 @@ from tests.formats.dicom_files import ecg, encoded, group, waves
 LONG_AGO = (1.7e9, 1.7e9)
 
 
-def write_at(folder: Path, seed: int) -> Path:
-    """Write records of the same names, sizes and times, whatever the seed: as from a reproducible tar."""
-    write_archive(folder, n_records=3, duration_s=3.0, sampling_frequency_hz=250.0, seed=seed)
+def write_at(folder: Path, seed: int, n_records: int = 3) -> Path:
+    """Write records of the same sizes and times, and one of the same name, whatever the seed: as from a reproducible tar."""
+    write_archive(folder, n_records=n_records, duration_s=3.0, sampling_frequency_hz=250.0, seed=seed)
     for path in folder.rglob("*.hea"):
         path.write_bytes(path.read_bytes().ljust(4000, b"#"))
     for path in [*folder.rglob("*"), folder]:
@@ -30,7 +30,7 @@ def write_at(folder: Path, seed: int) -> Path:
 
 
 def test_another_archive_of_like_named_records_is_refused_and_content_decides_where_it_is_asked_for(tmp_path: Path) -> None:
-    one, two, work = write_at(tmp_path / "one", 1), write_at(tmp_path / "two", 2), str(tmp_path / "work")
+    one, two, work = write_at(tmp_path / "one", 1, 1), write_at(tmp_path / "two", 2, 1), str(tmp_path / "work")
     sizes = [sorted((path.relative_to(folder), path.stat().st_size) for path in folder.rglob("s*.*")) for folder in (one, two)]
     assert sizes[0] == sizes[1]
     convert_archive(str(one), work)
@@ -40,7 +40,7 @@ def test_another_archive_of_like_named_records_is_refused_and_content_decides_wh
     assert convert_archive(str(one), work).n_new == 0
     done = convert_archive(str(two), work, rehash=True)
     after = current_records(work, ["record_name", "source_digest"])
-    assert done.n_new == 3
+    assert done.n_new == 1
     assert after["record_name"].values.tolist() == before["record_name"].values.tolist()
     assert not np.isin(after["source_digest"].values, before["source_digest"].values).any()
     with pytest.raises(OtherArchive, match="two"):
