@@ -48,10 +48,10 @@ def choose_precision(model: Model) -> Precision:
     return _chosen[model.digest]
 
 
-def remember(model: Model, stated: Mapping[str, Any]) -> None:
-    """Take over what a trial by these very versions has found, as a store of scores states it (``engine``, ``name``, ``why``)."""
-    if GAINS_BY_BFLOAT16 and model.novelty and stated.get("engine") == ENGINE and str(N_RECORDS) in stated.get("why", ""):
-        _chosen.setdefault(model.digest, Precision(stated["name"], stated["why"]))
+def remember(digest: str, stated: Mapping[str, Any]) -> None:
+    """Take over what a trial of a model by these very versions found, as scores state it: ``engine``, ``name``, ``why``."""
+    if stated.get("engine") == ENGINE and f"on {N_RECORDS} records" in stated.get("why", ""):  # else there was no trial
+        _chosen.setdefault(digest, Precision(stated["name"], stated["why"]))
 
 
 _chosen: dict[str, Precision] = {}

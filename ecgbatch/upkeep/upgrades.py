@@ -139,7 +139,7 @@ def _scores_again(work: str, folder: str, found: Mapping[str, Any]) -> dict[str,
     own = with_own_versions(score_versions())
     for root in mine:
         if root["versions"] == own:
-            remember(model, root["settings"].get("inference", {}))
+            remember(model.digest, root["settings"].get("inference", {}))
     wanted = made_by(score_settings(model), own, SCORES)
     because = _closest(wanted, [made_of(root) for root in mine])
     because = because or (["their beats are cut again"] if "beats" in found else [])

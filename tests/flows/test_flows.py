@@ -259,7 +259,7 @@ def test_what_registered_deployments_name_is_still_there(entrypoint):
     )
     command = [sys.executable, "-c", script, entrypoint]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    assert said == ["nightly", "archive", "dask", "labels", "model", "settle_s", "work", "workers"]
+    assert set(said) >= {"nightly", "archive", "dask", "labels", "model", "settle_s", "work", "workers"}
 
 
 def test_shipped_models_lie_where_schedules_have_named_them():

@@ -208,3 +208,19 @@ def test_records_that_some_members_score_are_scored_in_float32(shipped):
     prepared = scores_stage.prepared_beats(shipped, found[0])
     (_, _, probability), *_ = scores_stage._beat_probabilities(shipped, found[:1], [(0, 3)], "bfloat16")
     np.testing.assert_array_equal(probability, member_probabilities(shipped, (0, 3), prepared))
+
+
+def test_what_a_trial_found_is_taken_over_from_scores_and_only_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ecgbatch.model import precision
+
+    model = load_model(shipped_model("mi-lead-ii"))
+    monkeypatch.setattr(precision, "GAINS_BY_BFLOAT16", True)
+    monkeypatch.setattr(precision, "_chosen", {})
+    monkeypatch.setattr(precision, "trial", lambda _: (0.0, 0.0, 3))
+    found = {"engine": precision.ENGINE, "name": "bfloat16", "why": f"on {precision.N_RECORDS} records like those of training"}
+    precision.remember(model.digest, found | {"engine": "another"})
+    precision.remember(model.digest, found | {"why": "this processor is not faster in bfloat16"})
+    assert precision.choose_precision(model).name == "float32"
+    precision._chosen.clear()
+    precision.remember(model.digest, found)
+    assert precision.choose_precision(model) == ("bfloat16", found["why"])
