@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from ecgbatch.beats.lookup import current_beats, export_annotations, extract_beats
@@ -365,3 +366,15 @@ def test_a_file_beside_the_records_of_who_is_erased_is_named_nowhere(two_nights,
     view = (work / "archive.json").read_bytes()
     assert b"other.bin" in view
     assert WHO.encode() not in view
+
+
+def test_reports_as_data_hold_nothing_of_who_is_erased(two_nights, erased):
+    before, after = (
+        [pq.read_table(path) for path in Path(work).glob("reports/*/records.parquet")] for work in (two_nights[1], erased)
+    )
+    assert after
+    held = [[WHO in name for name in table.column("record_name").to_pylist()] for table in before]
+    assert any(map(any, held))
+    for table in after:
+        assert table.num_rows > 0
+        assert not any(WHO in value for row in table.to_pylist() for value in row.values() if isinstance(value, str))
