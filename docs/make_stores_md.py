@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ecgbatch.beats.stage import BEATS, PEAKS
 from ecgbatch.measurements.stage import MEASUREMENTS
-from ecgbatch.scores.stage import SCORES
-from ecgbatch.signals.stage import SIGNALS
+from ecgbatch.scores.table import SCORES
+from ecgbatch.signals.table import SIGNALS
 from storage import Schema, Variable
 
 PAGE = Path(__file__).with_name("stores.md")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ecgbatch.archive.watch import LookOptions
 from ecgbatch.beats.lookup import extract_beats
 from ecgbatch.beats.record import BeatSettings
 from ecgbatch.signals.stage import convert_archive
@@ -18,7 +19,7 @@ from storage import cached_mirror, is_address
 def convert(
     archive: str,
     work: str,
-    options: dict[str, Any],
+    options: LookOptions,
     dask: str | None,
     workers: int | None,
     on_progress: OnProgress | None,
@@ -26,7 +27,7 @@ def convert(
     """Convert what is new or has changed; of an archive in an object store, by way of its copy here, brought up to date first."""
     place = str(cached_mirror(archive)) if is_address(archive) else archive
     with engine(dask, workers, sees=[place, work]) as on_engine:
-        return convert_archive(place, work, map=on_engine, on_progress=shown(on_progress, "convert"), **options)
+        return convert_archive(place, work, options, map=on_engine, on_progress=shown(on_progress, "convert"))
 
 
 @task
@@ -54,8 +55,10 @@ def prepare_archive(
 
     Parameters
     ----------
-    archive, work, labels, keep_comments, rehash, settle_s
+    archive, work
         As ``convert_archive`` takes them.
+    labels, keep_comments, rehash, settle_s
+        As in ``archive.watch.LookOptions``.
     settings
         Fields of ``BeatSettings``; default the robust method.
     dask, workers
@@ -69,7 +72,7 @@ def prepare_archive(
     """
     timing = Timing()
     with timing.stage("convert"):
-        options = {"labels": labels, "keep_comments": keep_comments, "rehash": rehash, "settle_s": settle_s}
+        options = LookOptions(labels=labels, keep_comments=keep_comments, rehash=rehash, settle_s=settle_s)
         conversion = convert(archive, work, options, dask, workers, on_progress)
     with timing.stage("beats"):
         extraction = beats(work, settings or {}, dask, workers, on_progress)

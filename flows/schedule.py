@@ -21,7 +21,7 @@ from prefect.states import Completed
 from pydantic import ValidationError
 
 from ecgbatch.model.files import load_model, shipped_model
-from ecgbatch.scores.stage import scores_path
+from ecgbatch.scores.table import scores_path
 from ecgbatch.settings import load_settings
 from ecgbatch.upkeep.findings import drift_since
 from ecgbatch.upkeep.status import last_run

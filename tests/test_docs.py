@@ -19,9 +19,9 @@ import ecgbatch
 from ecgbatch import cli
 from ecgbatch.cli import exit_codes
 from ecgbatch.formats.header import REASONS, WARNINGS
-from ecgbatch.scores.stage import REASONS as SCORING_REASONS
-from ecgbatch.scores.stage import SCORES
-from ecgbatch.signals.stage import SIGNALS
+from ecgbatch.scores.scorable import REASONS as SCORING_REASONS
+from ecgbatch.scores.table import SCORES
+from ecgbatch.signals.table import SIGNALS
 from ecgbatch.terms import NOTICE
 from storage import TEXT, Plan, build, make_plan
 

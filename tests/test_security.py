@@ -7,7 +7,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from ecgbatch.signals.stage import convert_archive, current_records
+from ecgbatch.signals.lookup import current_records
+from ecgbatch.signals.stage import convert_archive
 from ecgbatch.terms import STATUS
 from tests.formats.wfdb_files import simple
 

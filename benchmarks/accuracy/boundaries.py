@@ -28,7 +28,8 @@ from ecgbatch.measurements.boundaries import BOUNDARIES, TREES_FILE, qrs_figures
 from ecgbatch.measurements.quantities import QUANTITIES
 from ecgbatch.measurements.record import Excerpt, measure_record
 from ecgbatch.measurements.selection import RATE_HZ, beats_of_one_kind, median_beat
-from ecgbatch.signals.stage import convert_archive, signals_path
+from ecgbatch.signals.lookup import signals_path
+from ecgbatch.signals.stage import convert_archive
 from ecgbatch.terms import LEADS
 from ecgbatch.training.trees import flattened
 from storage import folder_at, open_store

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from ecgbatch.signals.stage import current_records, signals_path
+from ecgbatch.signals.lookup import current_records, signals_path
 from ecgbatch.terms import LEAD_FLAGS, LEADS, STATUS
 from storage import open_store
 

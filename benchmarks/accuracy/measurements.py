@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from ecgbatch.archive.watch import LookOptions
 from ecgbatch.beats.lookup import current_beats, extract_beats
 from ecgbatch.beats.record import BeatSettings
 from ecgbatch.figures.resampling import wilson_interval
@@ -29,7 +30,8 @@ from ecgbatch.measurements.lookup import current_measurements, measure_workspace
 from ecgbatch.measurements.quantities import QUANTITIES
 from ecgbatch.measurements.record import Excerpt, at_rate, measure_record
 from ecgbatch.measurements.selection import RATE_HZ, beats_of_one_kind, median_beat
-from ecgbatch.signals.stage import convert_archive, signals_path
+from ecgbatch.signals.lookup import signals_path
+from ecgbatch.signals.stage import convert_archive
 from ecgbatch.terms import LABEL, LEAD_FLAGS, STATEMENTS
 from storage import folder_at, load_columns, open_store
 
@@ -52,7 +54,7 @@ class Recording(NamedTuple):
 def prepared(archive: Path, work: str) -> xr.Dataset:
     """Convert, cut and measure an archive; return its records with their measurements as columns."""
     labels = archive / "labels.csv"
-    convert_archive(str(archive), work, labels=str(labels) if labels.exists() else None)
+    convert_archive(str(archive), work, LookOptions(labels=str(labels) if labels.exists() else None))
     extract_beats(work, BeatSettings())
     measure_workspace(work, BeatSettings().document())
     names = ["record_name", "label", "patient_id", "status"]

@@ -20,7 +20,8 @@ from ecgbatch.beats.lookup import extract_beats
 from ecgbatch.beats.record import BeatSettings
 from ecgbatch.model.files import load_model, shipped_model
 from ecgbatch.reports.serial import COMPARED, series_of
-from ecgbatch.scores.stage import score_workspace, scores_path
+from ecgbatch.scores.stage import score_workspace
+from ecgbatch.scores.table import scores_path
 from ecgbatch.signals.stage import convert_archive
 from storage import load_columns
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from ecgbatch.archive.watch import LookOptions
 from ecgbatch.beats.lookup import current_beats, extract_beats
 from ecgbatch.beats.record import BeatSettings
 from ecgbatch.evaluation.audit import compare_baselines, evaluate_workspace, groups, other_diagnoses
@@ -26,7 +27,8 @@ from ecgbatch.evaluation.baselines import Records, read_records
 from ecgbatch.figures.by_patient import ALL_FIGURES, patient_figures
 from ecgbatch.model.definition import Model
 from ecgbatch.model.files import load_model, save_model
-from ecgbatch.scores.stage import score_workspace, scores_path
+from ecgbatch.scores.stage import score_workspace
+from ecgbatch.scores.table import scores_path
 from ecgbatch.signals.stage import convert_archive
 from ecgbatch.terms import LABEL
 from ecgbatch.training.data import prepare_training
@@ -115,7 +117,7 @@ def prepare(data: Path, work: Path) -> None:
     with engine() as on_engine:
         for archive, has_table in ARCHIVES.items():
             table = str(data / archive / "labels.csv") if has_table else None
-            convert_archive(str(data / archive), str(work / archive), labels=table, map=on_engine)
+            convert_archive(str(data / archive), str(work / archive), LookOptions(labels=table), map=on_engine)
             extract_beats(str(work / archive), BeatSettings(), map=on_engine)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.reliability.bench import PROGRAM, Bench, Cases, run, unverified
 from ecgbatch.formats.records import source_digest
-from ecgbatch.signals.stage import current_records
+from ecgbatch.signals.lookup import current_records
 from ecgbatch.terms import STATUS
 from storage import list_stores, open_store
 

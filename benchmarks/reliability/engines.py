@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.reliability.bench import PROGRAM, Bench, Cases, run, unverified
-from ecgbatch.signals.stage import current_records
+from ecgbatch.signals.lookup import current_records
 from ecgbatch.terms import STATUS
 
 MOST_S = 300.0

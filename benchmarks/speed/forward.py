@@ -20,7 +20,8 @@ from ecgbatch.model.files import load_model, shipped_model
 from ecgbatch.model.forward_kernels import HAS_BFLOAT16
 from ecgbatch.model.inference import GAINS_BY_BFLOAT16, PRECISIONS, beat_logits, pack
 from ecgbatch.model.precision import choose_precision, reference_beats
-from ecgbatch.scores.stage import RecordBeats, read_record_beats, score_shard
+from ecgbatch.scores.shard import score_shard
+from ecgbatch.scores.stored_beats import RecordBeats, read_record_beats
 from ecgbatch.signals.stage import convert_archive
 from flows.cluster import engine, usable_processors
 
@@ -130,7 +131,7 @@ def real_records(folder: Path, data: Path, model: Model) -> list[str]:
             convert_archive(str(data / name), str(work), map=on_threads)
         ours.beats(work, ours.ROBUST)
         rows = ours.current_beats(str(work), model.beats)
-        records: list[RecordBeats | None] = list(read_record_beats(rows, work, str(shipped_model())))
+        records: list[RecordBeats | None] = list(read_record_beats(rows, work, load_model(shipped_model())))
         plain, rounded = (score_shard(rows, unknowing, records, precision=kind) for kind in PRECISIONS)
         n = int(np.isfinite(plain["mi_probability"].values).sum())
         differ = int((plain["decision"].values != rounded["decision"].values).sum())

@@ -14,7 +14,8 @@ from ecgbatch.beats.record import BeatSettings
 from ecgbatch.model.definition import Calibration, Member, Model, OperatingPoint, Preprocessing
 from ecgbatch.model.files import load_model, save_model
 from ecgbatch.model.inference import beat_logits, pack
-from ecgbatch.scores.stage import score_workspace, scores_path
+from ecgbatch.scores.stage import score_workspace
+from ecgbatch.scores.table import scores_path
 from ecgbatch.signals.stage import convert_archive
 from ecgbatch.terms import LEADS, UNSCORABLE_BEAT
 from flows.cluster import engine, usable_processors

@@ -14,6 +14,7 @@ import numpy as np
 
 from benchmarks.speed import naive, ours
 from benchmarks.speed.section import Claim, Section, Times
+from ecgbatch.archive.watch import LookOptions
 from ecgbatch.figures.by_patient import Figure, patient_figures
 from ecgbatch.model.definition import Calibration
 from ecgbatch.model.network import network_probabilities
@@ -117,7 +118,7 @@ def prepare(folder: Path, data: Path | None) -> tuple[Path, str]:
         else:
             archive, labels = folder / "archive", None
             write_archive(archive, n_records=300, seed=3, duration_s=12, n_leads=12, sampling_frequency_hz=250, map=on_threads)
-        convert_archive(str(archive), str(work), labels=labels, map=on_threads)
+        convert_archive(str(archive), str(work), LookOptions(labels=labels), map=on_threads)
     ours.beats(work, ours.ROBUST)
     stores = [str(path) for path in sorted((work / "beats").glob("*.zarr"))]
     prepared_at, _ = prepare_training(stores, SETTINGS, folder / "prepared")

@@ -13,5 +13,5 @@ Other wings use:
   ``remember_moved``
 - ``sums``: ``with_sums``
 - ``untaken``: ``Untaken``, ``find_untaken``, ``summarise_untaken``
-- ``watch``: ``Look``, ``look_at``, ``settle_changes``
+- ``watch``: ``Look``, ``LookOptions``, ``look_at``, ``settle_changes``
 """

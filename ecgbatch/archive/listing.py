@@ -77,7 +77,26 @@ class _Row(NamedTuple):
 
 
 LISTING_COLUMNS = tuple(name for name in _Row._fields if name != "content_key")
-"""Of ``list_archive``'s table; ``comments`` only where they are kept."""
+"""Of ``list_archive``'s table, all on dimension ``record``; ``comments`` only where they are kept::
+
+    record_name, fingerprint, patient_id  text     SHA-256 of name, file names and sizes, header, patient and label
+    patient_unknown        int8     1 where ``patient_id`` is the record's own name
+    n_samples              int64    per lead
+    sampling_frequency_hz  float64  0 where the header does not tell
+    status                 int8     ``terms.STATUS``
+    reason, status_detail, warnings, leads  text   codes and canonical lead names are separated by spaces
+    label                  int8     ``terms.LABEL``
+    label_rule             text
+    mi                     int8     1, 0 (healthy control) or -1
+    diagnosis, infarct_location, infarct_age  text
+    age_years              float32  NaN where unknown
+    sex                    int8     ``terms.SEX``
+    recording_year         int16    of the ECG's date in comments or record line; -1 where unknown
+    acquired_day           int64    of the ECG's date, moved (``Pseudonyms.day``); -1 where date or patient is unknown
+    n_bytes                int64    of header and signal files
+    files                  text     their paths below the archive, one a line; empty where they cannot be told
+    comments               text     of the header, one a line; only with ``keep_comments``
+"""
 
 _NUMBERS = {
     "patient_unknown": "int8",
@@ -127,25 +146,8 @@ def list_archive(
 
     Returns
     -------
-    <xarray.Dataset>
-        Dimensions: (record)
-          record_name, fingerprint, patient_id  text     SHA-256 of name, file names and sizes, header, patient and label
-          patient_unknown        int8     1 where ``patient_id`` is the record's own name
-          n_samples              int64    per lead
-          sampling_frequency_hz  float64  0 where the header does not tell
-          status                 int8     ``terms.STATUS``
-          reason, status_detail, warnings, leads  text   codes and canonical lead names are separated by spaces
-          label                  int8     ``terms.LABEL``
-          label_rule             text
-          mi                     int8     1, 0 (healthy control) or -1
-          diagnosis, infarct_location, infarct_age  text
-          age_years              float32  NaN where unknown
-          sex                    int8     ``terms.SEX``
-          recording_year         int16    of the ECG's date in comments or record line; -1 where unknown
-          acquired_day           int64    of the ECG's date, moved (``Pseudonyms.day``); -1 where date or patient is unknown
-          n_bytes                int64    of header and signal files
-          files                  text     their paths below the archive, one a line; empty where they cannot be told
-          comments               text     of the header, one a line; only with ``keep_comments``
+    xarray.Dataset
+        ``LISTING_COLUMNS`` on dimension ``record``.
         Attributes: labels_unmatched, the number of records of the label table that the archive does not have.
 
     Raises

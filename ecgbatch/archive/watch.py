@@ -32,6 +32,21 @@ remembered. The coarse one is for disks whose times are whole seconds."""
 
 
 @dataclass(frozen=True)
+class LookOptions:
+    """How an archive is looked at."""
+
+    labels: str | None = None
+    """CSV with record, patient_id, label."""
+    keep_comments: bool = False
+    """Store the headers' comment lines too, whatever names and dates they hold."""
+    rehash: bool = False
+    """Trust no time: look into every record again; and take an archive at another place for this workspace's."""
+    settle_s: float = 0.0
+    """A record with a file that changed less than this many seconds ago waits for the next run. Whatever its value, an incomplete
+    record that changes while it is looked at waits too."""
+
+
+@dataclass(frozen=True)
 class Look:
     """One look at an archive."""
 
@@ -61,40 +76,32 @@ class Look:
 def look_at(
     archive: str,
     work: str,
+    options: LookOptions = LookOptions(),
     *,
-    labels: str | None = None,
-    keep_comments: bool = False,
-    rehash: bool = False,
-    settle_s: float = 0.0,
     map: Map = map,
 ) -> Look:
     """List an archive; open only records whose files are not those of the last look.
 
     Parameters
     ----------
-    archive, work, labels, keep_comments
+    archive, work
         As ``convert_archive`` takes them.
-    rehash
-        Trust no time: look into every record again.
-    settle_s
-        A record with a file that changed less than this many seconds ago waits for the next run. Whatever its value, an
-        incomplete record that changes while it is looked at waits too.
     map
         Engine for the headers.
 
     """
-    started = time.time()
+    started, labels, keep_comments = time.time(), options.labels, options.keep_comments
     erased = erased_list(work)
     found = search(archive)
     names = [name for name in found.names if not erased.has_record(name)] if erased else found.names
     key = key_of(labels, keep_comments)
-    places = None if rehash else _remembered(archive, work, names, key)
+    places = None if options.rehash else _remembered(archive, work, names, key)
     if places is not None:
         n_erased = len(found.names) - len(names)
         return Look(tuple(names), _NO_ROWS, key, (), places, n_erased=n_erased, is_remembered=True, found=found)
     told = None if labels is None else label_table(labels, frozenset(found.names))
     counted = {} if told is None else count_matched(told, found.names)
-    cached = {} if rehash else read_cache(work)
+    cached = {} if options.rehash else read_cache(work)
     cached_row = {name: row for row, name in enumerate(_texts(cached, "record_name"))}
     unmoved = _unmoved(archive, names, cached, cached_row, key)
     is_unmoved = set(unmoved)
@@ -109,7 +116,7 @@ def look_at(
     fresh = {str(name): values.values for name, values in listed.data_vars.items()}
     del listed, told, is_unmoved
     _look_back(archive, fresh, cached, cached_row)
-    waiting = _growing(archive, fresh, started, settle_s)
+    waiting = _growing(archive, fresh, started, options.settle_s)
     table = _in_order(names, (unmoved, again), waiting, (cached, [cached_row[name] for name in unmoved]), fresh)
     places = _taken_places(table)
     unsure = frozenset(name for name in each(table["record_name"]) if name not in places)

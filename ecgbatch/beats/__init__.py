@@ -11,8 +11,7 @@ Other wings use:
 - ``record``: ``BeatSettings``, ``KACHUEE_LENGTH``, ``REFERENCE_LEADS``, ``WORKING_RATE_HZ``
 - ``rhythm``: ``rhythm``
 - ``shard``: ``flags_of_ecgs``
-- ``stage``: ``BEATS``, ``PEAKS``, ``SHARD_SIGNAL_BYTES``, ``plan_beats``, ``plan_peaks``, ``stage_settings``,
-  ``stage_versions``
+- ``stage``: ``BEATS``, ``PEAKS``, ``SHARD_SIGNAL_BYTES``, ``plan_beats``, ``plan_peaks``, ``stage_settings``, ``stage_versions``
 - ``table``: ``write_beat_table``
 - ``warm``: ``cut_as_published``, ``cut_beats``, ``find_peaks``
 """

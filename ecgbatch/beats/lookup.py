@@ -22,7 +22,7 @@ from ecgbatch.beats.record import BeatSettings
 from ecgbatch.beats.stage import plan_beats, plan_peaks, produce_beats, produce_peaks
 from ecgbatch.beats.warm import warm_up
 from ecgbatch.formats.wfdb_annotation import EXTENSION, encode_beats
-from ecgbatch.signals.stage import current_records, signals_path
+from ecgbatch.signals.lookup import current_records, signals_path
 from ecgbatch.terms import STATUS
 from storage import (
     TEXT,

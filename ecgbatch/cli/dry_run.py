@@ -53,7 +53,7 @@ def _has_reports(options: RunOptions) -> bool:
 def _listed(archive: str, work: str, labels: str | None) -> tuple[xr.Dataset, xr.Dataset]:
     """Return an archive's listing, and of it the records that no store has seen."""
     from ecgbatch.archive.listing import list_archive
-    from ecgbatch.signals.stage import new_records
+    from ecgbatch.signals.known import new_records
 
     listing = list_archive(archive, labels=labels)
     return listing, new_records(work, listing)

@@ -36,7 +36,7 @@ from ecgbatch.settings import load_settings
 from ecgbatch.terms import MODEL_NAME_DIGITS, STATUS
 
 if TYPE_CHECKING:
-    from ecgbatch.signals.stage import Conversion
+    from ecgbatch.signals.view import Conversion
 
 
 def inspect(
@@ -80,6 +80,7 @@ def convert(
     again = made_again_by(work, archive=True, labels=as_text(labels), keep_comments=keep_comments)
     if dry_run:
         return print_estimate(estimate_archive(archive, work, labels) | again, as_json)
+    from ecgbatch.archive.watch import LookOptions
     from ecgbatch.signals.stage import convert_archive
     from flows.cluster import engine
     from storage import only_writer
@@ -88,10 +89,7 @@ def convert(
         done = convert_archive(
             str(archive),
             str(work),
-            labels=as_text(labels),
-            rehash=rehash,
-            settle_s=settings.settle_s,
-            keep_comments=keep_comments,
+            LookOptions(labels=as_text(labels), rehash=rehash, settle_s=settings.settle_s, keep_comments=keep_comments),
             map=on_engine,
             on_progress=on_progress,
         )
@@ -209,7 +207,7 @@ def score(
         return print_estimate(
             estimate_work(work, "measure", "score", beats=load_model(model).beats, model=model) | again, as_json
         )
-    from ecgbatch.scores.stage import scores_path
+    from ecgbatch.scores.table import scores_path
 
     scored = _score(work, at_prevalence(work, model, prevalence) or model, dask, workers, as_json)
     print_document({"run": scored, "store": scores_path(str(work), scored)}, as_json)
@@ -309,6 +307,6 @@ def _report_record(
 
 def exit_code_of(work: Path) -> int:
     """Return the exit code of a stage that ended well: whether the workspace holds records that are set aside."""
-    from ecgbatch.signals.stage import current_records
+    from ecgbatch.signals.lookup import current_records
 
     return SET_ASIDE if (current_records(str(work), ["status"])["status"].values == STATUS["set_aside"]).any() else OK

@@ -23,8 +23,9 @@ from ecgbatch.model.definition import Model
 from ecgbatch.model.files import load_model
 from ecgbatch.model.probability import beat_logit, calibrated
 from ecgbatch.model.splits import assign_folds
-from ecgbatch.scores.stage import score_workspace, scores_path
-from ecgbatch.signals.stage import current_records, signals_path
+from ecgbatch.scores.stage import score_workspace
+from ecgbatch.scores.table import scores_path
+from ecgbatch.signals.lookup import current_records, signals_path
 from ecgbatch.terms import DECISION, INDETERMINATE_KINDS, LABEL, SCORE_FLAGS
 from ecgbatch.training.data import GROUPS
 from storage import open_store

@@ -16,8 +16,9 @@ from ecgbatch.model.files import load_model
 from ecgbatch.model.preparation import median_beat
 from ecgbatch.model.random_kernels import draw_kernels, kernel_features
 from ecgbatch.model.splits import assign_folds
-from ecgbatch.scores.stage import heart_rate_bpm, prepared_beats, read_record_beats
-from ecgbatch.signals.stage import signals_path
+from ecgbatch.scores.shard import heart_rate_bpm, prepared_beats
+from ecgbatch.scores.stored_beats import read_record_beats
+from ecgbatch.signals.lookup import signals_path
 from ecgbatch.terms import MISSING_SAMPLE, SEX
 from ecgbatch.training.data import GROUPS
 from storage import open_store
@@ -99,7 +100,7 @@ def read_records(work: str, model_folder: str, *, beats_a_record: int = 8, with_
     rows = current_beats(work, model.beats)
     rows = rows.isel(record=np.flatnonzero(np.isin(rows["label"].values, GROUPS)))
     medians, beats, rate, kept = [], [], [], []
-    for place, record in enumerate(read_record_beats(rows, Path(work), model_folder)):
+    for place, record in enumerate(read_record_beats(rows, Path(work), model)):
         if record is None or not record.is_scorable.any():
             continue
         waveform = prepared_beats(model, record)

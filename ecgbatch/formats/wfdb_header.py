@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Any
 
 from ecgbatch.formats.header import (
     DEFAULT_GAIN,
@@ -273,11 +274,11 @@ def _parsed_line(line: str, number: int, warnings: set[str]) -> SignalLine:
     match = _SIGNAL.fullmatch(line)
     if match is None:
         raise _what_is_wrong(line, number)
-    name, fmt, per_frame, skew, offset, gain, baseline, units, _, zero, initial, checksum, _, description = match.groups()
+    name, initial, checksum, description = match.group(1, 11, 12, 14)
     if "HEADER_CONTROL_CHARS" in warnings and CONTROL.search(line, 0, match.start(14) if description else len(line)):
         raise UnreadableRecord("HEADER_SYNTAX", f"signal line {number}: control characters")
     try:
-        fields, warning = _fields(fmt, per_frame, skew, offset, gain, baseline, units, zero, is_null=name == NULL_FILE)
+        fields, warning = _fields(match.group(2, 3, 4, 5, 6, 7, 8, 10), is_null=name == NULL_FILE)
     except UnreadableRecord as error:
         raise UnreadableRecord(error.code, f"signal line {number}: {error.detail}") from None
     if warning:
@@ -288,19 +289,12 @@ def _parsed_line(line: str, number: int, warnings: set[str]) -> SignalLine:
 
 
 @lru_cache(maxsize=1024)
-def _fields(
-    fmt: str,
-    per_frame: str | None,
-    skew: str | None,
-    offset: str | None,
-    gain: str | None,
-    baseline: str | None,
-    units: str | None,
-    zero: str | None,
-    *,
-    is_null: bool,
-) -> tuple[tuple[int, int, int, int, float, int, bool], str]:
-    """Return the fields that the lines of an archive share, as ``SignalLine`` has them, and a warning."""
+def _fields(texts: tuple[str | Any, ...], *, is_null: bool) -> tuple[tuple[int, int, int, int, float, int, bool], str]:
+    """Return the fields that the lines of an archive share, as ``SignalLine`` has them, and a warning.
+
+    ``texts`` are those of ``_SIGNAL``, None where a line has none.
+    """
+    fmt, per_frame, skew, offset, gain, baseline, units, zero = texts
     number_of_format, n_per_frame = int(fmt), 1 if per_frame is None else int(per_frame)
     known = number_of_format in FORMATS or (number_of_format == 0 and is_null)
     if not known or fmt != str(number_of_format):

@@ -20,7 +20,7 @@ from ecgbatch.measurements.stage import (
     plan_measurements,
     produce_measurements,
 )
-from ecgbatch.signals.stage import signals_path
+from ecgbatch.signals.lookup import signals_path
 from storage import (
     FAILED,
     TEXT,

@@ -16,7 +16,7 @@ from ecgbatch.beats.stage import SHARD_SIGNAL_BYTES
 from ecgbatch.measurements.excerpt import Span, choose_excerpt, in_millivolts, measure_excerpt
 from ecgbatch.measurements.quantities import LEAD_QUANTITIES, QUANTITIES, REASONS
 from ecgbatch.measurements.record import METHOD, VERSION, Measured, nothing_measured
-from ecgbatch.signals.stage import SIGNALS
+from ecgbatch.signals.table import SIGNALS
 from ecgbatch.terms import STATEMENTS, STATUS
 from storage import TEXT, Plan, RowsFailed, Schema, Shard, Variable, make_plan, noting, open_once, row_key
 

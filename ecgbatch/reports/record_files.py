@@ -20,7 +20,7 @@ from ecgbatch.reports.record_page import Drawn, record_page
 from ecgbatch.reports.rows import Row, plain_rows
 from ecgbatch.reports.serial import Serial
 from ecgbatch.reports.sources import Sources, store_path
-from ecgbatch.scores.stage import with_own_status
+from ecgbatch.scores.scorable import with_own_status
 from ecgbatch.workspace.privacy import Pseudonyms
 from storage import NOT_OF_A_ROW, Folder, folder_at, open_once, read_columns
 

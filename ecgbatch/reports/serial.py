@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from ecgbatch.signals.stage import records_at
+from ecgbatch.signals.lookup import records_at
 from ecgbatch.terms import DECISION, LEADS
 from ecgbatch.workspace.privacy import days_apart
 from storage import folder_at, load_columns

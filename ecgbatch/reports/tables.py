@@ -18,7 +18,7 @@ from ecgbatch.measurements.quantities import QUANTITIES, REASONS
 from ecgbatch.reports import triage
 from ecgbatch.reports.files import utf8
 from ecgbatch.reports.lead_columns import LEAD_COLUMNS, LeadValues
-from ecgbatch.scores.stage import SCORES
+from ecgbatch.scores.table import SCORES
 from ecgbatch.terms import DECISION, INDETERMINATE_KINDS, LABEL, LEAD_FLAGS, NOTICE, QUALITY, SCORE_FLAGS, SEX, STATEMENTS, STATUS
 from storage import TEXT
 

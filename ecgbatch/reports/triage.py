@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ecgbatch.figures.curves import REMARKABLE
 from ecgbatch.figures.of_scores import indeterminate_flags
-from ecgbatch.scores.stage import MIN_LEAD_SHARE
+from ecgbatch.scores.scorable import MIN_LEAD_SHARE
 from ecgbatch.terms import (
     DECISION,
     FAULTY_LEAD,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ecgbatch.formats.header import REASONS as RECORD_REASONS
-from ecgbatch.scores.stage import REASONS as SCORE_REASONS
+from ecgbatch.scores.scorable import REASONS as SCORE_REASONS
 from ecgbatch.terms import (
     FAULTY_LEAD,
     LEAD_FLAGS,

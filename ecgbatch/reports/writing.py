@@ -24,8 +24,8 @@ from ecgbatch.reports.record import Edition
 from ecgbatch.reports.record_files import ENDS, Job, check_extras, write_records
 from ecgbatch.reports.serial import Beside, Series, series_of
 from ecgbatch.reports.sources import store_path
-from ecgbatch.scores.stage import with_own_status
-from ecgbatch.signals.stage import LEFT_OUT, NOT_TAKEN, archive_facts
+from ecgbatch.scores.scorable import with_own_status
+from ecgbatch.signals.lookup import LEFT_OUT, NOT_TAKEN, archive_facts
 from ecgbatch.terms import MODEL_NAME_DIGITS
 from ecgbatch.workspace.privacy import PSEUDONYMOUS, Pseudonyms, without_order, workspace_pseudonyms, write_pseudonyms
 from ecgbatch.workspace.runs import earlier_run, read_run

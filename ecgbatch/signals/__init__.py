@@ -5,8 +5,12 @@ which store each record is now. Later stages ask here for the records that are c
 
 Other wings use:
 
-- ``quality``: ``warm_up``
-- ``stage``: ``ARCHIVE_FILE``, ``Conversion``, ``LEFT_OUT``, ``NOT_TAKEN``, ``SIGNALS``, ``archive_facts``, ``convert_archive``,
-  ``current_records``, ``new_records``, ``plan_again``, ``plan_signals``, ``produce_signals``, ``producer``, ``records_at``,
+- ``known``: ``new_records``
+- ``lookup``: ``ARCHIVE_FILE``, ``LEFT_OUT``, ``NOT_TAKEN``, ``archive_facts``, ``current_records``, ``records_at``,
   ``signals_path``, ``verify_checksums``
+- ``quality``: ``warm_up``
+- ``shard``: ``produce_signals``, ``producer``
+- ``stage``: ``convert_archive``, ``plan_again``
+- ``table``: ``SIGNALS``, ``plan_signals``
+- ``view``: ``Conversion``
 """

@@ -234,11 +234,7 @@ def measure_whole_leads(
 
 
 def _measure_whole(
-    signal: npt.NDArray[np.int16],
-    adc_gain: npt.NDArray[np.float64],
-    baseline: npt.NDArray[np.int32],
-    fs: float,
-    n_samples: int,
+    signal: npt.NDArray[np.int16], adc_gain: npt.NDArray[np.float64], baseline: npt.NDArray[np.int32], fs: float, n_samples: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return (measure, lead) and the leads' covariance."""
     from ecgbatch.signals import quality_kernels

@@ -30,7 +30,7 @@ from ecgbatch.formats.wfdb_annotation import BEAT_SYMBOLS, decode
 from ecgbatch.model.definition import ModelError
 from ecgbatch.model.files import write_synced
 from ecgbatch.model.network import SCORING_BATCH, BeatNet, train_repeatably
-from ecgbatch.signals.stage import current_records, signals_path
+from ecgbatch.signals.lookup import current_records, signals_path
 from ecgbatch.terms import NOTICE, STATUS
 from storage import open_store
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ecgbatch.signals.stage import archive_facts, signals_path
+from ecgbatch.signals.lookup import archive_facts, signals_path
 from ecgbatch.terms import STATUS
 from ecgbatch.upkeep.moves import (
     OF_SIGNALS,

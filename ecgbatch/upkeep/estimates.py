@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ecgbatch.signals.stage import plan_signals
+from ecgbatch.signals.table import plan_signals
 
 START_S = 2.0
 """Of a command until its first stage begins: imports, and a look at what is there."""

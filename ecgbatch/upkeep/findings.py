@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from ecgbatch.figures.drift import Shift, shift_of_new
-from ecgbatch.scores.stage import scores_path
+from ecgbatch.scores.table import scores_path
 from ecgbatch.terms import DECISION, STATUS
 from ecgbatch.workspace.privacy import workspace_pseudonyms
 from storage import StoreError, open_once

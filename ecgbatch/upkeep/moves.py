@@ -21,8 +21,9 @@ from ecgbatch.beats.record import BeatSettings
 from ecgbatch.beats.stage import plan_beats, plan_peaks
 from ecgbatch.measurements.stage import SAID_OF_ERASED, plan_measurements
 from ecgbatch.scores.earlier import PLACE
-from ecgbatch.scores.stage import plan_rows
-from ecgbatch.signals.stage import ARCHIVE_FILE, LEFT_OUT, NOT_TAKEN, archive_facts, produce_signals, records_at, signals_path
+from ecgbatch.scores.table import plan_rows
+from ecgbatch.signals.lookup import ARCHIVE_FILE, LEFT_OUT, NOT_TAKEN, archive_facts, records_at, signals_path
+from ecgbatch.signals.shard import produce_signals
 from ecgbatch.terms import LEAD_FLAGS, MISSING_SAMPLE, STATUS
 from ecgbatch.workspace.runs import read_run
 from storage import (

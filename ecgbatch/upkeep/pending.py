@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from ecgbatch.signals.stage import current_records
+from ecgbatch.signals.lookup import current_records
 from ecgbatch.upkeep.upgrades import Made, made_by, made_of, roots_of
 from storage import TEXT, UnfinishedStore, folder_at, list_stores, load_columns
 from storage.plan import with_own_versions
@@ -99,7 +99,7 @@ def _scored(work: str, folder: str) -> set[tuple[str, int]]:
     if not list_stores(work, "scores"):
         return set()
     from ecgbatch.model.files import load_model
-    from ecgbatch.scores.stage import SCORES, score_settings, score_versions
+    from ecgbatch.scores.table import SCORES, score_settings, score_versions
 
     made = made_by(score_settings(load_model(folder)), with_own_versions(score_versions()), SCORES)
     found: set[tuple[str, int]] = set()

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ecgbatch.archive.watch import LookOptions
 from ecgbatch.reports.chosen_pages import stated_mode
 from ecgbatch.terms import MODEL_NAME_DIGITS
 from ecgbatch.upkeep.status import METRICS_FILE, last_run, metrics
@@ -65,7 +66,7 @@ def repair(
         with suppress(StoreError):  # where the archive has changed: its records come back under another name
             build(work, plan, partial(produce_again, archive=archive, leads=leads, n_samples=plan.sizes["sample"]), map=map)
     _signals_again(work, archive, lost - set(remade), labels=labels, map=map)
-    convert_archive(archive, work, labels=labels, map=map, on_progress=on_progress)
+    convert_archive(archive, work, LookOptions(labels=labels), map=map, on_progress=on_progress)
     for settings in _beat_settings(models):
         extract_beats(work, BeatSettings(**settings), map=map, on_progress=on_progress)
         if any(key.startswith("measurements/") for key in lost):
@@ -83,7 +84,8 @@ def repair(
 
 def _signals_again(work: str, archive: str, lost: set[str], *, labels: str | None, map: Map) -> None:
     """Make lost signals stores one by one: together the archive's records would make one other store."""
-    from ecgbatch.signals.stage import plan_again, producer
+    from ecgbatch.signals.shard import producer
+    from ecgbatch.signals.stage import plan_again
 
     for key in sorted(lost):
         if key.startswith("signals/") and (plan := plan_again(archive, work, Path(key).stem, labels=labels)):

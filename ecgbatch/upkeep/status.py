@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ecgbatch.signals.stage import archive_facts, current_records
+from ecgbatch.signals.lookup import archive_facts, current_records
 from ecgbatch.terms import STATUS
 from ecgbatch.workspace.runs import latest_run, log_event, read_run
 from storage import CorruptStore, UnfinishedStore, document_problems, folder_at, list_stores, load_columns, sealed, unsealed

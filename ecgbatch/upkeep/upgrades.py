@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from ecgbatch.archive.remembered import changed_key
-from ecgbatch.signals.stage import archive_facts
+from ecgbatch.signals.lookup import archive_facts
 from ecgbatch.workspace.runs import runs_by_time
 from storage import Folder, Schema, StoreError, folder_at, list_stores
 from storage.plan import canonical_json, with_own_versions
@@ -128,7 +128,7 @@ def signals_used(work: str) -> set[str]:
 def _scores_again(work: str, folder: str, found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     from ecgbatch.model.files import load_model
     from ecgbatch.model.precision import remember
-    from ecgbatch.scores.stage import SCORES, score_settings, score_versions
+    from ecgbatch.scores.table import SCORES, score_settings, score_versions
 
     model = load_model(folder)
     runs = [folder_at(work).path(f"scores/{run}.zarr") for run in runs_by_time(work)]

@@ -190,7 +190,7 @@ def _model_problems(folder: Folder, key: str) -> list[str]:
 
 
 def _store_problems(folder: Folder, key: str, read_data: bool) -> list[str]:
-    from ecgbatch.signals.stage import verify_checksums
+    from ecgbatch.signals.lookup import verify_checksums
 
     found = verify_store(folder.path(key), read_data=read_data)
     if read_data and not found and key.startswith("signals/"):

@@ -19,7 +19,7 @@ import pytest
 from ecgbatch.archive import listing as listing_room
 from ecgbatch.archive.finding import find_records
 from ecgbatch.archive.listing import list_archive, summarise
-from ecgbatch.signals.stage import SIGNALS
+from ecgbatch.signals.table import SIGNALS
 from ecgbatch.synthetic.archive import Truth, write_archive
 from ecgbatch.terms import LABEL, LEADS, STATUS
 from tests.formats.wfdb_files import simple

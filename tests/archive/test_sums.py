@@ -6,7 +6,8 @@ import hashlib
 from pathlib import Path
 
 from ecgbatch.archive.sums import archive_sums
-from ecgbatch.signals.stage import convert_archive, current_records
+from ecgbatch.signals.lookup import current_records
+from ecgbatch.signals.stage import convert_archive
 from ecgbatch.synthetic.archive import write_archive
 
 

@@ -10,7 +10,8 @@ import pytest
 from ecgbatch.archive import untaken
 from ecgbatch.archive.finding import find_records, search, summarise_left_out
 from ecgbatch.archive.untaken import find_untaken, kind_of, summarise_untaken
-from ecgbatch.signals.stage import archive_facts, convert_archive
+from ecgbatch.signals.lookup import archive_facts
+from ecgbatch.signals.stage import convert_archive
 
 DICOM = bytes(128) + b"DICM" + bytes(100)
 EDF = b"0       " + b" " * 248

@@ -15,11 +15,12 @@ import pytest
 
 from ecgbatch.archive.listing import LISTING_COLUMNS
 from ecgbatch.archive.remembered import CACHE_FILE
-from ecgbatch.archive.watch import TICK_S, look_at
+from ecgbatch.archive.watch import TICK_S, LookOptions, look_at
 from ecgbatch.formats import inspection, records
 from ecgbatch.formats.header import UnreadableRecord
-from ecgbatch.signals import stage as signals_stage
-from ecgbatch.signals.stage import archive_facts, convert_archive, current_records
+from ecgbatch.signals import shard as signals_shard
+from ecgbatch.signals.lookup import archive_facts, current_records
+from ecgbatch.signals.stage import convert_archive
 from ecgbatch.synthetic.archive import write_archive
 from storage import list_stores, open_store
 from tests.formats.dicom_files import ecg, encoded, group, waves
@@ -93,7 +94,7 @@ def test_records_set_aside_are_not_opened_again_either(archive, tmp_path):
 
 
 def test_rehash_reads_every_record(archive, work):
-    opened = opened_below(archive, lambda: convert_archive(str(archive), work, rehash=True))
+    opened = opened_below(archive, lambda: convert_archive(str(archive), work, LookOptions(rehash=True)))
     assert {f"{Path(name).name}.dat" for name in names_of(archive)} <= opened
 
 
@@ -212,7 +213,7 @@ def test_changed_record_stays_what_it_was_while_it_settles(archive, work):
     name = names_of(archive)[4]
     before = current_records(work)["source_digest"].values.tolist()
     rewrite(archive / f"{name}.dat")
-    done = convert_archive(str(archive), work, settle_s=30.0)
+    done = convert_archive(str(archive), work, LookOptions(settle_s=30.0))
     assert done.waiting == (name,)
     assert current_records(work)["source_digest"].values.tolist() == before
     assert convert_archive(str(archive), work).superseded == (name,)
@@ -221,9 +222,9 @@ def test_changed_record_stays_what_it_was_while_it_settles(archive, work):
 def test_other_labels_are_seen_and_make_new_rows_once(archive, work, tmp_path):
     labels = tmp_path / "labels.csv"
     labels.write_text("record,patient_id,label\n" + "".join(f"{name},p{name},mi\n" for name in names_of(archive)))
-    convert_archive(str(archive), work, labels=str(labels))
+    convert_archive(str(archive), work, LookOptions(labels=str(labels)))
     assert set(current_records(work)["mi"].values.tolist()) == {1}
-    assert opened_below(archive, lambda: convert_archive(str(archive), work, labels=str(labels))) <= {"RECORDS"}
+    assert opened_below(archive, lambda: convert_archive(str(archive), work, LookOptions(labels=str(labels)))) <= {"RECORDS"}
 
 
 def test_look_of_a_version_with_other_columns_is_taken_anew(tmp_path, monkeypatch):
@@ -286,8 +287,8 @@ def test_record_that_became_whole_after_it_was_refused_is_read_again(archive, tm
                 settle(archive)
 
     with monkeypatch.context() as patch:
-        patch.setattr(signals_stage, "inspect_records", half_written)
-        patch.setattr(signals_stage, "read_samples", then_whole)
+        patch.setattr(signals_shard, "inspect_records", half_written)
+        patch.setattr(signals_shard, "read_samples", then_whole)
         assert convert_archive(str(archive), work).set_aside == {"CHANGED_WHILE_READING": 1}
     assert refused == ["CHECKSUM_MISMATCH"]
     done = convert_archive(str(archive), work)
@@ -318,7 +319,7 @@ def test_record_whose_reader_is_installed_later_is_read_in_the_next_night(tmp_pa
     assert convert_archive(str(folder), work).n_new == 1
     assert reasons_of(work) == {"r.dcm": ""}
     for rehash in (False, True):  # the row of the night without it is never taken again
-        assert convert_archive(str(folder), work, rehash=rehash).n_new == 0
+        assert convert_archive(str(folder), work, LookOptions(rehash=rehash)).n_new == 0
         assert reasons_of(work) == {"r.dcm": ""}
 
 

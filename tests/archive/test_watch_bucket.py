@@ -10,7 +10,9 @@ import pytest
 
 from benchmarks.reliability.faulty_s3 import FaultyProxy
 from ecgbatch.archive import watch
-from ecgbatch.signals.stage import convert_archive, current_records
+from ecgbatch.archive.watch import LookOptions
+from ecgbatch.signals.lookup import current_records
+from ecgbatch.signals.stage import convert_archive
 from ecgbatch.synthetic.archive import write_archive
 from storage import Folder, cached_mirror, folder_at, is_mirror
 from tests.archive.test_watch import names_of, opened_below, rewrite
@@ -86,7 +88,7 @@ def test_time_that_a_record_rests_is_told_by_the_bucket_not_by_the_copy(archive,
     mirrored, old = cached_mirror(ADDRESS), time.time() - 100.0
     for path in mirrored.rglob("*.*"):
         os.utime(path, (old, old))  # an object of then, whose copy is of now
-    assert convert_archive(str(mirrored), str(tmp_path / "w"), settle_s=60.0).n_new == 4
+    assert convert_archive(str(mirrored), str(tmp_path / "w"), LookOptions(settle_s=60.0)).n_new == 4
 
 
 def test_object_that_changes_while_the_archive_is_fetched_is_listed_again(archive, local, tmp_path, monkeypatch):

@@ -27,7 +27,8 @@ from ecgbatch.beats.stage import plan_beats, plan_peaks, produce_beats, produce_
 from ecgbatch.cli.exit_codes import USAGE
 from ecgbatch.formats.records import read_record
 from ecgbatch.formats.wfdb_annotation import BEAT_SYMBOLS, decode, encode_beats
-from ecgbatch.signals.stage import SIGNALS, convert_archive
+from ecgbatch.signals.stage import convert_archive
+from ecgbatch.signals.table import SIGNALS
 from ecgbatch.terms import BEAT_FLAGS, LABEL, LEAD_FLAGS, MISSING_SAMPLE, STATUS
 from storage import TEXT, Shard, UnfinishedStore, build, make_plan, open_store
 

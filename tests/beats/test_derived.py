@@ -10,7 +10,8 @@ from ecgbatch.beats.derived import OF_I_II, derived_leads, with_derived
 from ecgbatch.beats.lookup import extract_beats
 from ecgbatch.beats.record import BeatSettings
 from ecgbatch.model.files import shipped_model
-from ecgbatch.scores.stage import score_workspace, scores_path
+from ecgbatch.scores.stage import score_workspace
+from ecgbatch.scores.table import scores_path
 from ecgbatch.signals.stage import convert_archive
 from ecgbatch.terms import LEAD_FLAGS, LEADS, MISSING_SAMPLE
 from storage import open_store

@@ -13,7 +13,7 @@ import pytest
 from ecgbatch import cli
 from ecgbatch.beats.record import KACHUEE_STEP
 from ecgbatch.beats.table import read_beat_table
-from ecgbatch.signals.stage import current_records
+from ecgbatch.signals.lookup import current_records
 from ecgbatch.synthetic.archive import write_archive
 from ecgbatch.terms import LABEL
 from storage import list_stores, open_store

@@ -63,7 +63,7 @@ def test_every_case_is_here(test_data):
 
 @pytest.mark.parametrize("case", _OF_RECORD)
 def test_a_case_is_inspected_and_converted_right(case, test_data, tmp_path):
-    from ecgbatch.signals.stage import current_records, signals_path
+    from ecgbatch.signals.lookup import current_records, signals_path
     from storage import open_store
 
     if case.startswith("dicom"):

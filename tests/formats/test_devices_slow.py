@@ -11,7 +11,8 @@ from ecgbatch.beats.lookup import extract_beats
 from ecgbatch.beats.record import BeatSettings
 from ecgbatch.formats.records import read_record
 from ecgbatch.model.files import shipped_model
-from ecgbatch.scores.stage import score_workspace, scores_path
+from ecgbatch.scores.stage import score_workspace
+from ecgbatch.scores.table import scores_path
 from ecgbatch.signals.stage import convert_archive
 from storage import open_store
 from tests.formats.device_files import aecg, as_wfdb, muse, sierra

@@ -227,7 +227,8 @@ def test_real_records_measure_as_hearts_do(test_data, tmp_path):
     """PTB: nearly every stretch of every record gets its intervals, each physiological, and three stretches of one agree."""
     from ecgbatch.beats.lookup import current_beats, extract_beats
     from ecgbatch.beats.record import BeatSettings
-    from ecgbatch.signals.stage import convert_archive, signals_path
+    from ecgbatch.signals.lookup import signals_path
+    from ecgbatch.signals.stage import convert_archive
     from storage import folder_at, open_store
 
     archive = tmp_path / "ptb"

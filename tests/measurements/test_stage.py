@@ -19,7 +19,8 @@ from ecgbatch.measurements.lookup import current_measurements, measure_workspace
 from ecgbatch.measurements.quantities import LEAD_QUANTITIES, QUANTITIES, REASON_WORDS, REASONS
 from ecgbatch.measurements.record import nothing_measured
 from ecgbatch.measurements.stage import MEASUREMENTS, SHARD_SIGNAL_BYTES, measured_of, plan_measurements
-from ecgbatch.signals.stage import convert_archive, signals_path
+from ecgbatch.signals.lookup import signals_path
+from ecgbatch.signals.stage import convert_archive
 from ecgbatch.synthetic.archive import write_archive
 from ecgbatch.terms import STATUS
 from ecgbatch.upkeep.upgrades import made_again

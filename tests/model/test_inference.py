@@ -18,8 +18,9 @@ from ecgbatch.model.files import load_model, shipped_model
 from ecgbatch.model.inference import beat_logits, changed_logits, pack
 from ecgbatch.model.members import member_probabilities
 from ecgbatch.model.network import BeatNet
-from ecgbatch.scores import stage as scores_stage
-from ecgbatch.scores.stage import RecordBeats, score_shard
+from ecgbatch.scores import shard as scores_shard
+from ecgbatch.scores.shard import score_shard
+from ecgbatch.scores.stored_beats import RecordBeats
 from ecgbatch.terms import DECISION
 
 
@@ -198,15 +199,15 @@ def test_scores_in_bfloat16_decide_as_float32_does(shipped):
 
 def test_close_decisions_are_taken_in_float32(monkeypatch, shipped):
     rows, found = records(shipped, 12)
-    monkeypatch.setattr(scores_stage, "DECISION_MARGIN", 1.0)  # every decision is close
+    monkeypatch.setattr(scores_shard, "DECISION_MARGIN", 1.0)  # every decision is close
     plain, rounded = (score_shard(rows, shipped, found, precision=kind) for kind in inference.PRECISIONS)
     xr.testing.assert_identical(plain, rounded)
 
 
 def test_records_that_some_members_score_are_scored_in_float32(shipped):
     _, found = records(shipped, 3)
-    prepared = scores_stage.prepared_beats(shipped, found[0])
-    (_, _, probability), *_ = scores_stage._beat_probabilities(shipped, found[:1], [(0, 3)], "bfloat16")
+    prepared = scores_shard.prepared_beats(shipped, found[0])
+    (_, _, probability), *_ = scores_shard._beat_probabilities(shipped, found[:1], [(0, 3)], "bfloat16")
     np.testing.assert_array_equal(probability, member_probabilities(shipped, (0, 3), prepared))
 
 

@@ -16,7 +16,8 @@ from ecgbatch.model.definition import Calibration, Member, Model, OperatingPoint
 from ecgbatch.model.files import save_model
 from ecgbatch.model.network import BeatNet
 from ecgbatch.reports.writing import record_slugs, report_workspace
-from ecgbatch.scores.stage import score_workspace, scores_path
+from ecgbatch.scores.stage import score_workspace
+from ecgbatch.scores.table import scores_path
 from ecgbatch.signals.stage import convert_archive
 from ecgbatch.synthetic.archive import write_archive
 from ecgbatch.terms import LEADS

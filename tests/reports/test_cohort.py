@@ -20,7 +20,7 @@ from ecgbatch.figures.thresholds import roc_curve
 from ecgbatch.model.files import shipped_model
 from ecgbatch.reports import cohort, cohort_page, pages, tables, worklist
 from ecgbatch.reports.operating_point import model_summary
-from ecgbatch.scores.stage import SCORES
+from ecgbatch.scores.table import SCORES
 from ecgbatch.terms import DECISION, LABEL, LEAD_FLAGS, QUALITY, SEX
 from storage import TEXT, folder_at
 

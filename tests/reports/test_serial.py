@@ -25,13 +25,13 @@ from ecgbatch.reports.record_page import Drawn
 from ecgbatch.reports.serial import Beside, Series, series_of
 from ecgbatch.reports.writing import report_workspace
 from ecgbatch.scores.stage import score_workspace
-from ecgbatch.signals import stage as signals_stage
+from ecgbatch.signals import table as signals_table
 from ecgbatch.signals.stage import convert_archive
 from ecgbatch.synthetic.archive import write_archive
 from ecgbatch.terms import DECISION, LEAD_FLAGS, LEADS
 from ecgbatch.upkeep.erase import erase_patient
 from ecgbatch.workspace.runs import write_run
-from storage import TEXT, Plan, Schema, Shard, Variable, build, make_plan
+from storage import TEXT, Plan, Schema, Shard, Variable, build, make_plan, open_store
 from tests.reports.report_runs import untrained_model
 from tests.reports.test_reports import Page, numbers_of
 from tests.workspace.test_privacy import columns_of, texts_of
@@ -280,16 +280,16 @@ def test_an_erased_patient_leaves_neither_days_nor_changes(nights, tmp_path):
     assert WHO not in texts_of(work) + columns_of(work)
     folder = (work / "reports" / "latest").resolve()
     assert {one["days_from_this"] for report in documents(folder).values() for one in report["serial"]} <= {None}
-    days = [day for path in (work / "signals").glob("*.zarr") for day in signals_stage.open_store(path)["acquired_day"].values]
+    days = [day for path in (work / "signals").glob("*.zarr") for day in open_store(path)["acquired_day"].values]
     assert set(map(int, days)) == {-1}
     assert json.loads((folder / "cohort.json").read_text())["largest_changes"]["n_pairs"] == 0
 
 
 def test_recordings_of_earlier_stores_are_listed_and_their_order_is_said_to_be_unknown(nights, tmp_path, monkeypatch):
-    without = {name: variable for name, variable in signals_stage.SIGNALS.variables.items() if name != "acquired_day"}
+    without = {name: variable for name, variable in signals_table.SIGNALS.variables.items() if name != "acquired_day"}
     work = str(tmp_path / "w")
     with monkeypatch.context() as earlier:
-        earlier.setattr(signals_stage, "SIGNALS", replace(signals_stage.SIGNALS, variables=without))
+        earlier.setattr(signals_table, "SIGNALS", replace(signals_table.SIGNALS, variables=without))
         convert_archive(str(nights.archive), work)
     said = night(nights.archive, work, nights.model, nights.names)
     found = documents(said["folder"])
@@ -322,7 +322,7 @@ def produce(shard: Shard, _rows: xr.Dataset) -> xr.Dataset:
 
 def test_measurements_are_taken_from_the_store_that_the_scores_name(nights, tmp_path):
     work = str(shutil.copytree(nights.work, tmp_path / "w", symlinks=True))
-    scores = signals_stage.open_store(f"{work}/scores/{nights.said[1]['run']}.zarr").load()
+    scores = open_store(f"{work}/scores/{nights.said[1]['run']}.zarr").load()
     scores = scores.drop_vars("measurements_store", errors="ignore")
     leads = xr.Dataset({"lead": ("lead", np.array(["odd", "V2"], TEXT))})
     plan: Plan = make_plan(MEASURED, sizes={"record": 64, "lead": 2}, inputs=leads, settings={})

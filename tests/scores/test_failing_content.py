@@ -18,11 +18,16 @@ from ecgbatch.measurements import stage as measurements_stage
 from ecgbatch.model.files import shipped_model
 from ecgbatch.reports import record_files
 from ecgbatch.reports.writing import report_workspace
+from ecgbatch.scores import shard as scores_shard
 from ecgbatch.scores import stage as scores_stage
-from ecgbatch.scores.stage import score_workspace, scores_path
+from ecgbatch.scores.stage import score_workspace
+from ecgbatch.scores.table import scores_path
+from ecgbatch.signals import known as signals_known
 from ecgbatch.signals import quality
-from ecgbatch.signals import stage as signals_stage
-from ecgbatch.signals.stage import convert_archive, current_records
+from ecgbatch.signals import shard as signals_shard
+from ecgbatch.signals import table as signals_table
+from ecgbatch.signals.lookup import current_records
+from ecgbatch.signals.stage import convert_archive
 from ecgbatch.terms import STATUS
 from ecgbatch.workspace.runs import write_run
 from storage import open_store
@@ -77,12 +82,12 @@ def failing(function, is_planted):
 
 PLANTED = {
     "header": (inspection, "parse_header", lambda a, _: a[1] == "header"),
-    "reading": (signals_stage, "read_samples", lambda a, _: a[0].record_name == "reading"),
-    "quality": (signals_stage, "lead_flags", lambda a, _: a[5] == LENGTH["quality"]),
+    "reading": (signals_shard, "read_samples", lambda a, _: a[0].record_name == "reading"),
+    "quality": (signals_shard, "lead_flags", lambda a, _: a[5] == LENGTH["quality"]),
     "peaks": (of_shard, "detect_each", lambda a, _: a[0].n_samples == LENGTH["peaks"]),
     "beats": (of_shard, "windows_each", lambda a, _: a[0].n_samples == LENGTH["beats"]),
     "measurements": (measurements_stage, "measure_excerpt", lambda a, _: a[1]["n_samples"] == LENGTH["measurements"]),
-    "scores": (scores_stage, "_fill_counts", lambda a, _: a[0]["record_name"][a[1]] == "scores" and a[2] is not None),
+    "scores": (scores_shard, "_fill_counts", lambda a, _: a[0]["record_name"][a[1]] == "scores" and a[2] is not None),
     "page": (record_files, "record_page", lambda a, _: a[0]["record_name"] == "page"),
     "report": (record_files, "record_report", lambda a, _: a[0]["record_name"] == "report"),
 }
@@ -111,7 +116,7 @@ def test_a_step_that_fails_on_a_records_content_gives_that_record_a_reason_and_t
     for step in ("page", "report"):
         assert found[step]["warnings"][-1] == "STEP_FAILED:report:ZeroDivisionError"
         assert "failed (ZeroDivisionError)" in next(tmp_path.glob(f"reports/*/records/{step}.html")).read_text()
-    for stage in (signals_stage, beats_lookup, measurements_lookup, scores_stage):
+    for stage in (signals_known, signals_table, beats_lookup, measurements_lookup, scores_stage):
         monkeypatch.setattr(stage, "__version__", "99.0")
     monkeypatch.setattr("ecgbatch.archive.remembered.__version__", "99.0")
     mended = night(archive, tmp_path, model)
@@ -126,7 +131,7 @@ def test_a_disk_or_a_machine_that_fails_is_no_records_reason(error, archive, tmp
     def broken(*_arguments, **_options):
         raise error
 
-    monkeypatch.setattr(signals_stage, "lead_flags", broken)
+    monkeypatch.setattr(signals_shard, "lead_flags", broken)
     with pytest.raises(Exception, match=r"disk|MemoryError"):
         convert_archive(str(archive), str(tmp_path))
 

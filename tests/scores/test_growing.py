@@ -15,8 +15,10 @@ from ecgbatch.beats.lookup import current_beats, extract_beats
 from ecgbatch.beats.record import BeatSettings
 from ecgbatch.model.files import shipped_model
 from ecgbatch.scores import stage as scores_stage
-from ecgbatch.scores.stage import score_workspace, scores_path
-from ecgbatch.signals import stage as signals_stage
+from ecgbatch.scores.stage import score_workspace
+from ecgbatch.scores.table import scores_path
+from ecgbatch.signals import table as signals_table
+from ecgbatch.signals.lookup import current_records
 from ecgbatch.signals.stage import convert_archive
 from ecgbatch.synthetic.archive import write_archive
 from ecgbatch.training.data import _read_stores
@@ -123,9 +125,9 @@ def test_a_store_of_an_earlier_version_has_no_year_and_grows_on(whole, tmp_path,
     names, archive, work = names_of(whole), tmp_path / "archive", str(tmp_path / "w")
     put(whole, archive, names[:3])
     settle(archive)
-    without = {name: variable for name, variable in signals_stage.SIGNALS.variables.items() if name != "recording_year"}
+    without = {name: variable for name, variable in signals_table.SIGNALS.variables.items() if name != "recording_year"}
     with monkeypatch.context() as earlier:
-        earlier.setattr(signals_stage, "SIGNALS", replace(signals_stage.SIGNALS, variables=without))
+        earlier.setattr(signals_table, "SIGNALS", replace(signals_table.SIGNALS, variables=without))
         convert_archive(str(archive), work)
     put(whole, archive, names[3:])
     for name in names[3:]:
@@ -134,4 +136,4 @@ def test_a_store_of_an_earlier_version_has_no_year_and_grows_on(whole, tmp_path,
         header.write_text(f"{first} 10:11:12 05/12/1996\n{rest}")
     settle(archive)
     assert convert_archive(str(archive), work).n_new == 3
-    assert signals_stage.current_records(work)["recording_year"].values.tolist() == [-1] * 3 + [1996] * 3
+    assert current_records(work)["recording_year"].values.tolist() == [-1] * 3 + [1996] * 3

@@ -12,7 +12,8 @@ import xarray as xr
 from ecgbatch.beats.lookup import extract_beats
 from ecgbatch.beats.record import BeatSettings
 from ecgbatch.model.files import shipped_model
-from ecgbatch.scores.stage import score_workspace, scores_path
+from ecgbatch.scores.stage import score_workspace
+from ecgbatch.scores.table import scores_path
 from ecgbatch.signals.stage import convert_archive
 from ecgbatch.terms import DECISION, SCORE_FLAGS
 from ecgbatch.terms import LEADS as ALL_LEADS

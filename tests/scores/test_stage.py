@@ -16,7 +16,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import ecgbatch.scores.stage
+import ecgbatch.scores.table
 from ecgbatch.beats.stage import BEATS
 from ecgbatch.evaluation.audit import groups
 from ecgbatch.figures.of_scores import evaluate_scores, indeterminate_kinds
@@ -29,23 +29,13 @@ from ecgbatch.model.network import BeatNet
 from ecgbatch.model.preparation import prepare_waveforms
 from ecgbatch.model.probability import record_probability, rule_for
 from ecgbatch.model.splits import patient_digest
-from ecgbatch.scores.stage import (
-    MIN_SCORABLE_BEATS,
-    REASONS,
-    SCORES,
-    RecordBeats,
-    decide,
-    heart_rate_bpm,
-    min_usable_leads,
-    plan_scores,
-    prepared_beats,
-    probability_interval,
-    score_record,
-    score_records,
-    score_shard,
-    with_own_status,
-)
-from ecgbatch.signals.stage import SIGNALS
+from ecgbatch.scores.decision import decide, probability_interval, score_record
+from ecgbatch.scores.scorable import MIN_SCORABLE_BEATS, REASONS, min_usable_leads, with_own_status
+from ecgbatch.scores.shard import heart_rate_bpm, prepared_beats, score_shard
+from ecgbatch.scores.stage import score_records
+from ecgbatch.scores.stored_beats import RecordBeats
+from ecgbatch.scores.table import SCORES, plan_scores
+from ecgbatch.signals.table import SIGNALS
 from ecgbatch.terms import (
     BEAT_FLAGS,
     DECISION,
@@ -365,7 +355,7 @@ def _publish(
 
 @pytest.fixture
 def archive(tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, xr.Dataset, list[RecordBeats | None]]:
-    monkeypatch.setattr(ecgbatch.scores.stage, "BEATS_A_SHARD", 150)  # several shards of few beats
+    monkeypatch.setattr(ecgbatch.scores.table, "BEATS_A_SHARD", 150)  # several shards of few beats
     records = [_beats(row, 20 + 5 * row) if row != 4 else None for row in range(10)]
     save_model(model, tmp_path / "model")
     return tmp_path, _write_stores(tmp_path / "W", records), records

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ecgbatch.model.definition import Calibration
-from ecgbatch.scores.stage import probability_interval
+from ecgbatch.scores.decision import probability_interval
 
 pytestmark = pytest.mark.slow
 

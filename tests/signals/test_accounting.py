@@ -18,7 +18,9 @@ from ecgbatch.cli import exit_codes
 from ecgbatch.formats.header import REASONS
 from ecgbatch.formats.inspection import inspect_record
 from ecgbatch.formats.records import source_digest
-from ecgbatch.signals.stage import SIGNALS, convert_archive, current_records
+from ecgbatch.signals.lookup import current_records
+from ecgbatch.signals.stage import convert_archive
+from ecgbatch.signals.table import SIGNALS
 from ecgbatch.terms import STATUS
 from storage import list_stores, open_store
 from tests.formats.test_bad_inputs import CASES, GOOD

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ecgbatch.archive.watch import LookOptions
+from ecgbatch.signals.lookup import archive_facts, current_records
 from ecgbatch.signals.own_archive import OtherArchive
-from ecgbatch.signals.stage import archive_facts, convert_archive, current_records
+from ecgbatch.signals.stage import convert_archive
 from ecgbatch.synthetic.archive import write_archive
 from storage.sealed import sealed
 from tests.formats.dicom_files import ecg, encoded, group, waves
@@ -38,7 +40,7 @@ def test_another_archive_of_like_named_records_is_refused_and_content_decides_wh
     with pytest.raises(OtherArchive, match=r"holds the records of another archive \(.*one\).*--rehash once"):
         convert_archive(str(two), work)
     assert convert_archive(str(one), work).n_new == 0
-    done = convert_archive(str(two), work, rehash=True)
+    done = convert_archive(str(two), work, LookOptions(rehash=True))
     after = current_records(work, ["record_name", "source_digest"])
     assert done.n_new == 1
     assert after["record_name"].values.tolist() == before["record_name"].values.tolist()
@@ -51,7 +53,7 @@ def test_the_same_archive_at_a_new_place_is_taken_over_without_converting_anythi
     work = str(tmp_path / "work")
     convert_archive(str(write_at(tmp_path / "one", 1)), work)
     (tmp_path / "one").rename(tmp_path / "moved")
-    assert convert_archive(str(tmp_path / "moved"), work, rehash=True).n_new == 0
+    assert convert_archive(str(tmp_path / "moved"), work, LookOptions(rehash=True)).n_new == 0
     assert convert_archive(str(tmp_path / "moved"), work).n_new == 0
     (tmp_path / "link").symlink_to(tmp_path / "moved")
     assert convert_archive(str(tmp_path / "link"), work).n_new == 0

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from ecgbatch.archive.watch import LookOptions
 from ecgbatch.beats.lookup import current_beats, export_annotations, extract_beats
 from ecgbatch.beats.record import BeatSettings
 from ecgbatch.measurements.lookup import measure_workspace
@@ -21,7 +22,8 @@ from ecgbatch.model.files import load_model, shipped_model
 from ecgbatch.model.members import members_for
 from ecgbatch.reports.writing import report_workspace
 from ecgbatch.scores.stage import score_workspace
-from ecgbatch.signals.stage import convert_archive, current_records
+from ecgbatch.signals.lookup import current_records
+from ecgbatch.signals.stage import convert_archive
 from ecgbatch.synthetic.archive import write_archive
 from ecgbatch.terms import STATUS
 from ecgbatch.upkeep.erase import erase_patient
@@ -66,7 +68,7 @@ def night(archive: Path, work: Path, names: list[str], *, rehash: bool = False) 
     aside = [folder for folder in archive.glob("patient*") if not any(name.startswith(folder.name) for name in names)]
     for folder in aside:
         folder.rename(archive.parent / folder.name)
-    convert_archive(str(archive), str(work), rehash=rehash)
+    convert_archive(str(archive), str(work), LookOptions(rehash=rehash))
     for folder in aside:
         (archive.parent / folder.name).rename(folder)
     extract_beats(str(work), SETTINGS)
@@ -210,7 +212,7 @@ def test_measurements_say_nothing_of_an_erased_patient_and_are_those_that_measur
 
 def test_an_archive_without_the_patient_goes_on_as_it_was(two_nights, erased, tmp_path):
     archive, work = Path(shutil.copytree(two_nights[0], tmp_path / "archive")), erased
-    convert_archive(str(archive), str(work), rehash=True)  # a copy: at another place
+    convert_archive(str(archive), str(work), LookOptions(rehash=True))  # a copy: at another place
     stores = whole(work)
     del stores["archive.json"]  # it counts who is left out: now nobody
     shutil.rmtree(archive / WHO)
@@ -229,7 +231,7 @@ def test_a_new_recording_of_an_erased_patient_is_left_out_and_counted(two_nights
         (archive / WHO / path.with_stem("again").name).write_bytes(text)
     with (archive / "RECORDS").open("a") as listed:
         listed.write(f"{WHO}/again\n")
-    done = convert_archive(str(archive), str(work), rehash=True)
+    done = convert_archive(str(archive), str(work), LookOptions(rehash=True))
     assert (done.n_new, done.n_erased) == (0, 5)
     assert WHO.encode() not in (work / "archive.json").read_bytes() + (work / "archive.parquet").read_bytes()
 
@@ -362,7 +364,7 @@ def test_a_file_beside_the_records_of_who_is_erased_is_named_nowhere(two_nights,
     archive, work = Path(shutil.copytree(two_nights[0], tmp_path / "archive")), erased
     (archive / WHO / "export.bin").write_bytes(b"\0" * 128 + b"DICM")
     (archive / "other.bin").write_bytes(b"\0" * 128 + b"DICM")
-    convert_archive(str(archive), str(work), rehash=True)
+    convert_archive(str(archive), str(work), LookOptions(rehash=True))
     view = (work / "archive.json").read_bytes()
     assert b"other.bin" in view
     assert WHO.encode() not in view

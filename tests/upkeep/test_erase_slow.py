@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ecgbatch.signals.stage import current_records
+from ecgbatch.signals.lookup import current_records
 from ecgbatch.upkeep.erase import erase_patient
 from ecgbatch.upkeep.verify import verify_workspace
 from storage import list_stores

@@ -18,8 +18,9 @@ from ecgbatch.model.files import load_model, shipped_model
 from ecgbatch.reports.operating_point import model_summary
 from ecgbatch.reports.record import Edition
 from ecgbatch.reports.writing import write_reports
-from ecgbatch.scores.stage import SCORES
-from ecgbatch.signals.stage import convert_archive, current_records
+from ecgbatch.scores.table import SCORES
+from ecgbatch.signals.lookup import current_records
+from ecgbatch.signals.stage import convert_archive
 from ecgbatch.upkeep import upgrades
 from ecgbatch.upkeep.compact import KINDS
 from ecgbatch.upkeep.erase import erase_patient
@@ -137,7 +138,7 @@ def test_scores_of_the_same_model_are_said_to_be_made_again_if_their_settings_ch
         digest = settings["model"]["digest"]
 
     monkeypatch.setattr("ecgbatch.model.files.load_model", lambda _: Same())
-    monkeypatch.setattr("ecgbatch.scores.stage.score_settings", lambda _: settings | {"min_scorable_beats": 5})
+    monkeypatch.setattr("ecgbatch.scores.table.score_settings", lambda _: settings | {"min_scorable_beats": 5})
     because = upgrades.made_again(str(work), model="any")["scores"]
     assert because["n"] == 5
     assert "min_scorable_beats 3 -> 5" in because["because"]

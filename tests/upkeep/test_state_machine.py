@@ -23,8 +23,10 @@ import ecgbatch.archive.watch
 import storage.lock
 from ecgbatch.beats.lookup import current_beats, extract_beats
 from ecgbatch.beats.record import BeatSettings
-from ecgbatch.scores.stage import score_workspace, scores_path
-from ecgbatch.signals.stage import convert_archive, current_records
+from ecgbatch.scores.stage import score_workspace
+from ecgbatch.scores.table import scores_path
+from ecgbatch.signals.lookup import current_records
+from ecgbatch.signals.stage import convert_archive
 from ecgbatch.synthetic.archive import write_archive
 from ecgbatch.terms import STATUS
 from ecgbatch.upkeep.garbage import collect_garbage

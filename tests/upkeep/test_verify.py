@@ -30,7 +30,8 @@ from ecgbatch.model.definition import ModelError
 from ecgbatch.model.files import load_model, shipped_model
 from ecgbatch.reports.writing import report_workspace
 from ecgbatch.scores.stage import score_workspace
-from ecgbatch.signals.stage import archive_facts, convert_archive
+from ecgbatch.signals.lookup import archive_facts
+from ecgbatch.signals.stage import convert_archive
 from ecgbatch.synthetic.archive import write_archive
 from ecgbatch.upkeep import verify
 from ecgbatch.upkeep.garbage import collect_garbage, leftovers

@@ -15,7 +15,8 @@ from ecgbatch.archive.listing import list_archive
 from ecgbatch.archive.remembered import CACHE_FILE
 from ecgbatch.formats.dicom import parse_dicom
 from ecgbatch.formats.edf import parse_edf
-from ecgbatch.signals.stage import convert_archive, current_records
+from ecgbatch.signals.lookup import current_records
+from ecgbatch.signals.stage import convert_archive
 from ecgbatch.workspace.privacy import KEY_FILE, MOST_DAYS_APART, Pseudonyms, days_apart, workspace_pseudonyms
 from storage import TEXT, list_stores, open_store
 from tests.formats.dicom_files import ecg, encoded, group, waves

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ecgbatch import cli
+from ecgbatch.archive.watch import LookOptions
 from ecgbatch.cli.exit_codes import SET_ASIDE
 from ecgbatch.model.files import shipped_model
 from ecgbatch.signals.stage import convert_archive
@@ -146,11 +147,11 @@ def test_comments_are_kept_and_shown_only_when_asked(tmp_path: Path) -> None:
     work = str(tmp_path / "w")
     plain = convert_archive(str(folder), work)
     assert "comments" not in open_store(f"{work}/signals/{plain.stores[0]}.zarr").variables
-    kept = convert_archive(str(folder), work, keep_comments=True)
+    kept = convert_archive(str(folder), work, LookOptions(keep_comments=True))
     assert (kept.n_new, len(kept.stores)) == (1, 1)
     comments = open_store(f"{work}/signals/{kept.stores[0]}.zarr")["comments"].values.tolist()
     assert comments == ["\n".join(COMMENTS)]
-    assert convert_archive(str(folder), work, keep_comments=True).n_new == 0
+    assert convert_archive(str(folder), work, LookOptions(keep_comments=True)).n_new == 0
     assert convert_archive(str(folder), work).stores == plain.stores
 
 
