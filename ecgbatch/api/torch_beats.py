@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ecgbatch.api.blocks import Share, batches
-from ecgbatch.api.windows import Choice, beats_of
+from ecgbatch.api.windows import Choice, beats_of, beats_table
 from ecgbatch.workspace.erased import VIEW_FILE
 from storage import folder_at
 
@@ -20,7 +20,7 @@ class BeatDataset(IterableDataset[dict[str, Any]]):
 
     Each batch is a dict: ``waveform`` (beat, lead, sample) float32 mV, **0 where** ``Workspace.beats`` **has NaN**, since a
     network makes NaN of it all; ``mi`` (beat,) int64, 1, 0 or -1; ``label`` (beat,) int64, 0 unknown, 1 control, 2 mi, 3 other;
-    ``record_name`` and ``patient_id``, lists of text.
+    ``r_sample`` (beat,) int64, where R is in its record; ``record_name`` and ``patient_id``, lists of text.
 
     However many workers share it, every beat comes once in each epoch. Each opens the stores itself, so it may be pickled; of a
     workspace in an object store give the loader ``multiprocessing_context="spawn"``.
@@ -58,11 +58,13 @@ class BeatDataset(IterableDataset[dict[str, Any]]):
         worker = get_worker_info()
         seed = None if self._seed is None else (self._seed, self._epoch)
         share = Share(0, 1, seed) if worker is None else Share(worker.id, worker.num_workers, seed)
-        for found in batches(beats_of(self._place, self._choice), self._batch, share):
+        beats = beats_of(self._place, beats_table(self._place, self._choice.method), self._choice)
+        for found in batches(beats, self._batch, share):
             yield {
                 "waveform": torch.from_numpy(np.nan_to_num(found["waveform"].values, nan=0.0)),
                 "mi": torch.from_numpy(found["mi"].values.astype(np.int64)),
                 "label": torch.from_numpy(found["label"].values.astype(np.int64)),
+                "r_sample": torch.from_numpy(found["r_sample"].values.astype(np.int64)),
                 "record_name": found["record_name"].values.tolist(),
                 "patient_id": found["patient_id"].values.tolist(),
             }

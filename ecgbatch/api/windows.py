@@ -30,17 +30,24 @@ class Choice:
     only_scorable: bool = True
 
 
-def beats_of(work: str, choice: Choice) -> xr.Dataset:
-    """Return the beats of a workspace; as ``Workspace.beats`` says."""
-    settings = BeatSettings(method=choice.method)  # type: ignore[arg-type]  # it refuses what is none
-    table = current_beats(work, settings.document(), _FACTS)
+def beats_table(work: str, method: str) -> xr.Dataset:
+    """Return which records there are now and where their beats of a method lie, (record,), in the order of the stores."""
+    table = current_beats(work, _settings(method).document(), _FACTS)
+    order = np.lexsort((table["beats_row"].values, np.unique(table["beats_store"].values, return_inverse=True)[1]))
+    return table.isel(record=order)
+
+
+def _settings(method: str) -> BeatSettings:
+    return BeatSettings(method=method)  # type: ignore[arg-type]  # it refuses what is none
+
+
+def beats_of(work: str, table: xr.Dataset, choice: Choice) -> xr.Dataset:
+    """Return the beats of a workspace whose ``beats_table`` this is; as ``Workspace.beats`` says."""
+    settings = _settings(choice.method)
+    leads = _checked_leads(work, table, choice.leads)
     if choice.records is not None:
         table = table.isel(record=np.isin(table["record_name"].values.astype(object), list(choice.records)))
     stores = sorted(set(table["beats_store"].values.tolist()))
-    leads = choice.leads or tuple(lead_order({lead for name in stores for lead in _leads_of(work, name)} - {"none"}))
-    _check_leads(work, leads, stores)
-    order = np.lexsort((table["beats_row"].values, np.unique(table["beats_store"].values, return_inverse=True)[1]))
-    table = table.isel(record=order)
     parts, counts, flags = [], [], []
     for name in stores:
         part, n_beats, own_flags = _chosen(work, name, table, leads, choice.only_scorable, settings)
@@ -62,13 +69,15 @@ def _path(work: str, name: str) -> str:
     return str(folder_at(work).path(f"beats/{name}.zarr"))
 
 
-def _check_leads(work: str, leads: Sequence[str], stores: Sequence[str]) -> None:
-    known = {lead for name in stores for lead in _leads_of(work, name)}
-    unknown = [lead for lead in leads if lead not in known]
-    if unknown and stores:
+def _checked_leads(work: str, table: xr.Dataset, leads: Sequence[str] | None) -> Sequence[str]:
+    """Return the leads that are wanted: all that any record has, unless some are named."""
+    known = {lead for name in set(table["beats_store"].values.tolist()) for lead in _leads_of(work, name)} - {"none"}
+    unknown = [] if leads is None else [lead for lead in leads if lead not in known]
+    if unknown:
         raise ValueError(
             f"{work}: expected leads that some record here has ({', '.join(lead_order(known))}), found {', '.join(unknown)}"
         )
+    return lead_order(known) if leads is None else leads
 
 
 def _chosen(

@@ -15,7 +15,7 @@ from ecgbatch.api.blocks import batches
 from ecgbatch.api.folds import dealt
 from ecgbatch.api.recordings import check_names, signals_of
 from ecgbatch.api.tables import measurements_table, records_table, scores_table
-from ecgbatch.api.windows import Choice, beats_of
+from ecgbatch.api.windows import Choice, beats_of, beats_table
 from ecgbatch.signals.stage import archive_facts
 
 if TYPE_CHECKING:
@@ -100,6 +100,10 @@ class Workspace:
         """
         return measurements_table(self.place)
 
+    @cached_property
+    def _tables(self) -> dict[str, xr.Dataset]:
+        return {}
+
     def signals(self, record: str) -> xr.DataArray:
         """Return the samples of one record, read when their values are asked for.
 
@@ -157,7 +161,10 @@ class Workspace:
             If beats of some record have not been found yet.
 
         """
-        return beats_of(self.place, self._choice(records, leads, method, only_scorable))
+        choice = self._choice(records, leads, method, only_scorable)
+        if method not in self._tables:
+            self._tables[method] = beats_table(self.place, method)
+        return beats_of(self.place, self._tables[method], choice)
 
     def iter_beats(
         self,
