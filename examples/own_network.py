@@ -1,7 +1,7 @@
 """A network of your own, trained by patient on the prepared beats, beside ours: `python own_network.py WORK [FOLDS [EPOCHS]]`.
 
-WORK is a workspace with scores, as archive_to_cohort.py leaves one (example/work). "Ours" is what its last run said: of a model that
-was trained here (`ecgbatch.train`), out of fold too, by the same folds.
+WORK is a workspace with scores, as archive_to_cohort.py leaves one (example/work). "Ours" is what its last run said: of a model
+that was trained here (`ecgbatch.train`), out of fold too, by the same folds.
 """
 
 import sys

@@ -22,7 +22,7 @@ def test_every_example_has_its_row():
     assert sorted(rows) == sorted(path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".ipynb"))
 
 
-@pytest.mark.parametrize("path", EXAMPLES.glob("*.py"), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
 def test_an_example_touches_no_private_name(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     used = [node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
@@ -31,9 +31,9 @@ def test_an_example_touches_no_private_name(path):
     assert not [name for name in imported if name.split(".")[0] in ("ecgbatch", "flows", "storage")]
 
 
-def test_an_archive_becomes_a_cohort_page(copied, capsys):
+def test_an_archive_becomes_a_cohort_page(nights, copied, capsys):
     shutil.rmtree(Path(copied.work) / "scores")
-    runpy.run_path(str(EXAMPLES / "archive_to_cohort.py"))["main"](str(copied.archive), copied.work)
+    runpy.run_path(str(EXAMPLES / "archive_to_cohort.py"))["main"](str(nights.archive), copied.work)
     printed = capsys.readouterr().out
     page = Path(re.search(r"Cohort page: (.+)", printed)[1])
     assert page.name == "cohort.html"
