@@ -23,7 +23,7 @@ class Records:
         record = self.stores[store].isel(record=row)
         record = record.isel(lead=(record["lead_flags"].values & MISSING_LEAD) == 0, sample=slice(0, int(record["n_samples"])))
         signal = record["signal"].where(record["signal"] != MISSING_SAMPLE)
-        return ((signal - record["baseline"]) / record["adc_gain"]).assign_coords(lead=record["lead"].values.astype(object))
+        return (signal - record["baseline"]) / record["adc_gain"]
 
 
 if __name__ == "__main__":
