@@ -9,4 +9,5 @@ Other wings use:
 - ``arrhythmia``: ``train_arrhythmia``
 - ``data``: ``GROUPS``
 - ``recipes``: ``RECIPES``, ``Training``, ``train_workspace``, ``train_workspaces``
+- ``settings``: ``TrainSettings``
 """
