@@ -1,9 +1,8 @@
-"""Every snippet of docs/api.md and of README runs, in its order, and gives what the page says."""
+"""The snippets of README run, and give every record; those of docs/api.md: test_page_slow.py."""
 
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 import ecgbatch
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE, README = ROOT / "docs" / "api.md", ROOT / "README.md"
+README = ROOT / "README.md"
 
 
 def snippets_of(page: Path) -> list[str]:
@@ -35,22 +34,3 @@ def test_the_snippets_of_readme_give_every_record_by_name_with_missing_samples_a
         assert bool(np.isnan(own.values).any()) == (name == nights.faulty)
     assert names["beats"].sizes["record"] == len(workspace.records)
     assert nights.broken in capsys.readouterr().out
-
-
-def test_the_snippets_run_in_order(nights, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(nights.work, "demo-output/work", symlinks=True)
-    snippets = snippets_of(PAGE)
-    names: dict = {}
-    for snippet in snippets:
-        if "ecgbatch.train(" in snippet:  # minutes: tests/training has it
-            continue
-        few = snippet.replace("folds(5)", "folds(2)")  # the patients of this workspace are few
-        exec(compile(few, "docs/api.md", "exec"), names)
-    assert len(snippets) >= 14
-    assert names["first_seconds"].shape == (int(2 * names["fs"]),)
-    assert names["median_beat"].sizes == {"lead": 2, "sample": 88}
-    assert names["n"] == names["beats"].sizes["beat"]
-    assert np.isfinite(names["loss"].item())
-    assert names["conversion"].n_records == names["extraction"].n_records == names["measuring"].n_records == 6
-    assert Path(names["made"]["cohort"]).is_file()
