@@ -88,6 +88,8 @@ def convert(
     """
     from ecgbatch.signals.stage import convert_archive
 
+    if labels is not None and not Path(labels).is_file():
+        raise ValueError(f"labels: expected a CSV with the columns record, patient_id and label, found no file {labels}")
     place, compute = str(cached_mirror(str(archive)) if is_address(archive) else archive), compute or Compute()
     options: dict[str, Any] = {"labels": None if labels is None else str(labels), "rehash": rehash, "settle_s": settle_s}
     with only_writer(work, "convert"), engine(compute.dask, compute.workers, sees=[place, work]) as on_engine:
@@ -255,18 +257,27 @@ def report(
     pseudonymise
         Name records and patients by keyed digests only.
 
+    Raises
+    ------
+    ValueError
+        If there is no such run, choice of pages or form, or nothing has been scored yet.
+
     Returns
     -------
     dict
         ``run``, ``cohort`` (the page's path), ``reports`` (the folder), ``counts`` and ``pages`` (a sentence on which there are).
 
     """
-    from ecgbatch.reports.record_files import check_extras
+    from ecgbatch.reports.record_files import EXTRAS, check_extras
     from ecgbatch.reports.writing import report_workspace
-    from ecgbatch.workspace.runs import latest_run
+    from ecgbatch.workspace.runs import latest_run, read_run
 
+    if unknown := set(extras) - set(EXTRAS):
+        raise ValueError(f"extras: expected any of {', '.join(EXTRAS)}, found {', '.join(sorted(unknown))}")
     check_extras(extras)
     name, compute = run or latest_run(str(work)), compute or Compute()
+    if not read_run(str(work), name):
+        raise ValueError(f"{work}: expected the name of a run (default: {latest_run(str(work))}), found none named {name!r}")
     leads = not pseudonymise and name == latest_run(str(work))  # a copy for others, or of an older run, is not the latest
     chosen: dict[str, Any] = {"pages": pages, "extras": list(extras), "pseudonymise": pseudonymise, "leads": leads}
     with only_writer(work, "report"), report_engine(compute.dask, compute.workers, sees=[work]) as on_engine:

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from ecgbatch.api.windows import what_is_seen
 from ecgbatch.beats.lookup import current_beats
-from ecgbatch.beats.record import BeatSettings
 from ecgbatch.measurements.lookup import current_measurements
 from ecgbatch.measurements.stage import MEASUREMENTS
 from ecgbatch.reports.lead_columns import LeadValues
@@ -99,7 +99,7 @@ def scores_table(work: str) -> pd.DataFrame:
 
 def measurements_table(work: str) -> pd.DataFrame:
     """Return the measurements of every record; as ``Workspace.measurements`` says."""
-    records = current_beats(work, BeatSettings().document(), ["record_name", "patient_id"])
+    records = current_beats(work, what_is_seen("robust"), ["record_name", "patient_id"])
     stores = current_measurements(work, records)["measurements_store"].values
     rows, names = records["beats_row"].values, [name for name, one in MEASUREMENTS.columns().items() if one.dims == ("record",)]
     parts = []

@@ -15,6 +15,7 @@ from ecgbatch.beats.lookup import current_beats, leads_of_signals
 from ecgbatch.beats.record import BeatSettings
 from ecgbatch.beats.stage import BEATS
 from ecgbatch.terms import UNSCORABLE_BEAT, lead_order
+from ecgbatch.training.data import BEAT_SETTINGS
 from storage import folder_at, open_once
 
 _FACTS = ("record_name", "patient_id", "label", "mi")
@@ -32,9 +33,15 @@ class Choice:
 
 def beats_table(work: str, method: str) -> xr.Dataset:
     """Return which records there are now and where their beats of a method lie, (record,), in the order of the stores."""
-    table = current_beats(work, _settings(method).document(), _FACTS)
+    table = current_beats(work, what_is_seen(method), _FACTS)
     order = np.lexsort((table["beats_row"].values, np.unique(table["beats_store"].values, return_inverse=True)[1]))
     return table.isel(record=order)
+
+
+def what_is_seen(method: str) -> dict[str, Any]:
+    """Return the settings of beats that change what they look like; of an earlier version's beats those alone are asked."""
+    settings = _settings(method).document()
+    return {name: settings[name] for name in BEAT_SETTINGS}
 
 
 def _settings(method: str) -> BeatSettings:

@@ -17,6 +17,7 @@ from ecgbatch.api.recordings import check_names, signals_of
 from ecgbatch.api.tables import measurements_table, records_table, scores_table
 from ecgbatch.api.windows import Choice, beats_of, beats_table
 from ecgbatch.signals.stage import archive_facts
+from storage import is_address
 
 if TYPE_CHECKING:
     from ecgbatch.api.torch_beats import BeatDataset
@@ -35,9 +36,11 @@ def open_workspace(work: str | Path) -> Workspace:
     storage.CorruptStore
         If its list of records is not what was written.
     ValueError
-        If it is an address of another kind.
+        If it is an address of another kind, or a file.
 
     """
+    if not is_address(work) and Path(work).exists() and not Path(work).is_dir():
+        raise ValueError(f"{work}: expected a workspace, which is a folder or s3://bucket/prefix, found a file")
     archive_facts(str(work))
     return Workspace(str(work))
 
@@ -151,7 +154,7 @@ class Workspace:
             ``record_index`` (place on dimension record). (record): coordinate ``record`` (names), ``patient_id``, ``label`` (0
             unknown, 1 control, 2 mi, 3 other), ``mi`` (1, 0, -1), ``first_beat`` and ``n_beats``: a record's beats lie together.
             Coordinates ``lead`` and ``sample_time_s`` (from R). Records are in the order of the stores; one that was set aside
-            has no beats. In memory at once: about 20 bytes a beat.
+            has no beats. In memory at once: about 25 bytes a beat.
 
         Raises
         ------

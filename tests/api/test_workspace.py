@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -275,3 +276,17 @@ def test_the_view_by_which_plain_xarray_finds_records_is_what_is_said_to_be(nigh
     view = json.loads(Path(nights.work, "archive.json").read_text())
     assert dict(zip(view["records"], view["stores"], strict=True)) == workspace.records["signals_store"].to_dict()
     assert dict(zip(view["records"], view["rows"], strict=True)) == workspace.records["signals_row"].to_dict()
+
+
+@pytest.mark.parametrize("commit", ["545c7d7", "5ab64ce"])
+def test_workspaces_of_earlier_versions_are_read(tmp_path, commit):
+    with tarfile.open(Path(__file__).parents[1] / "frozen" / "workspaces.tar.xz") as frozen:
+        frozen.extractall(tmp_path, [one for one in frozen if one.name.removeprefix("./").startswith(commit)], filter="data")
+    workspace = ecgbatch.open_workspace(tmp_path / commit)
+    assert (workspace.records["n_samples"] == 600).all()
+    assert (workspace.records["recording_year"] == -1).all()
+    assert np.isfinite(workspace.signals(workspace.records.index[0]).values).all()
+    assert workspace.scores.index.tolist() == workspace.records.index.tolist()
+    beats = workspace.beats()
+    assert beats.sizes["beat"] > 20
+    assert 0.3 < float(abs(beats["waveform"]).max()) < 5, "millivolts"
