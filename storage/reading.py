@@ -128,7 +128,7 @@ class _ShardedArray(BackendArray):
 
     def _read(self, key: tuple[Any, ...]) -> np.ndarray[Any, Any]:
         """Return the values at whole numbers, slices and arrays of whole numbers, a dimension each."""
-        wanted = [_numbers(part, length) for part, length in zip(key, self.shape, strict=True)]
+        wanted = [numbers_of(part, length) for part, length in zip(key, self.shape, strict=True)]
         shape = tuple(len(numbers) for part, numbers in zip(key, wanted, strict=True) if not isinstance(part, int | np.integer))
         if any(len(numbers) == 0 for numbers in wanted):
             return np.empty(shape, dtype=self.dtype)
@@ -166,7 +166,8 @@ class _ShardedArray(BackendArray):
         return int(read_rows(sizes, shard, shard + 1)[0])
 
 
-def _numbers(part: Any, length: int) -> np.ndarray[Any, Any]:
+def numbers_of(part: Any, length: int) -> np.ndarray[Any, Any]:
+    """Return the whole numbers that one dimension's part of an index means: of a slice, a number or an array of numbers."""
     if isinstance(part, slice):
         return np.arange(*part.indices(length))
     numbers = np.atleast_1d(np.asarray(part, dtype=np.int64))

@@ -5,14 +5,11 @@ from __future__ import annotations
 import ast
 import re
 import runpy
-from functools import partial
 from pathlib import Path
 
 import click
-import numpy as np
 import pytest
 import typer
-import xarray as xr
 import yaml
 
 import ecgbatch
@@ -20,10 +17,7 @@ from ecgbatch import cli
 from ecgbatch.cli import exit_codes
 from ecgbatch.formats.header import REASONS, WARNINGS
 from ecgbatch.scores.scorable import REASONS as SCORING_REASONS
-from ecgbatch.scores.table import SCORES
-from ecgbatch.signals.table import SIGNALS
 from ecgbatch.terms import NOTICE
-from storage import TEXT, Plan, build, make_plan
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -32,6 +26,7 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *(ROOT / "deploy").glob("*.md"),
     *(ROOT / "benchmarks").glob("*.md"),
+    *(ROOT / "examples").glob("*.md"),
 ]
 PICTURES = {"docs/images/record-report.png", "docs/images/cohort-report.png"}
 COMMANDS: dict[str, click.Command] = dict(typer.main.get_command(cli.app).commands)
@@ -175,41 +170,6 @@ def test_citation_names_this_version():
 
 def test_changelog_names_this_version():
     assert f"## {ecgbatch.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-
-
-def readable(shard, rows, plan: Plan, values: dict[str, object]) -> xr.Dataset:
-    """Return a block of fills, with some values in it, after any schema."""
-    schema, sizes = plan.schema, dict(plan.sizes) | {plan.schema.row_dim: shard.stop - shard.start}
-    block = {}
-    for name, variable in (schema.bulk() | schema.columns()).items():
-        shape = [sizes[dim] for dim in variable.dims]
-        block[name] = (variable.dims, np.full(shape, values.get(name, variable.fill_value), dtype=variable.numpy_dtype))
-    return xr.Dataset(block)
-
-
-@pytest.fixture
-def demo_work(tmp_path):
-    """Return the folder of a demo as far as README's example reads it: signals and scores of two records."""
-    work = str(tmp_path / "demo-output" / "work")
-    lead = xr.Dataset({"lead": ("lead", np.array(["I", "II"], dtype=TEXT))})
-    sizes = {"record": 2, "lead": 2, "sample": 20_000}
-    signals = make_plan(SIGNALS, sizes=sizes, inputs=lead, settings={})
-    build(work, signals, partial(readable, plan=signals, values={"signal": 2100, "baseline": 100, "adc_gain": 2000.0}))
-    evidence = lead.assign(segment=("segment", np.array(["QRS"], dtype=TEXT)))
-    scores = make_plan(SCORES, sizes=sizes | {"beat": 3, "segment": 1}, inputs=evidence, settings={})
-    build(work, scores, partial(readable, plan=scores, values={"record_name": "p/s1", "mi_probability": 0.25, "decision": 3}))
-    return tmp_path
-
-
-def test_the_example_in_readme_runs_on_a_workspace(demo_work, monkeypatch, capsys):
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.S)
-    monkeypatch.chdir(demo_work)
-    names: dict[str, object] = {}
-    exec(compile(example, "README.md", "exec"), names)
-    millivolts = names["millivolts"]
-    assert millivolts.shape == (10_000,)
-    assert float(millivolts.min()) == float(millivolts.max()) == 1.0
-    assert "0.25" in capsys.readouterr().out
 
 
 def test_deployment_starts_a_flow_that_exists_with_parameters_that_it_has():

@@ -7,7 +7,8 @@ Other wings use:
 
 - ``derived``: ``FLAGS``
 - ``kachuee``: ``KACHUEE_WINDOW_S``, ``resample_lead``
-- ``lookup``: ``ANNOTATIONS_FOLDER``, ``current_beats``, ``export_annotations``, ``extract_beats``
+- ``lookup``: ``ANNOTATIONS_FOLDER``, ``Extraction``, ``current_beats``, ``export_annotations``, ``extract_beats``,
+  ``leads_of_signals``
 - ``record``: ``BeatSettings``, ``KACHUEE_LENGTH``, ``REFERENCE_LEADS``, ``WORKING_RATE_HZ``
 - ``rhythm``: ``rhythm``
 - ``shard``: ``flags_of_ecgs``

@@ -23,7 +23,7 @@ from ecgbatch.beats.stage import plan_beats, plan_peaks, produce_beats, produce_
 from ecgbatch.beats.warm import warm_up
 from ecgbatch.formats.wfdb_annotation import EXTENSION, encode_beats
 from ecgbatch.signals.lookup import current_records, signals_path
-from ecgbatch.terms import STATUS
+from ecgbatch.terms import LEAD_FLAGS, STATUS, UNUSABLE_LEAD
 from storage import (
     TEXT,
     Map,
@@ -33,6 +33,7 @@ from storage import (
     failed_rows,
     folder_at,
     list_stores,
+    open_once,
     open_store,
     preference,
     row_key,
@@ -213,3 +214,34 @@ def _failed(work: str, settings: Mapping[str, Any]) -> dict[str, str]:
     told = read_root(folder_at(peaks))["settings"] if folder_at(peaks).exists("zarr.json") else {}
     steps = {"peaks": failed_rows(told), "beats": failed_rows(settings)}
     return {key: f"{step}:{kind}" for step, kinds in steps.items() for key, kind in kinds.items()}
+
+
+def leads_of_signals(work: str, rows: xr.Dataset, leads: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return which leads of the beats of some records can be used, and whose electrodes seem exchanged, as their signals say.
+
+    Parameters
+    ----------
+    rows
+        Of ``current_beats``: ``signals_store`` and ``signals_row`` on dimension ``record``.
+    leads
+        Names of the leads of the beats. One that the signals lack is not usable: whoever made it of others says so
+        (``lead_flags`` of the beats store).
+
+    Returns
+    -------
+    (record, lead) bool, (record,) bool
+
+    """
+    usable = np.zeros((rows.sizes["record"], len(leads)), dtype=bool)
+    exchanged = np.zeros(rows.sizes["record"], dtype=bool)
+    names, places = rows["signals_store"].values.tolist(), rows["signals_row"].values
+    for name in sorted(set(names)):
+        store = open_once(signals_path(work, name), ("lead", "lead_flags"))
+        column = {lead: index for index, lead in enumerate(store["lead"].values.tolist())}
+        mine = [row for row, other in enumerate(names) if other == name]
+        flags = store["lead_flags"].isel(record=places[mine]).values
+        exchanged[mine] = (flags & LEAD_FLAGS["suspected_swap"]).any(axis=1)
+        for index, lead in enumerate(leads):
+            if lead in column:
+                usable[mine, index] = (flags[:, column[lead]] & UNUSABLE_LEAD) == 0
+    return usable, exchanged

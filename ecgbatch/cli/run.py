@@ -41,7 +41,6 @@ from ecgbatch.cli.options import (
     report_options,
 )
 from ecgbatch.cli.output import print_result, progress
-from ecgbatch.cli.stages import at_prevalence
 from ecgbatch.settings import load_settings
 from flows.options import RunOptions
 
@@ -140,11 +139,12 @@ def _run(options: RunOptions, prevalence: float | None, *, by_prefect: bool, as_
     with progress(as_json) as on_progress:
         on_progress("starting", 0, 1)  # a second of imports, in which nobody should look at an empty screen
         _made_again(options)
-        moved = at_prevalence(Path(options.work), None if options.model is None else Path(options.model), prevalence)
         _quiet_prefect()
+        from ecgbatch.api import stages
         from ecgbatch.upkeep.status import counted_from
         from flows.chosen import prefect_if_wanted
 
+        moved = stages.at_prevalence(options.work, options.model, prevalence)
         with prefect_if_wanted(by_prefect), counted_from(began):
             from flows.score import run_archive
 
@@ -195,6 +195,7 @@ def schedule(
     workers: Workers = None,
 ) -> int:
     """Run at the hours of a cron line whatever is new, until stopped: a served Prefect deployment."""
+    from ecgbatch.api import stages
     from flows.server import prefect_server
 
     settings = load_settings(model=model, labels=labels, settle_s=settle_s, dask=dask, workers=workers)
@@ -207,7 +208,7 @@ def schedule(
     wanted: dict[str, Any] = {
         "reports": reports,
         "pseudonymise": pseudonymise,
-        "model": as_text(at_prevalence(work, chosen, prevalence)),
+        "model": as_text(stages.at_prevalence(work, chosen, prevalence)),
         "labels": as_text(settings.labels),
         "dask": settings.dask,
         "workers": settings.workers,

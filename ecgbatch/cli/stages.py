@@ -33,7 +33,7 @@ from ecgbatch.cli.options import (
 )
 from ecgbatch.cli.output import print_document, progress
 from ecgbatch.settings import load_settings
-from ecgbatch.terms import MODEL_NAME_DIGITS, STATUS
+from ecgbatch.terms import STATUS
 
 if TYPE_CHECKING:
     from ecgbatch.signals.view import Conversion
@@ -80,18 +80,17 @@ def convert(
     again = made_again_by(work, archive=True, labels=as_text(labels), keep_comments=keep_comments)
     if dry_run:
         return print_estimate(estimate_archive(archive, work, labels) | again, as_json)
-    from ecgbatch.archive.watch import LookOptions
-    from ecgbatch.signals.stage import convert_archive
-    from flows.cluster import engine
-    from storage import only_writer
+    from ecgbatch.api import stages
 
-    with only_writer(work, "convert"), progress(as_json) as on_progress, engine(dask, workers, sees=[archive, work]) as on_engine:
-        done = convert_archive(
-            str(archive),
-            str(work),
-            LookOptions(labels=as_text(labels), rehash=rehash, settle_s=settings.settle_s, keep_comments=keep_comments),
-            map=on_engine,
-            on_progress=on_progress,
+    with progress(as_json) as on_progress:
+        done = stages.convert(
+            archive,
+            work,
+            labels=labels,
+            rehash=rehash,
+            settle_s=settings.settle_s,
+            keep_comments=keep_comments,
+            compute=stages.Compute(dask, workers, on_progress),
         )
     print_document(_conversion_summary(done, work), as_json)
     return SET_ASIDE if done.set_aside else OK
@@ -140,14 +139,14 @@ def beats(
     again = made_again_by(work, beats=asked)
     if dry_run:
         return print_estimate(estimate_work(work, "beats", beats=asked) | again, as_json)
-    from ecgbatch.beats.lookup import export_annotations, extract_beats
+    from ecgbatch.api import stages
+    from ecgbatch.beats.lookup import export_annotations
     from ecgbatch.beats.record import BeatSettings
-    from flows.cluster import engine
-    from storage import only_writer
 
     settings = BeatSettings(method=checked_method(method), reference=reference or "")
-    with only_writer(work, "beats"), progress(as_json) as on_progress, engine(dask, workers, sees=[work]) as on_engine:
-        done = extract_beats(str(work), settings, archive=archive, map=on_engine, on_progress=on_progress)
+    with progress(as_json) as on_progress:
+        compute = stages.Compute(dask, workers, on_progress)
+        done = stages.find_beats(work, method=method, reference=reference, archive=archive, compute=compute)
     said: dict[str, Any] = {
         "n_records": done.n_records,
         "n_beats": done.n_beats,
@@ -178,14 +177,10 @@ def measure(
     again = made_again_by(work, measure=True)
     if dry_run:
         return print_estimate(estimate_work(work, "measure", beats={"method": checked_method(method)}) | again, as_json)
-    from ecgbatch.beats.record import BeatSettings
-    from ecgbatch.measurements.lookup import measure_workspace
-    from flows.cluster import engine
-    from storage import only_writer
+    from ecgbatch.api import stages
 
-    settings = BeatSettings(method=checked_method(method)).document()
-    with only_writer(work, "measure"), progress(as_json) as on_progress, engine(dask, workers, sees=[work]) as on_engine:
-        done = measure_workspace(str(work), settings, map=on_engine, on_progress=on_progress)
+    with progress(as_json) as on_progress:
+        done = stages.measure(work, method=checked_method(method), compute=stages.Compute(dask, workers, on_progress))
     print_document({"n_records": done.n_records, "n_with_qrs": done.n_measured, "stores": list(done.stores)}, as_json)
     return exit_code_of(work)
 
@@ -207,46 +202,13 @@ def score(
         return print_estimate(
             estimate_work(work, "measure", "score", beats=load_model(model).beats, model=model) | again, as_json
         )
+    from ecgbatch.api import stages
     from ecgbatch.scores.table import scores_path
 
-    scored = _score(work, at_prevalence(work, model, prevalence) or model, dask, workers, as_json)
+    with progress(as_json) as on_progress:
+        scored = stages.score(work, model=model, prevalence=prevalence, compute=stages.Compute(dask, workers, on_progress))
     print_document({"run": scored, "store": scores_path(str(work), scored)}, as_json)
     return exit_code_of(work)
-
-
-def at_prevalence(work: Path, model: Path | None, prevalence: float | None) -> Path | None:
-    """Return the model's folder, or where it is kept in the workspace with its probabilities moved to a prevalence."""
-    if model is None or prevalence is None:
-        return model
-    from ecgbatch.model.files import load_model, save_model
-    from ecgbatch.model.probability import with_prevalence
-
-    moved = with_prevalence(load_model(model), prevalence)
-    return save_model(moved, work / "models" / moved.digest[:MODEL_NAME_DIGITS])
-
-
-def _score(work: Path, model: Path, dask: str | None, workers: int | None, as_json: bool) -> str:
-    from ecgbatch.measurements.lookup import measure_workspace
-    from ecgbatch.model.files import load_model
-    from ecgbatch.scores.stage import score_workspace
-    from ecgbatch.workspace.runs import Timing, log_file, name_log, write_run
-    from flows.cluster import engine
-    from storage import only_writer
-
-    timing = Timing()
-    with (
-        only_writer(work, "score"),
-        log_file(str(work)),
-        progress(as_json) as on_progress,
-        engine(dask, workers, sees=[work]) as on_engine,
-    ):
-        with timing.stage("measure"):
-            measure_workspace(str(work), load_model(model).beats, map=on_engine, on_progress=on_progress)
-        with timing.stage("score"):
-            scored = score_workspace(str(work), str(model), map=on_engine, on_progress=on_progress)
-        write_run(str(work), scored, {"model": str(model), "seconds": timing.seconds})
-        name_log(str(work), scored)
-    return scored
 
 
 def report(
@@ -268,21 +230,15 @@ def report(
         raise typer.BadParameter("--to FOLDER goes with --record NAME")
     if dry_run:
         return print_estimate(estimate_work(work, "report"), as_json)
-    from ecgbatch.reports.writing import report_workspace
-    from ecgbatch.workspace.runs import latest_run
-    from flows.cluster import report_engine
-    from storage import only_writer
+    from ecgbatch.api import stages
 
     chosen = report_options(pages, pdf=pdf, fhir=fhir)
     if record is not None:
         return _report_record(work, run_name, record, to, chosen["extras"], pseudonymise, as_json)
-    name = run_name or latest_run(str(work))
-    leads = not pseudonymise and name == latest_run(str(work))  # a copy for others, or of an older run, is not the latest
-    with only_writer(work, "report"), progress(as_json) as on_progress, report_engine(dask, workers, sees=[work]) as on_engine:
-        summary = report_workspace(
-            str(work), name, **chosen, pseudonymise=pseudonymise, leads=leads, map=on_engine, on_progress=on_progress
-        )
-    print_document({"run": name, **summary}, as_json)
+    with progress(as_json) as on_progress:
+        compute = stages.Compute(dask, workers, on_progress)
+        said = stages.report(work, run=run_name, **chosen, pseudonymise=pseudonymise, compute=compute)
+    print_document(said, as_json)
     return exit_code_of(work)
 
 

@@ -33,23 +33,21 @@ def train(
     as_json: AsJson = False,
 ) -> int:
     """Train a model on the prepared beats, by patient; or the beat classes of MIT-BIH (--task arrhythmia)."""
-    start = _start(from_model)
+    from ecgbatch.api import stages
+
+    start = stages.start_model(from_model)
     checked_recipe(recipe)
     if task not in ("mi", "arrhythmia") or (task == "arrhythmia") != (archive is not None):
         raise typer.BadParameter("--task is mi or arrhythmia; arrhythmia goes with --archive FOLDER, where its annotations lie")
     if dry_run:
         return print_estimate(estimate_work(work, "train"), as_json)
+    if archive is not None:
+        return _train_arrhythmia(work, archive, out, dask, workers, as_json)
     from ecgbatch.model.files import load_model
-    from ecgbatch.training.arrhythmia import train_arrhythmia
-    from ecgbatch.training.recipes import train_workspace
-    from flows.cluster import processes
-    from storage import only_writer
 
-    with only_writer(work, "train"), progress(as_json) as on_progress, processes(dask, workers, sees=[work]) as on_processes:
-        if archive is not None:
-            print_document(train_arrhythmia(str(work), archive, out, map=on_processes, on_progress=on_progress), as_json)
-            return OK
-        folder = train_workspace(str(work), recipe=recipe, start=start, out=str(out), map=on_processes, on_progress=on_progress)
+    with progress(as_json) as on_progress:
+        compute = stages.Compute(dask, workers, on_progress)
+        folder = stages.train(work, out=out, recipe=recipe, start=start, compute=compute)
     trained = load_model(folder)
     said = {"model": folder, "digest": trained.digest, "out_of_fold": dict(trained.figures)}
     if start is not None:
@@ -58,13 +56,15 @@ def train(
     return OK
 
 
-def _start(name: str | None) -> str | None:
-    """Return the folder of the model to fine-tune: a path, or the name of one that ships."""
-    if name is None or Path(name).is_dir():
-        return name
-    from ecgbatch.model.files import SHIPPED, shipped_model
+def _train_arrhythmia(work: Path, archive: Path, out: Path, dask: str | None, workers: int | None, as_json: bool) -> int:
+    """Train the paper's five beat classes on an archive's reference beats."""
+    from ecgbatch.training.arrhythmia import train_arrhythmia
+    from flows.cluster import processes
+    from storage import only_writer
 
-    return str(shipped_model(SHIPPED if name == "shipped" else name))
+    with only_writer(work, "train"), progress(as_json) as on_progress, processes(dask, workers, sees=[work]) as on_processes:
+        print_document(train_arrhythmia(str(work), archive, out, map=on_processes, on_progress=on_progress), as_json)
+    return OK
 
 
 def evaluate(
@@ -104,6 +104,7 @@ def evaluate(
         raise typer.BadParameter("--from goes with --recipe: a model that is there already is judged as it is")
     if dry_run:
         return print_estimate(estimate_work(work, "score" if model else "train"), as_json)
+    from ecgbatch.api.stages import start_model
     from ecgbatch.evaluation.audit import Repeats, evaluate_workspace, repeated
     from flows.cluster import engine, processes
 
@@ -120,7 +121,7 @@ def evaluate(
             )
         else:
             sources = [str(path) for path in train_on or [work]]
-            how = Repeats(str(recipe), folds, repeats, by_beat=split_beats, start=_start(from_model))
+            how = Repeats(str(recipe), folds, repeats, by_beat=split_beats, start=start_model(from_model))
             with processes(dask, workers) as on_processes:
                 engines: dict[str, Any] = {"map": on_engine, "map_training": on_processes, "on_progress": on_progress}
                 found = repeated(str(work), sources, how, **engines)

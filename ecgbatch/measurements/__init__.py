@@ -9,7 +9,7 @@ Other wings use:
 
 - ``document``: ``document``, ``in_words``
 - ``excerpt``: ``EXCERPT_S``, ``Span``, ``choose_excerpt``, ``has_equals``, ``in_millivolts``, ``measure_excerpt``
-- ``lookup``: ``current_measurements``, ``measure_workspace``
+- ``lookup``: ``Measuring``, ``current_measurements``, ``measure_workspace``
 - ``quantities``: ``LEAD_QUANTITIES``, ``QUANTITIES``, ``REASONS``
 - ``record``: ``VERSION``
 - ``stage``: ``MEASUREMENTS``, ``SAID_OF_ERASED``, ``measure_settings``, ``measure_versions``, ``measured_of``,

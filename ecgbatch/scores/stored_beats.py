@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 
+from ecgbatch.beats.lookup import leads_of_signals
 from ecgbatch.model.definition import Model
 from ecgbatch.model.preparation import check_beats
-from ecgbatch.terms import LEAD_FLAGS, STATUS, UNSCORABLE_BEAT, UNUSABLE_LEAD
+from ecgbatch.terms import STATUS, UNSCORABLE_BEAT
 from storage import open_once
 
 
@@ -59,7 +60,7 @@ def read_record_beats(rows: xr.Dataset, work: Path, model: Model) -> Iterator[Re
         store = open_once(path, ("lead", "first_beat", "n_beats"))
         check_beats(model, store.attrs["settings"], str(path))
         mine = [row for row, use in enumerate(usable) if use and names[row] == name]
-        usable_leads, exchanged = _lead_flags(rows.isel(record=mine), work, store["lead"].values.tolist())
+        usable_leads, exchanged = leads_of_signals(str(work), rows.isel(record=mine), store["lead"].values.tolist())
         if "lead_flags" in store:  # leads that were made of I and II
             usable_leads |= store["lead_flags"].values[places[mine]] != 0
         for row, beats in zip(mine, _read_beats(store, places[mine], usable_leads, exchanged), strict=True):
@@ -84,23 +85,3 @@ def _read_beats(
             else [values[start - low : start - low + n] for values in joined]
         )
         yield RecordBeats(waveform, flags.astype(np.uint16), rr_previous_s, leads, usable, exchanged)
-
-
-def _lead_flags(rows: xr.Dataset, work: Path, leads: Sequence[str]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Return which of the beats store's leads can be used, (record, lead), and whether electrodes seem exchanged, (record,).
-
-    As the signals stores flag them.
-    """
-    usable = np.zeros((rows.sizes["record"], len(leads)), dtype=bool)
-    exchanged = np.zeros(rows.sizes["record"], dtype=bool)
-    names, places = rows["signals_store"].values.tolist(), rows["signals_row"].values
-    for name in sorted(set(names)):
-        store = open_once(work / "signals" / f"{name}.zarr", ("lead", "lead_flags"))
-        column = {lead: index for index, lead in enumerate(store["lead"].values.tolist())}
-        mine = [row for row, other in enumerate(names) if other == name]
-        flags = store["lead_flags"].isel(record=places[mine]).values
-        exchanged[mine] = (flags & LEAD_FLAGS["suspected_swap"]).any(axis=1)
-        for index, lead in enumerate(leads):
-            if lead in column:
-                usable[mine, index] = (flags[:, column[lead]] & UNUSABLE_LEAD) == 0
-    return usable, exchanged

@@ -7,6 +7,7 @@ its model says that it leaks.)
 Other wings use:
 
 - ``arrhythmia``: ``train_arrhythmia``
-- ``data``: ``GROUPS``
+- ``data``: ``BEAT_SETTINGS``, ``GROUPS``
 - ``recipes``: ``RECIPES``, ``Training``, ``train_workspace``, ``train_workspaces``
+- ``settings``: ``TrainSettings``
 """
