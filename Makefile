@@ -14,7 +14,7 @@ LOCK := requirements/lock-$(PYTHON_VERSION).txt
 UNSUITABLE = "ecgbatch installs with Python $(PYTHON_VERSIONS), and $(if $(wildcard $(BIN)/python),$(VENV),$(PYTHON)) is" \
 	"$(or $(PYTHON_VERSION),not there). Name another (and remove $(VENV)): make install PYTHON=python3.12"
 
-.PHONY: install demo test test-all test-wheel lint types bench bench-full reliability model lock sbom release clean
+.PHONY: install demo test test-all test-wheel docs lint types bench bench-full reliability model lock sbom release clean
 
 install: $(VENV)/.installed
 
@@ -68,6 +68,10 @@ bench-full: install
 # Kills, injected errors and full disks, hours in full; `--only F1 --count 10` and so on by hand.
 reliability: install
 	$(BIN)/python -m benchmarks.reliability
+
+# The documentation as a site for a browser: build/site/index.html.
+docs: install
+	$(BIN)/python docs/make_site.py
 
 # Trains the models that ship with the package, from the real records beside it.
 model: install
