@@ -7,20 +7,33 @@ export ECGBATCH_TEST_DATA
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: install demo test test-all lint types bench bench-full reliability model lock sbom release clean
+# One lock a version of Python; an environment that is there already says which it has.
+PYTHON_VERSIONS := 3.11 3.12 3.13
+PYTHON_VERSION := $(shell $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+LOCK := requirements/lock-$(PYTHON_VERSION).txt
+UNSUITABLE = "ecgbatch installs with Python $(PYTHON_VERSIONS), and $(if $(wildcard $(BIN)/python),$(VENV),$(PYTHON)) is" \
+	"$(or $(PYTHON_VERSION),not there). Name another (and remove $(VENV)): make install PYTHON=python3.12"
+
+.PHONY: install demo test test-all test-wheel docs lint types bench bench-full reliability model lock sbom release clean
 
 install: $(VENV)/.installed
 
 # editable_mode: the packages stand on sys.path itself. A Dask worker puts its own folder, which has a "storage" in it, first there, and
 # would take that for ours if a finder at the end of the line had to answer.
 # torch stands alone: its wheel's local tag and hash differ between machines, so the hashed lock cannot name it.
-$(VENV)/.installed: pyproject.toml requirements/lock.txt requirements/torch.txt
+$(VENV)/.installed: pyproject.toml $(wildcard requirements/*.txt)
+	@$(if $(filter $(PYTHON_VERSION),$(PYTHON_VERSIONS)),,echo $(UNSUITABLE); exit 1)
+	@df -Pk . | awk 'NR == 2 { printf "installing into $(VENV) with Python $(PYTHON_VERSION): some minutes; 2 GB with a CPU build of PyTorch," \
+		" 7 GB with CUDA; %.0f GB are free here\n", $$4 / 1048576 }'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --require-hashes --no-deps -r requirements/lock.txt
-	$(BIN)/pip install --quiet -r requirements/torch.txt
+	@date +%s > $(VENV)/.began
+	$(BIN)/pip install --quiet --require-hashes --no-deps -r $(LOCK)
+	@$(BIN)/pip install --quiet -r requirements/torch.txt || { echo "pip finds no PyTorch for Python $(PYTHON_VERSION) here: \
+	$$(tail -n 1 requirements/torch.txt) is wanted. README.md says how to give it one"; exit 1; }
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --config-settings editable_mode=compat --editable .
 	$(BIN)/pip check
 	$(BIN)/ecgbatch warm
+	@echo "installed in $$(( $$(date +%s) - $$(cat $(VENV)/.began) )) s: $$(du -sh $(VENV) | cut -f 1) in $(VENV)"
 	touch $@
 
 demo: install
@@ -31,6 +44,11 @@ test: install
 
 test-all: install
 	$(BIN)/pytest -n 2 --dist loadfile -m 'not gpu'
+
+# A wheel as a user gets it: by plain pip, without the lock, in an environment of its own; downloads what that takes.
+test-wheel: export ECGBATCH_TEST_INSTALL := 1
+test-wheel: install
+	$(BIN)/pytest -m slow tests/test_wheel_slow.py
 
 lint: install
 	$(BIN)/ruff check .
@@ -51,16 +69,21 @@ bench-full: install
 reliability: install
 	$(BIN)/python -m benchmarks.reliability
 
+# The documentation as a site for a browser: build/site/index.html.
+docs: install
+	$(BIN)/python docs/make_site.py
+
 # Trains the models that ship with the package, from the real records beside it.
 model: install
 	$(BIN)/python -m benchmarks.accuracy.shipped_model --data $(ECGBATCH_TEST_DATA) --check
 
-# For developers: writes the lock anew from pyproject.toml (needs uv: pip install uv). uv takes torch from where pip finds the CPU wheel
-# if UV_FIND_LINKS names that place; from elsewhere torch brings CUDA's packages into the lock, which do not belong there.
+# For developers: writes the locks anew from pyproject.toml (needs uv: pip install uv), keeping what still fits; with
+# UPGRADE=--upgrade everything as new as it may be. What torch wants of CUDA is no part of them (pyproject.toml, tool.uv).
+lock: export UV_PYTHON_DOWNLOADS := never
 lock:
-	uv pip compile pyproject.toml --extra dev --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		--no-emit-index-url --no-emit-find-links --no-emit-package torch --quiet --output-file requirements/lock.txt \
-		requirements/build.in
+	$(foreach version,$(PYTHON_VERSIONS),uv pip compile pyproject.toml --extra dev --python-version $(version) --generate-hashes \
+		--no-header --no-annotate --no-emit-index-url --no-emit-find-links --no-emit-package torch --quiet $(UPGRADE) \
+		--output-file requirements/lock-$(version).txt requirements/build.in &&) true
 
 # A wheel and what is in it: CycloneDX from the lock, by a tool in an environment of its own (it wants other versions of what we use).
 release: install sbom
@@ -69,7 +92,7 @@ release: install sbom
 sbom:
 	test -x .venv-sbom/bin/cyclonedx-py || ($(PYTHON) -m venv .venv-sbom && .venv-sbom/bin/pip install --quiet "cyclonedx-bom>=7.5,<8")
 	mkdir -p dist
-	.venv-sbom/bin/cyclonedx-py requirements requirements/lock.txt --pyproject pyproject.toml --output-reproducible --of JSON \
+	.venv-sbom/bin/cyclonedx-py requirements $(LOCK) --pyproject pyproject.toml --output-reproducible --of JSON \
 		-o dist/ecgbatch.cdx.json
 
 clean:

@@ -16,7 +16,7 @@ A house of wings; each says at its door what goes in and out, and may import tho
     signals                                                samples stored, leads flagged
     archive                                                what records there are, what is new
     workspace, model, figures, formats, synthetic          what is remembered; members; numbers; files; made archives
-    settings, kernels, terms                               the ground
+    settings, kernels, terms, own_packages                 the ground
     (storage)                                              stores: a package beside this one
 """
 

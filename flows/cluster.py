@@ -20,8 +20,9 @@ from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
+from ecgbatch.own_packages import ForeignPackage, call_with_ours
 from ecgbatch.settings import Settings, load_settings
-from flows.fitness import Passport, admit, examine, passport
+from flows.fitness import OtherCode, Passport, admit, examine, passport
 from storage import Map
 
 PARCELS_PER_THREAD = 3
@@ -293,6 +294,8 @@ def _map_or_say(
             f"the Dask scheduler {client.scheduler.address} has another ecgbatch than this command ({error.__cause__}); install "
             "the same for scheduler and workers, start them anew, then run the same command again"
         ) from error
+    except ForeignPackage as error:  # of a worker that came a moment ago
+        raise OtherCode(f"a Dask worker: {error}; then start it again") from error
     except (CancelledError, CommClosedError) as error:
         raise OSError(
             f"the Dask scheduler {client.scheduler.address} is gone ({type(error).__name__}); start it, or leave --dask out, and "
@@ -314,13 +317,14 @@ def _map_on_cluster(
 ) -> Iterator[Any]:
     """Keep a bounded number of tasks in flight on a cluster, however many workers it has, and yield results as they arrive."""
     from distributed import KilledWorker, wait
+    from distributed.protocol.pickle import dumps
 
     queue, ready, most = iter(tasks), deque[Any](), 1
     running: set[Any] = set()
     sent: dict[Any, tuple[list[Any], int]] = {}
 
     def send(parcel: list[Any], times: int = 1) -> None:
-        future = client.submit(partial(_privately, wanted, function), parcel, pure=False)
+        future = client.submit(call_with_ours, dumps((partial(_privately, wanted, function), (parcel,))), pure=False)
         running.add(future)
         sent[future] = parcel, times
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ecgbatch import __version__
+from ecgbatch.own_packages import ForeignPackage, ours_first
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("ecgbatch", "flows", "storage")
@@ -159,6 +160,9 @@ def examine(client: Any, wanted: Passport, workers: Sequence[str]) -> None:
     for address, lacks in client.run(eval, f"__import__('importlib.util') and {LACKING}", workers=list(workers), **how).items():
         if isinstance(lacks, list) and lacks:
             raise OtherCode(f"the Dask worker {address} has no ecgbatch (not there: {', '.join(lacks)}): {install}")
+    for address, found in client.run(ours_first, workers=list(workers), **how).items():
+        if isinstance(found, ForeignPackage):
+            raise OtherCode(f"the Dask worker {address}: {found}; then start it again")
     for address, found in client.run(refusal, wanted, workers=list(workers), **how).items():
         if isinstance(found, OtherCode | UnseenPlace):
             raise type(found)(f"the Dask worker {address} {found}")

@@ -12,11 +12,15 @@ from pathlib import Path
 if __name__ == "__main__":
     root = str(Path(__file__).resolve().parents[1])
     sys.path.insert(0, root)
-    import ecgbatch
-    import flows
-    import storage
+    from ecgbatch.own_packages import ForeignPackage, ours_first
 
-    assert {str(Path(one.__path__[0]).parent) for one in (ecgbatch, flows, storage)} == {root}
+    try:
+        ours_first()
+    except ForeignPackage as error:
+        sys.exit(f"ecgbatch: {error}")
+    import flows  # noqa: F401 - now, while ours are first
+    import storage  # noqa: F401
+
     sys.path.remove(root)
     sys.argv = ["prefect.engine"]
     runpy.run_module("prefect.engine", run_name="__main__", alter_sys=True)

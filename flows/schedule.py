@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from ecgbatch.own_packages import ours_first
+
+ours_first()  # before anything else of ours: a worker of Prefect's runs this file by its path, in whatever folder it was started
+
 import logging
 import os
 from contextlib import ExitStack

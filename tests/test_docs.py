@@ -21,6 +21,7 @@ from ecgbatch.terms import NOTICE
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS_PAGE = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
 PAGES = [
     *sorted(ROOT.glob("*.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
@@ -45,8 +46,8 @@ def commands_in(text: str) -> list[tuple[str, str]]:
     return [(match[1], match[2]) for match in found if match]
 
 
-def test_readme_table_lists_exactly_the_commands_that_exist():
-    assert re.findall(r"^\| `ecgbatch (\w+)", README, re.M) == list(COMMANDS)
+def test_table_of_commands_lists_exactly_those_that_exist():
+    assert re.findall(r"^\| `ecgbatch (\w+)", COMMANDS_PAGE, re.M) == list(COMMANDS)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -73,13 +74,13 @@ def test_readme_of_the_benchmarks_names_every_command():
     assert len(names) >= 8
 
 
-def test_options_in_readme_table_belong_to_their_command():
-    for command, row in re.findall(r"^\| `ecgbatch (\w+)(.*)$", README, re.M):
+def test_options_in_the_table_of_commands_belong_to_their_command():
+    for command, row in re.findall(r"^\| `ecgbatch (\w+)(.*)$", COMMANDS_PAGE, re.M):
         assert set(re.findall(r"--[a-z][a-z-]*", row)) <= options_of(command), row
 
 
-def test_readme_states_every_exit_code():
-    stated = README[README.index("Exit codes") :].split("\n\n")[0]
+def test_page_of_commands_states_every_exit_code():
+    stated = COMMANDS_PAGE[COMMANDS_PAGE.index("Exit codes") :].split("\n\n")[0]
     assert [int(code) for code in re.findall(r"\*\*(\d)\*\*", stated)] == [
         exit_codes.OK,
         exit_codes.FAILED,
@@ -189,7 +190,7 @@ def test_deployment_starts_a_flow_that_exists_with_parameters_that_it_has():
 def test_image_installs_the_same_locks_and_runs_as_nobody_special():
     lines = (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
     final = lines[lines.rindex("\nFROM") :]
-    assert "--require-hashes --no-deps -r requirements/lock.txt" in lines
+    assert "--require-hashes --no-deps -r requirements/lock-3.11.txt" in lines
     assert "-r requirements/torch.txt" in lines
     assert re.findall(r"^USER (\d+)$", final, re.M) == ["10001"]
     assert "pip install" not in final

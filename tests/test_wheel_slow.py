@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sysconfig
 import venv
@@ -56,3 +58,22 @@ def test_wheel_alone_runs_the_main_job(wheel, tmp_path):
     # The models that ship, and the folder of their weights, are in it too.
     again = [binaries / "ecgbatch", "run", str(tmp_path / "out" / "synthetic-archive"), str(tmp_path / "work"), "--json"]
     assert subprocess.run(again, cwd=tmp_path, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif("ECGBATCH_TEST_INSTALL" not in os.environ, reason="downloads 2 GB: make test-wheel does it")
+def test_wheel_by_plain_pip_without_the_lock_runs_the_demo_and_warns_of_nothing(wheel, tmp_path):
+    """As a user gets it: the newest of everything that the bounds allow, which no lock has seen."""
+    venv.create(tmp_path / "venv", with_pip=True)
+    binaries = tmp_path / "venv" / "bin"
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "ECGBATCH", "PREFECT"))}
+    for command in (["install", "--quiet", f"{wheel}[dicom,pdf,fhir]"], ["check"]):
+        done = subprocess.run([binaries / "pip", *command], cwd=tmp_path, env=plain, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    demo = [binaries / "ecgbatch", "demo", str(tmp_path / "out"), "--json"]
+    again = ["run", str(tmp_path / "out" / "synthetic-archive"), str(tmp_path / "work"), "--pdf", "--fhir", "--prefect", "--json"]
+    for command in (demo, [binaries / "ecgbatch", *again]):
+        own = plain | {"PREFECT_HOME": str(tmp_path / "prefect")}
+        done = subprocess.run(command, cwd=tmp_path, env=own, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["counts"]["n_scored"] == 60
+        assert not re.findall(r"(?i)^.*(?:warning|deprecat|traceback).*$", done.stderr, re.M)

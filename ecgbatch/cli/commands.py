@@ -9,6 +9,7 @@ import typer
 from ecgbatch import __version__
 from ecgbatch.cli.doctor import doctor
 from ecgbatch.cli.keep import compact, config, erase, fetch, gc, status, verify, warm
+from ecgbatch.cli.model import app as model
 from ecgbatch.cli.run import demo, run, schedule
 from ecgbatch.cli.stages import beats, convert, inspect, measure, report, score
 from ecgbatch.cli.train import evaluate, train
@@ -63,3 +64,5 @@ def _common(
 
 for _command in COMMANDS:
     app.command()(_command)
+    if _command is evaluate:
+        app.add_typer(model, name="model")

@@ -65,7 +65,7 @@ def _watched_place(text: str) -> Path:
     raise typer.BadParameter(f"{text}: expected an archive, found nothing there.")
 
 
-def _model_place(text: str) -> Path:
+def model_place(text: str) -> Path:
     """Return a model's folder; of a name that is no folder here, the model of that name that ships with the package."""
     place = Path(text)
     if place.is_dir():
@@ -87,10 +87,10 @@ Work = Annotated[
 Labels = Annotated[Path | None, typer.Option(help="CSV: record, patient_id, label (mi, control, other or empty).", exists=True)]
 Model = Annotated[
     Path | None,
-    typer.Option(help="A model's folder, or the name of one that ships: mi-12-leads, mi-lead-ii.", parser=_model_place),
+    typer.Option(help="A model's folder, or the name of one that ships: mi-12-leads, mi-lead-ii.", parser=model_place),
 ]
 NeededModel = Annotated[
-    Path, typer.Option(help="A model's folder, or the name of one that ships: mi-12-leads, mi-lead-ii.", parser=_model_place)
+    Path, typer.Option(help="A model's folder, or the name of one that ships: mi-12-leads, mi-lead-ii.", parser=model_place)
 ]
 Prevalence = Annotated[
     float | None, typer.Option(help="Share of the patients here who have MI, where it is not that of the model's training.")

@@ -13,6 +13,7 @@ import typer
 from ecgbatch.cli.commands import app
 from ecgbatch.cli.errors import is_usage, is_users, what_to_do
 from ecgbatch.cli.exit_codes import FAILED, OK, STOPPED, TERMINATED, USAGE
+from ecgbatch.own_packages import ForeignPackage, ours_first
 from ecgbatch.settings import load_settings, loopback_past_proxies
 
 STOPPED_MESSAGE = "ecgbatch: stopped; the same command goes on where this one was"
@@ -29,6 +30,11 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: errors a user can cause become one message, never a traceback."""
     from typer.exceptions import TyperException
 
+    try:
+        ours_first()
+    except ForeignPackage as error:
+        print(f"ecgbatch: {error}", file=sys.stderr)
+        sys.exit(FAILED)
     os.umask(0o077)  # recordings of patients: what is written here is its owner's alone
     if os.environ.pop("NUMBA_DISABLE_JIT", "0") != "0":  # some of what kernels do is an instruction of the processor
         print("ecgbatch: NUMBA_DISABLE_JIT is ignored: there is no Python to run in place of what is compiled", file=sys.stderr)

@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from time import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -42,7 +42,9 @@ from ecgbatch.cli.options import (
 )
 from ecgbatch.cli.output import print_result, progress
 from ecgbatch.settings import load_settings
-from flows.options import RunOptions
+
+if TYPE_CHECKING:
+    from flows.options import RunOptions
 
 DEMO: dict[str, Any] = {"n_records": 60, "duration_s": 30.0, "seed": 1}
 """Of the demo's archive: large enough for five folds by patient, small enough for about a minute on two processors."""
@@ -88,6 +90,8 @@ def run(
     as_json: AsJson = False,
 ) -> int:
     """Convert, find beats, score and report: the main job. Without --model or --train, the model that ships here scores."""
+    from flows.options import RunOptions
+
     settings = load_settings(model=model, labels=labels, settle_s=settle_s)
     asked = RunOptions(
         archive=str(archive),
@@ -118,7 +122,7 @@ def _checked(asked: RunOptions, *, train: bool, method: str | None, configured: 
     if train and asked.model is not None:
         raise typer.BadParameter("give --model FOLDER or --train, not both")
     if train:
-        if asked.recipe != RunOptions.recipe:  # to know the recipes takes PyTorch
+        if asked.recipe != type(asked).recipe:  # to know the recipes takes PyTorch
             checked_recipe(asked.recipe)
         return replace(asked, settings=_beat_settings(None, method))
     model = asked.model or configured

@@ -11,6 +11,7 @@ Other wings use:
 - ``definition``: ``Calibration``, ``DEFAULT_LEADS``, ``Member``, ``Model``, ``ModelError``, ``OperatingPoint``, ``Preprocessing``
 - ``electrodes``: ``name_exchange``, ``put_back``
 - ``evidence``: ``EVIDENCE_RULE``, ``SEGMENTS``, ``evidence``
+- ``export``: ``export_model``
 - ``files``: ``SHIPPED``, ``load_model``, ``save_model``, ``shipped_model``, ``write_synced``
 - ``inference``: ``ENGINE``
 - ``members``: ``abnormal_logits``, ``joined``, ``member_abnormal``, ``member_probabilities``, ``member_votes``, ``members_for``

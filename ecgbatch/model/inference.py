@@ -61,7 +61,7 @@ def pack(weights: Mapping[str, Array]) -> Packed:
         If a weight is missing or has another shape than ``BeatNet``'s: the kernel trusts what it is given.
 
     """
-    _check_weights(weights)
+    check_weights(weights)
 
     def turned(name: str) -> Array:  # (out, in, tap) to (tap x in, out)
         own = np.asarray(weights[f"{name}.weight"], np.float32)
@@ -169,7 +169,8 @@ def changed_logits(packed: Packed, beat: Array, copies: Array, spans: Array) -> 
     return _logits(forward_changed(own, others, np.require(spans, np.int64, ("C", "W")), *packed))
 
 
-def _check_weights(weights: Mapping[str, Array]) -> None:
+def check_weights(weights: Mapping[str, Array]) -> None:
+    """Raise ``ValueError`` where a weight is missing or has another shape than the network's, naming each."""
     n_classes = max(2, np.size(weights.get("output.bias", ())))
     shapes: dict[str, tuple[int, ...]] = {"output.weight": (n_classes, CHANNELS), "output.bias": (n_classes,)}
     shapes |= {f"{part}.{block}.weight": (CHANNELS, CHANNELS, KERNEL) for part in ("inner", "outer") for block in range(BLOCKS)}
