@@ -41,7 +41,7 @@ def upload(local: Path, archive: Folder, keys: list[str]) -> None:
 
 
 def night(work: Path, **options: float):
-    return convert_archive(str(cached_mirror(ADDRESS)), str(work), **options)
+    return convert_archive(str(cached_mirror(ADDRESS)), str(work), LookOptions(**options))
 
 
 def test_unchanged_archive_costs_one_listing_and_no_file_is_opened(s3, archive, tmp_path, monkeypatch):  # noqa: F811

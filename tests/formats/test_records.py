@@ -14,7 +14,7 @@ import pytest
 import wfdb
 from blake3 import blake3
 
-from ecgbatch.formats import files, header, inspection, records, wfdb_signal
+from ecgbatch.formats import files, header, inspection, signal_files, wfdb_signal
 from ecgbatch.formats.header import UnreadableRecord
 from ecgbatch.formats.inspection import inspect_record
 from ecgbatch.formats.records import in_millivolts, read_record
@@ -252,7 +252,7 @@ def test_file_that_changes_between_inspection_and_reading_is_not_used(
             os.truncate(data, 100)
         return found
 
-    monkeypatch.setattr(records, "open_regular", opened)  # where samples are read; inspection opens by its own name
+    monkeypatch.setattr(signal_files, "open_regular", opened)  # where samples are read; inspection opens by its own name
     assert refusal(tmp_path) == "CHANGED_WHILE_READING"
 
 
