@@ -1,8 +1,8 @@
 """Digests that say by which algorithm they were made: what a store proves of itself, and what is compared with it later.
 
 A digest of BLAKE3 is written ``blake3:`` and 64 hexadecimal digits; one of SHA-256, by which everything was proved before, the
-digits alone. Two digests are compared only where one algorithm made both. What names a thing (the digest of a plan, of a model, of
-inputs), seals a small document or is checked by others (``SHA256SUMS.txt``) stays SHA-256: docs/adr/0032.
+digits alone. Two digests are compared only where one algorithm made both. What names a thing (the digest of a plan, of a model,
+of inputs), seals a small document or is checked by others (``SHA256SUMS.txt``) stays SHA-256: docs/adr/0032.
 """
 
 from __future__ import annotations
