@@ -8,6 +8,7 @@ the system.
 
 from storage.address import is_address, refuse_foreign
 from storage.build import Map, Progress, build
+from storage.digests import STRONG, Hasher, algorithm_of
 from storage.errors import CorruptStore, ForeignStore, LockedWorkspace, SchemaError, StoreError, UnfinishedStore
 from storage.failing import FAILED, NOT_OF_A_ROW, RowsFailed, build_around, failed_rows, noting, preference, row_key, together
 from storage.folder import PARTIAL, Folder
@@ -25,10 +26,12 @@ __all__ = [
     "FAILED",
     "NOT_OF_A_ROW",
     "PARTIAL",
+    "STRONG",
     "TEXT",
     "CorruptStore",
     "Folder",
     "ForeignStore",
+    "Hasher",
     "LockedWorkspace",
     "Map",
     "Origin",
@@ -41,6 +44,7 @@ __all__ = [
     "StoreError",
     "UnfinishedStore",
     "Variable",
+    "algorithm_of",
     "build",
     "build_around",
     "cache_folder",

@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from storage.arrays import array_document, group_document, open_array, plain_document, shard_key
+from storage.digests import STRONG, digest_bytes, named
 from storage.errors import CorruptStore, StoreError, UnfinishedStore
 from storage.folder import PARTIAL, Folder
 from storage.location import folder_at
@@ -148,7 +149,7 @@ def _make_shard(root: str, plan: Plan, produce: Produce, task: tuple[Shard, xr.D
     for name in plan.schema.bulk():
         values = np.ascontiguousarray(block[name].values)
         files |= _write_block(folder, plan, name, shard, values, where)
-        content[name] = digest_array(values)
+        content[name] = digest_array(values, STRONG)
     receipt = Receipt(plan.digest, shard, files, content, columns_of(block, plan))
     folder.put(_receipt_key(plan, shard), receipt.to_bytes())
     return shard.index
@@ -268,17 +269,17 @@ def _all_receipts(folder: Folder, plan: Plan) -> Iterator[Receipt]:
 def proof_of(plan: Plan, receipts: list[Receipt]) -> dict[str, np.ndarray[Any, Any]]:
     """Return what receipts say of each bulk variable's shards: content digest, file size and file digest (row = shard)."""
     proof: dict[str, np.ndarray[Any, Any]] = {}
-    absent = WrittenFile(0, "00" * 32)
+    absent = WrittenFile(0, named(STRONG, bytes(32)))
     for name in plan.schema.bulk():
         files = [receipt.files.get(shard_key(plan, name, receipt.shard.index), absent) for receipt in receipts]
-        proof[f"{name}_content_sha256"] = _hex_rows([receipt.content[name] for receipt in receipts])
+        proof[f"{name}_content_{STRONG}"] = _digest_rows([receipt.content[name] for receipt in receipts])
         proof[f"{name}_file_bytes"] = np.array([file.n_bytes for file in files], dtype=np.int64)
-        proof[f"{name}_file_sha256"] = _hex_rows([file.sha256 for file in files])
+        proof[f"{name}_file_{STRONG}"] = _digest_rows([file.digest for file in files])
     return proof
 
 
-def _hex_rows(digests: list[str]) -> np.ndarray[Any, Any]:
-    return np.frombuffer(bytes.fromhex("".join(digests)), dtype=np.uint8).reshape(len(digests), 32).copy()
+def _digest_rows(digests: list[str]) -> np.ndarray[Any, Any]:
+    return np.frombuffer(b"".join(map(digest_bytes, digests)), dtype=np.uint8).reshape(len(digests), 32).copy()
 
 
 def root_document(plan: Plan, content: dict[str, str], files: dict[str, WrittenFile]) -> bytes:
@@ -294,7 +295,7 @@ def root_document(plan: Plan, content: dict[str, str], files: dict[str, WrittenF
         "digest": plan.digest,
         "content_digest": hashlib.sha256(canonical_json(content)).hexdigest(),
         "content_digests": content,
-        "files": {key: [file.n_bytes, file.sha256] for key, file in sorted(files.items())},
+        "files": {key: [file.n_bytes, file.digest] for key, file in sorted(files.items())},
         "settings": plan.document["settings"],
         "versions": plan.document["versions"],
         "plan": plan.document,
@@ -321,7 +322,7 @@ def _write_whole(folder: Folder, prefix: str, name: str, values: np.ndarray[Any,
         array[...] = values
         if not same_values(np.asarray(array[...]), values):
             raise CorruptStore(f"{folder}/{prefix}/{name} does not read back as it was written; check the disk, then run again")
-    return digest_array(values)
+    return digest_array(values, STRONG)
 
 
 def _clean(folder: Folder, store: str, bulk: dict[str, int], building: str) -> list[str]:

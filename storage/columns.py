@@ -17,7 +17,7 @@ from numcodecs.zstd import Zstd
 
 from storage.errors import CorruptStore
 from storage.folder import Folder
-from storage.receipts import WrittenFile, written_file
+from storage.receipts import WrittenFile, is_as_written
 from storage.schema import TEXT
 
 Array = np.ndarray[Any, Any]
@@ -27,7 +27,7 @@ _AT_A_TIME = 4096  # texts that are Python's at once
 
 
 Files = Mapping[str, Sequence[Any]]
-"""Keys of a store's small files, with bytes and SHA-256 of each, as its root document has them."""
+"""Keys of a store's small files, with bytes and digest of each, as its root document has them."""
 
 
 def read_proved(folder: Folder, key: str, files: Files) -> bytes:
@@ -46,7 +46,7 @@ def read_proved(folder: Folder, key: str, files: Files) -> bytes:
         if wanted is None:
             raise
         raise CorruptStore(f"{folder}/{key}: missing; see ecgbatch verify --repair") from None
-    if wanted is None or written_file(content) != WrittenFile(*wanted):
+    if wanted is None or not is_as_written(content, WrittenFile(*wanted)):
         raise CorruptStore(f"{folder}/{key}: not the bytes that were written; see ecgbatch verify --repair")
     return content
 

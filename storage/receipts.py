@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from storage.digests import BLAKE3, SHA256, STRONG, Hasher, algorithm_of, named
 from storage.plan import Plan, Shard, canonical_json
 from storage.schema import TEXT
 
@@ -21,15 +22,22 @@ RECEIPTS = "receipts"
 
 @dataclass(frozen=True)
 class WrittenFile:
-    """A file of a store: its size and the SHA-256 of its bytes."""
+    """A file of a store: its size and the digest of its bytes, with its algorithm's name."""
 
     n_bytes: int
-    sha256: str
+    digest: str
 
 
-def written_file(content: bytes) -> WrittenFile:
+def written_file(content: bytes, algorithm: str = STRONG) -> WrittenFile:
     """Describe a file's bytes."""
-    return WrittenFile(len(content), hashlib.sha256(content).hexdigest())
+    digest = Hasher(algorithm)
+    digest.update(content)
+    return WrittenFile(len(content), digest.text())
+
+
+def is_as_written(content: bytes, stated: WrittenFile) -> bool:
+    """Tell whether a file's bytes are those that were described."""
+    return len(content) == stated.n_bytes and written_file(content, algorithm_of(stated.digest)) == stated
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,7 @@ class Receipt:
         body = {
             "plan": self.plan_digest,
             "shard": [self.shard.index, self.shard.start, self.shard.stop],
-            "files": {key: [file.n_bytes, file.sha256] for key, file in self.files.items()},
+            "files": {key: [file.n_bytes, file.digest] for key, file in self.files.items()},
             "content": dict(self.content),
             "columns": {name: _pack(values) for name, values in self.columns.items()},
         }
@@ -70,12 +78,32 @@ class Receipt:
 
 
 def read_receipt(raw: bytes, plan: Plan, shard: Shard) -> Receipt | None:
-    """Return the receipt if it belongs to this very shard of this very plan, else ``None``."""
+    """Return the receipt if it belongs to this very shard of this very plan, else ``None``.
+
+    One whose digests are of an algorithm that proofs are no longer made by is none either: a store has one algorithm.
+    """
     try:
         receipt = Receipt.from_bytes(raw)
     except (ValueError, KeyError, TypeError):
         return None
-    return receipt if (receipt.plan_digest, receipt.shard) == (plan.digest, shard) else None
+    digests = [*receipt.content.values(), *(file.digest for file in receipt.files.values())]
+    is_strong = all(algorithm_of(digest) == STRONG for digest in digests)
+    return receipt if is_strong and (receipt.plan_digest, receipt.shard) == (plan.digest, shard) else None
+
+
+def proved_digest(proof: Mapping[str, np.ndarray[Any, Any]], name: str, shard: int) -> str:
+    """Return the digest that a published store's receipts (arrays of group ``RECEIPTS``) hold of one shard, under ``name``.
+
+    Raises
+    ------
+    KeyError
+        If they hold none: the store was not written by any version until now.
+
+    """
+    for algorithm in (BLAKE3, SHA256):
+        if (rows := proof.get(f"{name}_{algorithm}")) is not None:
+            return named(algorithm, rows[shard].tobytes())
+    raise KeyError(name)
 
 
 def columns_of(block: xr.Dataset, plan: Plan) -> dict[str, np.ndarray[Any, Any]]:

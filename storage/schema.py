@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from storage.digests import SHA256, Hasher
 from storage.errors import SchemaError
 
 TEXT = np.dtypes.StringDType()
@@ -158,14 +158,15 @@ def _check_flags(values: np.ndarray, name: str, variable: Variable, where: str) 
         raise SchemaError(f"{where}: {name} has undefined flags {wrong[:5].tolist()}; defined are {dict(variable.flags)}")
 
 
-def digest_array(values: np.ndarray) -> str:
-    """Return the SHA-256 (hex) of an array's type, shape and decoded content; text counts as UTF-8 with lengths."""
+def digest_array(values: np.ndarray, algorithm: str = SHA256) -> str:
+    """Return the digest of an array's type, shape and decoded content; text counts as UTF-8 with lengths."""
     values = np.asarray(values)
-    digest = hashlib.sha256(f"{values.dtype}{values.shape}".encode())
+    digest = Hasher(algorithm)
+    digest.update(f"{values.dtype}{values.shape}".encode())
     if values.dtype.kind == "T":
         for text in values.ravel().tolist():
             encoded = text.encode()
             digest.update(f"{len(encoded)}:".encode() + encoded)
     else:
-        digest.update(np.ascontiguousarray(values).data)
-    return digest.hexdigest()
+        digest.update(values)
+    return digest.text()

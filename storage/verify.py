@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from storage.arrays import group_document, open_array, read_rows
+from storage.digests import algorithm_of
 from storage.errors import StoreError
 from storage.folder import Folder
 from storage.location import folder_at
 from storage.plan import canonical_json
 from storage.reading import fits_seal, read_root
-from storage.receipts import RECEIPTS, Receipt, written_file
+from storage.receipts import RECEIPTS, Receipt, WrittenFile, is_as_written, proved_digest
 from storage.schema import digest_array
 
 Proof = dict[str, np.ndarray[Any, Any]]
@@ -51,14 +52,14 @@ def _root_problems(folder: Folder, attributes: dict[str, Any]) -> Iterator[str]:
 
 
 def _small_problems(folder: Folder, files: dict[str, list[Any]]) -> Iterator[str]:
-    for key, (n_bytes, sha256) in files.items():
+    for key, (n_bytes, digest) in files.items():
         try:
-            found = written_file(folder.read(key))
+            found = folder.read(key)
         except OSError as error:
             yield f"{folder}/{key}: cannot be read ({type(error).__name__}), expected {n_bytes} bytes"
             continue
-        if (found.n_bytes, found.sha256) != (n_bytes, sha256):
-            yield f"{folder}/{key}: {found.n_bytes} bytes that differ from the {n_bytes} that were written"
+        if not is_as_written(found, WrittenFile(n_bytes, digest)):
+            yield f"{folder}/{key}: {len(found)} bytes that differ from the {n_bytes} that were written"
 
 
 def _bulk_problems(folder: Folder, attributes: dict[str, Any], read_data: bool) -> Iterator[str]:
@@ -96,16 +97,18 @@ def _whole(folder: Folder, prefix: str, name: str) -> np.ndarray[Any, Any]:
 def _shard_problems(folder: Folder, array: Any, shard_rows: int, shard: tuple[str, int, str], proof: Proof) -> Iterator[str]:
     """Compare one shard's bytes with the file's digest, then its decoded values with the content's."""
     name, index, key = shard
-    wanted = proof[f"{name}_file_sha256"][index].tobytes().hex()
-    if folder.exists(key) and written_file(folder.read(key)).sha256 != wanted:
+    stated = WrittenFile(int(proof[f"{name}_file_bytes"][index]), proved_digest(proof, f"{name}_file", index))
+    if folder.exists(key) and not is_as_written(folder.read(key), stated):
         yield f"{folder}/{key}: bytes differ from those that were written"
         return
     try:
-        found = digest_array(read_rows(array, index * shard_rows, min((index + 1) * shard_rows, array.shape[0])))
+        wanted = proved_digest(proof, f"{name}_content", index)
+        values = read_rows(array, index * shard_rows, min((index + 1) * shard_rows, array.shape[0]))
+        found = digest_array(values, algorithm_of(wanted))
     except Exception as error:
         yield f"{folder}/{key}: cannot be decoded: {type(error).__name__}: {error}"
         return
-    if found != proof[f"{name}_content_sha256"][index].tobytes().hex():
+    if found != wanted:
         yield f"{folder}/{key}: decoded content differs from what was written"
 
 
@@ -129,7 +132,7 @@ def verify_build(path: str | Path) -> list[str]:
 def _receipt_problem(folder: Folder, digest: str, name: str) -> str:
     try:
         receipt = Receipt.from_bytes(folder.read(f"receipts/{name}"))
-        wrong = [key for key, file in receipt.files.items() if written_file(folder.read(f"{digest}.zarr/{key}")) != file]
+        wrong = [key for key, file in receipt.files.items() if not is_as_written(folder.read(f"{digest}.zarr/{key}"), file)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{type(error).__name__}: {error}"
     if (receipt.plan_digest, f"{receipt.shard.index:08d}.json") != (digest, name):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -14,12 +13,13 @@ from numcodecs.blosc import Blosc
 
 from ecgbatch.formats.records import read_record
 from flows.cluster import usable_processors
+from storage import Hasher
 
 STEPS = (
-    "SHA-256 of the files read",
-    "SHA-256 of the samples",
+    "digest of the files read",
+    "digest of the samples",
     "compress",
-    "SHA-256 of the file written",
+    "digest of the file written",
     "write and fsync",
     "read back",
     "decompress",
@@ -53,10 +53,10 @@ def _one_shard(held: list[tuple[list[bytes], np.ndarray[Any, Any]]], path: Path,
         return made
 
     samples = [values for _, values in held]
-    take(STEPS[0], lambda: [hashlib.sha256(source).digest() for sources, _ in held for source in sources])
-    take(STEPS[1], lambda: [hashlib.sha256(values.data).digest() for values in samples])
+    take(STEPS[0], lambda: [_digest(source) for sources, _ in held for source in sources])
+    take(STEPS[1], lambda: [_digest(values) for values in samples])
     parts = take(STEPS[2], lambda: [CODEC.encode(values) for values in samples])
-    take(STEPS[3], lambda: [hashlib.sha256(part).digest() for part in parts])
+    take(STEPS[3], lambda: [_digest(part) for part in parts])
     take(STEPS[4], lambda: _write(path, parts))
     found = take(STEPS[5], path.read_bytes)
     ends = np.cumsum([len(part) for part in parts]).tolist()
@@ -66,6 +66,12 @@ def _one_shard(held: list[tuple[list[bytes], np.ndarray[Any, Any]]], path: Path,
         take(STEPS[6], lambda piece=piece: CODEC.decode(piece, out=room))
         assert take(STEPS[7], lambda values=values: bool((room == values).all()))
     path.unlink()
+
+
+def _digest(content: bytes | np.ndarray[Any, Any]) -> str:
+    digest = Hasher()
+    digest.update(content)
+    return digest.text()
 
 
 def _write(path: Path, parts: list[bytes]) -> None:

@@ -21,7 +21,7 @@ from ecgbatch.formats.records import source_digest
 from ecgbatch.terms import STATUS
 from ecgbatch.workspace.erased import Erased, erased_list
 from ecgbatch.workspace.privacy import workspace_pseudonyms
-from storage import TEXT, Map, is_mirror, list_stores
+from storage import TEXT, Map, algorithm_of, is_mirror, list_stores
 
 YOUNG_S = 10.0
 """An incomplete record whose files changed this shortly before is looked at twice, ``PAUSE_S`` apart: does it still grow?"""
@@ -241,7 +241,8 @@ def settle_changes(archive: str, look: Look, stored: dict[str, str], *, map: Map
     names = look.listing["record_name"].values.tolist()
     fingerprints = look.listing["fingerprint"].values.tolist()
     asked = [row for row, name in enumerate(names) if name in look.unsure and fingerprints[row] in stored]
-    chunks = [[names[row] for row in asked[first : first + CHUNK_RECORDS]] for first in range(0, len(asked), CHUNK_RECORDS)]
+    known = [(names[row], algorithm_of(stored[fingerprints[row]])) for row in asked]
+    chunks = [known[first : first + CHUNK_RECORDS] for first in range(0, len(known), CHUNK_RECORDS)]
     now: dict[str, str] = {}
     for found in map(partial(_digests, archive=archive), chunks):
         now |= found
@@ -309,5 +310,6 @@ def _growing(archive: str, fresh: Columns, started: float, settle_s: float) -> s
     return waiting
 
 
-def _digests(names: list[str], *, archive: str) -> dict[str, str]:
-    return {name: source_digest(archive, name) for name in names}
+def _digests(known: list[tuple[str, str]], *, archive: str) -> dict[str, str]:
+    """Return the digest of each record's files, by the algorithm of the digest that it is compared with."""
+    return {name: source_digest(archive, name, algorithm=algorithm) for name, algorithm in known}

@@ -13,8 +13,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from ecgbatch.terms import DECISION
-from storage import TEXT, Folder, StoreError, open_once
+from ecgbatch.terms import DECISION, LEAD_FLAGS
+from storage import Folder, StoreError, algorithm_of, open_once
 
 MOST_NAMED = 200
 """Records named in a list; its number counts all."""
@@ -214,7 +214,7 @@ def since_last_run(folder: Folder, earlier: str, scores: xr.Dataset) -> SinceLas
     is_gone[then[~is_new]] = False
     has_moved = _is_elsewhere(before, scores, then)
     is_changed = np.zeros(then.size, bool)
-    is_changed[has_moved] = _source_digests(folder, before, then[has_moved]) != _source_digests(folder, scores, has_moved)
+    is_changed[has_moved] = _are_other_files(_sources(folder, before, then[has_moved]), _sources(folder, scores, has_moved))
     kinds = {"new": is_new, "changed": is_changed, "decided_otherwise": ~is_new & (old != scores["decision"].values)}
     changes = sum(bit * kinds[kind].astype(np.int64) for kind, bit in CHANGES.items())
     return SinceLastRun(earlier, np.asarray(changes), old.astype(np.int64), sorted(names[is_gone].tolist()))
@@ -234,19 +234,51 @@ def _row_of(column: xr.DataArray, rows: NDArray[np.int64]) -> NDArray[Any]:
     return np.append(column.values, np.zeros(1, column.dtype))[rows]
 
 
-def _source_digests(folder: Folder, scores: xr.Dataset, chosen: NDArray[Any]) -> NDArray[Any]:
-    """Return the digest of the source files of each chosen row, (row,) text."""
+def _sources(folder: Folder, scores: xr.Dataset, chosen: NDArray[Any]) -> list[tuple[str, bytes]]:
+    """Return of each chosen row the digest of its source files, and what else tells samples apart: sums, gains and length."""
     stores, rows = scores["signals_store"].values[chosen], scores["signals_row"].values[chosen]
-    found = np.full(stores.shape, "", TEXT)
+    found = [("", b"")] * len(stores)
     for store in sorted(set(stores.tolist()) - {""}):
-        here = stores == store
+        here = np.flatnonzero(stores == store).tolist()
         try:
-            digests = open_once(str(folder.path(f"signals/{store}.zarr")), ("source_digest",))["source_digest"].values
+            signals = open_once(str(folder.path(f"signals/{store}.zarr")), ("source_digest", *_OF_SAMPLES))
+            digests, leads = signals["source_digest"].values, signals["lead"].values.tolist()
+            columns = [signals[name].values for name in _OF_SAMPLES]
         except (StoreError, OSError):
-            found[here] = "unknown: its store is gone"
+            for place in here:
+                found[place] = ("unknown: its store is gone", b"")
             continue
-        found[here] = digests[rows[here]]
+        for place in here:
+            row = rows[place]
+            found[place] = (str(digests[row]), _said_of_samples(leads, [values[row] for values in columns]))
     return found
+
+
+_OF_SAMPLES = ("n_samples", "checksum", "adc_gain", "baseline", "lead_flags")
+
+
+def _said_of_samples(leads: list[str], columns: list[Any]) -> bytes:
+    """Return length, and sum, gain and baseline of each lead that the record has, whatever leads its store has besides."""
+    n_samples, *by_lead, flags = columns
+    of_leads = sorted(
+        (lead, *(float(values[place]) for values in by_lead))
+        for place, lead in enumerate(leads)
+        if not flags[place] & LEAD_FLAGS["missing"]
+    )
+    return repr((int(n_samples), of_leads)).encode()
+
+
+def _are_other_files(before: list[tuple[str, bytes]], now: list[tuple[str, bytes]]) -> NDArray[np.bool_]:
+    """Return whether each record's files are others than before.
+
+    By their digests where one algorithm made both; else by what the rows say of the samples: a digest is never compared with one
+    of another kind.
+    """
+    pairs = zip(before, now, strict=True)
+    return np.array(
+        [one[0] != other[0] if algorithm_of(one[0]) == algorithm_of(other[0]) else one[1] != other[1] for one, other in pairs],
+        dtype=bool,
+    )
 
 
 FEWEST_NEW_RECORDS = 30

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -34,7 +33,7 @@ from ecgbatch.formats.samples import (
 from ecgbatch.formats.signal_files import BLOCK_SAMPLES, changed, digest_file, fill, hash_bytes, opened, whole_file
 from ecgbatch.formats.wfdb_signal import DTYPES, decode_frames
 from ecgbatch.terms import LEAD_FLAGS, MISSING_SAMPLE, STATUS
-from storage import TEXT
+from storage import STRONG, TEXT, Hasher
 
 _MOST_DIGESTED_BYTES = 1 << 30
 """Of a record that is set aside: a second or two. No file of an archive may hold up the others."""
@@ -60,8 +59,8 @@ def read_record(archive: str | Path, record_name: str) -> xr.Dataset:
           baseline    (lead)         int32    adu at 0 mV
           checksum    (lead)         int32    sum of ``signal`` modulo 65536; the header's own where no sample was replaced
           lead_flags  (lead)         uint16   ``terms.LEAD_FLAGS``: unverified, not_millivolts, gaps
-        Attributes: record_name, sampling_frequency_hz, n_samples, comments, source_digest (SHA-256 of header and signal
-        files in header order), status (0 ok, 1 partial), reason, status_detail, warnings.
+        Attributes: record_name, sampling_frequency_hz, n_samples, comments, source_digest (of header and signal files in
+        header order, with its algorithm's name), status (0 ok, 1 partial), reason, status_detail, warnings.
 
     Notes
     -----
@@ -78,7 +77,7 @@ def read_record(archive: str | Path, record_name: str) -> xr.Dataset:
     return _as_dataset(inspection, read_samples(inspection))
 
 
-def read_samples(inspection: Inspection, block: NDArray[np.int16] | None = None) -> Samples:
+def read_samples(inspection: Inspection, block: NDArray[np.int16] | None = None, *, algorithm: str = STRONG) -> Samples:
     """Read the samples of a record that was inspected, as ``read_record`` does, into arrays.
 
     Parameters
@@ -88,6 +87,8 @@ def read_samples(inspection: Inspection, block: NDArray[np.int16] | None = None)
     block
         (lead, at least n_samples) int16, C-contiguous: where the samples go, in the order of ``inspection.leads``. After an error
         it holds anything. Default: a new one.
+    algorithm
+        Of the digest of its files (``storage.digests``).
 
     Raises
     ------
@@ -98,36 +99,43 @@ def read_samples(inspection: Inspection, block: NDArray[np.int16] | None = None)
     if inspection.status == STATUS["set_aside"] or inspection.header is None:
         raise UnreadableRecord(inspection.reason, inspection.status_detail, inspection.record_name)
     samples = empty_samples(inspection, block)
-    digest = hashlib.sha256(b"" if inspection.suffix else inspection.header_bytes)
+    digest = _header_digest(inspection, algorithm)
     try:
         _reader(inspection)(inspection, samples, digest)
     except UnreadableRecord as error:
         raise UnreadableRecord(error.code, error.detail, inspection.record_name) from None
-    samples.source_digest = digest.hexdigest()
+    samples.source_digest = digest.text()
     samples.warnings.update(inspection.warnings)
     return samples
 
 
-def source_digest(archive: str | Path, record_name: str) -> str:
+def source_digest(archive: str | Path, record_name: str, *, algorithm: str = STRONG) -> str:
     """Return the digest of the files of a record that cannot be used, so that the very files can be recognised.
 
     Returns
     -------
     str
-        SHA-256 of the header and of every signal file that can be read, in header order, as ``read_record`` gives it for a
-        record that can be used; empty where not even the header can be read, or where the files are larger than
-        ``_MOST_DIGESTED_BYTES`` together.
+        Of the header and of every signal file that can be read, in header order, with the name of its algorithm
+        (``storage.digests``), as ``read_record`` gives it for a record that can be used; empty where not even the header can be
+        read, or where the files are larger than ``_MOST_DIGESTED_BYTES`` together.
 
     """
     inspection = inspect_record(archive, record_name)
     if not inspection.header_bytes or inspection.n_bytes > _MOST_DIGESTED_BYTES:
         return ""
-    digest = hashlib.sha256(b"" if inspection.suffix else inspection.header_bytes)
+    digest = _header_digest(inspection, algorithm)
     for part in [inspection, *(segment for _, segment in inspection.segments if segment is not None)]:
         digest.update(part.header_bytes if part is not inspection else b"")
         for file in part.files:
             digest_file(file, digest)
-    return digest.hexdigest()
+    return digest.text()
+
+
+def _header_digest(inspection: Inspection, algorithm: str) -> Hasher:
+    """Begin a record's digest with its header's bytes; a record that is one file has it in there."""
+    digest = Hasher(algorithm)
+    digest.update(b"" if inspection.suffix else inspection.header_bytes)
+    return digest
 
 
 def in_millivolts(record: xr.Dataset) -> xr.DataArray:
@@ -178,7 +186,7 @@ def _as_dataset(inspection: Inspection, samples: Samples) -> xr.Dataset:
     return xr.Dataset(variables, xr.Coordinates({"lead": xr.Variable(by_lead, leads)}, indexes={}), attributes)
 
 
-def _read_files(inspection: Inspection, samples: Samples, digest: Any) -> None:
+def _read_files(inspection: Inspection, samples: Samples, digest: Hasher) -> None:
     header = inspection.header
     assert header is not None
     row_of = {lead: row for row, lead in enumerate(inspection.leads)}
@@ -199,7 +207,7 @@ def _read_files(inspection: Inspection, samples: Samples, digest: Any) -> None:
     check_initial_values(samples, found)
 
 
-def _copy_plain(samples: Samples, rows: list[int], lines: list[SignalLine], file: SignalFile, digest: Any) -> list[Found]:
+def _copy_plain(samples: Samples, rows: list[int], lines: list[SignalLine], file: SignalFile, digest: Hasher) -> list[Found]:
     """Copy a file of 16-bit samples into rows, block by block: each block is hashed and sorted while it is in the cache."""
     from ecgbatch.formats.sample_kernels import deal
 
@@ -220,7 +228,7 @@ def _copy_plain(samples: Samples, rows: list[int], lines: list[SignalLine], file
 
 
 def _decode_and_copy(
-    samples: Samples, rows: list[int], lines: list[SignalLine], file: SignalFile, digest: Any, n_frames: int
+    samples: Samples, rows: list[int], lines: list[SignalLine], file: SignalFile, digest: Hasher, n_frames: int
 ) -> list[Found]:
     """Decode any other format, or several samples a frame, as a whole; put each lead's samples into its row (-1: it has none)."""
     content = np.empty(file.n_bytes, np.uint8)
@@ -238,13 +246,13 @@ def _decode_and_copy(
     return found
 
 
-def _reader(inspection: Inspection) -> Callable[[Inspection, Samples, Any], None]:
+def _reader(inspection: Inspection) -> Callable[[Inspection, Samples, Hasher], None]:
     if inspection.suffix:
         return _READERS[inspection.suffix]
     return _read_segments if inspection.segments else _read_files
 
 
-def _read_edf(inspection: Inspection, samples: Samples, digest: Any) -> None:
+def _read_edf(inspection: Inspection, samples: Samples, digest: Hasher) -> None:
     """Read an EDF file: data records one after the other, in each a stretch of every signal."""
     edf, content = parse_edf(inspection.header_bytes), whole_file(inspection, digest)
     if content[: edf.n_header_bytes].tobytes() != inspection.header_bytes:
@@ -255,7 +263,7 @@ def _read_edf(inspection: Inspection, samples: Samples, digest: Any) -> None:
         put(samples, inspection, line, frames[:, first : first + edf.lead_samples].reshape(-1))
 
 
-def _read_dicom(inspection: Inspection, samples: Samples, digest: Any) -> None:
+def _read_dicom(inspection: Inspection, samples: Samples, digest: Hasher) -> None:
     content = whole_file(inspection, digest).tobytes()
     record = parse_dicom(content)
     if record.content_digest != inspection.header_bytes:
@@ -264,7 +272,7 @@ def _read_dicom(inspection: Inspection, samples: Samples, digest: Any) -> None:
         put(samples, inspection, line, missing_as_ours(stored, padding, line.lead))
 
 
-def _read_device(inspection: Inspection, samples: Samples, digest: Any) -> None:
+def _read_device(inspection: Inspection, samples: Samples, digest: Hasher) -> None:
     content = whole_file(inspection, digest).tobytes()
     if hashlib.sha256(content).digest() != inspection.header_bytes:
         raise changed(inspection.files[0])
@@ -277,7 +285,7 @@ _READERS = MappingProxyType({EDF_SUFFIX: _read_edf, DICOM_SUFFIX: _read_dicom, *
 """By suffix, as ``inspection._INSPECTORS``."""
 
 
-def _read_segments(inspection: Inspection, samples: Samples, digest: Any) -> None:
+def _read_segments(inspection: Inspection, samples: Samples, digest: Hasher) -> None:
     samples.signal.fill(MISSING_SAMPLE)
     row_of = {lead: row for row, lead in enumerate(inspection.leads)}
     first = 0

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ecgbatch.formats.files import open_regular
 from ecgbatch.formats.header import UnreadableRecord
 from ecgbatch.formats.inspection import Inspection, SignalFile
+from storage import Hasher
 
 BLOCK_SAMPLES = 1 << 17
 """256 KiB: stays in a core's second-level cache while it is read, hashed and sorted."""
@@ -48,14 +49,14 @@ def fill(source: FileIO, values: NDArray[Any], file: SignalFile) -> None:
         place = place[n:]
 
 
-def hash_bytes(source: FileIO, n_bytes: int, digest: Any) -> None:
+def hash_bytes(source: FileIO, n_bytes: int, digest: Hasher) -> None:
     """Add the next bytes of a file to a digest, block by block."""
     while n_bytes > 0 and (content := source.read(min(n_bytes, 2 * BLOCK_SAMPLES))):
         digest.update(content)
         n_bytes -= len(content)
 
 
-def whole_file(inspection: Inspection, digest: Any) -> NDArray[np.uint8]:
+def whole_file(inspection: Inspection, digest: Hasher) -> NDArray[np.uint8]:
     """Return the bytes of a record that is one file, and add them to a digest."""
     (file,) = inspection.files
     content = np.empty(file.n_bytes, np.uint8)
@@ -65,7 +66,7 @@ def whole_file(inspection: Inspection, digest: Any) -> NDArray[np.uint8]:
     return content
 
 
-def digest_file(file: SignalFile, digest: Any) -> None:
+def digest_file(file: SignalFile, digest: Hasher) -> None:
     """Add a file's bytes to a digest; nothing of one that cannot be read."""
     try:
         descriptor, _ = open_regular(file.path)

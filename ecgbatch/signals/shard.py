@@ -15,7 +15,7 @@ from ecgbatch.formats.records import read_samples, source_digest
 from ecgbatch.signals.quality import lead_flags
 from ecgbatch.signals.table import schema_of
 from ecgbatch.terms import LEAD_FLAGS, MISSING_SAMPLE, STATUS, STEP_FAILED
-from storage import Plan, Shard
+from storage import Plan, Shard, algorithm_of
 
 
 def produce_signals(shard: Shard, rows: xr.Dataset, *, archive: str, leads: tuple[str, ...], n_samples: int) -> xr.Dataset:
@@ -24,7 +24,8 @@ def produce_signals(shard: Shard, rows: xr.Dataset, *, archive: str, leads: tupl
     Parameters
     ----------
     rows
-        Their rows of the archive's listing.
+        Their rows of the archive's listing; where they say the ``source_digest`` of a record that is read again, its new one is
+        by the same algorithm.
     archive, leads, n_samples
         Where they lie, and the store's lead and sample dimensions.
 
@@ -44,19 +45,20 @@ def produce_signals(shard: Shard, rows: xr.Dataset, *, archive: str, leads: tupl
     columns["lead_flags"][:] = LEAD_FLAGS["missing"]
     for name in columns.keys() & set(rows.variables):
         columns[name][:] = rows[name].values
+    known = columns["source_digest"].tolist()
     columns["source_digest"][:] = ""
     wanted = [row for row in range(n_rows) if columns["status"][row] != STATUS["set_aside"]]
     names = columns["record_name"].tolist()
     for row, inspection in zip(wanted, inspect_records(archive, [names[row] for row in wanted]), strict=True):
         try:
-            _fill_row(columns, row, inspection, leads)
+            _fill_row(columns, row, inspection, leads, algorithm_of(known[row]))
         except UnreadableRecord as error:
             columns["signal"][row] = MISSING_SAMPLE
             columns["status"][row] = STATUS["set_aside"]
             columns["reason"][row], columns["status_detail"][row] = error.code, error.detail
     is_read = set(wanted)
     for row in np.flatnonzero(columns["status"] == STATUS["set_aside"]).tolist():
-        columns["source_digest"][row] = source_digest(archive, names[row])
+        columns["source_digest"][row] = source_digest(archive, names[row], algorithm=algorithm_of(known[row]))
         if columns["reason"][row] == STEP_FAILED:
             continue
         if row in is_read and not _is_still_refused(archive, names[row], columns["reason"][row], columns["source_digest"][row]):
@@ -73,20 +75,22 @@ def _is_still_refused(archive: str, name: str, reason: str, digest: str) -> bool
     try:
         read_samples(inspect_record(archive, name))
     except UnreadableRecord as error:
-        return error.code == reason and source_digest(archive, name) == digest
+        return error.code == reason and source_digest(archive, name, algorithm=algorithm_of(digest)) == digest
     return False
 
 
-def _fill_row(columns: dict[str, np.ndarray[Any, Any]], row: int, inspection: Inspection, leads: tuple[str, ...]) -> None:
+def _fill_row(
+    columns: dict[str, np.ndarray[Any, Any]], row: int, inspection: Inspection, leads: tuple[str, ...], algorithm: str
+) -> None:
     """Read one record into its row: samples, gains, checksums, flags, and what reading it has told."""
     if not set(inspection.leads) <= set(leads) or inspection.n_samples > columns["signal"].shape[2]:
         raise UnreadableRecord("CHANGED_WHILE_READING", "the header has changed since it was listed; run again when it is whole")
     target = _target(leads, inspection.leads)
     with step("reading"):
         if isinstance(target, slice):
-            record = read_samples(inspection, columns["signal"][row, target])
+            record = read_samples(inspection, columns["signal"][row, target], algorithm=algorithm)
         else:
-            record = read_samples(inspection)
+            record = read_samples(inspection, algorithm=algorithm)
             columns["signal"][row, target, : record.n_samples] = record.signal
     columns["adc_gain"][row, target] = record.adc_gain
     columns["baseline"][row, target] = record.baseline

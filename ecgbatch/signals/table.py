@@ -43,7 +43,9 @@ SIGNALS = Schema(
         "reason": Variable(("record",), "string", "reason code where status is not ok; see docs/reason-codes.md", ""),
         "status_detail": Variable(("record",), "string", "what was expected and found", ""),
         "warnings": Variable(("record",), "string", "warning codes, separated by spaces", ""),
-        "source_digest": Variable(("record",), "string", "SHA-256 of header and signal files", ""),
+        "source_digest": Variable(
+            ("record",), "string", "digest of header and signal files, behind the name of its algorithm; SHA-256 without one", ""
+        ),
         "label": Variable(("record",), "int8", "reference label", "1", flags=LABEL),
         "label_rule": Variable(("record",), "string", "the rule or table that gave the label", ""),
         "mi": Variable(

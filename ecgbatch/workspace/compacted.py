@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from storage import folder_at, open_once, unsealed
+from storage import algorithm_of, folder_at, open_once, unsealed
 from storage.arrays import open_array
 from storage.reading import read_root
-from storage.receipts import RECEIPTS
+from storage.receipts import RECEIPTS, proved_digest
 from storage.schema import digest_array
 
 COMPACTED_FILE = "compacted.json"
@@ -49,7 +49,12 @@ def proof_of(work: str, key: str, rows: Mapping[str, list[int]]) -> dict[str, An
     root = read_root(folder)
     plan = root["plan"]
     bulk = [name for name, variable in plan["variables"].items() if variable["bulk"]]
-    shards = {name: open_array(folder, RECEIPTS, f"{name}_content_sha256", read_only=True)[...] for name in bulk}
+    proof = {
+        name: np.asarray(open_array(folder, RECEIPTS, name, read_only=True)[...])
+        for name in folder.children(RECEIPTS)
+        if name != "zarr.json"
+    }
+    n_shards = {name: len(proof[f"{name}_file_bytes"]) for name in bulk}
     signals = root["digest"] if key.startswith("signals/") else root["settings"].get("signals", "")
     return {
         "signals": signals,
@@ -59,7 +64,7 @@ def proof_of(work: str, key: str, rows: Mapping[str, list[int]]) -> dict[str, An
         "columns": {
             name: digest for name, digest in root["content_digests"].items() if name in plan["variables"] and name not in bulk
         },
-        "shards": {name: [bytes(row).hex() for row in np.asarray(digests)] for name, digests in shards.items()},
+        "shards": {name: [proved_digest(proof, f"{name}_content", shard) for shard in range(n)] for name, n in n_shards.items()},
     }
 
 
@@ -78,13 +83,13 @@ def compaction_problems(work: str, key: str) -> Iterator[str]:
             continue
         variable = store[name].variable
         on = {"beat": rows, "record": records}.get(str(variable.dims[0]), slice(None))
-        if digest_array(variable.values[_box(on, variable, proof["sizes"])]) != digest:
+        if digest_array(variable.values[_box(on, variable, proof["sizes"])], algorithm_of(digest)) != digest:
             yield f"{where}: {name} differs"
     for name, digests in proof["shards"].items():
         variable = store[name].variable
         for number, digest in enumerate(digests):
             part = rows[number * proof["shard_rows"] : (number + 1) * proof["shard_rows"]]
-            if digest_array(variable[_box(part, variable, proof["sizes"])].values) != digest:
+            if digest_array(variable[_box(part, variable, proof["sizes"])].values, algorithm_of(digest)) != digest:
                 yield f"{where}: {name}, its shard {number}, differs"
 
 

@@ -275,9 +275,9 @@ def test_record_that_became_whole_after_it_was_refused_is_read_again(archive, tm
             path.write_bytes(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
         return inspect(root, names)
 
-    def then_whole(inspection, *block):
+    def then_whole(inspection, *block, **options):
         try:
-            return read(inspection, *block)
+            return read(inspection, *block, **options)
         except UnreadableRecord as error:
             refused.append(error.code)
             raise

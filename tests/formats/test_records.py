@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 import tracemalloc
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import wfdb
+from blake3 import blake3
 
 from ecgbatch.formats import files, header, inspection, signal_files, wfdb_signal
 from ecgbatch.formats.header import UnreadableRecord
@@ -203,7 +203,7 @@ def test_format_mistaken_for_another_of_the_same_size_is_noticed_by_first_sample
 def test_source_digest_is_of_header_and_files_in_header_order(tmp_path: Path) -> None:
     Record([Lead("I", wave(50, 16), "b.dat"), Lead("II", wave(50, 12), "a.dat", 212)]).write(tmp_path)
     content = b"".join((tmp_path / name).read_bytes() for name in ("r.hea", "b.dat", "a.dat"))
-    assert read_record(tmp_path, "r").attrs["source_digest"] == hashlib.sha256(content).hexdigest()
+    assert read_record(tmp_path, "r").attrs["source_digest"] == f"blake3:{blake3(content).hexdigest()}"
 
 
 def in_place_of(folder: Path, name: str, kind: str) -> None:

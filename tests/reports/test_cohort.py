@@ -237,6 +237,25 @@ def test_what_is_new_changed_and_gone_since_the_last_run(tmp_path):
     assert f"Beside run <code>{ran.run}</code>" in page
 
 
+def test_files_have_changed_where_digests_of_one_kind_differ_else_where_samples_do():
+    """An earlier version's digest says nothing beside one of today: it would have called every record changed."""
+    same, other = b"12 leads, these sums", b"12 leads, other sums"
+    before = [("aa", same), ("aa", same), ("aa", same), ("blake3:aa", same), ("blake3:aa", same), ("", b"")]
+    now = [
+        ("aa", same),
+        ("blake3:bb", same),
+        ("blake3:bb", other),
+        ("blake3:aa", other),
+        ("blake3:bb", same),
+        ("blake3:aa", same),
+    ]
+    assert drift._are_other_files(before, now).tolist() == [False, False, True, False, True, True]
+    leads, columns = ["I", "II", "V1"], [9, [5, 6, 7], [1.0, 2.0, 3.0], [0, 0, 0], [0, 0, LEAD_FLAGS["missing"]]]
+    swapped = ["II", "I"], [9, [6, 5], [2.0, 1.0], [0, 0], [0, 0]]
+    assert drift._said_of_samples(leads, columns) == drift._said_of_samples(*swapped)
+    assert drift._said_of_samples(leads, columns) != drift._said_of_samples(leads, [9, [5, 8, 7], *columns[2:]])
+
+
 def page_of(scores: xr.Dataset, *, of: xr.Dataset | None = None) -> str:
     """The page of these scores; its figures are of others where those would take long."""
     figures = scores if of is None else of

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ecgbatch import cli
+from ecgbatch.archive.watch import LookOptions
 from ecgbatch.beats.record import BeatSettings
 from ecgbatch.measurements.lookup import measure_workspace
 from ecgbatch.measurements.quantities import QUANTITIES
@@ -26,7 +27,7 @@ from ecgbatch.upkeep.compact import KINDS
 from ecgbatch.upkeep.erase import erase_patient
 from ecgbatch.upkeep.upgrades import made_again, sentences
 from ecgbatch.workspace.runs import latest_run
-from storage import list_stores, open_store, verify_store
+from storage import algorithm_of, list_stores, open_store, verify_store
 from tests.storage.test_storage import tree_digest
 
 FROZEN = Path(__file__).parents[1] / "frozen" / "workspaces.tar.xz"
@@ -70,6 +71,21 @@ def test_every_store_of_an_earlier_version_is_read_and_proves_itself(work):
 def test_an_earlier_versions_workspace_goes_on_without_converting_anew(unpacked, work):
     done = convert_archive(str(unpacked / "archive"), str(work))
     assert (done.n_records, done.n_new, done.superseded) == (5, 0, ())
+
+
+def test_content_is_compared_by_the_algorithm_of_the_earlier_version(unpacked, work, tmp_path):
+    """Digests of another kind always differ: every record would seem changed, and be converted and scored again."""
+    archive = Path(shutil.copytree(unpacked / "archive", tmp_path / "archive"))
+    done = convert_archive(str(archive), str(work), LookOptions(rehash=True))
+    assert (done.n_records, done.n_new, done.superseded) == (5, 0, ())
+    before = current_records(str(work))
+    assert {algorithm_of(digest) for digest in before["source_digest"].values.tolist()} == {"sha256"}
+    name = before["record_name"].values.tolist()[1]
+    signal = archive / f"{name}.dat"
+    signal.write_bytes(signal.read_bytes()[:-2] + b"\x01\x00")
+    done = convert_archive(str(archive), str(work), LookOptions(rehash=True))
+    assert (done.n_new, done.superseded) == (1, (name,))
+    assert convert_archive(str(archive), str(work), LookOptions(rehash=True)).n_new == 0
 
 
 def test_an_earlier_versions_scores_are_reported_with_what_a_store_would_say_of_their_measurements(work, tmp_path):
