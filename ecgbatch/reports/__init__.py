@@ -15,7 +15,7 @@ Other wings use:
 - ``chosen_pages``: ``MODES``, ``checked_pages``, ``stated_mode``
 - ``lead_columns``: ``LeadValues``
 - ``path_kernels``: ``warm_up``
-- ``record_files``: ``check_extras``
+- ``record_files``: ``EXTRAS``, ``check_extras``
 - ``shape``: ``shape_digest``
 - ``tables``: ``lead_facts``
 - ``writing``: ``report_record``, ``report_workspace``
