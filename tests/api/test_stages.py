@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from storage import UnfinishedStore, list_stores
 
 WRONG = {
     "an archive that is not there": (
-        partial(ecgbatch.convert, "nowhere"),
+        lambda _: ecgbatch.convert("nowhere", "new"),
         ValueError,
         "nowhere: expected a folder of WFDB records",
     ),
