@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgbatch.formats.cart import told_by, warnings_of
+from ecgbatch.formats.dicom_cart import tell
 from ecgbatch.formats.header import (
     DEFAULT_GAIN,
     FS_RANGE_HZ,
@@ -117,8 +119,9 @@ def parse_dicom(content: bytes) -> DicomRecord:
     The storage class does not matter, the leads do: of any class but the ECGs' a standard lead at least is asked for. The
     original multiplex groups of one rate, length and time offset that have most standard leads make the record, of equals the
     longest; groups one after the other (4 x 3 leads) do where that gives more leads, each missing where it was not recorded.
-    Other groups (median beats, a rhythm strip, other rates) are left out (warning ``GROUPS_LEFT_OUT``). Names,
-    times and annotations are not kept; of the patient, age, sex and a digest of the identifier; of the date ``recording_day``.
+    Other groups (median beats, a rhythm strip, other rates) are left out (warning ``GROUPS_LEFT_OUT``). Names and
+    times are not kept; of annotations, what the device said of the whole recording (``header.cart``); of the patient, age, sex
+    and a digest of the identifier; of the date ``recording_day``.
 
     Parameters
     ----------
@@ -290,9 +293,11 @@ def _record(dataset: Any, content: bytes, *, is_ecg_class: bool) -> DicomRecord:
         channels = [channel for row in kept for channel in _channels(groups[row], warnings)]
     if len(channels) > MAX_SIGNALS:
         raise UnreadableRecord("HEADER_LIMIT", f"{len(channels)} channels; at most {MAX_SIGNALS} are read")
+    cart = told_by(lambda told: tell(dataset, told))
+    warnings |= warnings_of(cart)
     lines = named_apart(gains_made_positive([channel.line for channel in channels], warnings), warnings)
     described_by = ("", chosen.fs, n_samples, lines, len(lines), (), _comments(dataset), tuple(sorted(warnings)))
-    header = Header(*described_by, _patient(dataset), recording_day=_day(dataset))
+    header = Header(*described_by, _patient(dataset), recording_day=_day(dataset), cart=cart)
     signals, padding = tuple(each.samples for each in channels), tuple(each.padding for each in channels)
     return DicomRecord(header, signals, padding, hashlib.sha256(content).digest(), _said(described, kept))
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import NamedTuple
 
+from ecgbatch.formats.cart import NOTHING, Cart
 from ecgbatch.formats.leads import (
     CONTROL,
     by_company,
@@ -105,6 +106,7 @@ REASONS = MappingProxyType(
 WARNINGS = MappingProxyType(
     {
         "BASELINE_ROUNDED": "an EDF or DICOM lead's zero lies between two ADC values; the nearer one is stored",
+        "CART_LEFT_OUT": "some of the cart's own numbers or statements cannot be: they are left out, the ECG is whole",
         "CASE_MISMATCH": "a file name differs from the header's in upper and lower case",
         "CHANNEL_LEFT_OUT": "a signal whose scale or length cannot be is left out; the detail says which",
         "CHECKSUM_UNVERIFIED": "the header has no valid checksum for some or all leads",
@@ -229,6 +231,8 @@ class Header(NamedTuple):
     (``workspace.privacy``)."""
     frame_samples: int = 1
     """Samples that a frame has of the record's leads; ``sampling_frequency_hz`` counts them, ``n_samples`` counts frames."""
+    cart: Cart = NOTHING
+    """What the electrocardiograph itself said of the ECG, where the file's format has a place for it."""
 
 
 _NOBODY = frozenset(

@@ -106,6 +106,11 @@ SIGNALS = Schema(
 
 COMMENTS = Variable(("record",), "string", "comment lines of the header; only in stores made with --keep-comments", "")
 """Beside ``SIGNALS``'s variables where comments were asked for: by default no store holds them."""
+CART = Variable(
+    ("record",), "string", "what the electrocardiograph itself said, as JSON; only in stores of a file that states some of it", ""
+)
+"""Beside ``SIGNALS``'s variables where some record has it, so that stores of other formats are what they were."""
+_OPTIONAL = {"comments": COMMENTS, "cart": CART}
 
 LONGEST_ROW_BYTES = 512_000_000
 """Decoded bytes of one record in a store. A worker holds about three times that; a longer record is set aside (TOO_LONG)."""
@@ -185,6 +190,8 @@ def _plan_batch(rows: xr.Dataset) -> Plan:
     usable = rows["status"].values != STATUS["set_aside"]
     leads = lead_order({lead for names in set(each(rows["leads"].values[usable])) for lead in names.split()}) or ["none"]
     n_samples = int(rows["n_samples"].values[usable].max(initial=1))
+    if "cart" in rows and not any(each(rows["cart"].values)):
+        rows = rows.drop_vars("cart")
     inputs = rows.drop_vars(LOOK_COLUMNS, errors="ignore").assign(lead=("lead", np.array(leads, dtype=TEXT)))
     sizes = {"record": rows.sizes["record"], "lead": len(leads), "sample": n_samples}
     versions = {"ecgbatch": __version__, "wfdb": version("wfdb")}
@@ -192,7 +199,8 @@ def _plan_batch(rows: xr.Dataset) -> Plan:
 
 
 def _schema(rows: xr.Dataset) -> Schema:
-    return replace(SIGNALS, variables={**SIGNALS.variables, "comments": COMMENTS}) if "comments" in rows else SIGNALS
+    asked = {name: variable for name, variable in _OPTIONAL.items() if name in rows}
+    return replace(SIGNALS, variables={**SIGNALS.variables, **asked}) if asked else SIGNALS
 
 
 def _set_aside_long(listing: xr.Dataset) -> xr.Dataset:
@@ -225,7 +233,7 @@ def produce_signals(shard: Shard, rows: xr.Dataset, *, archive: str, leads: tupl
     Returns
     -------
     xarray.Dataset
-        ``SIGNALS`` without the ``lead`` names, and ``comments`` if ``rows`` has them.
+        ``SIGNALS`` without the ``lead`` names, and ``comments`` and ``cart`` if ``rows`` has them.
 
     """
     n_rows = shard.stop - shard.start
@@ -491,9 +499,11 @@ def plan_again(archive: str, work: str, digest: str, *, labels: str | None = Non
     pseudonyms = workspace_pseudonyms(work)
     for keep_comments in (False, True):
         listing = list_archive(archive, labels=labels, keep_comments=keep_comments, names=names, pseudonyms=pseudonyms, map=map)
-        plans = plan_signals(with_sums(archive, listing, map=map))
-        if [plan.digest for plan in plans] == [digest]:
-            return plans[0]
+        listing = with_sums(archive, listing, map=map)
+        for known in (listing, listing.drop_vars("cart", errors="ignore")):  # an earlier version's store lacks it
+            plans = plan_signals(known)
+            if [plan.digest for plan in plans] == [digest]:
+                return plans[0]
     return None
 
 
