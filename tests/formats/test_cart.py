@@ -80,7 +80,8 @@ def test_sierra_gives_codes_with_their_words_and_nothing_that_was_edited(tmp_pat
 <interpretations><interpretation><{measured}><heartrate>84</heartrate><print editedflag="True">199</print>
 <qtcb>417</qtcb><qrsfrontaxis>Indeterminate</qrsfrontaxis></{measured}><severity code="AB">- ABNORMAL ECG -</severity>
 <statement><statementcode>SR</statementcode><leftstatement>SINUS RHYTHM</leftstatement>
-<rightstatement>normal P axis</rightstatement></statement><statement><statementcode>LVHCNP</statementcode><leftstatement>PROBABLE LEFT VENTRICULAR HYPERTROPHY</leftstatement>
+<rightstatement>normal P axis</rightstatement></statement>
+<statement><statementcode>LVHCNP</statementcode><leftstatement>PROBABLE LEFT VENTRICULAR HYPERTROPHY</leftstatement>
 </statement><statement editedflag="True"><statementcode>AMI</statementcode><leftstatement>ANTERIOR INFARCT</leftstatement>
 </statement></interpretation></interpretations>"""
     encoding = {"1.03": "utf-8", "1.04": "utf-16"}[version]
