@@ -8,6 +8,7 @@ other format of one file, a line in ``inspection._INSPECTORS`` and one in ``reco
 
 Other wings use:
 
+- ``cart``: ``NUMBERS``, ``PHRASE``, ``as_text``, ``free_text``, ``of_text``
 - ``devices``: ``DEVICE_SUFFIXES``, ``is_device_file``
 - ``dicom``: ``HEAD_BYTES``, ``is_waveform_file``
 - ``files``: ``check_record_name``, ``first_bytes``, ``read_small_file``

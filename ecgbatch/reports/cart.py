@@ -5,6 +5,7 @@ None of it has a part in the probability, the decision or the label.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -12,6 +13,8 @@ from ecgbatch.formats.cart import NUMBERS, PHRASE, of_text
 from ecgbatch.measurements.quantities import QUANTITIES
 
 _TITLES = {"atrial_rate_bpm": "Atrial rate", "qtc_ms": "QTc, formula not named", "statement": "a statement"}
+_SHORT = re.compile(r"\b(?:ecg|ekg|lvh|qt|st|st-t|av|a-v|qrs|pr|mi|i{1,3}|[prt](?= wave|-wave| axis)|rsr'|qr|v1)\b")
+"""What is written in capitals in a sentence of a cart's library."""
 _UNITS = {"min-1": "/min", "degree": "°"}
 
 
@@ -82,8 +85,8 @@ def cart_line(cart: Mapping[str, Any] | None) -> str:
 def _in_words(statement: Mapping[str, str]) -> tuple[str, str]:
     """Return what a statement says, as far as it is known, and its code."""
     code = "" if statement["system"] == PHRASE else f"{statement['code']}, {statement['system']}"
-    words = statement["words"].capitalize().replace("ecg", "ECG").replace("lvh", "LVH").replace("qt ", "QT ")
-    return words or f"Code {statement['code']}", code
+    words = _SHORT.sub(lambda found: found[0].upper(), statement["words"])
+    return f"{words[:1].upper()}{words[1:]}" if words else f"Code {statement['code']}", code
 
 
 def _title(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,9 @@ from ecgbatch.formats.cart_phrases import known_phrase
 from ecgbatch.formats.inspection import inspect_record
 from ecgbatch.formats.scp_cart import tell
 from tests.formats import dicom_files
+from tests.formats.cart_files import NUMBERS_OF_MUSE, annotation, scp_parts, sections_of, with_cart
 from tests.formats.device_files import TWELVE, aecg, ecg, muse, sierra
 from tests.formats.scp_files import assembled, scp
-
-NUMBERS_OF_MUSE = """<VentricularRate>69</VentricularRate><PRInterval>180</PRInterval><QRSDuration>56</QRSDuration>
-<QTInterval>388</QTInterval><QTCorrected>416</QTCorrected><QTcFrederica>406</QTcFrederica><PAxis>76</PAxis><RAxis>-64</RAxis>
-<TAxis>270</TAxis>"""
-
-
-def with_cart(content: bytes, told: str, before: str = "</RestingECG>", encoding: str = "latin-1") -> bytes:
-    """Return an XML file with elements put in before a tag, the last of its name."""
-    head, tag, rest = content.decode(encoding).rpartition(before)
-    return f"{head}{told}{tag}{rest}".encode(encoding)
 
 
 def cart_of(folder: Path, name: str, content: bytes) -> Cart:
@@ -96,10 +86,6 @@ def test_sierra_gives_codes_with_their_words_and_nothing_that_was_edited(tmp_pat
     assert cart.text == ("normal P axis", "ANTERIOR INFARCT")
 
 
-def annotation(code: str, value: str, inner: str = "") -> str:
-    return f'<component><annotation><code code="{code}"/><value {value}/>{inner}</annotation></component>'
-
-
 def test_aecg_gives_a_devices_annotations_of_all_leads_and_no_persons(tmp_path: Path) -> None:
     place = '<component><boundary><code code="MDC_ECG_LEAD_II"/></boundary></component>'
     lead = f"<support><supportingROI>{place}</supportingROI></support>"
@@ -132,16 +118,6 @@ def test_aecg_gives_a_devices_annotations_of_all_leads_and_no_persons(tmp_path: 
     assert cart.text == ("Rythme sinusal de M. Zaphod",)
 
 
-def scp_parts(*, rate: int = 69, formula: int = 1, state: int = 0, text: bytes = b"Sinus rhythm\0") -> dict[int, bytes]:
-    block = struct.pack("<HHHHHhhh", 100, 202, 248, 368, 668, 44, -61, 999)
-    measured = struct.pack("<BBHH", 1, 1, 870, 29999) + block + bytes(10) + struct.pack("<H", 2) + b"\0\0"
-    measured += struct.pack("<HHHBH", rate, 29999, 443, formula, 0)
-    when = bytes([state]) + bytes(7)
-    words = when + b"\2" + b"".join(struct.pack("<BH", n, len(one)) + one for n, one in enumerate((text, b"of Zaphod\0"), 1))
-    coded = when + b"\1" + struct.pack("<BH", 1, 11) + b"\1NORM\0PVC2\0"
-    return {7: measured, 8: words, 11: coded}
-
-
 def test_scp_gives_section_7_as_numbers_11_as_codes_and_8_as_words(tmp_path: Path) -> None:
     whole = scp(ecg())
     parts = sections_of(whole) | scp_parts()
@@ -156,15 +132,6 @@ def test_scp_gives_section_7_as_numbers_11_as_codes_and_8_as_words(tmp_path: Pat
     assert odd.left_out == ("heart_rate_bpm",)
     assert (odd.numbers["qtc_ms"], odd.statements) == (443, ())  # confirmed by a person: no statement is the cart's alone
     assert odd.text == ("Sinus rhythm", "of Zaphod", "NORM", "PVC2")
-
-
-def sections_of(content: bytes) -> dict[int, bytes]:
-    at, parts = 6 + struct.unpack_from("<I", content, 10)[0], {}
-    while at < len(content):
-        number, length = struct.unpack_from("<HI", content, at + 2)
-        parts[number] = content[at + 16 : at + length]
-        at += length
-    return parts
 
 
 @pytest.mark.parametrize("number", [7, 8, 11])

@@ -22,7 +22,8 @@ from ecgbatch.formats.records import in_millivolts, read_record
 from ecgbatch.formats.xml_tree import root_name
 from ecgbatch.terms import STATUS
 from tests.formats import device_files
-from tests.formats.device_files import TWELVE, aecg, as_wfdb, ecg, muse, sierra
+from tests.formats.cart_files import aecg_with_cart, muse_with_cart, scp_with_cart, sierra_with_cart
+from tests.formats.device_files import TWELVE, as_wfdb, ecg, muse, sierra
 from tests.formats.mutants import changed_bytes, changed_text
 from tests.formats.scp_files import OWN, assembled, repaired, scp
 
@@ -36,10 +37,10 @@ def _scp_of_beats(leads: device_files.Leads) -> bytes:
 
 
 FILES: dict[str, tuple[str, Callable[[device_files.Leads], bytes]]] = {
-    "muse": ("r.xml", muse),
-    "aecg": ("r.xml", aecg),
-    "sierra": ("r.xml", partial(sierra, version="1.03")),
-    "scp": ("r.scp", scp),
+    "muse": ("r.xml", muse_with_cart),
+    "aecg": ("r.xml", aecg_with_cart),
+    "sierra": ("r.xml", sierra_with_cart),
+    "scp": ("r.scp", scp_with_cart),
     "scp, own tables": ("r.scp", partial(scp, tables=OWN, differences=1)),
     "scp, beats": ("r.scp", _scp_of_beats),
 }

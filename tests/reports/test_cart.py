@@ -17,8 +17,8 @@ from ecgbatch import cli
 from ecgbatch.model.files import shipped_model
 from ecgbatch.reports.cart import cart_document, cart_facts, cart_line, cart_words, compared
 from storage import list_stores, open_store
+from tests.formats.cart_files import with_cart
 from tests.formats.device_files import as_wfdb, ecg, muse
-from tests.formats.test_cart import with_cart
 
 TOLD = """<RestingECGMeasurements><VentricularRate>72</VentricularRate><PRInterval>Zaphod</PRInterval><QTInterval>400</QTInterval>
 <RAxis>-170</RAxis></RestingECGMeasurements><Diagnosis><DiagnosisStatement><StmtFlag>ENDSLINE</StmtFlag>
