@@ -9,7 +9,6 @@ import warnings as warnings_of_python
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
-from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from ecgbatch.formats.cart import told_by, warnings_of
 from ecgbatch.formats.dicom_cart import tell
+from ecgbatch.formats.dicom_groups import Group, groups_in_turn, leads_of, left_out_words, parts_in_turn
 from ecgbatch.formats.header import (
     DEFAULT_GAIN,
     FS_RANGE_HZ,
@@ -33,7 +33,7 @@ from ecgbatch.formats.header import (
     patient_of,
 )
 from ecgbatch.formats.leads import canonical_lead
-from ecgbatch.terms import LEADS, MISSING_SAMPLE, lead_order
+from ecgbatch.terms import LEADS, MISSING_SAMPLE
 
 SUFFIX = ".dcm"
 MAX_DICOM_BYTES = 1 << 26
@@ -278,11 +278,11 @@ def _record(dataset: Any, content: bytes, *, is_ecg_class: bool) -> DicomRecord:
             raise UnreadableRecord("FMT_UNSUPPORTED", "the file holds no waveform; it is no ECG")
         raise UnreadableRecord("NSIG_ZERO", "the file holds no original waveform")
     described = [_described(group) for group in groups]
-    chosen = max(described, key=lambda one: (len(_leads_of(described, one)), one.n_samples))
-    if not _leads_of(described, chosen) and not is_ecg_class:
+    chosen = max(described, key=lambda one: (len(leads_of(described, one)), one.n_samples))
+    if not leads_of(described, chosen) and not is_ecg_class:
         raise UnreadableRecord("FMT_UNSUPPORTED", "none of the file's waveforms is a standard lead of an ECG")
     warnings: set[str] = set()
-    in_turn = _in_turn(described, chosen)
+    in_turn = groups_in_turn(described, chosen)
     kept = [row for row, one in enumerate(described) if row in in_turn or (not in_turn and one[1:] == chosen[1:])]
     if len(kept) < len(dataset.WaveformSequence):
         warnings.add("GROUPS_LEFT_OUT")
@@ -291,6 +291,10 @@ def _record(dataset: Any, content: bytes, *, is_ecg_class: bool) -> DicomRecord:
         n_samples, channels = _joined([groups[row] for row in kept], [described[row] for row in kept], warnings)
     else:
         channels = [channel for row in kept for channel in _channels(groups[row], warnings)]
+        parts = parts_in_turn([channel.samples for channel in channels])
+        in_turn = [row for row, part in enumerate(parts) if part is not None]
+        channels = [_within(channel, part) for channel, part in zip(channels, parts, strict=True)]
+    warnings |= {"LEADS_IN_TURN"} if in_turn else set()
     if len(channels) > MAX_SIGNALS:
         raise UnreadableRecord("HEADER_LIMIT", f"{len(channels)} channels; at most {MAX_SIGNALS} are read")
     cart = told_by(lambda told: tell(dataset, told))
@@ -299,54 +303,20 @@ def _record(dataset: Any, content: bytes, *, is_ecg_class: bool) -> DicomRecord:
     described_by = ("", chosen.fs, n_samples, lines, len(lines), (), _comments(dataset), tuple(sorted(warnings)))
     header = Header(*described_by, _patient(dataset), recording_day=_day(dataset), cart=cart)
     signals, padding = tuple(each.samples for each in channels), tuple(each.padding for each in channels)
-    return DicomRecord(header, signals, padding, hashlib.sha256(content).digest(), _said(described, kept))
+    return DicomRecord(header, signals, padding, hashlib.sha256(content).digest(), left_out_words(described, kept))
 
 
-class _Group(NamedTuple):
-    """What is known of a group before its samples; groups that agree in all but ``leads`` are of one record."""
-
-    leads: frozenset[str]
-    """Standard ones."""
-    n_samples: int
-    fs: float
-    offset_ms: float
-
-
-def _leads_of(described: Sequence[_Group], like: _Group) -> frozenset[str]:
-    return frozenset(lead for one in described if one[1:] == like[1:] for lead in one.leads)
+def _within(channel: _Channel, part: slice | None) -> _Channel:
+    """Return a channel whose samples outside its part are missing."""
+    if part is None:
+        return channel
+    gone = missing_as_ours(channel.samples, channel.padding, channel.line.lead) == MISSING_SAMPLE
+    whole = np.full(len(channel.samples), _WIDE_MISSING, "<i4")
+    whole[part] = np.where(gone, _WIDE_MISSING, channel.samples.astype("<i4"))[part]
+    return _Channel(channel.line, whole, _WIDE_MISSING)
 
 
-def _said(described: Sequence[_Group], kept: Sequence[int]) -> str:
-    """Return, for people, which groups with leads are left out."""
-    others = [one for row, one in enumerate(described) if row not in kept and one.leads]
-    told = [f"{' '.join(lead_order(set(one.leads)))} of {one.n_samples / one.fs:.4g} s at {one.fs:g} Hz" for one in others]
-    return f"left out: {'; '.join(told)}"[:300] if told else ""
-
-
-def _in_turn(described: Sequence[_Group], chosen: _Group) -> list[int]:
-    """Return the groups of one rate that were recorded one after the other, if together they have more standard leads."""
-    same = [row for row, one in enumerate(described) if one.fs == chosen.fs and one.leads]
-    spans = sorted(
-        {(one.offset_ms / 1000, one.offset_ms / 1000 + one.n_samples / one.fs) for one in _without_strips(described, same)}
-    )
-    if any(end > start + 0.05 for (_, end), (start, _) in pairwise(spans)):
-        return []  # not one after the other, whatever the offsets say
-    leads = frozenset(lead for row in same for lead in described[row].leads)
-    ends = [described[row].offset_ms / 1000 + described[row].n_samples / chosen.fs for row in same]
-    is_dense = bool(ends) and max(ends) <= 1.5 * sum(described[row].n_samples for row in same) / chosen.fs
-    is_after = all(described[row].offset_ms >= 0 for row in same)
-    return same if len(leads) > len(_leads_of(described, chosen)) and is_dense and is_after else []
-
-
-def _without_strips(described: Sequence[_Group], rows: Sequence[int]) -> list[_Group]:
-    """Return groups without those whose every lead another group has too: rhythm strips below the others."""
-    found = [described[row] for row in rows]
-    return [
-        one for one in found if not one.leads <= frozenset(lead for other in found if other is not one for lead in other.leads)
-    ]
-
-
-def _joined(groups: Sequence[Any], described: Sequence[_Group], warnings: set[str]) -> tuple[int, list[_Channel]]:
+def _joined(groups: Sequence[Any], described: Sequence[Group], warnings: set[str]) -> tuple[int, list[_Channel]]:
     """Return length and channels of groups one after the other; of a lead that two have, the longer."""
     firsts = [round(one.offset_ms / 1000 * one.fs) for one in described]
     n_samples = max(first + one.n_samples for first, one in zip(firsts, described, strict=True))
@@ -376,7 +346,7 @@ def _day(dataset: Any) -> int:
     return -1 if match is None else day_number(int(match[1]), int(match[2]), int(match[3]))
 
 
-def _described(group: Any) -> _Group:
+def _described(group: Any) -> Group:
     n_samples = _whole(group, "NumberOfWaveformSamples")
     if n_samples < 1:
         raise UnreadableRecord("LENGTH_INVALID", "a waveform of no samples")
@@ -384,7 +354,7 @@ def _described(group: Any) -> _Group:
     if not FS_RANGE_HZ[0] <= fs <= FS_RANGE_HZ[1]:
         raise UnreadableRecord("FS_INVALID", f"expected a sampling frequency of {FS_RANGE_HZ} Hz, found {fs:g}")
     leads = frozenset(lead for channel in group.get("ChannelDefinitionSequence", None) or () if (lead := _lead(channel)) in LEADS)
-    return _Group(leads, n_samples, fs, _number(group, "MultiplexGroupTimeOffset", "HEADER_SYNTAX", 0.0))
+    return Group(leads, n_samples, fs, _number(group, "MultiplexGroupTimeOffset", "HEADER_SYNTAX", 0.0))
 
 
 def _channels(group: Any, warnings: set[str]) -> Iterator[_Channel]:

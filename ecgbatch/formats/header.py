@@ -121,6 +121,7 @@ WARNINGS = MappingProxyType(
         "HEADER_CONTROL_CHARS": "control characters were removed from comments or lead names",
         "HEADER_NO_FINAL_NEWLINE": "the header does not end with a newline: comments may be cut",
         "INIT_DIFFERS": "a few leads begin with another sample than the header states",
+        "LEADS_IN_TURN": "leads were recorded one after the other: each is missing where another was recorded, no line is flat",
         "LEADS_NUMBERED": "signals of one name are told apart by numbers",
         "LEADS_UNKNOWN": "a signal's name is none that is known: if it is a standard lead, it is not taken for it",
         "LABELS_CONFLICT": "records of this patient have different labels",
