@@ -14,7 +14,7 @@ Other wings use:
 - ``files``: ``check_record_name``, ``first_bytes``, ``read_small_file``
 - ``header``: ``Header``, ``REASONS``, ``UnreadableRecord``, ``WARNINGS``, ``day_number``, ``step``
 - ``inspection``: ``Inspection``, ``SUFFIXES``, ``has_checksums``, ``inspect_record``, ``inspect_records``
-- ``leads``: ``is_ecg``, ``is_known``, ``which_are_ecgs``
+- ``leads``: ``is_ecg``, ``is_known``, ``which_are_ecgs``, ``which_decide_rate``
 - ``records``: ``read_record``, ``read_samples``, ``source_digest``
 - ``sample_kernels``: ``deal``
 - ``warm``: ``warm_up``
