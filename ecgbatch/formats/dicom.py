@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgbatch.formats.cart import told_by, warnings_of
+from ecgbatch.formats.cart import NOTHING, told_by, warnings_of
 from ecgbatch.formats.dicom_cart import tell
 from ecgbatch.formats.dicom_groups import Group, groups_in_turn, leads_of, left_out_words, parts_in_turn
 from ecgbatch.formats.header import (
@@ -113,7 +113,7 @@ class _Channel(NamedTuple):
     padding: int | None
 
 
-def parse_dicom(content: bytes) -> DicomRecord:
+def parse_dicom(content: bytes, *, is_told: bool = False) -> DicomRecord:
     """Read a DICOM file of an ECG storage class, explicit or implicit little endian, not compressed.
 
     The storage class does not matter, the leads do: of any class but the ECGs' a standard lead at least is asked for. The
@@ -127,6 +127,8 @@ def parse_dicom(content: bytes) -> DicomRecord:
     ----------
     content
         The whole file, at most ``MAX_DICOM_BYTES``.
+    is_told
+        Whether to look at what the device said, which takes a third longer; else the header has no ``cart``.
 
     Raises
     ------
@@ -143,17 +145,17 @@ def parse_dicom(content: bytes) -> DicomRecord:
         raise UnreadableRecord("EXTRA_MISSING", detail) from None
     try:
         with _STRICT, config.strict_reading():
-            return _record(dcmread(BytesIO(content)), content, is_ecg_class=is_ecg_class)
+            return _record(dcmread(BytesIO(content)), content, is_ecg_class=is_ecg_class, is_told=is_told)
     except UnreadableRecord:
         raise
     except Exception:  # a value that breaks its type's rules: what this room uses it checks itself, the rest is not the ECG's
-        return _read_leniently(config, dcmread, content, is_ecg_class=is_ecg_class)
+        return _read_leniently(config, dcmread, content, is_ecg_class=is_ecg_class, is_told=is_told)
 
 
-def _read_leniently(config: Any, dcmread: Any, content: bytes, *, is_ecg_class: bool) -> DicomRecord:
+def _read_leniently(config: Any, dcmread: Any, content: bytes, *, is_ecg_class: bool, is_told: bool) -> DicomRecord:
     try:
         with _STRICT, _leniently(config):
-            return _record(dcmread(BytesIO(content)), content, is_ecg_class=is_ecg_class)
+            return _record(dcmread(BytesIO(content)), content, is_ecg_class=is_ecg_class, is_told=is_told)
     except UnreadableRecord:
         raise
     except Exception as error:  # pydicom raises whatever its parts raise; the kind tells more than its text, which may be private
@@ -269,7 +271,7 @@ def _walk(content: bytes, first: int, *, is_explicit: bool) -> None:
     raise UnreadableRecord("HEADER_LIMIT", f"more than {MAX_ELEMENTS} data elements")
 
 
-def _record(dataset: Any, content: bytes, *, is_ecg_class: bool) -> DicomRecord:
+def _record(dataset: Any, content: bytes, *, is_ecg_class: bool, is_told: bool) -> DicomRecord:
     groups = [
         group for group in dataset.get("WaveformSequence", None) or () if str(group.get("WaveformOriginality", "")) == "ORIGINAL"
     ]
@@ -297,7 +299,7 @@ def _record(dataset: Any, content: bytes, *, is_ecg_class: bool) -> DicomRecord:
     warnings |= {"LEADS_IN_TURN"} if in_turn else set()
     if len(channels) > MAX_SIGNALS:
         raise UnreadableRecord("HEADER_LIMIT", f"{len(channels)} channels; at most {MAX_SIGNALS} are read")
-    cart = told_by(lambda told: tell(dataset, told))
+    cart = told_by(lambda told: tell(dataset, told)) if is_told else NOTHING
     warnings |= warnings_of(cart)
     lines = named_apart(gains_made_positive([channel.line for channel in channels], warnings), warnings)
     described_by = ("", chosen.fs, n_samples, lines, len(lines), (), _comments(dataset), tuple(sorted(warnings)))

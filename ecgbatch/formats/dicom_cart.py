@@ -19,12 +19,13 @@ _MEASURED = MappingProxyType(
 _NUMBER_SYSTEMS = frozenset({"SCPECG", "LN"})
 _STATEMENT_SYSTEMS = MappingProxyType({"SCPECG": "SCP-ECG", "SCT": "SNOMED CT", "SRT": "SNOMED RT", "MDC": "MDC", "LN": "LOINC"})
 _MOST_ANNOTATIONS = 10_000
+_TEMPORAL_RANGE_TYPE = 0x0040A130
 
 
 def tell(dataset: Any, told: Told) -> None:
     """Tell the annotations that are of the whole recording: those of beats and waves have a place in time."""
     for annotation in list(dataset.get("WaveformAnnotationSequence", None) or ())[:_MOST_ANNOTATIONS]:
-        if "TemporalRangeType" in annotation:
+        if _TEMPORAL_RANGE_TYPE in annotation:
             continue
         code, system, _ = _concept(annotation, "ConceptNameCodeSequence")
         name = _MEASURED.get(code) if system in _NUMBER_SYSTEMS else None
