@@ -19,6 +19,7 @@ import xarray as xr
 
 from ecgbatch.archive.clinical import YEARS, Clinical, Labels, label_table, read_clinical
 from ecgbatch.archive.finding import find_records, storable
+from ecgbatch.formats.cart import as_text, free_text
 from ecgbatch.formats.header import Header, UnreadableRecord, step
 from ecgbatch.formats.inspection import Inspection, has_checksums, inspect_records
 from ecgbatch.formats.leads import is_known
@@ -71,6 +72,7 @@ class _Row(NamedTuple):
     acquired_day: int
     n_bytes: int
     files: str
+    cart: str
     comments: str
     content_key: bytes
     """Equal where records hold the same samples, as far as headers tell; zero where they tell nothing. Not in the listing."""
@@ -95,7 +97,8 @@ LISTING_COLUMNS = tuple(name for name in _Row._fields if name != "content_key")
     acquired_day           int64    of the ECG's date, moved (``Pseudonyms.day``); -1 where date or patient is unknown
     n_bytes                int64    of header and signal files
     files                  text     their paths below the archive, one a line; empty where they cannot be told
-    comments               text     of the header, one a line; only with ``keep_comments``
+    cart                   text     what the electrocardiograph itself said (``formats.cart.as_text``); empty where nothing
+    comments               text     of the header, and the cart's free text, one a line; only with ``keep_comments``
 """
 
 _NUMBERS = {
@@ -272,7 +275,8 @@ def _row(inspection: Inspection, known: _Known, rule: str, root: str, pseudonyms
         acquired_day=pseudonyms.day(patient_id, _day(clinical, header)) if pseudonyms and patient_id else -1,
         n_bytes=inspection.n_bytes,
         files="\n".join(_files(inspection, root)),
-        comments="\n".join(map(storable, header.comments)) if header else "",
+        cart=as_text(header.cart) if header else "",
+        comments="\n".join(map(storable, (*header.comments, *free_text(header.cart)))) if header else "",
         content_key=_content_key(inspection),
     )
 

@@ -205,7 +205,7 @@ def current_beats(work: str, settings: Mapping[str, Any], columns: Sequence[str]
 
 def _rank(settings: Mapping[str, Any]) -> tuple[int, int]:
     """Order stores of the same signals: around no row, then as this version makes them."""
-    return preference(settings, __version__), sum(name in settings for name in ("derived", "not_ecg"))
+    return preference(settings, __version__), sum(name in settings for name in ("derived", "not_ecg", "without_vote"))
 
 
 def _failed(work: str, settings: Mapping[str, Any]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -25,7 +25,7 @@ from ecgbatch.beats.record import (
     is_calibrated,
     windows_each,
 )
-from ecgbatch.formats.leads import which_are_ecgs
+from ecgbatch.formats.leads import which_are_ecgs, which_decide_rate
 from ecgbatch.terms import LEAD_FLAGS, UNUSABLE_LEAD
 
 Array = NDArray[Any]
@@ -112,9 +112,12 @@ def cut_beats(signals: Signals, rows: Sequence[int], peaks: Sequence[RPeaks], se
 def voting_leads(lead_flags: bytes, leads: tuple[str, ...]) -> tuple[Array, int]:
     """Return which leads vote in detection, (lead,) bool, and the number of the one that R is placed on, or -1.
 
+    Signals of unknown names (an EEG's ``C3``) do not, where a usable one has the name of an ECG.
     ``lead_flags``: a record's (lead,) uint16, as bytes: most records of an archive have the same.
     """
-    flags = flags_of_ecgs(np.frombuffer(lead_flags, np.uint16), leads)
+    own = np.frombuffer(lead_flags, np.uint16)
+    flags = _without(own, leads, which_decide_rate)
+    flags = flags if ((flags & UNUSABLE_LEAD) == 0).any() else flags_of_ecgs(own, leads)
     voting = (flags & NO_VOTE) == 0
     voting = voting if voting.any() else (flags & UNUSABLE_LEAD) == 0
     return voting, next((leads.index(name) for name in REFERENCE_LEADS if name in leads and voting[leads.index(name)]), -1)
@@ -128,11 +131,16 @@ def present_leads(lead_flags: bytes, leads: tuple[str, ...]) -> Array:
 
 def flags_of_ecgs(lead_flags: Array, leads: Sequence[str]) -> Array:
     """Return a record's flags with every signal that is no ECG as good as missing: it neither votes nor has beats."""
+    return _without(lead_flags, leads, which_are_ecgs)
+
+
+def _without(lead_flags: Array, leads: Sequence[str], which: Callable[[Sequence[str], Sequence[bool]], Sequence[bool]]) -> Array:
+    """Return a record's flags with every signal as good as missing that ``which`` does not choose."""
     is_there = np.flatnonzero((lead_flags & LEAD_FLAGS["missing"]) == 0)
     named = [leads[row] for row in is_there.tolist()]
-    are_ecgs = which_are_ecgs(named, ((lead_flags[is_there] & LEAD_FLAGS["not_millivolts"]) == 0).tolist())
-    if all(are_ecgs):
+    chosen = which(named, ((lead_flags[is_there] & LEAD_FLAGS["not_millivolts"]) == 0).tolist())
+    if all(chosen):
         return lead_flags
     flags = lead_flags.copy()
-    flags[is_there[~np.array(are_ecgs)]] |= LEAD_FLAGS["missing"]
+    flags[is_there[~np.array(chosen)]] |= LEAD_FLAGS["missing"]
     return flags

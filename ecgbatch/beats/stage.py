@@ -422,6 +422,8 @@ def stage_settings(signals: xr.Dataset, settings: BeatSettings) -> dict[str, Any
     others = [] if "lead" not in signals else [str(name) for name in signals["lead"].values if not is_ecg(str(name), False)]
     if others and others != ["none"]:  # said where there are any: earlier stores of other signals keep their digests
         own["not_ecg"] = others
+        unknown = [name for name in others if is_ecg(name, True)]
+        own |= {"without_vote": unknown} if unknown and len(others) < signals.sizes["lead"] else {}
     if settings.method == "kachuee":
         return own
     own["premature"] = {"share": PREMATURE, "intervals": 12}

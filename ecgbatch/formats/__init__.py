@@ -8,12 +8,13 @@ other format of one file, a line in ``inspection._INSPECTORS`` and one in ``reco
 
 Other wings use:
 
+- ``cart``: ``NUMBERS``, ``PHRASE``, ``as_text``, ``free_text``, ``of_text``
 - ``devices``: ``DEVICE_SUFFIXES``, ``is_device_file``
 - ``dicom``: ``HEAD_BYTES``, ``is_waveform_file``
 - ``files``: ``check_record_name``, ``first_bytes``, ``read_small_file``
 - ``header``: ``Header``, ``REASONS``, ``UnreadableRecord``, ``WARNINGS``, ``day_number``, ``step``
 - ``inspection``: ``Inspection``, ``SUFFIXES``, ``has_checksums``, ``inspect_record``, ``inspect_records``
-- ``leads``: ``is_ecg``, ``is_known``, ``which_are_ecgs``
+- ``leads``: ``is_ecg``, ``is_known``, ``which_are_ecgs``, ``which_decide_rate``
 - ``records``: ``read_record``, ``read_samples``, ``source_digest``
 - ``sample_kernels``: ``deal``
 - ``warm``: ``warm_up``

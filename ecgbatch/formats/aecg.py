@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgbatch.formats.aecg_cart import tell
+from ecgbatch.formats.cart import told_by
 from ecgbatch.formats.device_record import (
     MAX_DEVICE_SAMPLES,
     DeviceRecord,
@@ -72,7 +74,8 @@ def parse_aecg(root: Element) -> DeviceRecord:
     kept = [part for part in sets if part.interval_s == interval and part.is_absolute == sets[0].is_absolute]
     warnings.update({"GROUPS_LEFT_OUT"} if len(kept) < len(sets) else ())
     day = _day(root, series[chosen])
-    return device_record(float(f"{1 / interval:.9g}"), _joined(kept, interval), _patient(root, day), warnings)
+    cart = told_by(lambda told: tell(series[chosen], told))
+    return device_record(float(f"{1 / interval:.9g}"), _joined(kept, interval), _patient(root, day), warnings, cart=cart)
 
 
 def _interval(sets: list[_Set]) -> float:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgbatch.formats.cart import NOTHING, Cart, warnings_of
 from ecgbatch.formats.header import (
     FS_RANGE_HZ,
     GAIN_RANGE,
@@ -64,9 +65,17 @@ class DeviceRecord(NamedTuple):
 
 
 def device_record(
-    fs: float, waves: Sequence[Wave], patient: Patient, warnings: Iterable[str] = (), *, is_verified: bool = False
+    fs: float,
+    waves: Sequence[Wave],
+    patient: Patient,
+    warnings: Iterable[str] = (),
+    *,
+    is_verified: bool = False,
+    cart: Cart = NOTHING,
 ) -> DeviceRecord:
     """Return leads of one length as a record; III, aVR, aVL, aVF computed where only I and II are stored.
+
+    ``cart`` is what the device said of the ECG: it goes into the header beside the leads, and has no part in anything else.
 
     Raises
     ------
@@ -85,13 +94,13 @@ def device_record(
         lengths = sorted({wave.samples.size for wave in waves})
         raise UnreadableRecord("LENGTH_INVALID", f"leads of {lengths[0]} to {lengths[-1]} samples; expected one length")
     derived = derived_leads(waves)
-    every, told = [*waves, *derived], {*warnings, *(["LEADS_DERIVED"] if derived else [])}
+    every, told = [*waves, *derived], {*warnings, *(["LEADS_DERIVED"] if derived else []), *warnings_of(cart)}
     check_leads([wave.lead for wave in every])
     lines = tuple(_line(wave, told) for wave in every)
     signals = tuple(_as_int16(wave) for wave in every)
     comments = _comments(patient)
     described_by = ("", fs, n_samples, lines, len(lines), (), comments, tuple(sorted(told)))
-    return DeviceRecord(Header(*described_by, patient.identifier, recording_day=patient.day), signals, is_verified)
+    return DeviceRecord(Header(*described_by, patient.identifier, recording_day=patient.day, cart=cart), signals, is_verified)
 
 
 def derived_leads(waves: Sequence[Wave]) -> list[Wave]:

@@ -9,13 +9,15 @@ import warnings as warnings_of_python
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
-from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgbatch.formats.cart import NOTHING, told_by, warnings_of
+from ecgbatch.formats.dicom_cart import tell
+from ecgbatch.formats.dicom_groups import Group, groups_in_turn, leads_of, left_out_words, parts_in_turn
 from ecgbatch.formats.header import (
     DEFAULT_GAIN,
     FS_RANGE_HZ,
@@ -31,7 +33,7 @@ from ecgbatch.formats.header import (
     patient_of,
 )
 from ecgbatch.formats.leads import canonical_lead
-from ecgbatch.terms import LEADS, MISSING_SAMPLE, lead_order
+from ecgbatch.terms import LEADS, MISSING_SAMPLE
 
 SUFFIX = ".dcm"
 MAX_DICOM_BYTES = 1 << 26
@@ -111,19 +113,22 @@ class _Channel(NamedTuple):
     padding: int | None
 
 
-def parse_dicom(content: bytes) -> DicomRecord:
+def parse_dicom(content: bytes, *, is_told: bool = False) -> DicomRecord:
     """Read a DICOM file of an ECG storage class, explicit or implicit little endian, not compressed.
 
     The storage class does not matter, the leads do: of any class but the ECGs' a standard lead at least is asked for. The
     original multiplex groups of one rate, length and time offset that have most standard leads make the record, of equals the
     longest; groups one after the other (4 x 3 leads) do where that gives more leads, each missing where it was not recorded.
-    Other groups (median beats, a rhythm strip, other rates) are left out (warning ``GROUPS_LEFT_OUT``). Names,
-    times and annotations are not kept; of the patient, age, sex and a digest of the identifier; of the date ``recording_day``.
+    Other groups (median beats, a rhythm strip, other rates) are left out (warning ``GROUPS_LEFT_OUT``). Names and
+    times are not kept; of annotations, what the device said of the whole recording (``header.cart``); of the patient, age, sex
+    and a digest of the identifier; of the date ``recording_day``.
 
     Parameters
     ----------
     content
         The whole file, at most ``MAX_DICOM_BYTES``.
+    is_told
+        Whether to look at what the device said, which takes a third longer; else the header has no ``cart``.
 
     Raises
     ------
@@ -140,17 +145,17 @@ def parse_dicom(content: bytes) -> DicomRecord:
         raise UnreadableRecord("EXTRA_MISSING", detail) from None
     try:
         with _STRICT, config.strict_reading():
-            return _record(dcmread(BytesIO(content)), content, is_ecg_class=is_ecg_class)
+            return _record(dcmread(BytesIO(content)), content, is_ecg_class=is_ecg_class, is_told=is_told)
     except UnreadableRecord:
         raise
     except Exception:  # a value that breaks its type's rules: what this room uses it checks itself, the rest is not the ECG's
-        return _read_leniently(config, dcmread, content, is_ecg_class=is_ecg_class)
+        return _read_leniently(config, dcmread, content, is_ecg_class=is_ecg_class, is_told=is_told)
 
 
-def _read_leniently(config: Any, dcmread: Any, content: bytes, *, is_ecg_class: bool) -> DicomRecord:
+def _read_leniently(config: Any, dcmread: Any, content: bytes, *, is_ecg_class: bool, is_told: bool) -> DicomRecord:
     try:
         with _STRICT, _leniently(config):
-            return _record(dcmread(BytesIO(content)), content, is_ecg_class=is_ecg_class)
+            return _record(dcmread(BytesIO(content)), content, is_ecg_class=is_ecg_class, is_told=is_told)
     except UnreadableRecord:
         raise
     except Exception as error:  # pydicom raises whatever its parts raise; the kind tells more than its text, which may be private
@@ -266,7 +271,7 @@ def _walk(content: bytes, first: int, *, is_explicit: bool) -> None:
     raise UnreadableRecord("HEADER_LIMIT", f"more than {MAX_ELEMENTS} data elements")
 
 
-def _record(dataset: Any, content: bytes, *, is_ecg_class: bool) -> DicomRecord:
+def _record(dataset: Any, content: bytes, *, is_ecg_class: bool, is_told: bool) -> DicomRecord:
     groups = [
         group for group in dataset.get("WaveformSequence", None) or () if str(group.get("WaveformOriginality", "")) == "ORIGINAL"
     ]
@@ -275,11 +280,11 @@ def _record(dataset: Any, content: bytes, *, is_ecg_class: bool) -> DicomRecord:
             raise UnreadableRecord("FMT_UNSUPPORTED", "the file holds no waveform; it is no ECG")
         raise UnreadableRecord("NSIG_ZERO", "the file holds no original waveform")
     described = [_described(group) for group in groups]
-    chosen = max(described, key=lambda one: (len(_leads_of(described, one)), one.n_samples))
-    if not _leads_of(described, chosen) and not is_ecg_class:
+    chosen = max(described, key=lambda one: (len(leads_of(described, one)), one.n_samples))
+    if not leads_of(described, chosen) and not is_ecg_class:
         raise UnreadableRecord("FMT_UNSUPPORTED", "none of the file's waveforms is a standard lead of an ECG")
     warnings: set[str] = set()
-    in_turn = _in_turn(described, chosen)
+    in_turn = groups_in_turn(described, chosen)
     kept = [row for row, one in enumerate(described) if row in in_turn or (not in_turn and one[1:] == chosen[1:])]
     if len(kept) < len(dataset.WaveformSequence):
         warnings.add("GROUPS_LEFT_OUT")
@@ -288,60 +293,32 @@ def _record(dataset: Any, content: bytes, *, is_ecg_class: bool) -> DicomRecord:
         n_samples, channels = _joined([groups[row] for row in kept], [described[row] for row in kept], warnings)
     else:
         channels = [channel for row in kept for channel in _channels(groups[row], warnings)]
+        parts = parts_in_turn([channel.samples for channel in channels])
+        in_turn = [row for row, part in enumerate(parts) if part is not None]
+        channels = [_within(channel, part) for channel, part in zip(channels, parts, strict=True)]
+    warnings |= {"LEADS_IN_TURN"} if in_turn else set()
     if len(channels) > MAX_SIGNALS:
         raise UnreadableRecord("HEADER_LIMIT", f"{len(channels)} channels; at most {MAX_SIGNALS} are read")
+    cart = told_by(lambda told: tell(dataset, told)) if is_told else NOTHING
+    warnings |= warnings_of(cart)
     lines = named_apart(gains_made_positive([channel.line for channel in channels], warnings), warnings)
     described_by = ("", chosen.fs, n_samples, lines, len(lines), (), _comments(dataset), tuple(sorted(warnings)))
-    header = Header(*described_by, _patient(dataset), recording_day=_day(dataset))
+    header = Header(*described_by, _patient(dataset), recording_day=_day(dataset), cart=cart)
     signals, padding = tuple(each.samples for each in channels), tuple(each.padding for each in channels)
-    return DicomRecord(header, signals, padding, hashlib.sha256(content).digest(), _said(described, kept))
+    return DicomRecord(header, signals, padding, hashlib.sha256(content).digest(), left_out_words(described, kept))
 
 
-class _Group(NamedTuple):
-    """What is known of a group before its samples; groups that agree in all but ``leads`` are of one record."""
-
-    leads: frozenset[str]
-    """Standard ones."""
-    n_samples: int
-    fs: float
-    offset_ms: float
-
-
-def _leads_of(described: Sequence[_Group], like: _Group) -> frozenset[str]:
-    return frozenset(lead for one in described if one[1:] == like[1:] for lead in one.leads)
+def _within(channel: _Channel, part: slice | None) -> _Channel:
+    """Return a channel whose samples outside its part are missing."""
+    if part is None:
+        return channel
+    gone = missing_as_ours(channel.samples, channel.padding, channel.line.lead) == MISSING_SAMPLE
+    whole = np.full(len(channel.samples), _WIDE_MISSING, "<i4")
+    whole[part] = np.where(gone, _WIDE_MISSING, channel.samples.astype("<i4"))[part]
+    return _Channel(channel.line, whole, _WIDE_MISSING)
 
 
-def _said(described: Sequence[_Group], kept: Sequence[int]) -> str:
-    """Return, for people, which groups with leads are left out."""
-    others = [one for row, one in enumerate(described) if row not in kept and one.leads]
-    told = [f"{' '.join(lead_order(set(one.leads)))} of {one.n_samples / one.fs:.4g} s at {one.fs:g} Hz" for one in others]
-    return f"left out: {'; '.join(told)}"[:300] if told else ""
-
-
-def _in_turn(described: Sequence[_Group], chosen: _Group) -> list[int]:
-    """Return the groups of one rate that were recorded one after the other, if together they have more standard leads."""
-    same = [row for row, one in enumerate(described) if one.fs == chosen.fs and one.leads]
-    spans = sorted(
-        {(one.offset_ms / 1000, one.offset_ms / 1000 + one.n_samples / one.fs) for one in _without_strips(described, same)}
-    )
-    if any(end > start + 0.05 for (_, end), (start, _) in pairwise(spans)):
-        return []  # not one after the other, whatever the offsets say
-    leads = frozenset(lead for row in same for lead in described[row].leads)
-    ends = [described[row].offset_ms / 1000 + described[row].n_samples / chosen.fs for row in same]
-    is_dense = bool(ends) and max(ends) <= 1.5 * sum(described[row].n_samples for row in same) / chosen.fs
-    is_after = all(described[row].offset_ms >= 0 for row in same)
-    return same if len(leads) > len(_leads_of(described, chosen)) and is_dense and is_after else []
-
-
-def _without_strips(described: Sequence[_Group], rows: Sequence[int]) -> list[_Group]:
-    """Return groups without those whose every lead another group has too: rhythm strips below the others."""
-    found = [described[row] for row in rows]
-    return [
-        one for one in found if not one.leads <= frozenset(lead for other in found if other is not one for lead in other.leads)
-    ]
-
-
-def _joined(groups: Sequence[Any], described: Sequence[_Group], warnings: set[str]) -> tuple[int, list[_Channel]]:
+def _joined(groups: Sequence[Any], described: Sequence[Group], warnings: set[str]) -> tuple[int, list[_Channel]]:
     """Return length and channels of groups one after the other; of a lead that two have, the longer."""
     firsts = [round(one.offset_ms / 1000 * one.fs) for one in described]
     n_samples = max(first + one.n_samples for first, one in zip(firsts, described, strict=True))
@@ -371,7 +348,7 @@ def _day(dataset: Any) -> int:
     return -1 if match is None else day_number(int(match[1]), int(match[2]), int(match[3]))
 
 
-def _described(group: Any) -> _Group:
+def _described(group: Any) -> Group:
     n_samples = _whole(group, "NumberOfWaveformSamples")
     if n_samples < 1:
         raise UnreadableRecord("LENGTH_INVALID", "a waveform of no samples")
@@ -379,7 +356,7 @@ def _described(group: Any) -> _Group:
     if not FS_RANGE_HZ[0] <= fs <= FS_RANGE_HZ[1]:
         raise UnreadableRecord("FS_INVALID", f"expected a sampling frequency of {FS_RANGE_HZ} Hz, found {fs:g}")
     leads = frozenset(lead for channel in group.get("ChannelDefinitionSequence", None) or () if (lead := _lead(channel)) in LEADS)
-    return _Group(leads, n_samples, fs, _number(group, "MultiplexGroupTimeOffset", "HEADER_SYNTAX", 0.0))
+    return Group(leads, n_samples, fs, _number(group, "MultiplexGroupTimeOffset", "HEADER_SYNTAX", 0.0))
 
 
 def _channels(group: Any, warnings: set[str]) -> Iterator[_Channel]:

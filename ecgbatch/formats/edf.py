@@ -1,4 +1,4 @@
-"""EDF and EDF+C headers read strictly: which bytes of the file are which lead, and at what scale."""
+"""EDF and EDF+ headers read strictly: which bytes of the file are which lead, and at what scale."""
 
 from __future__ import annotations
 
@@ -47,10 +47,12 @@ class EdfHeader(NamedTuple):
     n_header_bytes: int
     left_out: str
     """Signals that are not taken, and why, for people."""
+    onset_sample: int = -1
+    """Of EDF+D: where in a data record its first annotations begin, which tell its time; -1 where none is interrupted."""
 
 
 def parse_edf(content: bytes) -> EdfHeader:
-    """Parse the header of an EDF or EDF+C file.
+    """Parse the header of an EDF or EDF+ file; of EDF+D the length is that of its data records, without its interruptions.
 
     Leads of one rate make a record: that of most ECG leads, then the higher. Signals of another rate are left out (warning
     ``OTHER_RATES_LEFT_OUT``), so are annotations, and a signal whose scale cannot be (``CHANNEL_LEFT_OUT``). Patient, recording
@@ -70,8 +72,6 @@ def parse_edf(content: bytes) -> EdfHeader:
     general = _cut(content[:256], _GENERAL)
     if len(content) < 256 or general[0] != "0":
         raise UnreadableRecord("HEADER_SYNTAX", "expected an EDF header of 256 bytes that begins with 0; is it another format?")
-    if general[6].startswith("EDF+D"):
-        raise UnreadableRecord("FMT_UNSUPPORTED", "EDF+D, a recording with interruptions; export it as EDF+C or as several files")
     n_signals, n_header_bytes = _integer(general[9], "number of signals"), _integer(general[5], "header bytes")
     if not 1 <= n_signals <= MAX_SIGNALS:
         raise UnreadableRecord("HEADER_LIMIT" if n_signals > 0 else "NSIG_ZERO", f"{n_signals} signals stated")
@@ -103,7 +103,16 @@ def parse_edf(content: bytes) -> EdfHeader:
     said = _left_out(
         [channels[i] for i in channels if i not in kept], [counts[i] / duration for i in channels if i not in kept], refused
     )
-    return EdfHeader(header, places, count, n_records, sum(counts), n_header_bytes, said)
+    onset = _onset(columns[0], counts) if general[6].startswith("EDF+D") else -1
+    return EdfHeader(header, places, count, n_records, sum(counts), n_header_bytes, said, onset)
+
+
+def _onset(labels: list[str], counts: list[int]) -> int:
+    """Return where in a data record the annotations begin that tell its time."""
+    if _ANNOTATIONS not in labels:
+        detail = "EDF+D without annotations: when its data records began is not known; export it as EDF+C"
+        raise UnreadableRecord("FMT_UNSUPPORTED", detail)
+    return sum(counts[: labels.index(_ANNOTATIONS)])
 
 
 class _Channel(NamedTuple):

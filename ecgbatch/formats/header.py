@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import NamedTuple
 
+from ecgbatch.formats.cart import NOTHING, Cart
 from ecgbatch.formats.leads import (
     CONTROL,
     by_company,
@@ -105,6 +106,7 @@ REASONS = MappingProxyType(
 WARNINGS = MappingProxyType(
     {
         "BASELINE_ROUNDED": "an EDF or DICOM lead's zero lies between two ADC values; the nearer one is stored",
+        "CART_LEFT_OUT": "some of the cart's own numbers or statements cannot be: they are left out, the ECG is whole",
         "CASE_MISMATCH": "a file name differs from the header's in upper and lower case",
         "CHANNEL_LEFT_OUT": "a signal whose scale or length cannot be is left out; the detail says which",
         "CHECKSUM_UNVERIFIED": "the header has no valid checksum for some or all leads",
@@ -119,6 +121,7 @@ WARNINGS = MappingProxyType(
         "HEADER_CONTROL_CHARS": "control characters were removed from comments or lead names",
         "HEADER_NO_FINAL_NEWLINE": "the header does not end with a newline: comments may be cut",
         "INIT_DIFFERS": "a few leads begin with another sample than the header states",
+        "LEADS_IN_TURN": "leads were recorded one after the other: each is missing where another was recorded, no line is flat",
         "LEADS_NUMBERED": "signals of one name are told apart by numbers",
         "LEADS_UNKNOWN": "a signal's name is none that is known: if it is a standard lead, it is not taken for it",
         "LABELS_CONFLICT": "records of this patient have different labels",
@@ -229,6 +232,8 @@ class Header(NamedTuple):
     (``workspace.privacy``)."""
     frame_samples: int = 1
     """Samples that a frame has of the record's leads; ``sampling_frequency_hz`` counts them, ``n_samples`` counts frames."""
+    cart: Cart = NOTHING
+    """What the electrocardiograph itself said of the ECG, where the file's format has a place for it."""
 
 
 _NOBODY = frozenset(

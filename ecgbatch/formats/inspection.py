@@ -18,6 +18,7 @@ from ecgbatch.formats.dicom import HEAD_BYTES, MAX_DICOM_BYTES, is_waveform_file
 from ecgbatch.formats.dicom import SUFFIX as DICOM_SUFFIX
 from ecgbatch.formats.edf import MAX_EDF_HEADER_BYTES, parse_edf
 from ecgbatch.formats.edf import SUFFIX as EDF_SUFFIX
+from ecgbatch.formats.edf_gaps import with_gaps
 from ecgbatch.formats.files import check_record_name, first_bytes, folder_below, is_there, locate, read_file
 from ecgbatch.formats.header import Header, SignalLine, UnreadableRecord, at_one_rate, kept_signals, left_out, step
 from ecgbatch.formats.wfdb_header import MAX_HEADER_BYTES, NULL_FILE, parse_header
@@ -193,7 +194,7 @@ def _inspect_dicom(known: _Known, name: str, path: str) -> None:
         )
     content = first_bytes(path, known.n_bytes)
     known.header_bytes = hashlib.sha256(content).digest()  # stands for the header: what makes the record new
-    record = parse_dicom(content)
+    record = parse_dicom(content, is_told=True)
     known.header, known.n_samples = record.header, record.header.n_samples or 0
     known.warnings.update(record.header.warnings)
     known.left_out = record.left_out
@@ -214,7 +215,12 @@ def _inspect_edf(known: _Known, name: str, path: str) -> None:
     if known.n_bytes > expected:
         detail = f"{name}: expected {expected} bytes, found {known.n_bytes}: without checksums the header may be the wrong part"
         raise UnreadableRecord("DAT_TOO_LONG", detail)
-    known.n_samples = edf.header.n_samples or 0
+    if edf.onset_sample >= 0:
+        known.header = with_gaps(edf, path).header
+        n_total = (known.header.n_samples or 0) * len(known.header.signals)
+        if n_total > min(MAX_RECORD_SAMPLES, max(FREE_SAMPLES, SAMPLES_PER_BYTE * known.n_bytes)):
+            raise UnreadableRecord("TOO_LONG", f"{n_total} samples, interruptions included, in {known.n_bytes} bytes; split it")
+    known.n_samples = known.header.n_samples or 0
 
 
 def _inspect_device(known: _Known, name: str, path: str) -> None:

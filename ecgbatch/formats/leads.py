@@ -182,9 +182,10 @@ def which_are_ecgs(leads: Sequence[str], are_volts: Sequence[bool]) -> list[bool
 
 
 def which_decide_rate(leads: Sequence[str], are_volts: Sequence[bool]) -> list[bool]:
-    """Return which signals have a say in a record's rate: ECGs by name, or, if there are none, ``which_are_ecgs``.
+    """Return which signals have a say in a record's rate, and on its beats: ECGs by name, or, if none is, ``which_are_ecgs``.
 
-    An EEG whose leads are called C3 and C4 and have volts must not outvote what is called ECG.
+    An EEG whose leads are called C3 and C4 and have volts must not outvote what is called ECG. What is (``ECG_L``,
+    ``EKG1-EKG2``) has a say, though which lead it is, nobody knows.
     """
     named = [is_ecg(lead, False) for lead in leads]
     return named if any(named) else which_are_ecgs(leads, are_volts)

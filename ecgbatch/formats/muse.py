@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import zlib
+from types import MappingProxyType
 
 import numpy as np
 
+from ecgbatch.formats.cart import Told, told_by
 from ecgbatch.formats.device_record import (
     MAX_DEVICE_SAMPLES,
     DeviceRecord,
@@ -29,6 +32,15 @@ _UNITS = {"MICROVOLTS": "uV", "MILLIVOLTS": "mV", "NANOVOLTS": "nV", "VOLTS": "V
 _DATE = r"(?P<month>\d{1,2})-(?P<day>\d{1,2})-(?P<year>\d{4})"
 _AGE_UNITS = {"": 1.0, "YEARS": 1.0, "MONTHS": 1 / 12, "WEEKS": 1 / 52.1775, "DAYS": 1 / 365.2425, "HOURS": 1 / 8765.82}
 
+_MEASURED = MappingProxyType(
+    {"VentricularRate": "heart_rate_bpm", "AtrialRate": "atrial_rate_bpm", "PRInterval": "pr_ms", "QRSDuration": "qrs_ms"}
+    | {"QTInterval": "qt_ms", "QTCorrected": "qtc_ms", "PAxis": "axis_p_deg", "RAxis": "axis_qrs_deg", "TAxis": "axis_t_deg"}
+    | dict.fromkeys(("QTcFrederica", "QTcFredericia", "QTcFridericia"), "qtc_fridericia_ms")
+)
+"""Elements of MUSE's measurements; it spells Fridericia its own way."""
+_NUMBERED = re.compile(r"Statement Text ?\((\d{1,5})\)", re.ASCII)
+"""A statement by its number in the library of GE's program (12SL): where a cart's words were not exported."""
+
 
 def parse_muse(root: Element) -> DeviceRecord:
     """Read the longest rhythm waveform; median beats are no record, and are left out.
@@ -51,7 +63,8 @@ def parse_muse(root: Element) -> DeviceRecord:
     leads = list(rhythm.all("LeadData"))
     waves = most_common_length([_wave(lead, warnings) for lead in leads], warnings)
     is_verified = bool(leads) and all(_checksum(lead) for lead in leads)
-    return device_record(_rate(rhythm), waves, _patient(root), warnings, is_verified=is_verified)
+    cart = told_by(lambda told: _tell(root, told))
+    return device_record(_rate(rhythm), waves, _patient(root), warnings, is_verified=is_verified, cart=cart)
 
 
 def _n_samples(waveform: Element) -> int:
@@ -102,3 +115,31 @@ def _patient(root: Element) -> Patient:
     if age is None:
         age = age_at(day_of(person.told("DateofBirth"), _DATE), day)
     return Patient(identified(person.told("PatientID")), age, person.told("Gender"), day)
+
+
+def _tell(root: Element, told: Told) -> None:
+    """Tell what the cart said: the original numbers and statements, before anybody edited them, where the file has both."""
+    measured = next(root.all("OriginalRestingECGMeasurements"), None) or root.first("RestingECGMeasurements")
+    for element in measured.children:
+        if element.name in _MEASURED:
+            told.number(_MEASURED[element.name], element.text)
+    diagnosis = next(root.all("OriginalDiagnosis"), None) or root.first("Diagnosis")
+    line, is_inserted = "", False
+    for statement in diagnosis.all("DiagnosisStatement"):
+        flags = {flag.text.strip().upper() for flag in statement.all("StmtFlag")}
+        line, is_inserted = f"{line} {statement.told('StmtText')}", is_inserted or "USERINSERT" in flags
+        if "ENDSLINE" in flags:
+            _tell_line(line, told, is_inserted=is_inserted)
+            line, is_inserted = "", False
+    _tell_line(line, told, is_inserted=is_inserted)
+
+
+def _tell_line(line: str, told: Told, *, is_inserted: bool) -> None:
+    """Tell a line of the diagnosis; one that a person inserted is free text, whatever it says."""
+    number_ = _NUMBERED.fullmatch(line.strip())
+    if is_inserted:
+        told.free(line)
+    elif number_:
+        told.statement(number_[1], "GE 12SL")
+    else:
+        told.words(line)

@@ -16,6 +16,7 @@ from ecgbatch.formats.dicom import SUFFIX as DICOM_SUFFIX
 from ecgbatch.formats.dicom import missing_as_ours, parse_dicom
 from ecgbatch.formats.edf import SUFFIX as EDF_SUFFIX
 from ecgbatch.formats.edf import parse_edf
+from ecgbatch.formats.edf_gaps import on_one_grid, starts_of
 from ecgbatch.formats.header import SignalLine, UnreadableRecord
 from ecgbatch.formats.inspection import Inspection, SignalFile, inspect_record
 from ecgbatch.formats.samples import (
@@ -259,8 +260,13 @@ def _read_edf(inspection: Inspection, samples: Samples, digest: Hasher) -> None:
         raise changed(inspection.files[0])
     n_bytes = 2 * edf.n_records * edf.record_samples
     frames = content[edf.n_header_bytes : edf.n_header_bytes + n_bytes].view("<i2").reshape(edf.n_records, -1)
+    starts = starts_of(edf, frames) if edf.onset_sample >= 0 else None
     for line, first in zip(edf.header.signals, edf.first_samples, strict=True):
-        put(samples, inspection, line, frames[:, first : first + edf.lead_samples].reshape(-1))
+        stretches = frames[:, first : first + edf.lead_samples]
+        stored = stretches.reshape(-1) if starts is None else on_one_grid(starts, stretches)
+        if stored.size != samples.n_samples:
+            raise changed(inspection.files[0])
+        put(samples, inspection, line, stored)
 
 
 def _read_dicom(inspection: Inspection, samples: Samples, digest: Hasher) -> None:

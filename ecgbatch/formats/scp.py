@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgbatch.formats.cart import told_by
 from ecgbatch.formats.device_record import (
     MAX_DEVICE_SAMPLES,
     DeviceRecord,
@@ -21,6 +22,7 @@ from ecgbatch.formats.device_record import (
     scaled,
 )
 from ecgbatch.formats.header import MAX_SIGNALS, UnreadableRecord, day_number
+from ecgbatch.formats.scp_cart import CART_SECTIONS, tell
 from ecgbatch.formats.scp_samples import LeadSpan, Stored, decoded
 from ecgbatch.terms import MISSING_SAMPLE
 
@@ -79,7 +81,8 @@ def parse_scp(content: bytes) -> DeviceRecord:
         patient = _patient(sections.data.get(1, b""))
     except struct.error:
         raise UnreadableRecord("HEADER_TRUNCATED", "a section ends early; export the file again") from None
-    return device_record(stored.fs, waves, patient, sections.warnings, is_verified=sections.is_verified)
+    cart = told_by(lambda told: tell(_beside(content), told))
+    return device_record(stored.fs, waves, patient, sections.warnings, is_verified=sections.is_verified, cart=cart)
 
 
 def _sections(content: bytes) -> _Sections:
@@ -109,6 +112,22 @@ def _sections(content: bytes) -> _Sections:
         raise UnreadableRecord(code, f"the file has no section {missing[-1]}: no leads or no rhythm data in it")
     warnings = {"DAT_TRAILING_BYTES"} if size < len(content) else set()
     return _Sections(found, warnings, not unverified)
+
+
+def _beside(content: bytes) -> dict[int, bytes]:
+    """Return the sections of what the cart said, by number: those that are where section 0 says, and whose CRC is right."""
+    crc, size = struct.unpack_from("<HI", content)
+    is_whole = crc_hqx(content[2:size], 0xFFFF) == crc
+    found: dict[int, bytes] = {}
+    for number, length, start in _pointers(content, size):
+        section = content[start : start + length] if 6 <= start <= start + length <= size else b""
+        if number not in CART_SECTIONS or len(section) <= 16 or number in found:
+            continue
+        stated, own_number, own_length = struct.unpack_from("<HHI", section)
+        is_right = is_whole or not stated or crc_hqx(section[2:own_length], 0xFFFF) == stated
+        if own_number == number and 16 <= own_length <= length and is_right:
+            found[number] = section[16:own_length]
+    return found
 
 
 def _pointers(content: bytes, size: int) -> list[tuple[int, int, int]]:

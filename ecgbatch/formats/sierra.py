@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgbatch.formats.cart import Told, told_by
 from ecgbatch.formats.device_record import (
     MAX_DEVICE_SAMPLES,
     DeviceRecord,
@@ -27,6 +30,15 @@ _STANDARD = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5"
 """Order of the channels where the file names none: version 1.03 with an acquisition type of ten electrodes."""
 _TEN_ELECTRODES = frozenset({"STD-12", "10-WIRE"})
 _LIMB = _STANDARD[:6]
+_MEASURED = MappingProxyType(
+    {"heartrate": "heart_rate_bpm", "meanventrate": "heart_rate_bpm", "atrialrate": "atrial_rate_bpm", "rrint": "rr_ms"}
+    | {"pdur": "p_ms", "print": "pr_ms", "meanprint": "pr_ms", "qrsdur": "qrs_ms", "meanqrsdur": "qrs_ms"}
+    | {"qtint": "qt_ms", "meanqtint": "qt_ms", "meanqtc": "qtc_ms", "qtcb": "qtc_bazett_ms", "qtcf": "qtc_fridericia_ms"}
+    | {"pfrontaxis": "axis_p_deg", "qrsfrontaxis": "axis_qrs_deg", "tfrontaxis": "axis_t_deg"}
+)
+"""Elements of the measurements of an interpretation, and of those of all leads together."""
+_INTERPRETATION = ("interpretations", "interpretation")
+_OF_ALL_LEADS = (("measurements", "globalmeasurements"), ("internalmeasurements", "crossleadmeasurements"))
 _PADDING = 3
 """Bytes that zeros after the last code, up to a word of 32 bits, may decode to where no code ends the lead."""
 
@@ -58,7 +70,7 @@ def parse_sierra(root: Element) -> DeviceRecord:
     step = number(_resolution(data, signal), "resolution", "GAIN_INVALID")
     warnings: set[str] = set()
     waves = [scaled(lead, values, step, "uV", 0.0, warnings) for lead, values in zip(leads, samples, strict=True)]
-    return device_record(fs, waves, _patient(root), warnings)
+    return device_record(fs, waves, _patient(root), warnings, cart=told_by(lambda told: _tell(root, told)))
 
 
 def _resolution(data: Element, signal: Element) -> str:
@@ -151,3 +163,27 @@ def _patient(root: Element) -> Patient:
     age = float(years) if years.isdecimal() and len(years) < 4 else age_at(day_of(person.told("age", "dateofbirth")), day)
     identifier = person.told("patientid") or person.told("uniquepatientid") or person.told("MRN")
     return Patient(identified(identifier), age, person.told("sex"), day)
+
+
+def _tell(root: Element, told: Told) -> None:
+    """Tell what the cart said: its first interpretation, but for what a person has edited there."""
+    interpretation = root.first(*_INTERPRETATION)
+    of_interpretation = (interpretation.first(name) for name in ("globalmeasurements", "interpretationmeasurements"))
+    for measured in (*of_interpretation, *(root.first(*path) for path in _OF_ALL_LEADS)):
+        for element in measured.children if not _is_edited(measured) else ():
+            if element.name in _MEASURED and not _is_edited(element):
+                told.number(_MEASURED[element.name], "" if element.text.strip() == "Failed" else element.text)
+    severity = interpretation.first("severity")
+    if severity.attributes.get("code", "").strip():
+        told.statement(severity.attributes["code"], "Philips severity", severity.text)
+    for statement in interpretation.all("statement"):
+        code, words = statement.told("statementcode"), statement.told("leftstatement")
+        if _is_edited(statement):
+            told.free(words)
+        else:
+            told.statement(code, "Philips", words)
+        told.free(statement.told("rightstatement"))
+
+
+def _is_edited(element: Element) -> bool:
+    return element.attributes.get("editedflag", "").strip().lower() == "true"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
+from ecgbatch.formats.cart import NUMBERS
 from ecgbatch.measurements.quantities import LEAD_QUANTITIES, QUANTITIES
 from ecgbatch.reports.words import LEAD_WORDS, explain_reason
 
@@ -24,6 +25,7 @@ _LOINC_OF: Mapping[str, tuple[tuple[str, str], ...]] = {
     "pr_ms": (("8625-6", "P-R interval"),),
     "qrs_ms": (("8633-0", "QRS duration"),),
     "qt_ms": (("8634-8", "Q-T interval"),),
+    "qtc_ms": (("8636-3", "Q-T interval corrected"),),
     "qtc_fridericia_ms": (
         ("8636-3", "Q-T interval corrected"),
         ("76634-5", "Q-T interval corrected based on Fridericia formula"),
@@ -37,6 +39,7 @@ _LOINC_OF: Mapping[str, tuple[tuple[str, str], ...]] = {
 of one lead, its SDNN of a long recording. An own code is the quantity's name."""
 
 _UCUM_OF = {"min-1": "/min", "degree": "deg"}
+_CART = "the electrocardiograph that recorded the ECG"
 _LEAD_CODES = {"st_60_mv": "st-level-j60"}
 """Own codes that are not the quantity's name with hyphens."""
 
@@ -68,6 +71,7 @@ def record_bundle(report: Mapping[str, Any]) -> bytes:
     shared = {"status": STATUS, "subject": _subject(report), **_issued(report)}
     by = {"device": {"reference": _urn(digest, "device")}}
     observations = [observation | shared | by for observation in observations]
+    observations += [observation | shared | {"device": {"display": _CART}} for observation in _of_cart(report)]
     results = [_urn(digest, f"observation{number}") for number in range(len(observations))]
     cautions = [caution["words"] for caution in report["cautions"]]
     said = (report["decision_words"] + ".", _why(report), *cautions, report["notice"], report["scope"])
@@ -195,6 +199,24 @@ def _statements(report: Mapping[str, Any]) -> list[Resource]:
         code = {"coding": [_own("measured-statement", text), _own(said["statement"], said["statement"])], "text": text}
         note = {"note": [{"text": said["note"]}]} if said["note"] else {}
         resources.append(_procedure(code) | {"valueString": said["words"]} | note)
+    return resources
+
+
+def _of_cart(report: Mapping[str, Any]) -> list[Resource]:
+    """Return an Observation of each number and coded statement that the electrocardiograph itself stated."""
+    if not report["cart"]:
+        return []
+    note = {"note": [{"text": "Stated by the electrocardiograph in its file; no part of what is computed here"}]}
+    resources = []
+    for name, found in report["cart"]["numbers"].items():
+        title = QUANTITIES[name].title if name in QUANTITIES else name
+        coding = [{"system": _LOINC, "code": code, "display": text} for code, text in _LOINC_OF.get(name, ())]
+        code = {"coding": coding or [_own(name, title)], "text": f"{title}, the cart's"}
+        resources.append(_procedure(code) | _value(found, NUMBERS[name].unit) | note)
+    for said in report["cart"]["statements"]:
+        code = {"coding": [_own("cart-statement", "Statement of the electrocardiograph")]}
+        words = f"{said['words'] or said['code']} ({said['code']}, {said['system']})"
+        resources.append(_procedure(code) | {"valueString": _text(words)} | note)
     return resources
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ecgbatch.measurements.document import in_words
 from ecgbatch.reports import layout, svg
+from ecgbatch.reports.cart import cart_line
 from ecgbatch.reports.ecg_paper import pulse_steps, scale_words, sheet_words
 from ecgbatch.reports.excerpts import Excerpt
 from ecgbatch.reports.pages import probability_text
@@ -268,6 +269,8 @@ def _trace(pdf: FPDF, panel: layout.Panel, left_mm: float, baseline_mm: float) -
 def _foot(pdf: FPDF, report: Mapping[str, Any]) -> None:
     if report["measurements"]:
         _measured(pdf, report["measurements"])
+    if said := cart_line(report["cart"]):
+        _write(pdf, said[:240], 7)
     source, model = report["provenance"], report["model"]
     parts = (
         f"Source {source['source_digest'] or 'unreadable'}",

@@ -16,6 +16,7 @@ from ecgbatch.formats.leads import is_known, which_are_ecgs
 from ecgbatch.measurements.record import VERSION as METHOD_VERSION
 from ecgbatch.model.evidence import EVIDENCE_RULE
 from ecgbatch.reports import excerpts
+from ecgbatch.reports.cart import cart_document, compared
 from ecgbatch.reports.cautions import cautions
 from ecgbatch.reports.course import Course
 from ecgbatch.reports.layout import Sheet
@@ -122,6 +123,7 @@ def record_report(row: Row, source: Row | None, beats: Beats | None, edition: Ed
         "extreme_beats": _extreme_beats(beats, fs),
         "beats": _beats(beats, fs),
         "measurements": None,
+        "cart": cart_document(source.get("cart", "")),
         "cautions": [],
         "n_other_recordings": serial.n_others,
         "serial": serial.entries,
@@ -233,6 +235,7 @@ def _provenance(report: Mapping[str, Any], row: Row, source_digest: str, edition
 def add_measurements(report: dict[str, Any], measurements: Mapping[str, Any]) -> None:
     """State what was measured, and the rate and cautions that follow; the report's digest names what they follow from."""
     report["measurements"] = measurements
+    report["cart"] = compared(report["cart"], measurements)
     report["cautions"] = cautions(report)
     report["rate"] = excerpts.headline_rate(report)
 

@@ -11,6 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from ecgbatch.formats.header import WARNINGS
+from ecgbatch.reports.cart import cart_words
 from ecgbatch.reports.course import Course, course_lines, is_cut_off
 from ecgbatch.reports.ecg_paper import ecg_paper, sheet_words
 from ecgbatch.reports.excerpts import Excerpt
@@ -133,6 +134,7 @@ def _page_words(report: Mapping[str, Any]) -> dict[str, Any]:
         "particular": particular,
         "has_good_leads": _has_good_leads(report["leads"]),
         "measured": measured_words(report["measurements"]) if report["measurements"] else None,
+        "cart": cart_words(report["cart"]),
         "warning": WARNINGS,
         "exchange": EXCHANGE_WORDS,
         "why": why,

@@ -11,6 +11,7 @@ SHAPING = (
     "reports/templates/record_ecg.html",
     "reports/templates/record_beats.html",
     "reports/templates/record_measured.html",
+    "reports/templates/record_cart.html",
     "reports/templates/serial.html",
     "reports/templates/record.js",
     "reports/templates/style.css",
@@ -35,6 +36,7 @@ SHAPING = (
     "reports/operating_point.py",
     "reports/record.py",
     "reports/record_page.py",
+    "reports/cart.py",
     "reports/cautions.py",
     "reports/serial.py",
 )

@@ -38,6 +38,7 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
         "reason",
         "warnings",
         "comments",
+        "cart",
         "source_digest",
         "patient_unknown",
         "label_rule",

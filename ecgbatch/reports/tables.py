@@ -16,6 +16,7 @@ from ecgbatch.figures.of_scores import indeterminate_flags
 from ecgbatch.formats.leads import which_are_ecgs
 from ecgbatch.measurements.quantities import QUANTITIES, REASONS
 from ecgbatch.reports import triage
+from ecgbatch.reports.cart import cart_facts
 from ecgbatch.reports.files import utf8
 from ecgbatch.reports.lead_columns import LEAD_COLUMNS, LeadValues
 from ecgbatch.scores.table import SCORES
@@ -48,6 +49,8 @@ FACTS: Mapping[str, Any] = {
     "statements": np.dtype(np.int64),
     "st_largest_mv": np.dtype(np.float32),
     "not_measured": TEXT,
+    "cart_numbers": TEXT,
+    "cart_statements": TEXT,
     **dict.fromkeys(MEASURED, np.dtype(np.float32)),
 }
 """Types of ``Facts``: file name of its pages (empty: it has none), ``terms.LEAD_FLAGS`` that any lead has, ``flags_by_lead`` and
@@ -108,6 +111,8 @@ COLUMNS: Mapping[str, str] = {
     "n_leads_scored": "leads that the probability stands on; 0 where not scored",
     "leads_derived": "those of them that the record does not hold: computed from I and II; a space between",
     "leads_unknown": "leads of the record whose names are none that is known; a space between",
+    "cart_numbers": "what the electrocardiograph itself measured, as heart_rate_bpm:69;pr_ms:180; no part of the score",
+    "cart_statements": "codes of what it stated itself, semicolons between; no part of the score or the label",
 }
 """Columns of scores.parquet and scores.csv, in order; names and meanings stay, new ones are added at the end. In scores.parquet
 those of the leads (``lead_columns.LEAD_COLUMNS``) follow."""
@@ -145,7 +150,7 @@ def lead_facts(leads: Sequence[str], lead_flags: NDArray[np.integer[Any]], *, is
 def listed_facts(report: Mapping[str, Any]) -> dict[str, Any]:
     """Return what ``FACTS`` says of lists of a record's JSON."""
     said = {name: " ".join(report[name]) for name in ("warnings", "leads_derived", "leads_unknown")}
-    return said | {"n_leads_scored": len(report["leads_scored"])}
+    return said | {"n_leads_scored": len(report["leads_scored"])} | cart_facts(report)
 
 
 def _are_ecgs(leads: Sequence[str], lead_flags: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:

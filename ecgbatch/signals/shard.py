@@ -32,7 +32,7 @@ def produce_signals(shard: Shard, rows: xr.Dataset, *, archive: str, leads: tupl
     Returns
     -------
     xarray.Dataset
-        ``SIGNALS`` without the ``lead`` names, and ``comments`` if ``rows`` has them.
+        ``SIGNALS`` without the ``lead`` names, and ``comments`` and ``cart`` if ``rows`` has them.
 
     """
     n_rows = shard.stop - shard.start

@@ -102,7 +102,9 @@ def plan_again(archive: str, work: str, digest: str, *, labels: str | None = Non
     pseudonyms = workspace_pseudonyms(work)
     for keep_comments in (False, True):
         listing = list_archive(archive, labels=labels, keep_comments=keep_comments, names=names, pseudonyms=pseudonyms, map=map)
-        plans = plan_signals(with_sums(archive, listing, map=map))
-        if [plan.digest for plan in plans] == [digest]:
-            return plans[0]
+        listing = with_sums(archive, listing, map=map)
+        for known in (listing, listing.drop_vars("cart", errors="ignore")):  # an earlier version's store lacks it
+            plans = plan_signals(known)
+            if [plan.digest for plan in plans] == [digest]:
+                return plans[0]
     return None

@@ -77,6 +77,11 @@ SIGNALS = Schema(
 
 COMMENTS = Variable(("record",), "string", "comment lines of the header; only in stores made with --keep-comments", "")
 """Beside ``SIGNALS``'s variables where comments were asked for: by default no store holds them."""
+CART = Variable(
+    ("record",), "string", "what the electrocardiograph itself said, as JSON; only in stores of a file that states some of it", ""
+)
+"""Beside ``SIGNALS``'s variables where some record has it, so that stores of other formats are what they were."""
+_OPTIONAL = {"comments": COMMENTS, "cart": CART}
 
 
 LONGEST_ROW_BYTES = 512_000_000
@@ -125,6 +130,8 @@ def _plan_batch(rows: xr.Dataset) -> Plan:
     usable = rows["status"].values != STATUS["set_aside"]
     leads = lead_order({lead for names in set(each(rows["leads"].values[usable])) for lead in names.split()}) or ["none"]
     n_samples = int(rows["n_samples"].values[usable].max(initial=1))
+    if "cart" in rows and not any(each(rows["cart"].values)):
+        rows = rows.drop_vars("cart")
     inputs = rows.drop_vars(LOOK_COLUMNS, errors="ignore").assign(lead=("lead", np.array(leads, dtype=TEXT)))
     sizes = {"record": rows.sizes["record"], "lead": len(leads), "sample": n_samples}
     versions = {"ecgbatch": __version__, "wfdb": version("wfdb")}
@@ -132,8 +139,9 @@ def _plan_batch(rows: xr.Dataset) -> Plan:
 
 
 def schema_of(rows: xr.Dataset) -> Schema:
-    """Return the schema of a store of these rows: with comments where they were asked for."""
-    return replace(SIGNALS, variables={**SIGNALS.variables, "comments": COMMENTS}) if "comments" in rows else SIGNALS
+    """Return the schema of a store of these rows: with comments where they were asked for, with what carts said where any did."""
+    asked = {name: variable for name, variable in _OPTIONAL.items() if name in rows}
+    return replace(SIGNALS, variables={**SIGNALS.variables, **asked}) if asked else SIGNALS
 
 
 def _set_aside_long(listing: xr.Dataset) -> xr.Dataset:

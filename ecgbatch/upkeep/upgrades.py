@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # numba takes a second: only those pay for it who have beats
 Made = dict[str, Any]
 """How a store was made: ``settings`` (without the names of its inputs), ``versions``, ``variables``."""
 
-INPUTS = frozenset({"signals", "peaks", "beats", "without_reference", "failed", "not_ecg", "derived"})
+INPUTS = frozenset({"signals", "peaks", "beats", "without_reference", "failed", "not_ecg", "derived", "without_vote"})
 """Settings that say of what a store was made, not how."""
 
 

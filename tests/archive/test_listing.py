@@ -147,7 +147,7 @@ def test_listing_has_the_types_of_the_signals_schema(synthetic: tuple[Path, Trut
     assert columns - set(listing.data_vars) == {"source_digest"}
     for name in columns & set(listing.data_vars):
         assert listing[name].dtype == SIGNALS.variables[name].numpy_dtype, name
-    assert set(listing.data_vars) - columns == {"leads", "n_bytes", "files"}
+    assert set(listing.data_vars) - columns == {"leads", "n_bytes", "files", "cart"}
 
 
 def test_engine_order_and_chunks_do_not_matter(synthetic: tuple[Path, Truth], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,11 @@ import os
 import signal
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ecgbatch.cli.process import main
-from ecgbatch.terms import LEADS
+from ecgbatch.terms import LEADS, MISSING_SAMPLE
 
 TWELVE, EIGHT = list(LEADS[:12]), ["I", "II", *LEADS[6:12]]
 _OF_RECORD = {
@@ -40,6 +41,12 @@ _OF_RECORD = {
     "segment-gains/a": {"m": (125.0, 3000, ["II", "ABP", "V"])},
 }
 """Of each record: samples a second, samples, leads."""
+_LEAD_II = {
+    "layout-length-zero/a-layout": ("a-layout_truth_mv_II.npy", 0.501 / 100, 500),
+    "samples-a-frame/a-icu": ("a_truth_mv_II_250Hz.npy", 0.0006, 0),
+    "segment-gains/a": ("a_truth_mv_II.npy", 0.501 / 53 + 0.5 / (8 * 86), 500),
+}
+"""The file of lead II's millivolts, how far they may be off (half a step of what is stored), and how many samples are missing."""
 _N_PATIENTS = {"edf-patients/a": 4, "folder-patients/files": 2}
 
 
@@ -81,3 +88,16 @@ def test_a_case_is_inspected_and_converted_right(case, test_data, tmp_path):
         store = open_store(signals_path(str(tmp_path), records["signals_store"].values[row]))
         is_there = store["lead_flags"].values[records["signals_row"].values[row]] & 1 == 0
         assert [lead for lead, there in zip(store["lead"].values.tolist(), is_there, strict=True) if there] == leads
+        if case in _LEAD_II:
+            file, step, n_missing = _LEAD_II[case]
+            truth = np.load(archive.parent / file)
+            millivolts = _millivolts(store, int(records["signals_row"].values[row]), "II", n_samples)
+            assert (millivolts.shape, np.isnan(millivolts).sum()) == (truth.shape, n_missing)
+            assert np.nanmax(np.abs(millivolts - truth)) < step
+
+
+def _millivolts(store, row, lead, n_samples):
+    place = store["lead"].values.tolist().index(lead)
+    stored = store["signal"][row, place, :n_samples].values.astype(float)
+    stored[stored == MISSING_SAMPLE] = np.nan
+    return (stored - store["baseline"].values[row, place]) / store["adc_gain"].values[row, place]

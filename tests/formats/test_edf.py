@@ -189,7 +189,7 @@ BAD: dict[str, tuple[bytes, str]] = {
     "BDF": (b"\xffBIOSEMI" + CONTENT[8:], "HEADER_SYNTAX"),
     "WFDB header": (b"r 1 250 500\n" * 40, "HEADER_SYNTAX"),
     "zeros": (b"\0" * 5000, "HEADER_SYNTAX"),
-    "EDF+D": (edf(*GOOD, reserved="EDF+D"), "FMT_UNSUPPORTED"),
+    "EDF+D without annotations": (edf(*GOOD, reserved="EDF+D"), "FMT_UNSUPPORTED"),
     "cut in the header": (CONTENT[:700], "HEADER_TRUNCATED"),
     "cut in the samples": (CONTENT[:-1], "DAT_TRUNCATED"),
     "without samples": (CONTENT[:1024], "DAT_TRUNCATED"),

@@ -87,6 +87,8 @@ def facts_of(scores: xr.Dataset) -> dict[str, np.ndarray]:
         "flags_by_lead": np.where(k % 7 == 0, "V1:noisy", ""),
         "quality": np.where(k % 7 == 0, QUALITY["remarks"], QUALITY["good"]),
         "warnings": np.where(k % 11 == 0, "SUM_DIFFERS", ""),
+        "cart_numbers": np.full(k.size, ""),
+        "cart_statements": np.full(k.size, ""),
     }
     unmeasured = tables.measured_facts(None)
     facts |= {name: np.full(k.size, np.nan if value is None else value) for name, value in unmeasured.items()}
