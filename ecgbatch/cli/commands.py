@@ -10,6 +10,7 @@ from ecgbatch import __version__
 from ecgbatch.cli.doctor import doctor
 from ecgbatch.cli.keep import compact, config, erase, fetch, gc, status, verify, warm
 from ecgbatch.cli.run import demo, run, schedule
+from ecgbatch.cli.serve import serve
 from ecgbatch.cli.stages import beats, convert, inspect, measure, report, score
 from ecgbatch.cli.train import evaluate, train
 from ecgbatch.terms import NOTICE
@@ -33,6 +34,7 @@ COMMANDS = (
     evaluate,
     score,
     report,
+    serve,
     verify,
     gc,
     compact,
