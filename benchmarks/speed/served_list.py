@@ -8,6 +8,7 @@ import multiprocessing
 import resource
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -81,16 +82,19 @@ def write_table(path: Path, n_records: int) -> None:
 
 
 def timed(call: Callable[[], Any]) -> float:
+    """Return the seconds of a call."""
     started = perf_counter()
     call()
     return perf_counter() - started
 
 
 def rss_mb() -> float:
+    """Return the memory of this process, MB."""
     return psutil.Process().memory_info().rss / 1e6
 
 
 def of_ours(work: Path, run: str) -> None:
+    """Print what the server's own list takes."""
     from ecgbatch.serving.listing import ROWS, Choice, Listed
 
     before = rss_mb()
@@ -108,7 +112,14 @@ def of_ours(work: Path, run: str) -> None:
     print(f"  process: {rss_mb():.0f} MB, at most {most:.0f} MB")
 
 
+def ask(connection: Any, *queries: str) -> None:
+    """Ask DuckDB, and take all rows."""
+    for query in queries:
+        connection.execute(query).fetchall()
+
+
 def of_duckdb(path: Path) -> None:
+    """Print what DuckDB takes on the file itself."""
     import duckdb
 
     before = rss_mb()
@@ -116,7 +127,7 @@ def of_duckdb(path: Path) -> None:
     for name, (_, clause) in ASKED.items():
         order = f"select record_name, patient_id, decision, mi_probability, qrs_ms, label from '{path}' {clause} limit 100"
         count = f"select count(*) from '{path}' {clause.split('order by')[0]}"
-        print(f"  {name}: {timed(lambda: (connection.execute(order).fetchall(), connection.execute(count).fetchall())):.3f} s")
+        print(f"  {name}: {timed(partial(ask, connection, order, count)):.3f} s")
     print(f"  {rss_mb() - before:.0f} MB more")
 
 
@@ -128,6 +139,7 @@ def apart(measure: Callable[..., None], *arguments: Any) -> None:
 
 
 def main() -> None:
+    """Measure both."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=1_000_000)
     asked = parser.parse_args()

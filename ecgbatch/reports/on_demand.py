@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,7 @@ class Made:
 
     own: Row
     report: dict[str, Any]
-    drawn: Drawn = Drawn()
+    drawn: Drawn = field(default_factory=Drawn)
     over: Sequence[tuple[str, Markup]] = ()
     failed: str = ""
 

@@ -70,11 +70,9 @@ def _template(template: str, script: str, *, is_served: bool) -> tuple[jinja2.Te
     sheets = STYLES.get(template, ("style.css",))
     style = _small("".join(_TEMPLATES.joinpath(name).read_text(encoding="utf-8") for name in sheets))
     run = _TEMPLATES.joinpath(script).read_text(encoding="utf-8") if script else ""
-    ours_too, forms = (SERVED, SERVED) if is_served else ("", " 'none'")
+    ours_too, forms, icon = (SERVED, SERVED, "img-src data:; ") if is_served else ("", " 'none'", "")
     allowed = f"script-src 'sha256-{_csp_digest(run)}'{ours_too}; " if script else ""
-    policy = (
-        f"default-src 'none'; style-src 'sha256-{_csp_digest(style)}'{ours_too}; {allowed}base-uri 'none'; form-action{forms}"
-    )
+    policy = f"default-src 'none'; style-src 'sha256-{_csp_digest(style)}'{ours_too}; {allowed}{icon}base-uri 'none'; form-action{forms}"
     ours = {"style": Markup(style), "script": Markup(run), "policy": policy, "version": __version__}  # noqa: S704 - our own files
     return environment.get_template(template), ours
 

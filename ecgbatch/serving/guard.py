@@ -89,15 +89,18 @@ class Guard:
             return PlainTextResponse("This server has another name.\n", 421)
         if method not in ("GET", "HEAD", "POST"):
             return PlainTextResponse("Only GET and POST are answered here.\n", 405, {"allow": "GET, HEAD, POST"})
-        if method == "POST":
-            length = headers.get("content-length", "")
-            if not length.isdigit() or int(length) > MOST_BYTES:
-                return PlainTextResponse("The form is too long, or does not say how long it is.\n", 413)
-            if not is_own_origin(headers, self.hosts):
-                return PlainTextResponse("A form must come from a page of this server.\n", 403)
-        if path.startswith("/static/"):
-            return None
+        refused = self._refused_form(headers) if method == "POST" else None
+        if refused is not None or path.startswith("/static/"):
+            return refused
         return self._asked_by(scope, headers, is_open=path in OPEN)
+
+    def _refused_form(self, headers: Headers) -> Response | None:
+        length = headers.get("content-length", "")
+        if not length.isdigit() or int(length) > MOST_BYTES:
+            return PlainTextResponse("The form is too long, or does not say how long it is.\n", 413)
+        if not is_own_origin(headers, self.hosts):
+            return PlainTextResponse("A form must come from a page of this server.\n", 403)
+        return None
 
     def _asked_by(self, scope: Scope, headers: Headers, *, is_open: bool) -> Response | None:
         if self.proxy is not None:
@@ -110,5 +113,7 @@ class Guard:
         READER.set(self.keeper.reader_of(cookie_of(headers.getlist("cookie"))))
         if is_open or READER.get() is not None:
             return None
-        words = "No session: open the address that the server printed for you. Each opens once; a server started again prints new ones.\n"
-        return PlainTextResponse(words, 401)
+        words = (
+            "No session: open the address that the server printed for you. It opens once; a server started again prints another."
+        )
+        return PlainTextResponse(f"{words}\n", 401)

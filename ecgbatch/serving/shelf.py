@@ -1,4 +1,4 @@
-"""What a server keeps of a workspace between requests: lists, what all reports of a run say alike, verdicts. It writes none of it."""
+"""What a server keeps of a workspace between requests: lists, what the reports of a run say alike, verdicts. It writes none."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What readers have said of records: one small sealed file a verdict, put if absent, never changed; the latest of each counts.
 
-Files lie side by side below ``WORK/reviews``, named by time and chance, so that two readers at once write two files and nothing is
-lost, on a disk and in a bucket alike. A verdict is acknowledged when ``storage`` says that it is on the disk. Only an erasure
+Files lie side by side below ``WORK/reviews``, named by time and chance, so that two readers at once write two files and nothing
+is lost, on a disk and in a bucket alike. A verdict is acknowledged when ``storage`` says that it is on the disk. Only an erasure
 removes one.
 """
 
@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from threading import Lock
-from typing import Any
 
 from ecgbatch.terms import DECISION, LABEL
 from storage import PARTIAL, CorruptStore, Folder, StoreError, document_problems, folder_at, sealed, unsealed
