@@ -10,7 +10,7 @@ from ecgbatch import __version__
 from ecgbatch.cli.doctor import doctor
 from ecgbatch.cli.keep import compact, config, erase, fetch, gc, status, verify, warm
 from ecgbatch.cli.run import demo, run, schedule
-from ecgbatch.cli.serve import serve
+from ecgbatch.cli.serve import review, serve
 from ecgbatch.cli.stages import beats, convert, inspect, measure, report, score
 from ecgbatch.cli.train import evaluate, train
 from ecgbatch.terms import NOTICE
@@ -35,6 +35,7 @@ COMMANDS = (
     score,
     report,
     serve,
+    review,
     verify,
     gc,
     compact,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ecgbatch.cli.exit_codes import OK
-from ecgbatch.cli.options import Work
+from ecgbatch.cli.options import AsJson, Pseudonymise, Work
+from ecgbatch.cli.output import print_document
 
 
 def serve(
@@ -52,3 +54,20 @@ def serve(
 
 def _say(line: str) -> None:
     print(line, flush=True)
+
+
+def review(
+    what: Annotated[str, typer.Argument(help="export: readers' verdicts as a label table.")],
+    work: Work,
+    out: Annotated[Path, typer.Argument(help="CSV to write: record, patient_id, label, as --labels takes it.", dir_okay=False)],
+    blind_only: Annotated[bool, typer.Option("--blind-only", help="Only verdicts given before the score was seen.")] = False,
+    pseudonymise: Pseudonymise = False,
+    as_json: AsJson = False,
+) -> int:
+    """Export what readers said as labels; records on which they differ are left out."""
+    if what != "export":
+        raise typer.BadParameter(f"expected export, found {what!r}: ecgbatch review export WORK OUT.csv")
+    from ecgbatch.upkeep.labels_of_reviews import export_labels
+
+    print_document(export_labels(str(work), out, blind_only=blind_only, pseudonymise=pseudonymise), as_json)
+    return OK

@@ -5,6 +5,7 @@ What comes in are probabilities, labels and patients as arrays or a scores store
 
 Other wings use:
 
+- ``agreement``: ``agreement``
 - ``against_other``: ``figures_against_other``, ``threshold_sparing``
 - ``by_patient``: ``ALL_FIGURES``, ``Figure``, ``paired_difference``, ``patient_figures``
 - ``calibration``: ``compare_calibrations``, ``fit_platt``

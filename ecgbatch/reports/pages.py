@@ -24,7 +24,7 @@ STYLES = {"cohort.html": ("cohort.css", "style.css")}
 """Style sheets of a template that has more than ``style.css``."""
 
 
-SERVED = " 'self'"
+SERVED = ("'self'",)
 """What the policy of a page allows besides its own style and script where a server hands it out."""
 
 
@@ -70,9 +70,11 @@ def _template(template: str, script: str, *, is_served: bool) -> tuple[jinja2.Te
     sheets = STYLES.get(template, ("style.css",))
     style = _small("".join(_TEMPLATES.joinpath(name).read_text(encoding="utf-8") for name in sheets))
     run = _TEMPLATES.joinpath(script).read_text(encoding="utf-8") if script else ""
-    ours_too, forms, icon = (SERVED, SERVED, "img-src data:; ") if is_served else ("", " 'none'", "")
-    allowed = f"script-src 'sha256-{_csp_digest(run)}'{ours_too}; " if script else ""
-    policy = f"default-src 'none'; style-src 'sha256-{_csp_digest(style)}'{ours_too}; {allowed}{icon}base-uri 'none'; form-action{forms}"
+    own = [f"'sha256-{_csp_digest(style)}'"], [f"'sha256-{_csp_digest(run)}'"] if run else []
+    styles, scripts = (" ".join([*digests, *(SERVED if is_served else ())]) for digests in own)
+    may = {"default-src": "'none'", "style-src": styles, "script-src": scripts, "img-src": "data:" if is_served else ""}
+    may |= {"base-uri": "'none'", "form-action": SERVED[0] if is_served else "'none'"}
+    policy = "; ".join(f"{what} {allowed}" for what, allowed in may.items() if allowed)
     ours = {"style": Markup(style), "script": Markup(run), "policy": policy, "version": __version__}  # noqa: S704 - our own files
     return environment.get_template(template), ours
 

@@ -22,6 +22,7 @@ from ecgbatch.reports.lead_columns import LeadValues
 from ecgbatch.reports.operating_point import model_summary
 from ecgbatch.reports.record import Edition
 from ecgbatch.reports.record_files import ENDS, Job, check_extras, write_records
+from ecgbatch.reports.reviewed import OF_SCORES, reviewed
 from ecgbatch.reports.serial import Beside, Series, series_of
 from ecgbatch.reports.sources import store_path
 from ecgbatch.scores.stage import with_own_status
@@ -164,7 +165,9 @@ def _write_files(
     leads = LeadValues(folder, *measured.values()) if measured else None
     stated = {name: getattr(edition, name) for name in ("model", "run", "created", "archive", "is_synthetic")}
     stated |= {"largest_changes": everyone.series.changes(), "n_not_taken": _not_taken(job.work)}
+    own = load_columns(store_path(folder, "scores", job.scores_run), OF_SCORES)  # whatever names are shown
     stated |= {"n_left_out": _left_out(job.work), "pages": everyone.pages._asdict()}
+    stated |= {"reviews": reviewed(job.work, own, str(job.edition.model["digest"]))}
     paths = cohort.write_cohort(folder, scores, facts, stated, leads=leads, earlier=earlier, seconds=spent)
     return {**paths, "records_parquet": f"{folder}/reports/{edition.run}/{FILE}", "pages": everyone.pages}, made
 

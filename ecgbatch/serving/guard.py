@@ -113,7 +113,5 @@ class Guard:
         READER.set(self.keeper.reader_of(cookie_of(headers.getlist("cookie"))))
         if is_open or READER.get() is not None:
             return None
-        words = (
-            "No session: open the address that the server printed for you. It opens once; a server started again prints another."
-        )
+        words = "No session: open the address that the server printed for you. Each opens once; a new server prints new ones."
         return PlainTextResponse(f"{words}\n", 401)

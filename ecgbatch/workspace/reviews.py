@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
+from functools import partial
 from threading import Lock
 
-from ecgbatch.terms import DECISION, LABEL
+from ecgbatch.terms import DECISION
 from storage import PARTIAL, CorruptStore, Folder, StoreError, document_problems, folder_at, sealed, unsealed
 
 REVIEWS = "reviews"
@@ -150,7 +151,12 @@ def read_reviews(work: str) -> list[Review]:
         If one is not what was written.
 
     """
-    return Kept(work).all()
+    kept = Kept(work)
+    found = kept.all()
+    if kept.damaged:
+        told = f"{kept.damaged[0]}: not what was written ({len(kept.damaged)} such reviews)"
+        raise CorruptStore(f"{folder_at(work)}/{told}; restore it from a copy; ecgbatch verify names all")
+    return found
 
 
 class Kept:
@@ -162,23 +168,33 @@ class Kept:
         self._lock = Lock()
         self.version = 0
         """Grows when there are others than before."""
+        self.damaged: list[str] = []
+        """Keys of files that are not what was written: they count for nothing, and stop nobody's work."""
 
     def all(self) -> list[Review]:
         """Return all verdicts that are there now, the earliest first."""
         with self._lock:
             folder = folder_at(self.work)
             keys = _keys(folder)
-            new = [key for key in keys if key not in self._known]
-            if new or len(keys) != len(self._known):
+            new = [key for key in keys if key not in self._known and key not in self.damaged]
+            if new or len(keys) != len(self._known) + len(self.damaged):
                 with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
-                    found = dict(zip(new, pool.map(lambda key: _read(folder, key), new), strict=True))
+                    found = dict(zip(new, pool.map(partial(_read_if_whole, folder), new), strict=True))
                 self._known = {key: review for key in keys if (review := self._known.get(key) or found.get(key))}
+                self.damaged = [key for key in keys if key not in self._known]
                 self.version += 1
             return sorted(self._known.values(), key=lambda review: (review.at, review.key))
 
 
 def _keys(folder: Folder) -> list[str]:
     return [f"{REVIEWS}/{name}" for name in folder.children(REVIEWS) if name.endswith(".json") and PARTIAL not in name]
+
+
+def _read_if_whole(folder: Folder, key: str) -> Review | None:
+    try:
+        return _read(folder, key)
+    except CorruptStore:
+        return None
 
 
 def _read(folder: Folder, key: str) -> Review | None:
@@ -221,9 +237,6 @@ def agreed_labels(reviews: Iterable[Review]) -> dict[str, tuple[str, str]]:
         if len(labels) == 1 and not is_conflict(each):
             found[name] = (each[-1].patient_id, labels.pop())
     return found
-
-
-assert set(LABELS) < set(LABEL)
 
 
 def review_problems(work: str) -> list[str]:
