@@ -80,9 +80,9 @@ class Choice:
         """Return what an address asks of a list of these columns; what is not one of them is passed over."""
         filters = [(name, asked[name][:_MOST_SEARCHED]) for name in names if asked.get(name)]
         for name in names:
-            low, high = asked.get(f"{name}-from", ""), asked.get(f"{name}-to", "")
+            low, high = (_number(asked.get(f"{name}-{end}", "")) for end in ("from", "to"))
             if low or high:
-                filters = [one for one in filters if one[0] != name] + [(name, f"{_number(low)}..{_number(high)}")]
+                filters = [one for one in filters if one[0] != name] + [(name, f"{low}..{high}")]
         sort = asked.get("sort", "")
         reviewed = asked.get("reviewed", "")
         return cls(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from starlette.testclient import TestClient
+import httpx
 
 from ecgbatch.serving.access import Doorkeeper, Proxy, hosts_of
 from ecgbatch.serving.application import Rules, application
@@ -26,6 +27,24 @@ class Clock:
         return self.now
 
 
+class Browser:
+    """A browser in a few words: it keeps cookies, follows nothing, and says what it is told to say."""
+
+    def __init__(self, app: Any, address: str, headers: dict[str, str]) -> None:
+        transport = httpx.ASGITransport(app=app, client=(address, 50000), raise_app_exceptions=False)
+        self._client = httpx.AsyncClient(transport=transport, base_url=HOME, headers=headers, trust_env=False)
+        self.cookies = self._client.cookies
+
+    def request(self, method: str, path: str, **said: Any) -> httpx.Response:
+        return asyncio.run(self._client.request(method, path, **said))
+
+    def get(self, path: str, **said: Any) -> httpx.Response:
+        return self.request("GET", path, **said)
+
+    def post(self, path: str, **said: Any) -> httpx.Response:
+        return self.request("POST", path, **said)
+
+
 class Served:
     """A server, and browsers that come to it."""
 
@@ -34,11 +53,11 @@ class Served:
         self.keeper = Doorkeeper(clock=self.clock)
         self.app = application(str(work), Rules(self.keeper, hosts_of(PORT, names), proxy, **rules))
 
-    def stranger(self, address: str = "127.0.0.1", **headers: str) -> TestClient:
+    def stranger(self, address: str = "127.0.0.1", **headers: str) -> Browser:
         """Return a browser that has no session."""
-        return TestClient(self.app, base_url=HOME, client=(address, 50000), headers=headers, follow_redirects=False)
+        return Browser(self.app, address, headers)
 
-    def reader(self, name: str = "Ann") -> TestClient:
+    def reader(self, name: str = "Ann") -> Browser:
         """Return a browser in which a reader has opened an address that was printed."""
         browser = self.stranger()
         assert browser.get("/enter", params={"token": self.keeper.invite(name)}).status_code == 200
@@ -51,7 +70,7 @@ def form_of(page: str) -> dict[str, str]:
     return dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', form))
 
 
-def send(browser: TestClient, key: str, **fields: str) -> Any:
+def send(browser: Browser, key: str, **fields: str) -> Any:
     """Fill in the form on a record's page, and send it as the page would."""
     page = browser.get(f"/record/{key}")
     assert page.status_code == 200, page.text[:300]

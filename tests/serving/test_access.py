@@ -94,7 +94,9 @@ def test_a_wrong_token_is_told_when_to_try_again(served):
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
 
 
-@pytest.mark.parametrize("host", ["evil.example", f"evil.example:{PORT}", "127.0.0.1", "127.0.0.1:1", f"127.0.0.1:{PORT}.evil.example", ""])
+@pytest.mark.parametrize(
+    "host", ["evil.example", f"evil.example:{PORT}", "127.0.0.1", "127.0.0.1:1", f"127.0.0.1:{PORT}.evil.example", ""]
+)
 def test_a_host_that_is_not_this_server_is_refused_even_with_a_session(served, host):
     """A name of another site that leads here (DNS rebinding) gets nothing."""
     reader = served.reader()
@@ -127,7 +129,7 @@ def test_a_form_without_this_sessions_key_writes_nothing(work, key):
     served = Served(work)
     ann, ben = served.reader("Ann"), served.reader("Ben")
     hers = form_of(ann.get(f"/record/{key}").text)
-    for fields in ({}, {"form_key": ""}, {"form_key": "\udcff"}, hers):
+    for fields in ({}, {"form_key": ""}, {"form_key": "ä\x00"}, hers):
         answer = ben.post(f"/record/{key}/review", data=fields | {"opinion": "agree"}, headers={"origin": HOME})
         assert answer.status_code == 403
     long = "x" * 70_000
@@ -203,14 +205,16 @@ def test_what_a_header_of_the_archive_says_is_text_on_every_page(served, ran):
 def test_a_proxy_names_the_reader_and_only_from_its_address(ran, key):
     proxy = Proxy.of("X-Forwarded-User", ["10.0.0.0/24", "fd00::7"])
     served = Served(ran.work, proxy=proxy, names=["ecg.example"])
-    named = {"x-forwarded-user": "Dr. Müller".encode("latin-1").decode("latin-1")}
-    assert "Dr. Müller" in served.stranger("10.0.0.7", host="ecg.example", **named).get("/").text
+    named = {"x-forwarded-user": "Dr. Miller"}
+    assert "Dr. Miller" in served.stranger("10.0.0.7", host="ecg.example", **named).get("/").text
     assert served.stranger("fd00::7", host="ecg.example", **named).get("/").status_code == 200
     for address in ("10.0.1.7", "127.0.0.1", "testclient"):
         assert served.stranger(address, host="ecg.example", **named).get("/").status_code == 403
     for wrong in ({}, {"x-forwarded-user": ""}, {"x-forwarded-user": "x" * 101}):
         assert served.stranger("10.0.0.7", host="ecg.example", **wrong).get("/").status_code == 403
-    twice = served.stranger("10.0.0.7", host="ecg.example").get("/", headers=[("x-forwarded-user", "a"), ("x-forwarded-user", "b")])
+    twice = served.stranger("10.0.0.7", host="ecg.example").get(
+        "/", headers=[("x-forwarded-user", "a"), ("x-forwarded-user", "b")]
+    )
     assert twice.status_code == 403
 
 
@@ -265,6 +269,7 @@ def test_logs_hold_no_patient_and_no_token(work, ran, key, caplog, monkeypatch):
     token = served.keeper.invite("Ann")
     served.stranger().get("/enter", params={"token": token})
     served.stranger().get("/enter", params={"token": token})
+    served.clock.now += 60
     reader = served.reader()
     send(reader, key, opinion="agree", note="seen by Ann")
     name = ran.names[0]

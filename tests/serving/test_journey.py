@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -13,20 +14,22 @@ from ecgbatch.cli import main
 from ecgbatch.reports.writing import report_workspace
 from ecgbatch.signals.stage import convert_archive, current_records
 from ecgbatch.terms import LABEL
-from ecgbatch.upkeep.erase import erase_patient
 from ecgbatch.upkeep.labels_of_reviews import export_labels
 from ecgbatch.upkeep.status import status
 from ecgbatch.upkeep.verify import verify_workspace
 from ecgbatch.workspace.privacy import workspace_pseudonyms
 from ecgbatch.workspace.reviews import read_reviews
-from ecgbatch.workspace.runs import write_run
 from storage import CorruptStore, folder_at
 from tests.serving.served import Served, form_of, keys_on, names_on, send
 
 
-def rows_of(ran) -> list[dict[str, str]]:
-    with (ran.folder / "scores.csv").open(newline="") as file:
+def table_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def rows_of(ran) -> list[dict[str, str]]:
+    return table_of(ran.folder / "scores.csv")
 
 
 def key_of(ran, name: str) -> str:
@@ -57,7 +60,9 @@ def test_the_list_is_that_of_the_run_searched_filtered_and_sorted(ran):
         row["record_name"] for row in by_rank if rows[0]["patient_id"] in row["record_name"] + row["patient_id"]
     ]
     known = [row for row in by_rank if row["age_years"]]
-    assert listed("age_years-from=55&age_years-to=65") == [row["record_name"] for row in known if 55 <= float(row["age_years"]) <= 65]
+    assert listed("age_years-from=55&age_years-to=65") == [
+        row["record_name"] for row in known if 55 <= float(row["age_years"]) <= 65
+    ]
     scored = [row for row in by_rank if row["mi_probability"]]
     falling = sorted(scored, key=lambda row: -float(row["mi_probability"]))
     unscored = [row["record_name"] for row in by_rank if not row["mi_probability"]]
@@ -150,7 +155,9 @@ def test_two_readers_lose_nothing_and_their_conflict_is_said(work, ran):
     ann, ben, key = served.reader("Ann"), served.reader("Ben"), f"{ran.run}-2"
     forms = [form_of(browser.get(f"/record/{key}").text) for browser in (ann, ben)]  # both look before either writes
     for browser, form, opinion in zip((ann, ben), forms, ("agree", "disagree"), strict=True):
-        sent = browser.post(f"/record/{key}/review", data=form | {"opinion": opinion}, headers={"origin": "http://127.0.0.1:8417"})
+        sent = browser.post(
+            f"/record/{key}/review", data=form | {"opinion": opinion}, headers={"origin": "http://127.0.0.1:8417"}
+        )
         assert sent.status_code == 303
     assert {one.reader for one in read_reviews(str(work))} == {"Ann", "Ben"}
     assert "Readers differ on this record." in ann.get(f"/record/{key}").text
@@ -173,7 +180,7 @@ def test_blind_the_score_is_nowhere_until_the_verdict_and_the_verdict_says_so(wo
     told = [f"{report['mi_probability']:.3f}", "infarction indicated", "infarction not indicated", "Reference label"]
     assert all(word in (ran.folder / "records" / f"{ran.slugs[name]}.html").read_text() for word in told[:1])
     assert not [word for word in told if word in hidden]
-    assert "class=\"trace\"" in hidden  # the ECG itself is there
+    assert 'class="trace"' in hidden  # the ECG itself is there
     for page in (f"/run/{ran.run}/cohort.html", f"/run/{ran.run}/scores.csv", f"/record/{key}.json"):
         assert ann.get(page).status_code == 404
     listed = ann.get(f"/run/{ran.run}?decision=mi_indicated&sort=-mi_probability&q=").text
@@ -219,8 +226,7 @@ def test_labels_that_readers_agree_on_are_a_table_that_convert_takes(work, ran, 
     assert ended.value.code == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["n_labels"], said["n_records"], said["n_conflicts"], said["n_without_label"]) == (3, 5, 1, 1)
-    rows = list(csv.DictReader(table.open()))
-    assert {row["record"]: row["label"] for row in rows} == {name: given[name] for name in names[:3]}
+    assert {row["record"]: row["label"] for row in table_of(table)} == {name: given[name] for name in names[:3]}
     archive = work.parent / "archive"
     archive.symlink_to(ran.folder.parents[2] / "archive")
     convert_archive(str(archive), str(work), labels=str(table))
@@ -255,34 +261,9 @@ def test_a_pseudonymous_run_is_listed_shown_and_reviewed_under_its_pseudonyms(wo
     assert review.record_name == own[shown[0]]
     assert names_on(reader.get(f"/run/{run}?reviewed=mine").text) == [shown[0]]
     export_labels(str(work), tmp_path / "labels.csv", pseudonymise=True)
-    (row,) = csv.DictReader((tmp_path / "labels.csv").open())
+    (row,) = table_of(tmp_path / "labels.csv")
     assert row["record"] == shown[0]
     assert review.patient_id not in (tmp_path / "labels.csv").read_text()
-
-
-def test_an_erased_patient_is_gone_from_reviews_and_from_every_page(work, ran):
-    write_run(str(work), ran.run, {"counts": {}})
-    served = Served(work)
-    reader, (name, other) = served.reader(), (ran.names[0], ran.names[-1])
-    patient = ran.records[name]["patient_id"]
-    assert patient != ran.records[other]["patient_id"]
-    key, there = key_of(ran, name), form_of(reader.get(f"/record/{key_of(ran, name)}").text)
-    send(reader, key, opinion="agree", note="mine")
-    send(reader, key_of(ran, other), opinion="disagree", label="other", note=f"like {name}, I think")
-    said = erase_patient(str(work), patient)
-    assert said["n_removed"]["reviews"] == 2
-    (left,) = read_reviews(str(work))
-    assert (left.record_name, left.opinion, left.label) == (other, "disagree", "other")
-    assert not [path for path in (work / "reviews").iterdir() if patient.encode() in path.read_bytes()]
-    assert reader.get(f"/record/{key}").status_code == 404
-    late = reader.post(f"/record/{key}/review", data=there | {"opinion": "agree"}, headers={"origin": "http://127.0.0.1:8417"})
-    assert late.status_code == 409
-    now = served.app.app.state if hasattr(served.app.app, "state") else None
-    assert now is not None
-    run = folder_at(work).pointed("reports/latest")
-    for page in ("/", f"/run/{run}", f"/run/{run}/cohort.html", f"/run/{run}/scores.csv"):
-        assert patient not in reader.get(page).text
-    assert verify_workspace(str(work)) == {}
 
 
 def test_verify_finds_a_verdict_that_was_altered_and_nothing_else_stops_for_it(work, ran, tmp_path):
