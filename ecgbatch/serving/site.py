@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 import numpy as np
 
 from ecgbatch.reports.on_demand import Made
+from ecgbatch.reports.reviewed import OF_SCORES
 from ecgbatch.reports.sources import store_path
 from ecgbatch.serving.access import Reader
 from ecgbatch.serving.listing import REVIEWED, ROWS, Choice, Listed, Places
@@ -204,6 +205,22 @@ class Site:
             raise NotThere("The report of this record is hidden until your verdict.")
         return made.report
 
+    def whose_ecg(self, reader: Reader, key: str) -> tuple[str, int, str, bool]:
+        """Return what a viewer of the whole recording needs: run and row of the scores store, name as shown, whether all that
+        tells the score is hidden from this reader.
+        """
+        spot, listed = self.shelf.spot(key)
+        own = self._own(spot)
+        shown = self._as_shown(listed, [own[0]])[0]
+        return spot.scores_run, spot.row, shown, self.is_hidden(reader, self._verdicts(own[0]), self.shelf.model(spot))
+
+    def _own(self, spot: Spot) -> tuple[str, str, str]:
+        """Return a record's own name, its patient, and what the score decided."""
+        row = read_columns(store_path(self.shelf.folder, "scores", spot.scores_run), np.array([spot.row]), OF_SCORES)
+        name, patient = str(row["record_name"].values[0]), str(row["patient_id"].values[0])
+        self.shelf.check_not_erased(name)
+        return name, patient, next(word for word, value in DECISION.items() if value == int(row["decision"].values[0]))
+
     def keep(self, reader: Reader, key: str, form: Mapping[str, str]) -> str:
         """Keep a verdict; return the address to go on at. When this returns, the verdict is on the disk.
 
@@ -235,11 +252,7 @@ class Site:
 
     def _review(self, reader: Reader, spot: Spot, form: Mapping[str, str], note: str) -> Review:
         """Return what a form says as a verdict on the score of the run that it names."""
-        row = read_columns(store_path(self.shelf.folder, "scores", spot.scores_run), np.array([spot.row]), _OF_SCORES)
-        name, patient = str(row["record_name"].values[0]), str(row["patient_id"].values[0])
-        self.shelf.check_not_erased(name)
-        code = int(row["decision"].values[0])
-        decision = next(word for word, value in DECISION.items() if value == code)
+        name, patient, decision = self._own(spot)
         model = self.shelf.model(spot)
         hidden = self.is_hidden(reader, self._verdicts(name), model)
         label, sees = form.get("label", ""), form.get("sees", "")
@@ -252,9 +265,6 @@ class Site:
         opinion = blind_opinion(sees, decision) if hidden else form["opinion"]
         label = "mi" if hidden and sees == "mi" else label
         return Review(name, patient, reader.name, now(), spot.scores_run, model, decision, opinion, label, note, hidden)
-
-
-_OF_SCORES = ("record_name", "patient_id", "decision")
 
 
 def _whole(text: str) -> int:

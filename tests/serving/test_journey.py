@@ -12,6 +12,9 @@ import pytest
 
 from ecgbatch.cli import main
 from ecgbatch.reports.writing import report_workspace
+from ecgbatch.serving.access import Reader
+from ecgbatch.serving.shelf import Shelf
+from ecgbatch.serving.site import Site
 from ecgbatch.signals.stage import convert_archive, current_records
 from ecgbatch.terms import LABEL
 from ecgbatch.upkeep.labels_of_reviews import export_labels
@@ -291,3 +294,15 @@ def test_a_new_night_is_there_at_once_and_a_run_that_is_gone_is_said_to_be(work,
         assert "its reports were removed" in answer.text
     report_workspace(str(work), ran.run)
     assert reader.get(f"/record/{ran.run}-0").status_code == 200
+
+
+def test_a_viewer_is_told_whose_recording_it_is_and_whether_the_score_is_hidden(work, ran):
+    site, ann = Site(Shelf(str(work), blind=True)), Reader("Ann", "")
+    name = ran.names[2]
+    key = key_of(ran, name)
+    row = ran.scores["record_name"].values.tolist().index(name)
+    assert site.whose_ecg(ann, key) == (ran.run, row, name, True)
+    send(Served(work, blind=True).reader("Ann"), key, sees="cannot_judge")
+    assert site.whose_ecg(ann, key)[3] is False
+    assert site.whose_ecg(Reader("Ben", ""), key)[3] is True
+    assert Site(Shelf(str(work))).whose_ecg(ann, key)[3] is False

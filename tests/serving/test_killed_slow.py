@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -50,7 +50,7 @@ def enter(address: str) -> httpx.Client:
 
 def read_on(address: str, key: str, who: str, told: list[str], enough: threading.Event) -> None:
     """Send verdict after verdict until the server is gone; ``told`` gets those that it acknowledged."""
-    with enter(address) as browser:
+    with closing(enter(address)) as browser:
         form = form_of(browser.get(f"/record/{key}").text)
         for k in range(10_000):
             note = f"{who} {k}"
