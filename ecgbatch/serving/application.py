@@ -40,14 +40,12 @@ class Rules:
     keeper: Doorkeeper
     hosts: frozenset[str]
     proxy: Proxy | None = None
-    blind: bool = False
     read_only: bool = False
 
 
-def application(work: str, rules: Rules) -> Guard:
+def application(shelf: Shelf, rules: Rules) -> Guard:
     """Return the server of a workspace, behind its guard."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)  # FastAPI's own pages load from another site
-    shelf = Shelf(work, blind=rules.blind)
     site = Site(shelf, read_only=rules.read_only, has_sessions=rules.proxy is None)
     _door(app, rules)
     _pages(app, site)

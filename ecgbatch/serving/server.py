@@ -6,6 +6,7 @@ import asyncio
 import getpass
 import ipaddress
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ import uvicorn
 
 from ecgbatch.serving.access import Doorkeeper, Proxy, hosts_of
 from ecgbatch.serving.application import Rules, application
+from ecgbatch.serving.shelf import Shelf
+from storage import folder_at
 
 _END_S = 5  # an answer under way has so long when the server stops
 
@@ -58,16 +61,19 @@ def serve(
     Raises
     ------
     ValueError
-        If others could reach the server without a proxy that has asked who they are.
+        If there is no workspace, or others could reach the server without a proxy that has asked who they are.
 
     """
     check_place(place, proxy)
+    if not folder_at(work).children():
+        raise ValueError(f"{work}: expected a workspace, found nothing there; ecgbatch run ARCHIVE WORK makes one")
     keeper = Doorkeeper()
     with closing(_listening(place)) as listener:
         port = listener.getsockname()[1]
-        rules = Rules(keeper, hosts_of(port, place.names), proxy, blind, read_only)
+        rules = Rules(keeper, hosts_of(port, place.names), proxy, read_only)
+        shelf = Shelf(work, blind=blind)
         config = uvicorn.Config(
-            application(work, rules),
+            application(shelf, rules),
             log_config=None,  # uvicorn's own log has addresses, and an address may be a token
             access_log=False,
             server_header=False,
@@ -82,6 +88,7 @@ def serve(
                 say(f"{name}: http://{host}:{port}/enter?token={quote(keeper.invite(name))}")
         else:
             say(f"on port {port}, for readers whom the proxy names")
+        threading.Thread(target=shelf.look_ahead, daemon=True).start()
         asyncio.run(uvicorn.Server(config).serve([listener]))  # a signal ends it, and then reaches the command's own handlers
 
 

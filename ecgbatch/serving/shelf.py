@@ -7,13 +7,16 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import BoundedSemaphore, Lock
 from typing import Any, TypeVar
 
 import numpy as np
+from markupsafe import Markup
 
 from ecgbatch.reports.on_demand import Asked, Made, report_on_demand
+from ecgbatch.reports.pages import Around
 from ecgbatch.reports.record import Edition
 from ecgbatch.reports.sources import store_path
 from ecgbatch.reports.writing import edition_of
@@ -93,6 +96,12 @@ class Shelf:
         self._lists, self._editions, self._rows = Lately(_KEPT_LISTS), Lately(_KEPT_LISTS), Lately(_KEPT_LISTS)
         self._erased, self._nights = Lately(1), Lately(4 * MOST_RUNS)
         self._making = BoundedSemaphore(_AT_ONCE)
+
+    def look_ahead(self) -> None:
+        """Open the latest list and make a page of it, so that the first reader waits for neither, nor for what they import."""
+        with suppress(Exception):  # whatever is wrong is told to who asks for it
+            spot, listed = self.spot(key_of(self.latest(), 0))
+            self.made(spot, listed).page(Around(Markup(), Markup(), Markup()))
 
     def latest(self) -> str:
         """Return the run whose reports are shown first; empty where there is none."""

@@ -12,6 +12,7 @@ import httpx
 
 from ecgbatch.serving.access import Doorkeeper, Proxy, hosts_of
 from ecgbatch.serving.application import Rules, application
+from ecgbatch.serving.shelf import Shelf
 
 PORT = 8417
 HOME = f"http://127.0.0.1:{PORT}"
@@ -48,10 +49,11 @@ class Browser:
 class Served:
     """A server, and browsers that come to it."""
 
-    def __init__(self, work: str | Path, *, proxy: Proxy | None = None, names: Sequence[str] = (), **rules: bool) -> None:
+    def __init__(self, work: str | Path, *, proxy: Proxy | None = None, names: Sequence[str] = (), **told: bool) -> None:
         self.clock = Clock()
         self.keeper = Doorkeeper(clock=self.clock)
-        self.app = application(str(work), Rules(self.keeper, hosts_of(PORT, names), proxy, **rules))
+        rules = Rules(self.keeper, hosts_of(PORT, names), proxy, told.get("read_only", False))
+        self.app = application(Shelf(str(work), blind=told.get("blind", False)), rules)
 
     def stranger(self, address: str = "127.0.0.1", **headers: str) -> Browser:
         """Return a browser that has no session."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ecgbatch.serving.access import LONGEST_PAUSE_S, SESSION_S, Doorkeeper, NotAdmitted, Proxy, checked_reader
-from ecgbatch.serving.server import Place, check_place
+from ecgbatch.serving.server import Place, check_place, serve
 from storage import folder_at
 from tests.serving.served import HOME, PORT, Clock, Served, form_of, send
 
@@ -245,6 +245,14 @@ def test_an_address_that_others_reach_needs_a_proxy():
     for address, words in (("0.0.0.0", "no TLS"), ("192.168.1.5", "no TLS"), ("localhost", "IP address")):
         with pytest.raises(ValueError, match=words):
             check_place(Place(address), None)
+
+
+def test_a_place_without_a_workspace_is_refused_before_anything_is_printed(tmp_path):
+    printed: list[str] = []
+    with pytest.raises(ValueError, match="expected a workspace, found nothing there"):
+        serve(str(tmp_path / "typo"), Place(), say=printed.append)
+    assert printed == []
+    assert not (tmp_path / "typo").exists()
 
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 101, "a\nb", "a\x7fb"])

@@ -13,6 +13,7 @@ import uvicorn
 from ecgbatch.serving.access import Doorkeeper, hosts_of
 from ecgbatch.serving.application import Rules, application
 from ecgbatch.serving.server import Place, _listening
+from ecgbatch.serving.shelf import Shelf
 from ecgbatch.workspace.reviews import read_reviews
 from tests.reports.test_pages_browser import CHROMIUM, DRIVER, FLAGS
 
@@ -43,8 +44,10 @@ def served(work, request) -> Iterator[tuple[str, Doorkeeper]]:
     """A server on a free port of loopback: where it is, and who lets readers in."""
     with _listening(Place()) as listener:
         port, keeper = listener.getsockname()[1], Doorkeeper()
-        rules = Rules(keeper, hosts_of(port, ()), blind=getattr(request, "param", False))
-        config = uvicorn.Config(application(str(work), rules), log_config=None, access_log=False, lifespan="off", ws="none")
+        shelf = Shelf(str(work), blind=getattr(request, "param", False))
+        config = uvicorn.Config(
+            application(shelf, Rules(keeper, hosts_of(port, ()))), log_config=None, access_log=False, lifespan="off", ws="none"
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
