@@ -14,9 +14,12 @@ password() {
 password postgres_password ""
 password prefect_auth "ecgbatch:"
 password s3_secret ""
-# The one that PostgreSQL, another user of the same group in compose.yaml, reads.
+password reader_password ""
+# Who may read in a browser: a line each; more of them: printf '%s:%s\n' NAME "$(openssl passwd -apr1)" >> readers
+[ -s readers ] || printf 'reader:%s\n' "$(openssl passwd -apr1 -stdin < reader_password)" > readers
+# Those that PostgreSQL and the gate, other users of the same group in compose.yaml, read.
 chmod 710 .
-chmod 640 postgres_password
+chmod 640 postgres_password readers
 
 if [ ! -s cert.pem ]; then
     openssl req -x509 -newkey rsa:3072 -nodes -days 3650 -subj /CN=ecgbatch-authority -keyout ca-key.pem -out ca.pem 2>/dev/null

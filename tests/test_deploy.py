@@ -61,8 +61,8 @@ def test_compose_file_fits_its_specification():
 
 
 def test_there_are_pods_and_services_to_check():
-    assert len(PODS) == 4
-    assert {"database", "prefect", "scheduler", "dask-worker", "worker", "s3"} <= SERVICES.keys()
+    assert len(PODS) == 5
+    assert {"database", "prefect", "scheduler", "dask-worker", "worker", "s3", "reader", "gate"} <= SERVICES.keys()
 
 
 @pytest.mark.parametrize("pod", [p for _, p in PODS], ids=[name for name, _ in PODS])
@@ -143,7 +143,7 @@ def test_service_is_nobody_writes_nothing_and_has_limits(name):
 
 def test_only_what_has_a_page_has_a_way_out_and_secrets_stand_in_no_variable():
     assert COMPOSE["networks"]["inside"] == {"internal": True}
-    assert {name for name, service in SERVICES.items() if "ports" in service} == {"prefect", "scheduler"}
+    assert {name for name, service in SERVICES.items() if "ports" in service} == {"prefect", "scheduler", "gate"}
     for name, service in SERVICES.items():
         for key, value in service.get("environment", {}).items():
             is_secret = re.search(r"PASSWORD|AUTH|SECRET", key) and not key.endswith("_FILE")
@@ -197,10 +197,10 @@ def test_secrets_are_made_once_random_and_for_their_owner(tmp_path):
         before = {path.name: path.read_bytes() for path in folder.glob("*")}
         subprocess.run(["sh", str(DEPLOY / "make_secrets.sh"), str(target)], check=True, capture_output=True)
     assert {path.name: path.read_bytes() for path in folder.glob("*")} == before
-    names = {"postgres_password", "prefect_auth", "s3_secret", "ca.pem", "cert.pem", "key.pem"}
+    names = {"postgres_password", "prefect_auth", "s3_secret", "reader_password", "readers", "ca.pem", "cert.pem", "key.pem"}
     assert {path.name for path in folder.iterdir()} == names
     modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
-    assert modes == dict.fromkeys(names, 0o600) | {"postgres_password": 0o640}
+    assert modes == dict.fromkeys(names, 0o600) | {"postgres_password": 0o640, "readers": 0o640}
     assert folder.stat().st_mode & 0o777 == 0o710
     assert all((folder / name).read_bytes() != (other / name).read_bytes() for name in names)
     verified = ["openssl", "verify", "-CAfile", str(folder / "ca.pem"), str(folder / "cert.pem")]
@@ -217,9 +217,29 @@ def test_scripts_are_scripts():
 def test_every_command_in_a_deployment_exists():
     from tests.test_docs import COMMANDS, options_of
 
-    nights = [container for name, pod in PODS for container in pod["containers"] if "DaskCluster" not in name]
-    assert nights
-    for container in nights:
-        assert container["args"][0] in COMMANDS
+    ours = [container for name, pod in PODS for container in pod["containers"] if "DaskCluster" not in name]
+    ours = [container["args"] for container in ours if container["image"].startswith("ecgbatch:")]
+    assert len(ours) == 3
+    for arguments in [*ours, SERVICES["reader"]["command"]]:
+        assert arguments[0] in COMMANDS
+        assert set(re.findall(r"--[a-z-]+", " ".join(arguments))) <= options_of(arguments[0])
     command = SERVICES["worker"]["command"][0]
     assert set(re.findall(r"--[a-z-]+", command)) <= options_of("schedule")
+
+
+def test_the_server_of_pages_answers_nobody_but_the_proxy_that_asks_who_is_there():
+    reader, gate = SERVICES["reader"], SERVICES["gate"]
+    address = gate["networks"]["readers"]["ipv4_address"]
+    assert f"--trusted-proxy={address}" in reader["command"]
+    assert "--reader-header=X-Forwarded-User" in reader["command"]
+    assert (reader["networks"], "ports" in reader) == (["readers"], False)
+    assert COMPOSE["networks"]["readers"]["internal"] is True
+    conf = (DEPLOY / "reader.conf").read_text()
+    assert "proxy_set_header X-Forwarded-User $remote_user;" in conf  # one that a browser sends is dropped
+    assert "auth_basic_user_file /secrets/readers;" in conf
+    (pod,) = [pod for name, pod in PODS if name == "reader.yaml:Deployment/reader"]
+    server, proxy = pod["containers"]
+    assert "--trusted-proxy=127.0.0.1" in server["args"]
+    assert not [word for word in server["args"] if word.startswith("--address")]  # loopback of the pod
+    assert "ports" not in server
+    assert {"--upstream=http://127.0.0.1:8417/", "--pass-user-headers=true"} <= set(proxy["args"])

@@ -11,6 +11,7 @@ from ecgbatch.cli.doctor import doctor
 from ecgbatch.cli.keep import compact, config, erase, fetch, gc, status, verify, warm
 from ecgbatch.cli.model import app as model
 from ecgbatch.cli.run import demo, run, schedule
+from ecgbatch.cli.serve import review, serve
 from ecgbatch.cli.stages import beats, convert, inspect, measure, report, score
 from ecgbatch.cli.train import evaluate, train
 from ecgbatch.terms import NOTICE
@@ -34,6 +35,8 @@ COMMANDS = (
     evaluate,
     score,
     report,
+    serve,
+    review,
     verify,
     gc,
     compact,

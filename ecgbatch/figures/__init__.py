@@ -6,6 +6,7 @@ What comes in are probabilities, labels and patients as arrays or a scores store
 Other wings use:
 
 - ``against_other``: ``figures_against_other``, ``threshold_sparing``
+- ``agreement``: ``agreement``
 - ``by_patient``: ``ALL_FIGURES``, ``Figure``, ``paired_difference``, ``patient_figures``
 - ``calibration``: ``compare_calibrations``, ``fit_platt``
 - ``curves``: ``AGE_BANDS``, ``REMARKABLE``, ``curve_bands``, ``subgroups``

@@ -58,7 +58,8 @@ def write_cohort(
         Of the records, in their order.
     options
         ``model`` (``operating_point.model_summary``), ``run``, ``created``, ``archive``, ``is_synthetic``, ``pages`` (as
-        ``chosen_pages.Pages``; all without it); ``largest_changes`` from ``serial.Series.changes``, if any.
+        ``chosen_pages.Pages``; all without it), ``reviews`` (``reviewed.reviewed``); ``largest_changes`` from
+        ``serial.Series.changes``, if any.
     leads
         Of the records, in their order: what of their leads the Parquet table has.
     earlier
@@ -134,6 +135,7 @@ def cohort_report(table: Table, options: Mapping[str, Any]) -> dict[str, Any]:
         "n_not_taken": dict(options.get("n_not_taken") or {}),
         "pages": dict(options.get("pages") or Pages("all", n_records, n_records)._asdict()),
         "n_left_out": dict(options.get("n_left_out") or {}),
+        "reviews": options.get("reviews"),
     }
 
 

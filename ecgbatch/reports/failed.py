@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ecgbatch.reports.files import json_lines, utf8
-from ecgbatch.reports.pages import page
+from ecgbatch.reports.pages import Around, page
 from ecgbatch.reports.record import SCHEMA_VERSION, Edition, record_report
 from ecgbatch.reports.rows import Row
 from ecgbatch.reports.words import DECISION_WORDS
@@ -56,6 +56,10 @@ def _score_alone(row: Row, source: Row, edition: Edition) -> dict[str, Any]:
 
 def failed_files(report: Mapping[str, Any], kind: str) -> Iterable[tuple[str, bytes]]:
     """Yield kind and content of the record's page and JSON."""
-    words = DECISION_WORDS[report["decision"]]
-    yield "html", utf8(page("failed.html", report=report, kind=kind, words=words).rstrip())
+    yield "html", utf8(failed_page(report, kind).rstrip())
     yield "json", utf8(json_lines(report))
+
+
+def failed_page(report: Mapping[str, Any], kind: str, around: Around | None = None) -> str:
+    """Return the page of such a report."""
+    return page("failed.html", around=around, report=report, kind=kind, words=DECISION_WORDS[report["decision"]])

@@ -7,6 +7,7 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,26 @@ STYLES = {"cohort.html": ("cohort.css", "style.css")}
 """Style sheets of a template that has more than ``style.css``."""
 
 
-def page(template: str, *, script: str = "", **content: Any) -> str:
+SERVED = ("'self'",)
+"""What the policy of a page allows besides its own style and script where a server hands it out."""
+
+
+@dataclass(frozen=True)
+class Around:
+    """What a server puts around a page that it hands out: further lines of its head, and markup above and below what it says.
+
+    Such a page may also load style and script from that server and send it forms; a page in a file may neither.
+    """
+
+    head: Markup
+    above: Markup
+    below: Markup
+
+
+def page(template: str, *, script: str = "", around: Around | None = None, **content: Any) -> str:
     """Return a page whole; arguments as in ``pieces``."""
-    found, ours = _template(template, script)
-    return found.render(**ours, **content)
+    found, ours = _template(template, script, is_served=around is not None)
+    return found.render(**ours, around=around, **content)
 
 
 def pieces(template: str, *, script: str = "", **content: Any) -> Iterator[str]:
@@ -42,19 +59,22 @@ def pieces(template: str, *, script: str = "", **content: Any) -> Iterator[str]:
         What the template names.
 
     """
-    found, ours = _template(template, script)
+    found, ours = _template(template, script, is_served=False)
     return found.generate(**ours, **content)
 
 
 @cache
-def _template(template: str, script: str) -> tuple[jinja2.Template, dict[str, Any]]:
+def _template(template: str, script: str, *, is_served: bool) -> tuple[jinja2.Template, dict[str, Any]]:
     """Return a template and what each of its pages holds: style, script and the policy that allows these and no others."""
-    environment = _environment()
+    environment = environment_of(_TEMPLATES)
     sheets = STYLES.get(template, ("style.css",))
     style = _small("".join(_TEMPLATES.joinpath(name).read_text(encoding="utf-8") for name in sheets))
     run = _TEMPLATES.joinpath(script).read_text(encoding="utf-8") if script else ""
-    allowed = f"script-src 'sha256-{_csp_digest(run)}'; " if script else ""
-    policy = f"default-src 'none'; style-src 'sha256-{_csp_digest(style)}'; {allowed}base-uri 'none'; form-action 'none'"
+    own = [f"'sha256-{_csp_digest(style)}'"], [f"'sha256-{_csp_digest(run)}'"] if run else []
+    styles, scripts = (" ".join([*digests, *(SERVED if is_served else ())]) for digests in own)
+    may = {"default-src": "'none'", "style-src": styles, "script-src": scripts, "img-src": "data:" if is_served else ""}
+    may |= {"base-uri": "'none'", "form-action": SERVED[0] if is_served else "'none'"}
+    policy = "; ".join(f"{what} {allowed}" for what, allowed in may.items() if allowed)
     ours = {"style": Markup(style), "script": Markup(run), "policy": policy, "version": __version__}  # noqa: S704 - our own files
     return environment.get_template(template), ours
 
@@ -101,10 +121,10 @@ def _data(value: Any) -> str:
 
 
 @cache
-def _environment() -> jinja2.Environment:
-    """Return the template engine."""
+def environment_of(templates: Path) -> jinja2.Environment:
+    """Return the template engine of a folder: what it shows is escaped and visible, whoever's templates they are."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        loader=jinja2.FileSystemLoader(templates),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

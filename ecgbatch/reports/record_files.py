@@ -15,7 +15,7 @@ from ecgbatch.reports.documents import Document, document_row
 from ecgbatch.reports.failed import failed_files, failed_report
 from ecgbatch.reports.files import json_lines, utf8
 from ecgbatch.reports.overlay import median_beat, overlay
-from ecgbatch.reports.record import Edition, add_measurements, add_scale, record_report
+from ecgbatch.reports.record import Beats, Edition, add_measurements, add_scale, record_report
 from ecgbatch.reports.record_page import Drawn, record_page
 from ecgbatch.reports.rows import Row, plain_rows
 from ecgbatch.reports.serial import Serial
@@ -72,7 +72,7 @@ def write_records(job: Job, task: tuple[np.ndarray, Sequence[str], Iterable[Seri
 
     numbers, slugs, others = task
     folder = folder_at(job.work)
-    scores = _scores_of(store_path(folder, "scores", job.scores_run), numbers)
+    scores = scores_of(store_path(folder, "scores", job.scores_run), numbers)
     rows = plain_rows(scores)
     sources = Sources(folder, rows)
     if job.pseudonyms:
@@ -124,10 +124,7 @@ def _write_record(job: Job, folder: Folder, sources: Sources, one: _One) -> tupl
     report = record_report(one.row, one.shown, beats, job.edition, one.serial)
     if one.slug and not job.place and (kept := _reuse(folder, job, one.slug, report["provenance"]["report_digest"])):
         return report, *kept
-    drawn = sources.drawn(one.place, report)
-    if drawn.excerpt is not None:
-        add_measurements(report, sources.measurements(one.place, drawn.excerpt, beats))
-        add_scale(report, drawn.sheet, drawn.course)
+    drawn = draw(report, sources, one.place, beats)
     text = json_lines(report)
     if not one.slug:
         return report, text, "without"
@@ -138,6 +135,15 @@ def _write_record(job: Job, folder: Folder, sources: Sources, one: _One) -> tupl
     return report, text, "written"
 
 
+def draw(report: dict[str, Any], sources: Sources, place: int, beats: Beats | None) -> Drawn:
+    """Return what a record's page draws, and add to its report what is measured where it is drawn, and at which scale."""
+    drawn = sources.drawn(place, report)
+    if drawn.excerpt is not None:
+        add_measurements(report, sources.measurements(place, drawn.excerpt, beats))
+        add_scale(report, drawn.sheet, drawn.course)
+    return drawn
+
+
 def _put(job: Job, folder: Folder, slug: str, kind: str, content: bytes) -> None:
     if job.place:
         folder_at(job.place).put(f"{slug}.{kind}", content)
@@ -145,7 +151,7 @@ def _put(job: Job, folder: Folder, slug: str, kind: str, content: bytes) -> None
         folder.replace(_key(job.edition.run, slug, kind), content)
 
 
-def _scores_of(path: str, rows: np.ndarray) -> xr.Dataset:
+def scores_of(path: str, rows: np.ndarray) -> xr.Dataset:
     """Return rows of a scores store whole."""
     columns, store = with_own_status(read_columns(path, rows)), open_once(path, ())
     bulk = [name for name in ("beat_probability", "evidence") if name in store.variables]

@@ -19,7 +19,7 @@ from ecgbatch.reports.grid import grid_patterns
 from ecgbatch.reports.layout import MM_PER_S, SHARED_MM, Sheet, lay_out
 from ecgbatch.reports.measured import measured_words
 from ecgbatch.reports.median_beats import beat_speed, median_beats
-from ecgbatch.reports.pages import page
+from ecgbatch.reports.pages import Around, page
 from ecgbatch.reports.probabilities import beat_strip, probability_scale
 from ecgbatch.reports.serial import serial_words
 from ecgbatch.reports.words import EXCHANGE_WORDS, FAULTS, LEAD_WORDS, explain_reason, lead_remarks, leads_scored_words
@@ -48,7 +48,13 @@ class Drawn:
 
 
 def record_page(
-    report: Mapping[str, Any], drawn: Drawn, overlay: Sequence[tuple[str, Markup]] = (), *, is_alone: bool = False
+    report: Mapping[str, Any],
+    drawn: Drawn,
+    overlay: Sequence[tuple[str, Markup]] = (),
+    *,
+    is_alone: bool = False,
+    around: Around | None = None,
+    template: str = "record.html",
 ) -> str:
     """Return a record's page: one HTML file that holds everything, on A4 landscape when printed.
 
@@ -62,6 +68,10 @@ def record_page(
         From ``overlay.overlay``: median beats of this recording and of another of the patient's.
     is_alone
         Whether it lies apart from the cohort's page and others: then it leads to none.
+    around
+        What a server puts around it; None: it is a file.
+    template
+        ``record.html``, or ``blind.html``, which a ``blinded`` report fills.
 
     """
     beats = report["beats"]
@@ -79,7 +89,7 @@ def record_page(
         drawings["beat_strip"] = beat_strip(time_s, probability, duration_s=report["duration_s"], threshold=threshold)
     if threshold is not None:
         drawings["scale"] = probability_scale(report["mi_probability"], report["interval"], threshold)
-    return page("record.html", script="record.js", report=report, drawings=drawings, words=_page_words(report))
+    return page(template, script="record.js", around=around, report=report, drawings=drawings, words=_page_words(report))
 
 
 def _of_sheet(report: Mapping[str, Any], excerpt: Excerpt, sheet: Sheet) -> dict[str, Any]:

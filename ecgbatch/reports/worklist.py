@@ -99,7 +99,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
 }
 """What the page says for a column's words; of others, the word with spaces for underscores."""
 
-_ORDER: Mapping[str, Sequence[str]] = {
+ORDER: Mapping[str, Sequence[str]] = {
     "needs_look": tuple(triage.NEEDS_LOOK),
     "decision": tuple(DECISION),
     "label": tuple(LABEL),
@@ -137,7 +137,7 @@ def _column(table: Table, name: str) -> Any:
     if name == "patient_id":  # often the record's folder
         names = table.column("record_name", table.order)
         values = [0 if of.split("/")[0] == who else who for of, who in zip(names, values, strict=True)]
-    return encoded(values, first=_ORDER.get(name, ()), is_float=_is_float(table, name))
+    return encoded(values, first=ORDER.get(name, ()), is_float=_is_float(table, name))
 
 
 def _is_float(table: Table, name: str) -> bool:

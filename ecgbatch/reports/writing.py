@@ -22,6 +22,7 @@ from ecgbatch.reports.lead_columns import LeadValues
 from ecgbatch.reports.operating_point import model_summary
 from ecgbatch.reports.record import Edition
 from ecgbatch.reports.record_files import ENDS, Job, check_extras, write_records
+from ecgbatch.reports.reviewed import OF_SCORES, reviewed
 from ecgbatch.reports.serial import Beside, Series, series_of
 from ecgbatch.reports.sources import store_path
 from ecgbatch.scores.scorable import with_own_status
@@ -164,7 +165,9 @@ def _write_files(
     leads = LeadValues(folder, *measured.values()) if measured else None
     stated = {name: getattr(edition, name) for name in ("model", "run", "created", "archive", "is_synthetic")}
     stated |= {"largest_changes": everyone.series.changes(), "n_not_taken": _not_taken(job.work)}
+    own = load_columns(store_path(folder, "scores", job.scores_run), OF_SCORES)  # whatever names are shown
     stated |= {"n_left_out": _left_out(job.work), "pages": everyone.pages._asdict()}
+    stated |= {"reviews": reviewed(job.work, own, str(job.edition.model["digest"]))}
     paths = cohort.write_cohort(folder, scores, facts, stated, leads=leads, earlier=earlier, seconds=spent)
     return {**paths, "records_parquet": f"{folder}/reports/{edition.run}/{FILE}", "pages": everyone.pages}, made
 
@@ -281,7 +284,7 @@ def report_workspace(
     summary = write_reports(
         work,
         run,
-        replace(_edition(folder, work, run), pages=wanted.get("pages")),
+        replace(edition_of(work, run), pages=wanted.get("pages")),
         extras=wanted.get("extras", ()),
         pseudonyms=workspace_pseudonyms(work) if wanted.get("pseudonymise") else None,
         map=map,
@@ -327,7 +330,7 @@ def report_record(
     if not place and not folder.exists(f"reports/{shown}/manifest.json"):
         raise ValueError(f"{folder}: the run {run} has no reports to put a page into; `ecgbatch report`, or give --to FOLDER")
     pseudonyms = workspace_pseudonyms(work) if pseudonymise else None
-    edition = replace(_edition(folder, work, run), run=shown, pages=stated_mode(folder, f"reports/{shown}"))
+    edition = replace(edition_of(work, run), run=shown, pages=stated_mode(folder, f"reports/{shown}"))
     job = Job(str(work), run, "", tuple(extras), edition, pseudonyms, place)
     everyone = _set_of(folder, job)
     row = _row_of(folder, run, everyone.scores, name)
@@ -353,11 +356,12 @@ def _row_of(folder: Folder, run: str, scores: xr.Dataset, name: str) -> int:
     raise ValueError(f"{folder}: expected the name of a record of the run {run}, found none named {name!r}.{said}")
 
 
-def _edition(folder: Folder, work: str, run: str) -> Edition:
+def edition_of(work: str, run: str) -> Edition:
     """Return what every report of a run says alike."""
     from ecgbatch.model.definition import ModelError
     from ecgbatch.model.files import load_model
 
+    folder = folder_at(work)
     digest = open_once(store_path(folder, "scores", run), ()).attrs["settings"]["model"]["digest"]
     kept = f"models/{digest[:MODEL_NAME_DIGITS]}"
     if load_model(folder.path(kept)).digest != digest:  # it tells what the pages say of thresholds and training

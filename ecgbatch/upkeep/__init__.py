@@ -10,6 +10,7 @@ Other wings use:
 - ``estimates``: ``estimate_conversion``, ``estimate_stages``
 - ``findings``: ``drift_since``, ``findings_of``
 - ``garbage``: ``collect_garbage``, ``leftovers``
+- ``labels_of_reviews``: ``export_labels``
 - ``pending``: ``pending``, ``stored_records``, ``together``
 - ``repair``: ``repair``
 - ``status``: ``counted_from``, ``last_run``, ``recorded``, ``status``

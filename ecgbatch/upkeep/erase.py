@@ -28,6 +28,7 @@ from ecgbatch.upkeep.status import LAST_RUN_FILE
 from ecgbatch.workspace.compacted import compacted, stands_for
 from ecgbatch.workspace.erased import Erased, erased_list, write_erased
 from ecgbatch.workspace.privacy import PSEUDONYMOUS, TABLE_FILE
+from ecgbatch.workspace.reviews import forget
 from ecgbatch.workspace.runs import put_log, read_run
 from storage import Folder, Map, folder_at, list_stores, open_once, remove_whole, sealed
 
@@ -173,6 +174,7 @@ def _remove_files(
     folder = folder_at(work)
     is_named = _mentions({*names, patient_id})
     removed = {"annotation files": 0, "report folders": 0, "lines of logs": 0}
+    removed["reviews"] = forget(work, patient_id, sorted(names), is_named)  # before reports: those count them
     theirs = tuple(f"{ANNOTATIONS_FOLDER}/{name}." for name in names)
     for key in [key for key, _ in folder.files(ANNOTATIONS_FOLDER) if key.startswith(theirs)]:
         folder.delete(key)

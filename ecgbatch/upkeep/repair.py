@@ -164,8 +164,9 @@ def _refuse_without_list(work: str, damaged: list[Item]) -> None:
         )
 
 
-_NOT_MADE = frozenset({"log", "earlier store"})
-"""Sorts of what no repair makes: a log must come from a copy, and what is said of an earlier store is about its successor."""
+_NOT_MADE = frozenset({"log", "earlier store", "reviews"})
+"""Sorts of what no repair makes: logs and readers' verdicts must come from a copy; what is said of an earlier store is about its
+successor."""
 
 
 def _still(work: str, item: Item) -> list[str]:

@@ -18,8 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from ecgbatch.reports.reviewed import OF_SCORES, reviewed
 from ecgbatch.signals.lookup import archive_facts, current_records
 from ecgbatch.terms import STATUS
+from ecgbatch.workspace.reviews import REVIEWS
 from ecgbatch.workspace.runs import latest_run, log_event, read_run
 from storage import CorruptStore, UnfinishedStore, document_problems, folder_at, list_stores, load_columns, sealed, unsealed
 
@@ -183,7 +185,7 @@ def status(work: str) -> dict[str, Any]:
         ``n_waiting`` (files still being written when last looked at), ``n_gone`` (no longer in the archive), ``n_erased`` (in the
         archive and left out: ``ecgbatch erase``), ``stores`` {kind: n}, ``run`` (name and model of the last scores),
         ``report`` (path of the latest cohort page; empty where none is), of the last run where known ``decisions``, ``drift`` and
-        ``unlike_training``, and ``last_run``.
+        ``unlike_training``, and ``last_run``; where there are any, ``reviews`` of the last scores (``reports.reviewed``).
 
     Raises
     ------
@@ -209,9 +211,13 @@ def status(work: str) -> dict[str, Any]:
         "n_gone": len(facts.get("gone", [])),
         "n_erased": facts.get("n_erased", 0),
     }
-    found = {name: ended[name] for name in ("decisions", "drift", "unlike_training") if name in ended}
+    found: dict[str, Any] = {name: ended[name] for name in ("decisions", "drift", "unlike_training") if name in ended}
     shown = folder_at(work).pointed("reports/latest")
     report = f"{folder_at(work)}/reports/{shown}/cohort.html" if shown else ""
+    run = told["run"]
+    if run is not None and folder_at(work).children(REVIEWS):
+        scores = load_columns(folder_at(work).path(f"scores/{run['name']}.zarr"), OF_SCORES)
+        found["reviews"] = reviewed(work, scores, run["model_digest"])
     return told | found | {"report": report, "stores": stores, "last_run": ended}
 
 

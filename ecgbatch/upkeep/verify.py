@@ -18,6 +18,7 @@ from ecgbatch.upkeep.status import LAST_RUN_FILE, METRICS_FILE, last_run, last_r
 from ecgbatch.workspace.compacted import COMPACTED_FILE, compacted, compaction_problems, stands_for
 from ecgbatch.workspace.erased import ERASED_FILE, N_ERASURES, unended
 from ecgbatch.workspace.privacy import PSEUDONYMOUS
+from ecgbatch.workspace.reviews import REVIEWS, review_problems
 from ecgbatch.workspace.runs import log_problems, runs_by_time
 from storage import (
     Folder,
@@ -82,6 +83,7 @@ def items_of(work: str) -> list[Item]:
         *(("document", key) for key in sorted(documents)),
         *(("log", f"runs/{run}.log") for run in sorted(runs)),
         *(("look", key) for key in [CACHE_FILE] if folder.exists(key)),
+        *(("reviews", key) for key in [REVIEWS] if folder.children(key)),
         *(("last run", key) for key in last),
         *(("pointer", key) for key in [LATEST] if folder.pointed(key)),
         *(("store", key) for key in sorted(stores)),
@@ -121,6 +123,7 @@ def problems_of(item: Item, *, work: str, read_data: bool) -> list[str]:
         "document": lambda: list(document_problems(folder, key)) or _document_problems(work, key),
         "log": lambda: log_problems(work, Path(key).stem),
         "look": lambda: cache_problems(work),
+        "reviews": lambda: review_problems(work),
         "earlier store": lambda: compaction_problems(work, key) if read_data else [],
         "last run": lambda: last_run_problems(work, key),
         "pointer": lambda: _pointer_problems(folder, key),
