@@ -11,7 +11,7 @@ const BASE = `${location.pathname.replace(/\/$/, "")}/`;
 // ---------------------------------------------------------------- paper and scales
 
 const COLOURS = {
-  paper: "#fffdfc", thin: "#f6d5d3", thick: "#e3a09d", grey: "#f5f5f5", greyThin: "#e6e6e6", greyThick: "#c9c9c9",
+  paper: "#fffdfc", thin: "#f6d5d3", thick: "#e3a09d", dense: "#111111a6", grey: "#f5f5f5", greyThin: "#e6e6e6", greyThick: "#c9c9c9",
   trace: "#111", words: "#222", remark: "#6b3a00", for: "#8a1c1c", against: "#15599c", caliper: "#0a6b2d", window: "#15599c",
 };
 const SPEEDS = [0.5, 1, 2.5, 5, 10, 12.5, 25, 50, 100, 200];
@@ -31,10 +31,9 @@ let beats = { r_sample: [], flags: [], probability: [], words: {} };
 
 /** Tiles by filter, level and number; the oldest go when there are more bytes than `MOST_BYTES`. */
 const tiles = new Map();
-const asked = new Map(); // key to priority, of tiles that are not here yet
-const failed = new Set();
+const asked = new Set(), flying = new Set(), failed = new Set(); // keys of tiles: to be fetched in this order, on their way, in vain
 const MOST_BYTES = 96e6, AT_ONCE = 6;
-let tileBytes = 0, inFlight = 0;
+let tileBytes = 0;
 
 const tileKey = (level, number, filter = view.filter) => `${filter}/${level}/${number}`;
 const tileSamples = (level) => meta.tiles.levels[level].stride * meta.tiles.levels[level].n_bins;
@@ -49,20 +48,16 @@ function tileAt(level, number, filter) {
 /** Ask for tiles in this order before any that was asked for earlier; what is not asked for any more is not fetched. */
 function askFor(keys) {
   asked.clear();
-  for (const key of keys) if (!tiles.has(key) && !failed.has(key)) asked.set(key, true);
+  for (const key of keys) if (!tiles.has(key) && !failed.has(key) && !flying.has(key)) asked.add(key);
   fetchNext();
 }
 
-const flying = new Set();
-
-async function fetchNext() {
-  while (inFlight < AT_ONCE) {
-    const key = [...asked.keys()].find((one) => !flying.has(one));
-    if (!key) return;
-    inFlight += 1;
-    flying.add(key);
+function fetchNext() {
+  for (const key of asked) {
+    if (flying.size >= AT_ONCE) return;
     asked.delete(key);
-    fetchTile(key).finally(() => { inFlight -= 1; flying.delete(key); fetchNext(); });
+    flying.add(key);
+    fetchTile(key).finally(() => { flying.delete(key); fetchNext(); });
   }
 }
 
@@ -73,12 +68,13 @@ async function fetchTile(key) {
     const values = new Int16Array(await answer.arrayBuffer());
     tiles.set(key, { values, nLeadBins: values.length / meta.leads.length });
     tileBytes += values.byteLength;
+    nArrived += 1;
     for (const [oldest, tile] of tiles) {
       if (tileBytes <= MOST_BYTES || oldest === key) break;
       tiles.delete(oldest);
       tileBytes -= tile.values.byteLength;
     }
-    draw();
+    drawSoon(key);
   } catch (error) {
     failed.add(key);
     trouble(`A part of the recording could not be loaded: ${error.message}. Move on or load the page again.`);
@@ -92,15 +88,19 @@ function levelFor(samplesPerPixel) {
   return level;
 }
 
+const levelNow = () => levelFor(meta.sampling_frequency_hz / (pxPerS() * size.dpr));
+
 // ---------------------------------------------------------------- the view
 
 const view = { start: 0, speed: 25, gain: 10, filter: "none", shown: [], levels: new Map() };
-const size = { width: 0, height: 0, dpr: 1, left: 0, top: 26, foot: 20, pitch: 0 };
+const size = { width: 0, height: 0, dpr: 1, left: 0, top: 26, foot: 20, pitch: 0, first: 0 };
 
 const pxPerS = () => view.speed * pxPerMm();
 const span = () => (size.width - size.left) / pxPerS();
-const xOf = (time) => size.left + (time - view.start) * pxPerS();
-const timeAt = (x) => view.start + (x - size.left) / pxPerS();
+/** Where the screen begins on the paper of the whole recording: at a whole pixel, so that what was drawn once can be moved. */
+const origin = () => Math.round(view.start * pxPerS() * size.dpr) / size.dpr;
+const xOf = (time) => size.left + time * pxPerS() - origin();
+const timeAt = (x) => (x - size.left + origin()) / pxPerS();
 const slowest = () => Math.min(25, (size.width - size.left) / pxPerMm() / Math.max(meta.duration_s, 0.1));
 const moved = () => { draw(); later(); };
 
@@ -149,8 +149,16 @@ function showScales() {
 
 // ---------------------------------------------------------------- drawing
 
+/* What moves (paper and traces) is drawn once, in sheets a few centimetres wide that are kept and laid side by side; names, pulses and
+   the words of scale and filter lie on a canvas above. Panning then costs a few copies a frame, however many samples there are. */
+
 const paper = $("paper").getContext("2d", { alpha: false });
+const over = $("over").getContext("2d");
 const strip = $("strip").getContext("2d", { alpha: false });
+const SHEET_PX = 256;
+const sheets = new Map();
+let pen = null; // of the sheet that is being drawn
+let sheetsAre = "", overIs = "", nArrived = 0, levelsVersion = 0;
 let isWaiting = false;
 
 /** Draw at the next frame, once, however often it is asked for. */
@@ -158,6 +166,15 @@ function draw() {
   if (isWaiting || !meta) return;
   isWaiting = true;
   requestAnimationFrame(() => { isWaiting = false; drawNow(); });
+}
+
+/** Draw when the last of the tiles that are on their way to the screen is here, or a moment later: each costs every sheet anew. */
+let soon = 0;
+
+function drawSoon(key) {
+  const isMore = wanted(levelNow()).some((one) => one !== key && flying.has(one));
+  if (!isMore) { clearTimeout(soon); soon = 0; draw(); }
+  else if (!soon) soon = setTimeout(() => { soon = 0; draw(); }, 80);
 }
 
 function fit(canvas, context) {
@@ -170,27 +187,29 @@ function fit(canvas, context) {
 
 function measure() {
   Object.assign(size, fit($("paper"), paper));
-  size.left = Math.round((size.width < 600 ? 8 : 13) * pxPerMm());
+  size.left = Math.round((size.width < 600 ? 8 : 13) * pxPerMm() * size.dpr) / size.dpr;
   const rows = Math.max(view.shown.length, 1), mm = (size.height - size.top - size.foot) / pxPerMm() / rows;
   size.pitch = (mm >= 8 ? Math.floor(mm) : mm) * pxPerMm();
+  size.first = size.top + (size.height - size.top - size.foot - rows * size.pitch) / 2;
 }
 
-const rowTop = (row) => size.top + row * size.pitch;
+const rowTop = (row) => size.first + row * size.pitch;
 const baseOf = (row) => rowTop(row) + Math.round((size.pitch / pxPerMm()) * 0.55) * pxPerMm();
 
 function drawNow() {
   measure();
   view.speed = Math.max(view.speed, slowest());
   view.start = clamp(view.start, 0, meta.duration_s - span());
-  drawPaper();
-  const level = levelFor(meta.sampling_frequency_hz / (pxPerS() * size.dpr));
-  const isWhole = drawTraces(level);
-  drawMargin();
+  const level = levelNow();
+  askFor(wanted(level));
+  paper.fillStyle = "#fff";
+  paper.fillRect(0, 0, size.width, size.height);
+  const isWhole = nArrived > 0 && laySheets(level);
+  drawOver();
   drawBeats();
   drawCalipers();
-  drawFoot();
+  drawTimes();
   drawStrip();
-  askFor(wanted(level));
   if (isWhole && !document.documentElement.dataset.painted && stripIsWhole()) {
     performance.mark("ecg-painted");
     document.documentElement.dataset.painted = performance.now().toFixed(0);
@@ -214,66 +233,90 @@ function wanted(level) {
   return keys;
 }
 
-/** Lines of ECG paper: a millimetre and five, that move with the recording; leads without units have lines for time only. */
-function drawPaper() {
-  const mm = pxPerMm(), { width, left, top, dpr } = size, bottom = size.height - size.foot;
-  paper.fillStyle = "#fff";
-  paper.fillRect(0, 0, width, size.height);
-  paper.fillStyle = COLOURS.paper;
-  paper.fillRect(0, top, width, bottom - top);
-  const shift = (((view.start * view.speed) % 5) + 5) % 5;
-  const crisp = (value) => (Math.round(value * dpr) + 0.5) / dpr;
-  const lines = (every, colour, weight, isTimeOnly, y0, y1, skip) => {
-    paper.beginPath();
-    for (let i = Math.ceil((-left / mm + shift) / every); ; i += 1) {
-      const x = crisp(left + (i * every - shift) * mm);
-      if (x > width) break;
-      if (skip && i % skip === 0) continue;
-      paper.moveTo(x, y0);
-      paper.lineTo(x, y1);
+/** Lay the sheets that the screen shows, and draw those that are not there yet; return whether none lacked samples. */
+function laySheets(level) {
+  for (const lead of view.shown) if (!view.levels.has(lead)) levelOf(lead);
+  const are = JSON.stringify([size, view.speed, view.gain, view.filter, view.shown, levelsVersion]);
+  if (are !== sheetsAre) { sheets.clear(); sheetsAre = are; }
+  const from = origin(), first = Math.floor(from / SHEET_PX), last = Math.floor((from + size.width - size.left) / SHEET_PX);
+  const height = size.height - size.top - size.foot;
+  let isWhole = true;
+  for (let number = first; number <= last; number += 1) {
+    let sheet = sheets.get(number);
+    if (!sheet || (!sheet.isWhole && sheet.nArrived !== nArrived)) sheet = drawSheet(number, level, sheet && sheet.canvas);
+    sheets.delete(number);
+    sheets.set(number, sheet); // the youngest
+    isWhole = isWhole && sheet.isWhole;
+    paper.drawImage(sheet.canvas, size.left + number * SHEET_PX - from, size.top, SHEET_PX, height);
+  }
+  const most = 2 * (last - first) + 6;
+  for (const number of sheets.keys()) { if (sheets.size <= most) break; sheets.delete(number); }
+  return isWhole;
+}
+
+function drawSheet(number, level, canvas = document.createElement("canvas")) {
+  const height = size.height - size.top - size.foot, left = number * SHEET_PX;
+  canvas.width = Math.round(SHEET_PX * size.dpr);
+  canvas.height = Math.round(height * size.dpr);
+  pen = canvas.getContext("2d", { alpha: false });
+  pen.setTransform(size.dpr, 0, 0, size.dpr, -left * size.dpr, -size.top * size.dpr);
+  drawPaper(pen, left, SHEET_PX);
+  const end = meta.duration_s * pxPerS();
+  if (end < left + SHEET_PX) {
+    pen.fillStyle = "#0000000d";
+    pen.fillRect(Math.max(end, left), size.top, SHEET_PX, height);
+  }
+  const sheet = { canvas, isWhole: drawTraces(level, left), nArrived };
+  return sheet;
+}
+
+/** Lines of ECG paper: a millimetre and five, fixed to the recording; leads without units have lines for time only. */
+function drawPaper(context, left, width) {
+  const mm = pxPerMm(), { top, dpr } = size, bottom = size.height - size.foot, crisp = (value) => (Math.round(value * dpr) + 0.5) / dpr;
+  context.fillStyle = COLOURS.paper;
+  context.fillRect(left, top, width, bottom - top);
+  const lines = (every, colour, weight, y0, y1, hasAmplitude) => {
+    context.beginPath();
+    for (let i = Math.floor(left / mm / every); i * every * mm <= left + width; i += 1) {
+      if (every === 1 && i % 5 === 0) continue;
+      context.moveTo(crisp(i * every * mm), y0);
+      context.lineTo(crisp(i * every * mm), y1);
     }
-    for (let i = Math.ceil((y0 - baseOf(0)) / mm / every); !isTimeOnly; i += 1) {
-      const y = crisp(baseOf(0) + i * every * mm);
-      if (y > y1) break;
-      if (skip && i % skip === 0) continue;
-      paper.moveTo(0, y);
-      paper.lineTo(width, y);
+    for (let i = Math.ceil((y0 - baseOf(0)) / mm / every); hasAmplitude && baseOf(0) + i * every * mm < y1; i += 1) {
+      if (every === 1 && i % 5 === 0) continue;
+      context.moveTo(left, crisp(baseOf(0) + i * every * mm));
+      context.lineTo(left + width, crisp(baseOf(0) + i * every * mm));
     }
-    paper.strokeStyle = colour;
-    paper.lineWidth = weight;
-    paper.stroke();
+    context.strokeStyle = colour;
+    context.lineWidth = weight;
+    context.stroke();
   };
-  lines(1, COLOURS.thin, 1 / dpr, false, top, bottom, 5);
-  lines(5, COLOURS.thick, 1, false, top, bottom, 0);
+  lines(1, COLOURS.thin, 1 / dpr, top, bottom, true);
+  lines(5, COLOURS.thick, 1, top, bottom, true);
   view.shown.forEach((number, row) => {
     if (meta.leads[number].gain !== null) return;
-    paper.fillStyle = COLOURS.grey;
-    paper.fillRect(0, rowTop(row), width, size.pitch);
-    lines(1, COLOURS.greyThin, 1 / dpr, true, rowTop(row), rowTop(row) + size.pitch, 5);
-    lines(5, COLOURS.greyThick, 1, true, rowTop(row), rowTop(row) + size.pitch, 0);
+    context.fillStyle = COLOURS.grey;
+    context.fillRect(left, rowTop(row), width, size.pitch);
+    lines(1, COLOURS.greyThin, 1 / dpr, rowTop(row), rowTop(row) + size.pitch, false);
+    lines(5, COLOURS.greyThick, 1, rowTop(row), rowTop(row) + size.pitch, false);
   });
 }
 
-/** Draw every lead; return whether all of it was there. */
-function drawTraces(level) {
+/** Draw every lead on a sheet; return whether all of it was there. */
+function drawTraces(level, left) {
+  const fs = meta.sampling_frequency_hz, isDense = fs / pxPerS() > 40;
+  const from = Math.max(0, Math.floor(((left - 3) / pxPerS()) * fs) - 1);
+  const to = Math.min(meta.n_samples, Math.ceil(((left + SHEET_PX + 3) / pxPerS()) * fs) + 2);
   let isWhole = true;
-  paper.save();
-  paper.beginPath();
-  paper.rect(size.left, size.top, size.width - size.left, size.height - size.top - size.foot);
-  paper.clip();
-  paper.lineJoin = "bevel";
-  paper.lineWidth = 1.15;
-  paper.strokeStyle = COLOURS.trace;
-  const fs = meta.sampling_frequency_hz;
-  const from = Math.max(0, Math.floor(view.start * fs) - 1), to = Math.min(meta.n_samples, Math.ceil((view.start + span()) * fs) + 2);
+  pen.lineJoin = "bevel";
+  pen.lineWidth = 1.15;
+  pen.strokeStyle = isDense ? COLOURS.dense : COLOURS.trace; // beats that run together: leads are told apart where they overlap
   view.shown.forEach((lead, row) => {
-    const scale = scaleOf(lead, row);
-    const pen = { isDown: false, scale, lastY: 0, column: { at: -1 } };
-    paper.beginPath();
-    isWhole = traceRange(lead, level, from, to, pen) && isWhole;
-    paper.stroke();
+    const way = { isDown: false, scale: scaleOf(lead, row), lastY: 0, column: { at: -1 } };
+    pen.beginPath();
+    isWhole = traceRange(lead, level, from, to, way) && isWhole;
+    pen.stroke();
   });
-  paper.restore();
   return isWhole;
 }
 
@@ -282,7 +325,7 @@ function scaleOf(lead, row) {
   const { gain, baseline } = meta.leads[lead], zeroStep = view.filter === "none" ? baseline : 0;
   const known = view.levels.get(lead) || levelOf(lead);
   if (gain === null) {
-    const perStep = (0.7 * size.pitch) / Math.max(known ? known.range : 1, 1);
+    const perStep = (0.7 * Math.min(size.pitch, 30 * pxPerMm())) / Math.max(known ? known.range : 1, 1);
     return { perStep, zero: baseOf(row) + (known ? known.middle : 0) * perStep, zeroStep, isMillivolts: false };
   }
   const perStep = (view.gain * pxPerMm()) / gain;
@@ -292,7 +335,7 @@ function scaleOf(lead, row) {
 /** Where a lead lies now, and over what range, in steps: from what is on the screen; remembered until it has left its row. */
 function levelOf(lead) {
   const found = statistics(lead);
-  if (found) view.levels.set(lead, found);
+  if (found) { view.levels.set(lead, found); levelsVersion += 1; }
   return found;
 }
 
@@ -314,6 +357,7 @@ function settleLevels() {
     const away = known ? Math.abs(found.middle - known.middle) * scaleOf(lead, row).perStep : Infinity;
     if (away > size.pitch * 0.3 || (meta.leads[lead].gain === null && found.range > 1.5 * known.range)) {
       view.levels.set(lead, found);
+      levelsVersion += 1;
       isChanged = true;
     }
   });
@@ -324,7 +368,7 @@ function settleLevels() {
 function forVisible(lead, use) {
   const fs = meta.sampling_frequency_hz, from = Math.floor(view.start * fs);
   const to = Math.min(meta.n_samples, Math.ceil((view.start + span()) * fs));
-  const level = levelFor(fs / (pxPerS() * size.dpr)), { stride } = meta.tiles.levels[level], perTile = tileSamples(level);
+  const level = levelNow(), { stride } = meta.tiles.levels[level], perTile = tileSamples(level);
   const step = Math.max(1, Math.floor((to - from) / stride / 1000)) * stride;
   for (let sample = from; sample < to; sample += step) {
     const number = Math.floor(sample / perTile), tile = tiles.get(tileKey(level, number));
@@ -336,49 +380,49 @@ function forVisible(lead, use) {
 }
 
 /** Draw samples [from, to) of a lead at a level; where a tile is not here, what a coarser one knows. Return whether all were. */
-function traceRange(lead, level, from, to, pen) {
+function traceRange(lead, level, from, to, way) {
   const perTile = tileSamples(level);
   let isWhole = true;
   for (let number = Math.floor(from / perTile); number * perTile < to; number += 1) {
     const first = Math.max(from, number * perTile), stop = Math.min(to, (number + 1) * perTile);
     const tile = tileAt(level, number);
-    if (tile) traceTile(tile, lead, level, number * perTile, first, stop, pen);
+    if (tile) traceTile(tile, lead, level, number * perTile, first, stop, way);
     else {
       isWhole = false;
-      if (level + 1 < meta.tiles.levels.length) traceRange(lead, level + 1, first, stop, pen);
-      else { endColumn(pen); pen.isDown = false; }
+      if (level + 1 < meta.tiles.levels.length) traceRange(lead, level + 1, first, stop, way);
+      else { endColumn(way); way.isDown = false; }
     }
   }
-  endColumn(pen);
+  endColumn(way);
   return isWhole;
 }
 
 /** Draw a part of a tile. Of all samples in a column of pixels only the lowest and the highest count, in the order of time. */
-function traceTile(tile, lead, level, origin, first, stop, pen) {
-  const { values, nLeadBins } = tile, { stride } = meta.tiles.levels[level], { perStep, zero } = pen.scale;
-  const perSample = pxPerS() / meta.sampling_frequency_hz, x0 = xOf(origin / meta.sampling_frequency_hz);
+function traceTile(tile, lead, level, start, first, stop, way) {
+  const { values, nLeadBins } = tile, { stride } = meta.tiles.levels[level], { perStep, zero } = way.scale;
+  const perSample = pxPerS() / meta.sampling_frequency_hz, x0 = start * perSample;
   const perBin = level ? 2 : 1, half = level ? (stride - 1) / 2 : 0;
-  const nBins = nLeadBins / perBin, lastBin = Math.min(nBins, Math.ceil((stop - origin) / stride));
-  let at = lead * nLeadBins + Math.floor((first - origin) / stride) * perBin;
+  const nBins = nLeadBins / perBin, lastBin = Math.min(nBins, Math.ceil((stop - start) / stride));
+  let at = lead * nLeadBins + Math.floor((first - start) / stride) * perBin;
   if (perSample * stride * size.dpr >= 0.75 && !level) { // as good as a pixel for each sample: all of them
-    endColumn(pen);
-    for (let bin = Math.floor((first - origin) / stride); bin < lastBin; bin += 1, at += 1) {
+    endColumn(way);
+    for (let bin = Math.floor((first - start) / stride); bin < lastBin; bin += 1, at += 1) {
       const value = values[at];
-      if (value === MISSING) { pen.isDown = false; continue; }
+      if (value === MISSING) { way.isDown = false; continue; }
       const x = x0 + bin * perSample, y = zero - value * perStep;
-      if (pen.isDown) paper.lineTo(x, y); else paper.moveTo(x, y);
-      pen.isDown = true;
-      pen.lastY = y;
+      if (way.isDown) pen.lineTo(x, y); else pen.moveTo(x, y);
+      way.isDown = true;
+      way.lastY = y;
     }
     return;
   }
-  const { dpr } = size, column = pen.column;
-  for (let bin = Math.floor((first - origin) / stride); bin < lastBin; bin += 1, at += perBin) {
+  const { dpr } = size, column = way.column;
+  for (let bin = Math.floor((first - start) / stride); bin < lastBin; bin += 1, at += perBin) {
     const low = values[at], high = level ? values[at + 1] : low;
-    if (low === MISSING) { endColumn(pen); pen.isDown = false; continue; }
+    if (low === MISSING) { endColumn(way); way.isDown = false; continue; }
     const x = x0 + (bin * stride + half) * perSample, here = Math.floor(x * dpr);
     if (here !== column.at) {
-      endColumn(pen);
+      endColumn(way);
       column.at = here;
       column.low = low; column.high = high; column.xLow = x; column.xHigh = x;
       column.isTie = level > 0;
@@ -390,63 +434,82 @@ function traceTile(tile, lead, level, origin, first, stop, pen) {
 }
 
 /** Draw the column of pixels that was gathered. */
-function endColumn(pen) {
-  const column = pen.column;
+function endColumn(way) {
+  const column = way.column;
   if (column.at < 0) return;
-  const yLow = pen.scale.zero - column.low * pen.scale.perStep, yHigh = pen.scale.zero - column.high * pen.scale.perStep;
+  const yLow = way.scale.zero - column.low * way.scale.perStep, yHigh = way.scale.zero - column.high * way.scale.perStep;
   let isLowFirst = column.xLow < column.xHigh;
-  if (column.xLow === column.xHigh) isLowFirst = Math.abs(pen.lastY - yLow) < Math.abs(pen.lastY - yHigh);
+  if (column.xLow === column.xHigh) isLowFirst = Math.abs(way.lastY - yLow) < Math.abs(way.lastY - yHigh);
   const [x1, y1, x2, y2] = isLowFirst ? [column.xLow, yLow, column.xHigh, yHigh] : [column.xHigh, yHigh, column.xLow, yLow];
-  if (pen.isDown) paper.lineTo(x1, y1); else paper.moveTo(x1, y1);
-  if (y1 !== y2 || !pen.isDown) paper.lineTo(x2, y2 === y1 ? y2 + 0.01 : y2);
-  pen.isDown = true;
-  pen.lastY = y2;
+  if (way.isDown) pen.lineTo(x1, y1); else pen.moveTo(x1, y1);
+  if (y1 !== y2 || !way.isDown) pen.lineTo(x2, y2 === y1 ? y2 + 0.01 : y2);
+  way.isDown = true;
+  way.lastY = y2;
   column.at = -1;
 }
 
-function words(text, x, y, { font = "12px", colour = COLOURS.words, align = "left", halo = true } = {}) {
-  paper.font = `${font} Helvetica, Arial, sans-serif`;
-  paper.textAlign = align;
-  paper.textBaseline = "alphabetic";
+function words(context, text, x, y, { font = "12px", colour = COLOURS.words, align = "left", halo = true } = {}) {
+  context.font = `${font} Helvetica, Arial, sans-serif`;
+  context.textAlign = align;
+  context.textBaseline = "alphabetic";
   if (halo) {
-    paper.lineJoin = "round";
-    paper.lineWidth = 3;
-    paper.strokeStyle = "#ffffffd9";
-    paper.strokeText(text, x, y);
+    context.lineJoin = "round";
+    context.lineWidth = 3;
+    context.strokeStyle = "#ffffffd9";
+    context.strokeText(text, x, y);
   }
-  paper.fillStyle = colour;
-  paper.fillText(text, x, y);
+  context.fillStyle = colour;
+  context.fillText(text, x, y);
 }
 
-/** Names and remarks of the leads, and the calibration pulse of 1 mV. */
-function drawMargin() {
-  const mm = pxPerMm(), every = Math.max(1, Math.ceil((view.gain * mm) / (size.pitch * 1.3)));
-  const pulse = clamp(0.2 * view.speed, 2, size.left / mm - 3) * mm;
+/** What does not move: names and remarks of the leads, calibration pulses of 1 mV, and in words what scale and filter this is. */
+function drawOver() {
+  const is = JSON.stringify([size, view.speed, view.gain, view.filter, view.shown]);
+  if (is === overIs) return;
+  overIs = is;
+  fit($("over"), over);
+  over.clearRect(0, 0, size.width, size.height);
+  over.save();
+  over.beginPath();
+  over.rect(0, 0, size.left, size.height);
+  over.clip();
+  drawPaper(over, 0, size.left);
+  over.restore();
+  const mm = pxPerMm(), every = Math.max(1, Math.ceil((view.gain * mm) / (size.pitch * 0.9)));
   view.shown.forEach((number, row) => {
-    const { name, gain, remarks } = meta.leads[number], base = baseOf(row);
-    if (gain !== null && (view.shown.length - 1 - row) % every === 0) {
-      paper.beginPath();
-      paper.moveTo(mm, base);
-      paper.lineTo(1.7 * mm, base);
-      paper.lineTo(1.7 * mm, base - view.gain * mm);
-      paper.lineTo(1.7 * mm + pulse, base - view.gain * mm);
-      paper.lineTo(1.7 * mm + pulse, base);
-      paper.lineTo(2.4 * mm + pulse, base);
-      paper.lineWidth = 1.15;
-      paper.strokeStyle = COLOURS.trace;
-      paper.stroke();
-    }
-    const y = Math.max(rowTop(row) + 11, base - 0.36 * size.pitch);
-    words(name, size.left + 3, y, { font: "bold 13px" });
-    if (!remarks.length) return;
-    paper.font = "bold 13px Helvetica, Arial, sans-serif";
-    const x = size.left + 9 + paper.measureText(name).width;
-    words(remarks.join(" · "), x, y, { font: "11px", colour: COLOURS.remark });
+    if (meta.leads[number].gain !== null && (view.shown.length - 1 - row) % every === 0) drawPulse(baseOf(row));
+    drawName(meta.leads[number], row);
   });
+  const text = scaleWords();
+  over.font = "bold 12px Helvetica, Arial, sans-serif";
+  const width = over.measureText(text).width, y = size.height - size.foot;
+  over.fillStyle = "#ffffffe6";
+  over.fillRect(size.width - width - 10, y - 18, width + 10, 18);
+  words(over, text, size.width - 5, y - 5, { font: "bold 12px", align: "right", halo: false });
 }
 
-/** Time below the paper, and in words what scale and filter this is: a picture without them means nothing. */
-function drawFoot() {
+function drawPulse(base) {
+  const mm = pxPerMm(), x = 1.7 * mm, width = clamp(0.2 * view.speed, 2, size.left / mm - 3) * mm, top = base - view.gain * mm;
+  over.beginPath();
+  for (const [along, y] of [[-0.7 * mm, base], [0, base], [0, top], [width, top], [width, base], [width + 0.7 * mm, base]]) over.lineTo(x + along, y);
+  over.lineWidth = 1.15;
+  over.strokeStyle = COLOURS.trace;
+  over.stroke();
+}
+
+function drawName({ name, remarks }, row) {
+  const y = Math.max(rowTop(row) + 11, baseOf(row) - 0.36 * size.pitch);
+  words(over, name, size.left + 3, y, { font: "bold 13px" });
+  over.font = "bold 13px Helvetica, Arial, sans-serif";
+  const x = size.left + 9 + over.measureText(name).width, own = remarks.filter((remark) => !sharedRemarks().includes(remark));
+  if (own.length) words(over, own.join(" · "), x, y, { font: "11px", colour: COLOURS.remark });
+}
+
+/** What is true of every lead is said once, above. */
+const sharedRemarks = () => (meta.leads.length > 1 ? meta.leads[0].remarks.filter((remark) => meta.leads.every((lead) => lead.remarks.includes(remark))) : []);
+
+/** Times below the paper. */
+function drawTimes() {
   const steps = [0.04, 0.2, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600], apart = size.width < 600 ? 70 : 90;
   const step = steps.find((one) => one * pxPerS() >= apart) || 43200, y = size.height - size.foot;
   paper.beginPath();
@@ -454,22 +517,11 @@ function drawFoot() {
     const x = xOf(i * step);
     paper.moveTo(x, y);
     paper.lineTo(x, y + 4);
-    if (x < size.width - 24) words(clock(i * step, step < 1 ? 2 : 0), x, y + 15, { font: "11px", align: "center", halo: false });
+    if (x < size.width - 24) words(paper, clock(i * step, step < 1 ? 2 : 0), x, y + 15, { font: "11px", align: "center", halo: false });
   }
   paper.strokeStyle = COLOURS.words;
   paper.lineWidth = 1;
   paper.stroke();
-  const end = xOf(meta.duration_s);
-  if (end < size.width) {
-    paper.fillStyle = "#0000000d";
-    paper.fillRect(end, size.top, size.width - end, size.height - size.top - size.foot);
-  }
-  const text = scaleWords();
-  paper.font = "bold 12px Helvetica, Arial, sans-serif";
-  const width = paper.measureText(text).width;
-  paper.fillStyle = "#ffffffe6";
-  paper.fillRect(size.width - width - 10, y - 18, width + 10, 18);
-  words(text, size.width - 5, y - 5, { font: "bold 12px", align: "right", halo: false });
 }
 
 function scaleWords() {
@@ -483,7 +535,7 @@ function drawBeats() {
   const fs = meta.sampling_frequency_hz, first = lowerBound(beats.r_sample, view.start * fs);
   const stop = lowerBound(beats.r_sample, (view.start + span()) * fs), room = (size.width - size.left) / Math.max(stop - first, 1);
   if (room < 2.5) {
-    words("R peaks: zoom in", size.left + 3, 16, { font: "11px", halo: false });
+    words(paper, "R peaks: zoom in", size.left + 3, 16, { font: "11px", halo: false });
     return;
   }
   for (let i = first; i < stop; i += 1) {
@@ -497,7 +549,7 @@ function drawBeats() {
     paper.fillStyle = paper.strokeStyle = colour;
     paper.lineWidth = 1;
     if (value !== null) paper.fill(); else paper.stroke();
-    if (value !== null && room >= 30) words(chance(value), x, 12, { font: "11px", colour, align: "center", halo: false });
+    if (value !== null && room >= 30 && x < size.width - 14) words(paper, chance(value), x, 12, { font: "11px", colour, align: "center", halo: false });
   }
 }
 
@@ -568,10 +620,11 @@ function drawRate(pen, box) {
   pen.font = "10px Helvetica, Arial, sans-serif";
   pen.textBaseline = "middle";
   if (n > 2) {
+    const dot = clamp(600 / n, 1.5, 3);
     pen.fillStyle = COLOURS.against;
     for (let i = 1; i < n; i += every) {
       const rate = (60 * fs) / (beats.r_sample[i] - beats.r_sample[i - 1]);
-      pen.fillRect((beats.r_sample[i] / fs) * stripScale() - 0.75, yOf(rate) - 0.75, 1.5, 1.5);
+      pen.fillRect((beats.r_sample[i] / fs) * stripScale() - dot / 2, yOf(rate) - dot / 2, dot, dot);
     }
     for (const rate of [60, 120]) {
       pen.fillStyle = "#ffffffcc";
@@ -716,7 +769,7 @@ function drawCalipers() {
     const y = clamp(Math.max(places[0].y, places[1].y) + 8, size.top, bottom - 40);
     paper.fillStyle = "#ffffffeb";
     paper.fillRect(x, y, width, 20);
-    words(text, x + 5, y + 15, { font: "bold 13px", colour: COLOURS.caliper, halo: false });
+    words(paper, text, x + 5, y + 15, { font: "bold 13px", colour: COLOURS.caliper, halo: false });
   }
   paper.restore();
 }
@@ -1062,6 +1115,7 @@ async function start() {
   if (found.status === "partial") trouble(`Only a part of this record could be read: ${found.why}`);
   if (!found.n_samples) { trouble(`There is no ECG to draw: ${found.why || "the record has no samples"}`); return; }
   meta = found;
+  if (sharedRemarks().length) $("facts").textContent += `; all leads: ${sharedRemarks().join(", ")}`;
   view.shown = meta.leads.map((_, number) => number);
   if (LIMB.concat(CHEST).filter((name) => meta.leads.some((lead) => lead.name === name)).length >= 6) {
     view.shown = view.shown.filter((number) => [...LIMB, ...CHEST].includes(meta.leads[number].name)); // others by choice: twelve are enough for a screen
@@ -1071,6 +1125,7 @@ async function start() {
   $("ruler").style.width = `${100 * pxPerMm()}px`;
   fillLeads();
   takePlace();
+  askFor(wanted(levelNow()));
   listen();
   moved();
   beats = await beatsAsked;
