@@ -13,8 +13,15 @@ the page's list hold in ``tables``, ``lead_columns`` and ``worklist``; HTML is m
 Other wings use:
 
 - ``chosen_pages``: ``MODES``, ``checked_pages``, ``stated_mode``
+- ``excerpts``: ``rhythm_lead``
+- ``grid``: ``grid_patterns``
+- ``median_beats``: ``beat_quartiles``, ``median_beats``
+- ``pages``: ``environment_of``
 - ``path_kernels``: ``warm_up``
 - ``record_files``: ``check_extras``
+- ``rows``: ``Row``, ``plain_float``, ``plain_rows``
 - ``shape``: ``shape_digest``
+- ``sources``: ``store_path``
+- ``words``: ``LEAD_WORDS``, ``explain_reason``
 - ``writing``: ``report_record``, ``report_workspace``
 """

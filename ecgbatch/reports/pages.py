@@ -49,7 +49,7 @@ def pieces(template: str, *, script: str = "", **content: Any) -> Iterator[str]:
 @cache
 def _template(template: str, script: str) -> tuple[jinja2.Template, dict[str, Any]]:
     """Return a template and what each of its pages holds: style, script and the policy that allows these and no others."""
-    environment = _environment()
+    environment = environment_of(_TEMPLATES)
     sheets = STYLES.get(template, ("style.css",))
     style = _small("".join(_TEMPLATES.joinpath(name).read_text(encoding="utf-8") for name in sheets))
     run = _TEMPLATES.joinpath(script).read_text(encoding="utf-8") if script else ""
@@ -101,10 +101,10 @@ def _data(value: Any) -> str:
 
 
 @cache
-def _environment() -> jinja2.Environment:
-    """Return the template engine."""
+def environment_of(templates: Path) -> jinja2.Environment:
+    """Return the template engine of a folder: what it shows is escaped and visible, whoever's templates they are."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        loader=jinja2.FileSystemLoader(templates),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

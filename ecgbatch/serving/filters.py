@@ -1,8 +1,8 @@
 """What may be taken out of a trace before it is drawn: wander, and what lies above 40 Hz. Nothing is measured on the result.
 
 All filters are symmetric in time: they shift no wave. A cut-off of 0.5 Hz is below the 0.67 Hz that Kligfield and others 2007
-(Circulation 115:1306, AHA/ACC/HRS part I) allow such filters where ST is read; 40 Hz is what monitors use: it rounds QRS, lowers R
-by some per cent and hides notches, so the picture says that it is on.
+(Circulation 115:1306, AHA/ACC/HRS part I) allow such filters where ST is read; 40 Hz is what monitors use: it rounds QRS, lowers
+R by some per cent and hides notches, so the picture says that it is on.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -16,7 +17,7 @@ from ecgbatch.reports.excerpts import rhythm_lead
 from ecgbatch.reports.median_beats import beat_quartiles, median_beats
 from ecgbatch.reports.rows import Row, plain_float, plain_rows
 from ecgbatch.reports.sources import store_path
-from ecgbatch.reports.words import LEAD_WORDS
+from ecgbatch.reports.words import LEAD_WORDS, explain_reason
 from ecgbatch.terms import BEAT_FLAGS, LEAD_FLAGS, STATUS, UNSCORABLE_BEAT, words_of_mask
 from storage import folder_at, open_once, read_columns
 
@@ -30,7 +31,7 @@ KEPT_BYTES = 96_000_000
 
 _MOST_BEATS = 256  # that a median beat is made of: as many as ``reports.median_beats`` takes
 
-_SIGNALS = ("lead", "lead_flags", "adc_gain", "baseline", "sampling_frequency_hz", "n_samples", "status", "reason", "status_detail")
+_SIGNALS = ("lead", "lead_flags", "adc_gain", "baseline", "sampling_frequency_hz", "n_samples", "status", "reason")
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,26 @@ class Place:
     beats_row: int = 0
     scores_run: str = ""
     scores_row: int = 0
+
+
+def place_of(work: str, scores_run: str, row: int, shown_name: str, *, is_hidden: bool = False) -> Place:
+    """Return the place of the record in a row of a scores store.
+
+    Parameters
+    ----------
+    is_hidden
+        Whether its score is hidden from who looks: then no probability is shown, and no threshold.
+
+    Raises
+    ------
+    StoreError
+        If there is no such store, or it is damaged.
+
+    """
+    path = store_path(folder_at(work), "scores", scores_run)
+    found = plain_rows(read_columns(path, np.array([row]), ("signals_store", "signals_row", "beats_store", "beats_row")))[0]
+    place = Place(work, found["signals_store"], found["signals_row"], shown_name, found["beats_store"], found["beats_row"])
+    return place if is_hidden else replace(place, scores_run=scores_run, scores_row=row)
 
 
 @dataclass(frozen=True)
@@ -124,7 +145,7 @@ def read_recording(place: Place) -> Recording:
         for number, name in found
         if not row["lead_flags"][number] & LEAD_FLAGS["missing"]
     ]
-    why = ": ".join(word for word in (row["reason"], row["status_detail"]) if word)
+    why = explain_reason(row["reason"], is_scored=bool(leads))[0] or row["reason"] if row["reason"] else ""
     return Recording(place, tuple(leads), row["n_samples"] if leads else 0, row["sampling_frequency_hz"] or 0.0, status, why)
 
 
@@ -145,14 +166,10 @@ def read_samples(recording: Recording, first: int, stop: int, kept: Kept) -> Ste
     first, stop = max(first, 0), min(stop, recording.n_samples)
     blocks = range(first // BLOCK_SAMPLES, -(-stop // BLOCK_SAMPLES))
     place = recording.place
-    parts = [
-        kept.get((place.work, place.signals_store, place.signals_row, block), lambda number=block: _read_block(recording, number))
-        for block in blocks
-    ]
+    key = (place.work, place.signals_store, place.signals_row)
+    parts = [kept.get((*key, block), partial(_read_block, recording, block)) for block in blocks]
     start = blocks.start * BLOCK_SAMPLES
-    cut = [
-        part[:, max(first - start - i * BLOCK_SAMPLES, 0) : stop - start - i * BLOCK_SAMPLES] for i, part in enumerate(parts)
-    ]
+    cut = [part[:, max(first - start - i * BLOCK_SAMPLES, 0) : stop - start - i * BLOCK_SAMPLES] for i, part in enumerate(parts)]
     return cut[0] if len(cut) == 1 else np.concatenate(cut, axis=1) if cut else np.empty((len(recording.leads), 0), np.int16)
 
 
@@ -170,8 +187,8 @@ def describe(recording: Recording) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``name``, ``status`` and ``why`` it is not ok, ``duration_s``, ``n_samples``, ``sampling_frequency_hz``; ``leads``, each with
-        ``name``, ``gain`` (adu/mV, None where units are unknown), ``baseline`` (adu) and ``remarks``; ``rhythm_lead`` with
+        ``name``, ``status`` and ``why`` it is not ok, ``duration_s``, ``n_samples``, ``sampling_frequency_hz``; ``leads``, each
+        with ``name``, ``gain`` (adu/mV, None where units are unknown), ``baseline`` (adu) and ``remarks``; ``rhythm_lead`` with
         ``rhythm_why`` where it is not II; ``threshold`` of its score, None without.
 
     """
@@ -263,4 +280,3 @@ def _beats_part(place: Place) -> slice:
 
 def _row(place: Place, kind: str, name: str, row: int, columns: tuple[str, ...]) -> Row:
     return plain_rows(read_columns(store_path(folder_at(place.work), kind, name), np.array([row]), columns))[0]
-

@@ -61,7 +61,7 @@ def check_tile(recording: Recording, level: int, number: int, filter_name: str) 
     """Return the level of a tile; raise ``NoSuchTile`` if the recording has none of that level, number or filter."""
     levels, filters = levels_of(recording.n_samples), filters_for(recording.sampling_frequency_hz)
     if not 0 <= level < len(levels) or not 0 <= number < levels[level].n_tiles:
-        raise NoSuchTile(f"no tile {number} of level {level}: the levels of this recording have {[one.n_tiles for one in levels]}")
+        raise NoSuchTile(f"no tile {number} of level {level}: the levels have {[one.n_tiles for one in levels]} tiles")
     if filter_name not in filters:
         raise NoSuchTile(f"no filter {filter_name[:40]!r}: there are {', '.join(filters)}")
     return levels[level]

@@ -1,4 +1,4 @@
-"""Recordings for the viewer's tests: half an hour of twelve leads, a known pulse, gaps and unknown units; and a server of them."""
+"""Recordings for the viewer's tests: of twelve leads, with known pulses, gaps, unknown units; and a server of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ GAIN, BASELINE = 200.0, 37
 PULSE_HZ = 500.0
 
 
-def write_wfdb(folder: Path, name: str, signal: np.ndarray, *, fs: float, units: str = "mV", leads: tuple[str, ...] = LEADS[:12]) -> None:
+def write_wfdb(
+    folder: Path, name: str, signal: np.ndarray, *, fs: float, units: str = "mV", leads: tuple[str, ...] = LEADS[:12]
+) -> None:
     """Write (sample, lead) int16 as a WFDB record of format 16, with its checksums."""
     folder.mkdir(parents=True, exist_ok=True)
     signal.astype("<i2").tofile(folder / f"{name}.dat")
@@ -99,7 +101,7 @@ def viewer_app(found: dict[str, Place]) -> FastAPI:
 @contextmanager
 def served(app: FastAPI) -> Iterator[str]:
     """Serve an application on a free port of loopback; yields its address."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="off"))
     thread = Thread(target=server.run, daemon=True)
     thread.start()
     limit = monotonic() + 30

@@ -172,7 +172,7 @@ function draw() {
 let soon = 0;
 
 function drawSoon(key) {
-  const isMore = wanted(levelNow()).some((one) => one !== key && flying.has(one));
+  const isMore = needed(levelNow()).some((one) => one !== key && flying.has(one));
   if (!isMore) { clearTimeout(soon); soon = 0; draw(); }
   else if (!soon) soon = setTimeout(() => { soon = 0; draw(); }, 80);
 }
@@ -210,19 +210,26 @@ function drawNow() {
   drawCalipers();
   drawTimes();
   drawStrip();
-  if (isWhole && !document.documentElement.dataset.painted && stripIsWhole()) {
+  if (isWhole && !document.documentElement.dataset.painted) {
     performance.mark("ecg-painted");
     document.documentElement.dataset.painted = performance.now().toFixed(0);
   }
 }
 
-/** Tiles that the view needs, then the strip's, then what lies beside the view. */
-function wanted(level) {
+/** Tiles that the view needs. */
+function needed(level) {
   const perTile = tileSamples(level), n = meta.tiles.levels[level].n_tiles, fs = meta.sampling_frequency_hz;
   const first = clamp(Math.floor((view.start * fs) / perTile), 0, n - 1);
   const last = clamp(Math.floor(((view.start + span()) * fs) / perTile), 0, n - 1);
   const keys = [];
   for (let number = first; number <= last; number += 1) keys.push(tileKey(level, number));
+  return keys;
+}
+
+/** These, then the strip's, then what lies beside the view. */
+function wanted(level) {
+  const keys = needed(level), n = meta.tiles.levels[level].n_tiles;
+  const [first, last] = [keys[0], keys.at(-1)].map((key) => Number(key.split("/")[2]));
   const top = meta.tiles.levels.length - 1;
   for (let number = 0; number < meta.tiles.levels[top].n_tiles; number += 1) keys.push(tileKey(top, number, "none"));
   const ahead = last - first + 1;
