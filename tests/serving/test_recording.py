@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
+from benchmarks.speed.viewer import places, served, viewer_app
 from ecgbatch.serving.filters import FILTERS, filters_for
 from ecgbatch.serving.recording import (
     Kept,
@@ -29,7 +30,7 @@ from ecgbatch.signals.stage import convert_archive
 from ecgbatch.terms import BEAT_FLAGS, LEADS, MISSING_SAMPLE
 from storage import open_store
 from tests.reports.report_runs import LEAD, reported_run
-from tests.serving.viewer_runs import BASELINE, GAIN, converted, heart, places, served, viewer_app, write_wfdb
+from tests.serving.viewer_runs import BASELINE, GAIN, converted, heart, write_wfdb
 
 FS = 500.0
 N_LONG = 300_001  # ten minutes and a sample: three blocks of the store, the last tile of each level is not full

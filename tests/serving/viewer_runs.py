@@ -1,26 +1,15 @@
-"""Recordings for the viewer's tests: of twelve leads, with known pulses, gaps, unknown units; and a server of them."""
+"""Recordings for the viewer's tests: of twelve leads, with known pulses, gaps, unknown units."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
-from time import monotonic, sleep
 
 import numpy as np
-import uvicorn
-from fastapi import FastAPI
-from fastapi.staticfiles import StaticFiles
 
 from ecgbatch.beats.lookup import extract_beats
 from ecgbatch.beats.record import BeatSettings
-from ecgbatch.reports.writing import record_slugs
-from ecgbatch.serving import ecg_routes
-from ecgbatch.serving.recording import Place
 from ecgbatch.signals.stage import convert_archive
 from ecgbatch.terms import LEADS
-from storage import list_stores, open_store
 
 GAIN, BASELINE = 200.0, 37
 PULSE_HZ = 500.0
@@ -56,10 +45,13 @@ def heart(n_samples: int, fs: float, seed: int = 0) -> np.ndarray:
 
 
 def pulses(n_samples: int) -> np.ndarray:
-    """Steps of twelve leads: 1 mV for 0.2 s, once a second, on a flat line. (sample, lead) int16, ``PULSE_HZ``."""
+    """Steps of twelve leads: in I and V1 to V6 1 mV for 0.2 s, once a second, on a flat line; the others as that makes them.
+
+    (sample, lead) int16, ``PULSE_HZ``.
+    """
     time_s = np.arange(n_samples) / PULSE_HZ
     step = np.where((time_s % 1.0 >= 0.5) & (time_s % 1.0 < 0.7), GAIN, 0.0)
-    return np.repeat((step + BASELINE)[:, None], 12, axis=1).astype(np.int16)
+    return (step[:, None] * np.array([1, 1, 0, -1, 0.5, 0.5, 1, 1, 1, 1, 1, 1]) + BASELINE).astype(np.int16)
 
 
 def converted(folder: Path, records: dict[str, tuple[np.ndarray, float]]) -> str:
@@ -70,46 +62,3 @@ def converted(folder: Path, records: dict[str, tuple[np.ndarray, float]]) -> str
     convert_archive(str(folder / "archive"), work)
     extract_beats(work, BeatSettings())
     return work
-
-
-def places(work: str) -> dict[str, Place]:
-    """Return the place of every record of a workspace by a key that may stand in an address."""
-    beats = {}
-    for path in list_stores(work, "beats"):
-        for row, name in enumerate(open_store(path)["record_name"].values.tolist()):
-            beats[name] = {"beats_store": Path(path).stem, "beats_row": row}
-    scores = {}
-    for path in list_stores(work, "scores"):
-        for row, name in enumerate(open_store(path)["record_name"].values.tolist()):
-            scores[name] = {"scores_run": Path(path).stem, "scores_row": row}
-    found = {}
-    for path in list_stores(work, "signals"):
-        for row, name in enumerate(open_store(path)["record_name"].values.tolist()):
-            found[name] = Place(work, Path(path).stem, row, name, **beats.get(name, {}), **scores.get(name, {}))
-    slugs = record_slugs(found)
-    return {slugs[name]: place for name, place in found.items()}
-
-
-def viewer_app(found: dict[str, Place]) -> FastAPI:
-    """An application of nothing but the viewer."""
-    app = FastAPI(openapi_url=None)
-    app.include_router(ecg_routes.ecg_router(found.get, links=lambda key: [("Report", f"../../report/{key}")]))
-    app.mount("/static", StaticFiles(directory=Path(ecg_routes.__file__).parent / "static"))
-    return app
-
-
-@contextmanager
-def served(app: FastAPI) -> Iterator[str]:
-    """Serve an application on a free port of loopback; yields its address."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="off"))
-    thread = Thread(target=server.run, daemon=True)
-    thread.start()
-    limit = monotonic() + 30
-    while not server.started and thread.is_alive() and monotonic() < limit:
-        sleep(0.02)
-    assert server.started, "the server did not start"
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(30)

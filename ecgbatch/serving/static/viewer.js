@@ -154,6 +154,7 @@ function showScales() {
 
 const paper = $("paper").getContext("2d", { alpha: false });
 const over = $("over").getContext("2d");
+const marks = $("marks").getContext("2d");
 const strip = $("strip").getContext("2d", { alpha: false });
 const SHEET_PX = 256;
 const sheets = new Map();
@@ -188,13 +189,16 @@ function fit(canvas, context) {
 function measure() {
   Object.assign(size, fit($("paper"), paper));
   size.left = Math.round((size.width < 600 ? 8 : 13) * pxPerMm() * size.dpr) / size.dpr;
-  const rows = Math.max(view.shown.length, 1), mm = (size.height - size.top - size.foot) / pxPerMm() / rows;
-  size.pitch = (mm >= 8 ? Math.floor(mm) : mm) * pxPerMm();
-  size.first = size.top + (size.height - size.top - size.foot - rows * size.pitch) / 2;
+  const rows = Math.max(view.shown.length, 1), high = (size.height - size.top - size.foot) / pxPerMm();
+  let above = 0.55 * (high / rows), mm = high / rows;
+  if (above < 12) { above = Math.min(12, 0.2 * high); mm = (high - above) / (rows - 0.55); } // room for an R wave of the first row
+  size.pitch = (mm >= 8 ? Math.floor(mm * 2) / 2 : mm) * pxPerMm();
+  size.first = size.top + above * pxPerMm();
 }
 
-const rowTop = (row) => size.first + row * size.pitch;
-const baseOf = (row) => rowTop(row) + Math.round((size.pitch / pxPerMm()) * 0.55) * pxPerMm();
+/** Where a lead's line lies, and where its row begins. */
+const baseOf = (row) => size.first + row * size.pitch;
+const rowTop = (row) => baseOf(row) - 0.55 * size.pitch;
 
 function drawNow() {
   measure();
@@ -230,6 +234,7 @@ function needed(level) {
 function wanted(level) {
   const keys = needed(level), n = meta.tiles.levels[level].n_tiles;
   const [first, last] = [keys[0], keys.at(-1)].map((key) => Number(key.split("/")[2]));
+  if (calipers.isOn && level && canSnap()) keys.push(...needed(0));
   const top = meta.tiles.levels.length - 1;
   for (let number = 0; number < meta.tiles.levels[top].n_tiles; number += 1) keys.push(tileKey(top, number, "none"));
   const ahead = last - first + 1;
@@ -302,10 +307,11 @@ function drawPaper(context, left, width) {
   lines(5, COLOURS.thick, 1, top, bottom, true);
   view.shown.forEach((number, row) => {
     if (meta.leads[number].gain !== null) return;
+    const y0 = row ? rowTop(row) : top, y1 = row === view.shown.length - 1 ? bottom : rowTop(row) + size.pitch;
     context.fillStyle = COLOURS.grey;
-    context.fillRect(left, rowTop(row), width, size.pitch);
-    lines(1, COLOURS.greyThin, 1 / dpr, rowTop(row), rowTop(row) + size.pitch, false);
-    lines(5, COLOURS.greyThick, 1, rowTop(row), rowTop(row) + size.pitch, false);
+    context.fillRect(left, y0, width, y1 - y0);
+    lines(1, COLOURS.greyThin, 1 / dpr, y0, y1, false);
+    lines(5, COLOURS.greyThick, 1, y0, y1, false);
   });
 }
 
@@ -653,7 +659,9 @@ const calipers = { isOn: false, points: [], active: 1 };
 const rowOf = (lead) => view.shown.indexOf(lead);
 const yOfStep = (lead, step) => { const scale = scaleOf(lead, rowOf(lead)); return scale.zero - step * scale.perStep; };
 const stepAt = (lead, y) => { const scale = scaleOf(lead, rowOf(lead)); return (scale.zero - y) / scale.perStep; };
-const leadAt = (y) => view.shown[clamp(Math.floor((y - size.top) / size.pitch), 0, view.shown.length - 1)];
+
+/** Whether a line of pixels holds so few samples that one of them can be meant. */
+const canSnap = () => meta.sampling_frequency_hz / pxPerS() <= 40;
 
 /** Sample of a lead, as stored or filtered; null where it is missing or not here. */
 function stepOf(lead, sample) {
@@ -665,20 +673,27 @@ function stepOf(lead, sample) {
 /** The point of a trace nearest to a place on the paper, within two millimetres; null where there is none. */
 function nearest(lead, x, y) {
   const fs = meta.sampling_frequency_hz, reach = 2 * pxPerMm(), first = Math.ceil(timeAt(x - reach) * fs);
-  if (fs / pxPerS() > 40) return null; // a line of pixels holds many samples: nothing to snap to
-  let best = null, least = reach;
+  if (!canSnap()) return null;
+  let best = null, least = reach + 0.01;
   for (let sample = first; sample <= timeAt(x + reach) * fs; sample += 1) {
     const step = stepOf(lead, sample);
     if (step === null) continue;
     const distance = Math.hypot(xOf(sample / fs) - x, yOfStep(lead, step) - y);
-    if (distance < least) { least = distance; best = { time: sample / fs, step }; }
+    if (distance < least) { least = distance; best = { time: sample / fs, step, distance }; }
   }
   return best;
 }
 
+/** The lead that is meant at a place: the one whose trace is nearest, else the one whose row it is. */
+function leadAt(x, y) {
+  const near = $("snap").checked ? view.shown.map((lead) => ({ lead, found: nearest(lead, x, y) })).filter((one) => one.found) : [];
+  near.sort((a, b) => a.found.distance - b.found.distance);
+  return near.length ? near[0].lead : view.shown[clamp(Math.floor((y - rowTop(0)) / size.pitch), 0, view.shown.length - 1)];
+}
+
 function pointAt(lead, x, y, isFree) {
   const found = $("snap").checked && !isFree ? nearest(lead, x, y) : null;
-  return found || { time: clamp(timeAt(x), 0, meta.duration_s), step: stepAt(lead, y) };
+  return found ? { time: found.time, step: found.step } : { time: clamp(timeAt(x), 0, meta.duration_s), step: stepAt(lead, y) };
 }
 
 function setPoint(which, point, lead) {
@@ -732,53 +747,58 @@ function clearCalipers() {
 }
 
 function drawCalipers() {
+  fit($("marks"), marks);
+  marks.clearRect(0, 0, size.width, size.height);
   if (!calipers.points.length || rowOf(calipers.lead) < 0) return;
   const bottom = size.height - size.foot, lead = calipers.lead;
-  paper.save();
-  paper.beginPath();
-  paper.rect(size.left, 0, size.width - size.left, bottom);
-  paper.clip();
-  paper.strokeStyle = paper.fillStyle = COLOURS.caliper;
+  marks.save();
+  marks.beginPath();
+  marks.rect(size.left, 0, size.width - size.left, bottom);
+  marks.clip();
+  marks.strokeStyle = marks.fillStyle = COLOURS.caliper;
   const places = calipers.points.map((point) => point && { x: xOf(point.time), y: yOfStep(lead, point.step) });
   if ($("march").checked && measured()) {
     const apart = Math.abs(places[1].x - places[0].x);
-    paper.lineWidth = 1;
-    paper.setLineDash([3, 4]);
-    paper.beginPath();
-    if (apart >= 6) for (let x = places[0].x - Math.ceil(places[0].x / apart) * apart; x < size.width; x += apart) { paper.moveTo(x, size.top); paper.lineTo(x, bottom); }
-    paper.stroke();
-    paper.setLineDash([]);
+    marks.lineWidth = 1;
+    marks.setLineDash([3, 4]);
+    marks.beginPath();
+    for (let x = places[0].x - Math.ceil(places[0].x / apart) * apart; apart >= 6 && x < size.width; x += apart) {
+      marks.moveTo(x, size.top);
+      marks.lineTo(x, bottom);
+    }
+    marks.stroke();
+    marks.setLineDash([]);
   }
   places.forEach((place, which) => {
     if (!place) return;
-    paper.lineWidth = which === calipers.active ? 2 : 1.2;
-    paper.beginPath();
-    paper.moveTo(place.x, size.top);
-    paper.lineTo(place.x, bottom);
-    paper.stroke();
-    paper.lineWidth = 1.2;
-    paper.beginPath();
+    marks.lineWidth = which === calipers.active ? 2 : 1.2;
+    marks.beginPath();
+    marks.moveTo(place.x, size.top);
+    marks.lineTo(place.x, bottom);
+    marks.stroke();
+    marks.lineWidth = 1.2;
+    marks.beginPath();
     const other = places[1 - which], far = other ? Math.abs(other.x - place.x) : 0;
     const [x0, x1] = other && other.x < place.x ? [place.x - far - 8, place.x + 8] : [place.x - 8, place.x + far + 8];
-    paper.moveTo(x0, place.y);
-    paper.lineTo(x1, place.y);
-    paper.stroke();
-    paper.beginPath();
-    paper.arc(place.x, place.y, which === calipers.active ? 5 : 3.5, 0, 7);
-    if (which === calipers.active) paper.fill(); else { paper.fillStyle = "#fff"; paper.fill(); paper.stroke(); paper.fillStyle = COLOURS.caliper; }
+    marks.moveTo(x0, place.y);
+    marks.lineTo(x1, place.y);
+    marks.stroke();
+    marks.beginPath();
+    marks.arc(place.x, place.y, which === calipers.active ? 5 : 3.5, 0, 7);
+    if (which === calipers.active) marks.fill(); else { marks.fillStyle = "#fff"; marks.fill(); marks.stroke(); marks.fillStyle = COLOURS.caliper; }
   });
   const found = measured();
   if (found) {
     const text = measuredWords(found);
-    paper.font = "bold 13px Helvetica, Arial, sans-serif";
-    const width = paper.measureText(text).width + 10, middle = (places[0].x + places[1].x) / 2;
+    marks.font = "bold 13px Helvetica, Arial, sans-serif";
+    const width = marks.measureText(text).width + 10, middle = (places[0].x + places[1].x) / 2;
     const x = clamp(middle - width / 2, size.left + 2, size.width - width - 2);
     const y = clamp(Math.max(places[0].y, places[1].y) + 8, size.top, bottom - 40);
-    paper.fillStyle = "#ffffffeb";
-    paper.fillRect(x, y, width, 20);
-    words(paper, text, x + 5, y + 15, { font: "bold 13px", colour: COLOURS.caliper, halo: false });
+    marks.fillStyle = "#ffffffeb";
+    marks.fillRect(x, y, width, 20);
+    words(marks, text, x + 5, y + 15, { font: "bold 13px", colour: COLOURS.caliper, halo: false });
   }
-  paper.restore();
+  marks.restore();
 }
 
 // ---------------------------------------------------------------- words and tables
@@ -915,7 +935,7 @@ function holdPoint(event, place) {
   const near = calipers.points.findIndex((point) => point && rowOf(calipers.lead) >= 0
     && Math.hypot(xOf(point.time) - place.x, yOfStep(calipers.lead, point.step) - place.y) < 14);
   if (near >= 0) return { kind: "point", which: near, lead: calipers.lead };
-  const lead = leadAt(place.y);
+  const lead = leadAt(place.x, place.y);
   calipers.points = [];
   setPoint(0, pointAt(lead, place.x, place.y, event.altKey), lead);
   return { kind: "point", which: 1, lead };
