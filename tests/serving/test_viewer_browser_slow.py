@@ -106,7 +106,7 @@ def ink(browser: Any, x: float, y: float, width: float, height: float) -> int:
     """Return how many pixels of a piece of the paper are as dark as a trace."""
     return browser.execute_script(
         "const c = document.getElementById('paper'), d = c.getContext('2d').getImageData(...arguments).data; let n = 0;"
-        "for (let i = 0; i < d.length; i += 4) if (d[i] < 90 && d[i + 1] < 90 && d[i + 2] < 90) n += 1; return n;",
+        "for (let i = 0; i < d.length; i += 4) if (d[i] < 140 && d[i + 1] < 140 && d[i + 2] < 140) n += 1; return n;",
         *(round(value) for value in (x, y, width, height)),
     )
 
@@ -166,7 +166,7 @@ def test_paper_is_true_to_scale(browser, site, size):
     rows, columns = browser.execute_script(
         "const c = document.getElementById('paper'), x0 = Math.ceil(arguments[0]), w = c.width - x0, h = c.height - 20;"
         "const d = c.getContext('2d').getImageData(x0, 0, w, h).data, rows = Array(h).fill(0);"
-        "const isDark = (x, y) => d[4 * (y * w + x)] < 110 && d[4 * (y * w + x) + 1] < 110;"
+        "const isDark = (x, y) => d[4 * (y * w + x)] < 165 && d[4 * (y * w + x) + 1] < 165;"
         "for (let y = 30; y < h; y += 1) for (let x = 2; x < w; x += 1) rows[y] += isDark(x, y);"
         "const top = rows.findIndex((n) => n > 0.1 * Math.max(...rows));"
         "return [rows, Array.from({length: w}, (_, x) => x).filter((x) => isDark(x, top) || isDark(x, top + 1))];",
@@ -205,7 +205,7 @@ def pulse_places(browser: Any) -> tuple[float, float, float, float]:
     dark = browser.execute_script(
         "const c = document.getElementById('paper'), x0 = arguments[0], found = [];"
         "for (const x of [x0 + 28, x0 + 57]) { const d = c.getContext('2d').getImageData(Math.round(x), 27, 1, 300).data;"
-        "for (let y = 0; y < d.length / 4; y += 1) if (d[4 * y] < 90 && d[4 * y + 1] < 90) { found.push(y + 27); break; } }"
+        "for (let y = 0; y < d.length / 4; y += 1) if (d[4 * y] < 165 && d[4 * y + 1] < 165) { found.push(y + 27); break; } }"
         "return found;",
         left_px(browser),
     )

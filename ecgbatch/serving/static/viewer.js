@@ -377,12 +377,12 @@ function settleLevels() {
   if (isChanged) draw();
 }
 
-/** Call with lowest and highest step of a thousand or so places of a lead on the screen, as far as they are here. */
+/** Call with lowest and highest step of some hundred places of a lead on the screen, as far as they are here. */
 function forVisible(lead, use) {
   const fs = meta.sampling_frequency_hz, from = Math.floor(view.start * fs);
   const to = Math.min(meta.n_samples, Math.ceil((view.start + span()) * fs));
   const level = levelNow(), { stride } = meta.tiles.levels[level], perTile = tileSamples(level);
-  const step = Math.max(1, Math.floor((to - from) / stride / 1000)) * stride;
+  const step = Math.max(1, Math.floor((to - from) / stride / 400)) * stride;
   for (let sample = from; sample < to; sample += step) {
     const number = Math.floor(sample / perTile), tile = tiles.get(tileKey(level, number));
     if (!tile) continue;
