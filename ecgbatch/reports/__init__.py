@@ -15,7 +15,7 @@ Other wings use:
 - ``chosen_pages``: ``MODES``, ``checked_pages``, ``stated_mode``
 - ``excerpts``: ``rhythm_lead``
 - ``grid``: ``grid_patterns``
-- ``median_beats``: ``beat_quartiles``, ``median_beats``
+- ``median_beats``: ``beat_quartiles``, ``beat_speed``, ``median_beats``
 - ``pages``: ``environment_of``
 - ``path_kernels``: ``warm_up``
 - ``record_files``: ``check_extras``

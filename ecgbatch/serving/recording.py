@@ -7,14 +7,14 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from ecgbatch.reports.excerpts import rhythm_lead
-from ecgbatch.reports.median_beats import beat_quartiles, median_beats
+from ecgbatch.reports.median_beats import beat_quartiles, beat_speed, median_beats
 from ecgbatch.reports.rows import Row, plain_float, plain_rows
 from ecgbatch.reports.sources import store_path
 from ecgbatch.reports.words import LEAD_WORDS, explain_reason
@@ -247,18 +247,25 @@ def read_beats(recording: Recording) -> dict[str, Any]:
     return {"r_sample": r_sample.tolist(), "flags": flags.tolist(), "probability": probability, "words": words}
 
 
-def draw_median_beats(recording: Recording) -> list[tuple[str, str, Markup]]:
-    """Return the median beat of every lead as on the record's report: lead, remark, drawing; nothing without usable beats."""
+class MedianBeats(NamedTuple):
+    """Of a recording: paper speed, and lead, remark and drawing of each; no drawing without usable beats."""
+
+    mm_per_s: float
+    drawings: list[tuple[str, str, Markup]]
+
+
+def draw_median_beats(recording: Recording) -> MedianBeats:
+    """Draw the median beat of every lead, as on the record's report."""
     place, part = recording.place, _beats_part(recording.place)
     if part.stop <= part.start:
-        return []
+        return MedianBeats(0.0, [])
     store = open_once(store_path(folder_at(place.work), "beats", place.beats_store), ())
     flags = store["beat_flags"].variable[part].values
     usable = np.flatnonzero((flags & UNSCORABLE_BEAT) == 0)
     if usable.size > _MOST_BEATS:
         usable = usable[np.linspace(0, usable.size - 1, _MOST_BEATS).round().astype(int)]
     if not usable.size:
-        return []
+        return MedianBeats(0.0, [])
     waveform = store["waveform"].variable[part.start + usable].values
     quartiles = beat_quartiles(waveform, flags[usable])
     known, names = {lead.name: lead.flags for lead in recording.leads}, store["lead"].values.tolist()
@@ -266,8 +273,10 @@ def draw_median_beats(recording: Recording) -> list[tuple[str, str, Markup]]:
     order = sorted(drawn, key=lambda number: list(known).index(names[number]))
     leads = [names[number] for number in order]
     is_millivolts = store.attrs["settings"].get("method", "robust") != "kachuee"
-    lead_flags = [known[lead] for lead in leads]
-    return median_beats(quartiles[:, order], leads, lead_flags, store["sample_time_s"].values, is_millivolts=is_millivolts)
+    lead_flags, time_s = [known[lead] for lead in leads], store["sample_time_s"].values
+    return MedianBeats(
+        beat_speed(time_s), median_beats(quartiles[:, order], leads, lead_flags, time_s, is_millivolts=is_millivolts)
+    )
 
 
 def _beats_part(place: Place) -> slice:

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from benchmarks.speed.viewer import places, served, viewer_app
+from ecgbatch.beats.lookup import extract_beats
+from ecgbatch.beats.record import BeatSettings
 from ecgbatch.serving.filters import FILTERS, filters_for
 from ecgbatch.serving.recording import (
     Kept,
@@ -31,6 +33,7 @@ from ecgbatch.terms import BEAT_FLAGS, LEADS, MISSING_SAMPLE
 from storage import open_store
 from tests.reports.report_runs import LEAD, reported_run
 from tests.serving.viewer_runs import BASELINE, GAIN, converted, heart, write_wfdb
+from tests.storage.test_bucket import s3, s3_port  # noqa: F401 - fixtures
 
 FS = 500.0
 N_LONG = 300_001  # ten minutes and a sample: three blocks of the store, the last tile of each level is not full
@@ -212,7 +215,7 @@ def test_beats_and_probabilities_are_those_of_the_report(ran):
         assert beats["words"] == {str(bit): word for word, bit in BEAT_FLAGS.items()}
         if report["mi_probability"] is not None:
             assert told["threshold"] == report["operating_point"]["threshold"]
-            assert [lead for lead, _, _ in draw_median_beats(recording)][:3] == ["I", "II", "III"]
+            assert [lead for lead, _, _ in draw_median_beats(recording).drawings][:3] == ["I", "II", "III"]
         hidden = read_recording(place_of(ran.work, ran.run, row, name, is_hidden=True))
         assert set(read_beats(hidden)["probability"]) <= {None}
         assert describe(hidden)["threshold"] is None
@@ -306,3 +309,16 @@ def test_looking_writes_nothing(client, work):
         assert client.get(f"/record/long/{page}").status_code == 200
     assert {path: path.stat().st_mtime_ns for path in sorted(Path(work).rglob("*"))} == before
     assert json.dumps(told)
+
+
+def test_a_workspace_in_a_bucket_is_looked_at_like_one_on_a_disk(s3, tmp_path):  # noqa: F811
+    signal = heart(10_000, FS, seed=5)
+    write_wfdb(tmp_path / "archive", "far", signal, fs=FS)
+    work = "s3://ecg/work"
+    convert_archive(str(tmp_path / "archive"), work)
+    extract_beats(work, BeatSettings())
+    recording = read_recording(places(work)["far"])
+    assert (whole_level(recording, 0) == signal.T).all()
+    assert (whole_level(recording, 2) == extremes(signal.T, 16)).all()
+    assert len(read_beats(recording)["r_sample"]) >= 20
+    assert len(draw_median_beats(recording).drawings) == 12
