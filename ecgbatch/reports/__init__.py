@@ -15,16 +15,21 @@ the page's list hold in ``tables``, ``lead_columns`` and ``worklist``, what read
 Other wings use:
 
 - ``chosen_pages``: ``MODES``, ``checked_pages``, ``stated_mode``
+- ``excerpts``: ``rhythm_lead``
+- ``grid``: ``grid_patterns``
 - ``lead_columns``: ``LeadValues``
+- ``median_beats``: ``beat_quartiles``, ``beat_speed``, ``median_beats``
 - ``on_demand``: ``Asked``, ``Made``, ``report_on_demand``
 - ``pages``: ``Around``, ``environment_of``, ``probability_text``
 - ``path_kernels``: ``warm_up``
 - ``record``: ``Edition``
 - ``record_files``: ``EXTRAS``, ``check_extras``
 - ``reviewed``: ``OF_SCORES``, ``reviewed``
+- ``rows``: ``Row``, ``plain_float``, ``plain_rows``
 - ``shape``: ``shape_digest``
 - ``sources``: ``store_path``
 - ``tables``: ``lead_facts``
+- ``words``: ``LEAD_WORDS``, ``explain_reason``
 - ``worklist``: ``LIST``, ``ORDER``, ``Shown``, ``WORDS``
 - ``writing``: ``edition_of``, ``report_record``, ``report_workspace``
 """

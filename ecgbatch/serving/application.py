@@ -16,9 +16,12 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Red
 from starlette.concurrency import run_in_threadpool
 
 from ecgbatch.serving.access import COOKIE, Doorkeeper, NotAdmitted, Proxy, Reader, cookie_of
+from ecgbatch.serving.ecg_routes import ecg_router
 from ecgbatch.serving.guard import READER, Guard
 from ecgbatch.serving.listing import FILE, opened
 from ecgbatch.serving.pages import policy_of, rendered, static_files
+from ecgbatch.serving.recording import Place as EcgPlace
+from ecgbatch.serving.recording import place_of
 from ecgbatch.serving.shelf import NotThere, Shelf, key_of
 from ecgbatch.serving.site import Refused, Site
 
@@ -49,6 +52,7 @@ def application(shelf: Shelf, rules: Rules) -> Guard:
     site = Site(shelf, read_only=rules.read_only, has_sessions=rules.proxy is None)
     _door(app, rules)
     _pages(app, site)
+    _viewer(app, site)
     _run_files(app, shelf)
     _form(app, site)
     app.add_exception_handler(NotThere, _not_there)
@@ -141,6 +145,22 @@ def _pages(app: FastAPI, site: Site) -> None:
     @app.get("/record/{key}")
     def record(request: Request, key: str) -> Response:
         return html(site.record_page(reader_now(), key, request.query_params))
+
+
+def _viewer(app: FastAPI, site: Site) -> None:
+    """Add the viewer of a whole recording; of a score that is hidden from who asks it shows nothing."""
+
+    def find(key: str) -> EcgPlace | None:
+        try:
+            run, row, shown, is_hidden = site.whose_ecg(reader_now(), key)
+        except NotThere:
+            return None
+        return place_of(site.shelf.work, run, row, shown, is_hidden=is_hidden)
+
+    def links(key: str) -> list[tuple[str, str]]:
+        return [("Report and review", f"/record/{key}"), ("List", f"/run/{site.shelf.spot(key)[0].run}")]
+
+    app.include_router(ecg_router(find, links=links))
 
 
 def _run_files(app: FastAPI, shelf: Shelf) -> None:

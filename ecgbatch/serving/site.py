@@ -50,8 +50,6 @@ class Site:
     shelf: Shelf
     read_only: bool = False
     has_sessions: bool = True
-    viewer: bool = False
-    """Whether whole recordings can be looked at below ``/record/KEY/ecg``."""
 
     def overview(self, reader: Reader) -> str:
         """Return the page of all runs."""
@@ -146,7 +144,6 @@ class Site:
             key=key,
             run=listed.run,
             query=choice.address(),
-            has_viewer=self.viewer,
             is_kept=asked.get("kept") == "1",
             **self._neighbours(listed, spot, choice, reader),
         )

@@ -308,3 +308,37 @@ def test_a_viewer_is_told_whose_recording_it_is_and_whether_the_score_is_hidden(
     assert site.whose_ecg(ann, key)[3] is False
     assert site.whose_ecg(Reader("Ben", ""), key)[3] is True
     assert Site(Shelf(str(work))).whose_ecg(ann, key)[3] is False
+
+
+def test_a_record_leads_to_its_whole_recording_and_back(ran):
+    reader = Served(ran.work).reader()
+    key = key_of(ran, ran.names[0])
+    assert f'href="/record/{key}/ecg"' in reader.get(f"/record/{key}").text
+    page = reader.get(f"/record/{key}/ecg")
+    assert page.status_code == 200
+    assert f'href="/record/{key}"' in page.text
+    assert f'href="/run/{ran.run}"' in page.text
+    policy = page.headers["content-security-policy"]
+    assert "script-src 'self';" in policy
+    assert "unsafe" not in policy
+    script = re.search(r'src="([^"]+viewer\.js)"', page.text)[1]
+    assert reader.get(f"/record/{key}/{script}").status_code == 200  # as a browser resolves it
+    about = reader.get(f"/record/{key}/ecg/meta").json()
+    assert [lead["name"] for lead in about["leads"]] == ran.records[ran.names[0]]["leads_scored"] + ["vx", "vy", "vz"]
+    assert about["tiles"]["levels"]
+    beats = reader.get(f"/record/{key}/ecg/beats").json()
+    assert any(value is not None for value in beats["probability"])
+    assert reader.get(f"/record/{ran.run}-999/ecg").status_code == 404
+    assert Served(ran.work).stranger().get(f"/record/{key}/ecg/meta").status_code == 401
+
+
+def test_a_blind_readers_viewer_knows_no_score(ran, work):
+    reader = Served(work, blind=True).reader()
+    key = key_of(ran, ran.names[0])
+    page = reader.get(f"/record/{key}/ecg").text + reader.get(f"/record/{key}/ecg/meta").text
+    assert reader.get(f"/record/{key}/ecg/meta").json()["threshold"] is None
+    assert "mi_indicated" not in page
+    beats = reader.get(f"/record/{key}/ecg/beats").json()
+    assert all(value is None for value in beats.get("probability", []))
+    send(reader, key, sees="cannot_judge")
+    assert any(value is not None for value in reader.get(f"/record/{key}/ecg/beats").json()["probability"])
