@@ -324,7 +324,7 @@ def test_a_record_leads_to_its_whole_recording_and_back(ran):
     script = re.search(r'src="([^"]+viewer\.js)"', page.text)[1]
     assert reader.get(f"/record/{key}/{script}").status_code == 200  # as a browser resolves it
     about = reader.get(f"/record/{key}/ecg/meta").json()
-    assert [lead["name"] for lead in about["leads"]] == ran.records[ran.names[0]]["leads_scored"] + ["vx", "vy", "vz"]
+    assert [lead["name"] for lead in about["leads"]] == ran.records[ran.names[0]]["leads_scored"] + ["Vx", "Vy", "Vz"]
     assert about["tiles"]["levels"]
     beats = reader.get(f"/record/{key}/ecg/beats").json()
     assert any(value is not None for value in beats["probability"])
