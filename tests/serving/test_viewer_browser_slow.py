@@ -313,6 +313,21 @@ def test_beats_are_in_a_table_that_leads_to_them(browser, site):
     wait_for(browser, "return Math.abs(Number(location.hash.match(/t=([0-9.]+)/)[1]) - arguments[0]) < 8", shown_s)
 
 
+def test_what_could_not_be_loaded_is_said_and_tried_again_by_moving(browser, site):
+    open_viewer(browser, site, "half-hour")
+    wait_said(browser, "0:00.0 to ")
+    offline = {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    browser.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
+    press(browser, "0", "5")
+    browser.execute_script("location.hash = '#t=900&speed=25'")
+    wait_for(browser, "return document.getElementById('trouble').textContent.includes('could not be loaded')")
+    browser.execute_cdp_cmd("Network.emulateNetworkConditions", offline | {"offline": False})
+    press(browser, "n")
+    wait_for(browser, "return document.getElementById('trouble').hidden")
+    assert ink(browser, 60, 60, 1000, 500) > 3000
+    browser.get_log("browser")
+
+
 def test_the_strip_leads_anywhere(browser, site):
     open_viewer(browser, site, "half-hour")
     box = browser.execute_script(

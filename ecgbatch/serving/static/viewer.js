@@ -66,6 +66,7 @@ async function fetchTile(key) {
     const answer = await fetch(`${BASE}tiles/${meta.tiles.version}/${key}`);
     if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).detail || `the server answered ${answer.status}`);
     const values = new Int16Array(await answer.arrayBuffer());
+    if (failed.size === 0 && trouble.isOfTiles) trouble("");
     tiles.set(key, { values, nLeadBins: values.length / meta.leads.length });
     tileBytes += values.byteLength;
     nArrived += 1;
@@ -77,7 +78,7 @@ async function fetchTile(key) {
     drawSoon(key);
   } catch (error) {
     failed.add(key);
-    trouble(`A part of the recording could not be loaded: ${error.message}. Move on or load the page again.`);
+    trouble(`A part of the recording could not be loaded: ${error.message}. Move on to try again, or load the page again.`, true);
   }
 }
 
@@ -105,6 +106,7 @@ const slowest = () => Math.min(25, (size.width - size.left) / pxPerMm() / Math.m
 const moved = () => { draw(); later(); };
 
 function moveTo(start) {
+  failed.clear(); // whoever moves tries again
   view.start = clamp(start, 0, meta.duration_s - span());
   moved();
 }
@@ -818,7 +820,12 @@ function lowerBound(list, value) {
   return low;
 }
 
-const trouble = (text) => { $("trouble").textContent = text; $("trouble").hidden = !text; };
+/** Say what is wrong; what was said of tiles is taken back when tiles come again. */
+function trouble(text, isOfTiles = false) {
+  $("trouble").textContent = text;
+  $("trouble").hidden = !text;
+  trouble.isOfTiles = isOfTiles;
+}
 
 /** What is on the paper, in words; after a rest, so that a reader of the screen is not talked over. */
 let resting = 0;
@@ -1120,6 +1127,7 @@ function listen() {
     moved();
   });
   new ResizeObserver(moved).observe(ecg);
+  window.addEventListener("hashchange", () => { takePlace(); moved(); });
   document.addEventListener("keydown", (event) => { if (event.key === "Escape" && $("chosen-leads").open) $("chosen-leads").open = false; });
   document.addEventListener("pointerdown", (event) => { if (!$("chosen-leads").contains(event.target)) $("chosen-leads").open = false; });
 }
