@@ -43,7 +43,7 @@ def serving(work: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], 
 
 def enter(address: str) -> httpx.Client:
     home = address.split("/enter", maxsplit=1)[0]
-    browser = httpx.Client(base_url=home, headers={"origin": home}, trust_env=False, timeout=60)
+    browser = httpx.Client(base_url=home, headers={"origin": home}, trust_env=False, timeout=180)
     assert browser.get(address).status_code == 200
     return browser
 
@@ -90,11 +90,11 @@ def test_a_server_stops_at_sigterm_and_a_taken_port_is_said(work):
     with serving(work, "--invite", "Ann") as (process, addresses):
         port = re.search(r":(\d+)/", addresses["Ann"])[1]
         with serving(work, "--port", port) as (second, _):
-            _, said = second.communicate(timeout=60)
+            _, said = second.communicate(timeout=180)
             assert second.returncode == 1
             assert "cannot be listened on" in said
             assert "Traceback" not in said
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=180)
         assert process.returncode == 143
         assert "Traceback" not in said
