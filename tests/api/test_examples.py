@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 import runpy
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -31,18 +30,8 @@ def test_an_example_touches_no_private_name(path):
     assert not [name for name in imported if name.split(".")[0] in ("ecgbatch", "flows", "storage")]
 
 
-def test_an_archive_becomes_a_cohort_page(nights, copied, capsys):
-    shutil.rmtree(Path(copied.work) / "scores")
-    runpy.run_path(str(EXAMPLES / "archive_to_cohort.py"))["main"](str(nights.archive), copied.work)
-    printed = capsys.readouterr().out
-    page = Path(re.search(r"Cohort page: (.+)", printed)[1])
-    assert page.name == "cohort.html"
-    assert "mi_not_indicated" in printed
-    assert page.is_file()
-
-
 def test_an_own_network_is_trained_by_patient_and_compared(nights):
-    table = runpy.run_path(str(EXAMPLES / "own_network.py"))["main"](nights.work, 2, 3)
+    table = runpy.run_path(str(EXAMPLES / "own_network.py"))["main"](nights.work, 2, 2)
     assert table.index.tolist() == ["own network", "ours", "age alone", "own network minus ours"]
     workspace = ecgbatch.open_workspace(nights.work)
     learnt = workspace.records[(workspace.folds(2) >= 0) & workspace.records["mi"].isin([0, 1])]

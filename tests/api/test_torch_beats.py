@@ -31,7 +31,7 @@ def expected(workspace) -> list[tuple[str, int]]:
 
 
 # Fork is torch's default here, and fast; tests of Python 3.12 on are warned of it. Spawned workers: test_torch_beats_slow.py.
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded", "ignore:This DataLoader will create")
 def test_two_workers_share_the_beats_and_an_epoch_has_each_once(workspace, expected):
     dataset = workspace.torch_beats(batch=10, seed=4)
     found = beats_in(DataLoader(dataset, batch_size=None, num_workers=2, multiprocessing_context="fork"))

@@ -21,10 +21,9 @@ from ecgbatch.terms import LEADS, UNSCORABLE_BEAT
 from ecgbatch.training.data import open_prepared, prepare_training
 from ecgbatch.training.recipes import current_rows
 from ecgbatch.training.settings import TrainSettings
-from ecgbatch.upkeep.compact import compact
 from ecgbatch.upkeep.erase import erase_patient
-from storage import StoreError, UnfinishedStore, list_stores, open_store
-from tests.api.conftest import FLAT, GAP, rewrite
+from storage import UnfinishedStore, list_stores, open_store
+from tests.api.conftest import FLAT, GAP
 
 
 @pytest.fixture(scope="module")
@@ -234,13 +233,6 @@ def same(first: ecgbatch.Workspace, second: ecgbatch.Workspace, names: list[str]
             xr.testing.assert_identical(first.signals(name), second.signals(name))
 
 
-def test_compacted_nights_read_the_same(workspace, copied):
-    compact(copied.work)
-    opened = ecgbatch.open_workspace(copied.work)
-    assert len(list_stores(copied.work, "signals")) < len(set(workspace.records["signals_store"]))
-    same(workspace, opened, workspace.records.index.tolist())
-
-
 def test_an_erased_patient_is_in_nothing(workspace, copied):
     who = workspace.records.loc[copied.changed, "patient_id"]
     erase_patient(copied.work, who)
@@ -250,19 +242,6 @@ def test_an_erased_patient_is_in_nothing(workspace, copied):
     assert who not in opened.beats()["patient_id"].values
     with pytest.raises(ValueError, match="none named"):
         opened.signals(copied.changed)
-
-
-def test_a_record_that_has_changed_since_has_its_new_samples_and_no_score(copied):
-    before = ecgbatch.open_workspace(copied.work).signals(copied.changed).values
-    rewrite((copied.archive / copied.changed).with_suffix(".hea"), lambda signal: np.negative(signal, out=signal))
-    ecgbatch.convert(copied.archive, copied.work, rehash=True)
-    opened = ecgbatch.open_workspace(copied.work)
-    np.testing.assert_allclose(opened.signals(copied.changed).values[:12], -before[:12], atol=1e-6)
-    assert set(opened.records.index) - set(opened.scores.index) == {copied.changed}
-    with pytest.raises(StoreError, match="run `ecgbatch beats"):
-        opened.beats()
-    ecgbatch.find_beats(copied.work)
-    assert opened.beats(copied.changed).sizes["beat"] > 0
 
 
 def test_a_workspace_travels_to_another_process(workspace):
