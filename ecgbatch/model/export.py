@@ -34,7 +34,8 @@ def export_model(model: Model, out: str | Path) -> list[Path]:
     Raises
     ------
     ValueError
-        If ``out`` does not end in ``.onnx`` or its folder is not there, the package onnx is missing, or the model's networks are not ours.
+        If ``out`` does not end in ``.onnx`` or its folder is not there, if the package onnx is missing, or the model's networks
+        are not ours.
     OSError
         If the files cannot be written.
 
