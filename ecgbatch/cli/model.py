@@ -11,7 +11,7 @@ from ecgbatch.cli.exit_codes import OK
 from ecgbatch.cli.options import AsJson, model_place
 from ecgbatch.cli.output import print_document
 
-app = typer.Typer(help="Give a model to other programs: model export.", no_args_is_help=True)
+app = typer.Typer(help="Give a model to other programs: model export.")
 
 
 @app.callback()

@@ -34,7 +34,8 @@ def export_model(model: Model, out: str | Path) -> list[Path]:
     Raises
     ------
     ValueError
-        If ``out`` does not end in ``.onnx``, the package onnx is missing, or the model's networks are not ours.
+        If ``out`` does not end in ``.onnx`` or its folder is not there, if the package onnx is missing, or the model's networks
+        are not ours.
     OSError
         If the files cannot be written.
 
@@ -42,6 +43,8 @@ def export_model(model: Model, out: str | Path) -> list[Path]:
     out = Path(out)
     if out.suffix != ".onnx":
         raise ValueError(f"expected a file that ends in .onnx, found {out.name!r}: name it {out.name}.onnx")
+    if not out.parent.is_dir():
+        raise ValueError(f"{out}: expected a folder {str(out.parent)!r}, found none; make it first")
     graph = graph_of(model)
     document = json.dumps(document_of(model, graph), indent=1, ensure_ascii=False, allow_nan=False)
     files = {out: graph.SerializeToString(), out.with_suffix(".json"): f"{document}\n".encode()}

@@ -135,6 +135,8 @@ def ask(model: Path, document: dict[str, Any], inputs: dict[str, Array]) -> dict
 
 def main() -> None:
     """Print what the model beside this script says of one record's beats."""
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     document = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
     with np.load(sys.argv[1]) as given:
         inputs = inputs_of(document, given["waveform"], given["is_scorable"], given["leads"].tolist())

@@ -177,6 +177,8 @@ def test_what_cannot_be_exported_is_said_and_nothing_written(model, without_onnx
         export_model(model, tmp_path / "m.onnx")
     with pytest.raises(ValueError, match=r"ends in \.onnx, found 'm\.pt'"):
         export_model(model, tmp_path / "m.pt")
+    with pytest.raises(ValueError, match=r"expected a folder .*, found none"):
+        export_model(model, tmp_path / "gone" / "m.onnx")
     assert not list(tmp_path.iterdir())
 
 
