@@ -84,9 +84,11 @@ def cart_line(cart: Mapping[str, Any] | None) -> str:
 
 def _in_words(statement: Mapping[str, str]) -> tuple[str, str]:
     """Return what a statement says, as far as it is known, and its code."""
-    code = "" if statement["system"] == PHRASE else f"{statement['code']}, {statement['system']}"
+    code, system = statement["code"], statement["system"]
     words = _SHORT.sub(lambda found: found[0].upper(), statement["words"])
-    return f"{words[:1].upper()}{words[1:]}" if words else f"Code {statement['code']}", code
+    if not words:
+        return f"Code {code}", system
+    return f"{words[:1].upper()}{words[1:]}", "" if system == PHRASE else f"{code}, {system}"
 
 
 def _title(name: str) -> str:
