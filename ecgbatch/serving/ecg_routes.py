@@ -8,7 +8,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from ecgbatch.reports.grid import grid_patterns
@@ -26,9 +26,9 @@ POLICY = (
 """What a viewer's page may load: its own script and style, and nothing from anywhere else."""
 
 _SAFE = {"x-content-type-options": "nosniff"}
-_FRESH = _SAFE | {"cache-control": "private, no-cache"}
-_KEPT = _SAFE | {"cache-control": "private, max-age=86400, immutable"}
-"""Of tiles: their address names a store, and a store never changes. No longer than a day, though: they are somebody's ECG."""
+_FRESH = _SAFE | {"cache-control": "no-store"}
+"""Of everything: what a browser kept on its disk would be somebody's ECG after the session, and after an erasure. The page's own
+script keeps its tiles while it is open."""
 
 _log = logging.getLogger("ecgbatch")
 
@@ -110,16 +110,13 @@ def _data(router: APIRouter, recording_of: Found, blocks: Kept) -> None:
 
     @router.get("/tiles/{version}/{filter_name}/{level:int}/{number:int}")
     @answered
-    def tile(request: Request, key: str, version: str, filter_name: str, level: int, number: int) -> Response:
+    def tile(key: str, version: str, filter_name: str, level: int, number: int) -> Response:
         recording = recording_of(key)
         if version != version_of(recording):
             raise _Refused(404, "this recording was replaced by a newer one; load the page again")
         check_tile(recording, level, number, filter_name)
-        headers = _KEPT | {"etag": f'"{version}-{filter_name}-{level}-{number}"'}
-        if headers["etag"] in request.headers.get("if-none-match", ""):
-            return Response(status_code=304, headers=headers)
         steps = read_tile(recording, level, number, blocks, filter_name=filter_name)
-        return Response(steps.astype("<i2", copy=False).tobytes(), media_type="application/octet-stream", headers=headers)
+        return Response(steps.astype("<i2", copy=False).tobytes(), media_type="application/octet-stream", headers=_FRESH)
 
 
 def answered(route: Callable[..., Response]) -> Callable[..., Response]:
