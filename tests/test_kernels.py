@@ -16,7 +16,7 @@ from ecgbatch.formats import sample_kernels
 from ecgbatch.kernels import is_on_disk
 from ecgbatch.signals import quality, quality_kernels
 from ecgbatch.signals.stage import convert_archive
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 
 ROOM = Path(__file__).parents[1] / "ecgbatch"
 WITH_KERNELS = sorted(path for path in ROOM.rglob("*.py") if "@kernel" in path.read_text())
@@ -84,7 +84,7 @@ def test_a_warm_up_leaves_nothing_to_compile() -> None:
 
 
 def test_a_warm_up_of_conversion_leaves_nothing_to_compile(tmp_path: Path) -> None:
-    write_archive(tmp_path, n_records=2, duration_s=4.0)
+    write_archive(tmp_path, ArchiveShape(n_records=2, duration_s=4.0))
     quality.warm_up()
     every = [one for module in (quality_kernels, sample_kernels) for one in kernels_of(module)]
     before = {one.py_func.__name__: len(one.nopython_signatures) for one in every}

@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 
 COMMAND = str(Path(sys.executable).with_name("ecgbatch"))
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap (bwrap)")
 def test_every_stage_runs_as_nobody_without_network_rights_or_a_disk_but_the_workspace(tmp_path):
     archive, work = tmp_path / "archive", tmp_path / "work"
-    write_archive(archive, n_records=2, duration_s=10.0, seed=2)
+    write_archive(archive, ArchiveShape(n_records=2, duration_s=10.0), seed=2)
     home = tmp_path / "home"
     work.mkdir()
     home.mkdir()
@@ -70,7 +70,7 @@ def test_every_stage_runs_as_nobody_without_network_rights_or_a_disk_but_the_wor
 
 
 def test_run_listens_on_loopback_only_while_it_lasts(tmp_path):
-    write_archive(tmp_path / "archive", n_records=8, duration_s=20.0, seed=2)
+    write_archive(tmp_path / "archive", ArchiveShape(n_records=8, duration_s=20.0), seed=2)
     command = [COMMAND, "run", str(tmp_path / "archive"), str(tmp_path / "work"), "--prefect"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     environment |= {"PREFECT_HOME": str(tmp_path / "prefect")}

@@ -20,7 +20,7 @@ from benchmarks.reliability.every_call import at_every_call
 from benchmarks.reliability.network import faulty_stores
 from benchmarks.reliability.nights import NEW_EVERY, many_nights
 from benchmarks.reliability.processes import contests, kills, of_nights, upkeep_kills
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 
 
 class Campaigns:
@@ -48,7 +48,7 @@ class Campaigns:
     def growing(self) -> Bench:
         """Of as many records as new ones come in the nights; only its archive is used."""
         bench = Bench(self.folder / "growing-from", self.folder / "growing-from" / "archive", {})
-        write_archive(bench.archive, n_records=-(-self.count(200) // NEW_EVERY), duration_s=10.0, seed=1)
+        write_archive(bench.archive, ArchiveShape(n_records=-(-self.count(200) // NEW_EVERY), duration_s=10.0), seed=1)
         return bench
 
     def count(self, usual: int) -> int:

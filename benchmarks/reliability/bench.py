@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ecgbatch.model.files import shipped_model
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from ecgbatch.upkeep.verify import verify_workspace
 
 PROGRAM = str(Path(sys.executable).parent / "ecgbatch")
@@ -132,7 +132,7 @@ def undisturbed(folder: Path, n_records: int, stages: Sequence[str] = STAGES, du
     folder.mkdir(parents=True, exist_ok=True)
     for seed, duration_s in enumerate(durations_s, 1):
         part = bench.archive / f"part{seed}" if len(durations_s) > 1 else bench.archive
-        write_archive(part, n_records=n_records, duration_s=duration_s, seed=seed)
+        write_archive(part, ArchiveShape(n_records=n_records, duration_s=duration_s), seed=seed)
     return gone_through(bench)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks.reliability.bench import ERASED, STAGES, UPKEEP, Bench, Cases, Runner, gone_through
 from benchmarks.reliability.every_call import forker
 from benchmarks.reliability.nights import bring
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from ecgbatch.upkeep.verify import KINDS
 from storage import list_stores, open_store
 
@@ -25,7 +25,7 @@ NIGHTS = (3, 6, 8)
 def of_nights(folder: Path) -> Bench:
     """Return a workspace of three nights, what is left when a patient is erased, that compacted, and another patient erased."""
     bench, everything = Bench(folder, folder / "archive", {}, UPKEEP), folder / "everything"
-    write_archive(everything, n_records=NIGHTS[-1], duration_s=10.0, seed=5)
+    write_archive(everything, ArchiveShape(n_records=NIGHTS[-1], duration_s=10.0), seed=5)
     names = (everything / "RECORDS").read_text().split()
     for n_records in NIGHTS:
         bring(everything, bench.archive, names[:n_records])

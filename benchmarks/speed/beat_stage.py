@@ -37,7 +37,7 @@ from ecgbatch.beats.record import beat_windows, detect_r_peaks
 from ecgbatch.beats.warm import warm_up
 from ecgbatch.formats.inspection import inspect_record
 from ecgbatch.formats.records import read_record
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from ecgbatch.terms import LEADS
 
 FS, N_LEADS = 1000.0, 15
@@ -75,7 +75,7 @@ def measure(folder: Path, *, rounds: int, data: Path | None) -> Section:
     """Measure on real records, or on synthetic ones of their length where there are none."""
     if data is not None and (data / "ptb-full" / "RECORDS").exists():
         return section(_paths(data / "ptb-full"), rounds)
-    write_archive(folder / "archive", n_records=4, seed=1, duration_s=115.2)
+    write_archive(folder / "archive", ArchiveShape(n_records=4, duration_s=115.2), seed=1)
     return section(_paths(folder / "archive"), rounds)
 
 

@@ -27,7 +27,7 @@ import zarr.storage
 from numcodecs import LZ4, Blosc, Delta, Zstd
 
 from ecgbatch.signals.stage import convert_archive
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from storage import list_stores, open_store
 from storage.shards import Layout, encode_shard, layout_of
 
@@ -81,7 +81,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ecgbatch-codecs-") as folder:
         stores = {name: store_of(options.data / name, Path(folder) / name) for name in COLLECTIONS}
-        write_archive(Path(folder) / "archive", n_records=24, duration_s=115.2, seed=1)
+        write_archive(Path(folder) / "archive", ArchiveShape(n_records=24, duration_s=115.2), seed=1)
         stores["synthetic"] = store_of(Path(folder) / "archive", Path(folder) / "synthetic")
         text = "\n".join(chain(codec_table(stores, options.rounds), [""], shard_table(stores["synthetic"], options.rounds)))
     print(text)

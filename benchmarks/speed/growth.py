@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.speed import proof, whole
 from benchmarks.speed.section import Claim, Section, Times
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from flows.cluster import engine
 
 
@@ -15,7 +15,10 @@ def ten_seconds(folder: Path, *, n_records: int, rounds: int) -> Section:
     """Run all stages on ten-second records of twelve leads at 500 Hz with the shipped model."""
     with engine() as on_threads:
         write_archive(
-            folder / "archive", n_records=n_records, seed=2, duration_s=10, sampling_frequency_hz=500, n_leads=12, map=on_threads
+            folder / "archive",
+            ArchiveShape(n_records=n_records, duration_s=10, sampling_frequency_hz=500, n_leads=12),
+            seed=2,
+            map=on_threads,
         )
     times, peak = Times(), 0
     for _ in range(rounds):
@@ -61,10 +64,7 @@ def growth(folder: Path, *, n_few: int, n_many: int) -> Section:
         with engine() as on_threads:
             write_archive(
                 folder / f"archive{n_records}",
-                n_records=n_records,
-                duration_s=4,
-                sampling_frequency_hz=125,
-                n_leads=12,
+                ArchiveShape(n_records=n_records, duration_s=4, sampling_frequency_hz=125, n_leads=12),
                 map=on_threads,
             )
         found[n_records] = whole.run(folder / f"archive{n_records}", folder / f"work{n_records}")

@@ -24,7 +24,7 @@ from ecgbatch.measurements.lookup import current_measurements, measure_workspace
 from ecgbatch.model.files import load_model, save_model, shipped_model
 from ecgbatch.scores.stage import score_records
 from ecgbatch.signals.stage import convert_archive
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from ecgbatch.upkeep.compact import KINDS
 from ecgbatch.workspace.runs import write_run
 from storage import folder_at, list_stores
@@ -101,7 +101,7 @@ def main() -> None:
     top = Path(tempfile.mkdtemp(prefix="ecgbatch-nights-")) if asked.keep is None else asked.keep
     work, everything = top / "work", top / "archive"
     n_records = asked.nights * asked.records
-    write_archive(everything, n_records=n_records, duration_s=10.0, sampling_frequency_hz=100.0, n_leads=12, seed=1)
+    write_archive(everything, ArchiveShape(n_records=n_records, duration_s=10.0, sampling_frequency_hz=100.0, n_leads=12), seed=1)
     start = time.perf_counter()
     live_nights(everything, top, asked.nights, asked.records)
     print(f"{asked.nights} nights of {asked.records} records: {time.perf_counter() - start:.0f} s", flush=True)

@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.speed import naive, ours, proof
 from benchmarks.speed.machine import files_below, multiplications_a_second, seconds_to_read, seconds_to_write
 from benchmarks.speed.section import Claim, Section, Times
-from ecgbatch.synthetic.archive import Truth, write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, Truth, write_archive
 from flows.cluster import engine
 
 RECORD_S = 115.2
@@ -37,8 +37,8 @@ def measure(folder: Path, *, n_records: int, n_sample: int, rounds: int) -> Sect
     """
     archive, short = folder / "archive", folder / "short"
     with engine() as on_threads:
-        truth = write_archive(archive, n_records=n_records, seed=1, duration_s=RECORD_S, map=on_threads)
-    write_archive(short, n_records=2, duration_s=22.0)
+        truth = write_archive(archive, ArchiveShape(n_records=n_records, duration_s=RECORD_S), seed=1, map=on_threads)
+    write_archive(short, ArchiveShape(n_records=2, duration_s=22.0))
     models = {
         "paper": ours.write_untrained_model(folder / "model-paper", ours.PAPER, ours.FIFTEEN),
         "one lead": ours.write_untrained_model(folder / "model-one-lead", ours.PAPER, ours.LEAD_TWO),

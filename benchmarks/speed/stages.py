@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ecgbatch.model.files import shipped_model
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 
 N_UNIQUE = 200
 MOST_TIME, MOST_MEMORY = 5.3, 1.2
@@ -101,7 +101,7 @@ def measure(folder: Path, n_records: int, *, report: bool, stages: list[str] | N
 def link_records(unique: Path, archive: Path, n_records: int) -> None:
     """Make an archive of hard links to a few unique records, a folder for each time they are repeated."""
     if not unique.exists():
-        write_archive(unique, n_records=N_UNIQUE, duration_s=10.0, sampling_frequency_hz=100.0, n_leads=12, seed=1)
+        write_archive(unique, ArchiveShape(n_records=N_UNIQUE, duration_s=10.0, sampling_frequency_hz=100.0, n_leads=12), seed=1)
     names = (unique / "RECORDS").read_text().split()
     listed = []
     for number in range(n_records):

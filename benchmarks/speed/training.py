@@ -20,7 +20,7 @@ from ecgbatch.model.definition import Calibration
 from ecgbatch.model.network import network_probabilities
 from ecgbatch.model.probability import calibrated
 from ecgbatch.signals.stage import convert_archive
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from ecgbatch.training.data import Prepared, open_prepared, prepare_training
 from ecgbatch.training.member import Task, train_member
 from ecgbatch.training.recipes import RECIPES
@@ -117,7 +117,9 @@ def prepare(folder: Path, data: Path | None) -> tuple[Path, str]:
             archive, labels = data / "ptbxl", str(data / "ptbxl" / "labels.csv")
         else:
             archive, labels = folder / "archive", None
-            write_archive(archive, n_records=300, seed=3, duration_s=12, n_leads=12, sampling_frequency_hz=250, map=on_threads)
+            write_archive(
+                archive, ArchiveShape(n_records=300, duration_s=12, n_leads=12, sampling_frequency_hz=250), seed=3, map=on_threads
+            )
         convert_archive(str(archive), str(work), LookOptions(labels=labels), map=on_threads)
     ours.beats(work, ours.ROBUST)
     stores = [str(path) for path in sorted((work / "beats").glob("*.zarr"))]

@@ -31,7 +31,7 @@ from ecgbatch.reports.writing import record_slugs
 from ecgbatch.serving import ecg_routes
 from ecgbatch.serving.recording import Place
 from ecgbatch.signals.stage import convert_archive
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from storage import list_stores, open_store
 
 FLAGS = (
@@ -161,7 +161,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         archive, work = str(folder / "archive"), str(folder / "work")
-        write_archive(archive, n_records=1, duration_s=1800.0, sampling_frequency_hz=500.0, n_leads=12, seed=3)
+        write_archive(archive, ArchiveShape(n_records=1, duration_s=1800.0, sampling_frequency_hz=500.0, n_leads=12), seed=3)
         convert_archive(archive, work)
         extract_beats(work, BeatSettings())
         ((key, _),) = places(work).items()

@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ecgbatch.synthetic.archive import ArchiveShape
+
 STAGES = ("convert", "beats", "score", "report")
 
 
@@ -47,7 +49,9 @@ def main() -> None:
     load_model(model)
     if options.warm:
         with tempfile.TemporaryDirectory() as folder:
-            write_archive(Path(folder, "archive"), n_records=2, duration_s=10, sampling_frequency_hz=500, n_leads=12)
+            write_archive(
+                Path(folder, "archive"), ArchiveShape(n_records=2, duration_s=10, sampling_frequency_hz=500, n_leads=12)
+            )
             ours.convert(Path(folder, "archive"), Path(folder, "work"))
     seconds: dict[str, float] = {}
     processor: dict[str, float] = {}

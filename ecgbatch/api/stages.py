@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecgbatch.archive.watch import LookOptions
+from ecgbatch.synthetic.archive import ArchiveShape
 from ecgbatch.terms import MODEL_NAME_DIGITS
 from flows.cluster import engine, processes, report_engine
 from storage import cached_mirror, is_address, only_writer
@@ -54,7 +55,9 @@ def make_synthetic_archive(
     """
     from ecgbatch.synthetic.archive import write_archive
 
-    write_archive(folder, n_records=n_records, seed=seed, duration_s=duration_s, sampling_frequency_hz=sampling_frequency_hz)
+    write_archive(
+        folder, ArchiveShape(n_records=n_records, duration_s=duration_s, sampling_frequency_hz=sampling_frequency_hz), seed=seed
+    )
     return Path(folder)
 
 

@@ -46,7 +46,7 @@ from ecgbatch.settings import load_settings
 if TYPE_CHECKING:
     from flows.options import RunOptions
 
-DEMO: dict[str, Any] = {"n_records": 60, "duration_s": 30.0, "seed": 1}
+DEMO_RECORDS, DEMO_S, DEMO_SEED = 60, 30.0, 1
 """Of the demo's archive: large enough for five folds by patient, small enough for about a minute on two processors."""
 
 
@@ -57,12 +57,12 @@ def demo(
     as_json: AsJson = False,
 ) -> int:
     """Make a synthetic PTB-like archive in OUT and run the whole job on it."""
-    from ecgbatch.synthetic.archive import write_archive
+    from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 
     archive, work = out / "synthetic-archive", out / "work"
     with progress(as_json) as on_progress:
         on_progress("synthetic archive", 0, 1)
-        write_archive(archive, **DEMO)
+        write_archive(archive, ArchiveShape(n_records=DEMO_RECORDS, duration_s=DEMO_S), seed=DEMO_SEED)
         on_progress("synthetic archive", 1, 1)
     return run(archive, work, train=True, workers=workers, prefect=prefect, as_json=as_json)
 

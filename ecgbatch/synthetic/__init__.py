@@ -5,5 +5,5 @@ The demo, the tests and the benchmarks live on them, since the project holds no 
 
 Other wings use:
 
-- ``archive``: ``write_archive``
+- ``archive``: ``ArchiveShape``, ``write_archive``
 """

@@ -86,16 +86,28 @@ class Truth:
     records: tuple[RecordTruth, ...]
 
 
+@dataclass(frozen=True)
+class ArchiveShape:
+    """How many records of what kind a synthetic archive has."""
+
+    n_records: int = 60
+    """Of patients with one to four records each."""
+    duration_s: float = 30.0
+    sampling_frequency_hz: float = 1000.0
+    """100 Hz or more."""
+    n_leads: int = 15
+    """15 (``.dat`` with the twelve, ``.xyz`` with Frank's three) or 12."""
+    mi_share: float = 0.5
+    """Share of the patients with myocardial infarction."""
+    other_share: float = 0.1
+    """Share of those with another diagnosis; the rest are healthy controls."""
+
+
 def write_archive(
     folder: str | Path,
+    shape: ArchiveShape = ArchiveShape(),
     *,
-    n_records: int = 60,
     seed: int = 0,
-    duration_s: float = 30.0,
-    sampling_frequency_hz: float = 1000.0,
-    n_leads: int = 15,
-    mi_share: float = 0.5,
-    other_share: float = 0.1,
     like: str | Path | None = None,
     map: MAP = map,
 ) -> Truth:
@@ -108,17 +120,11 @@ def write_archive(
     ----------
     folder
         New or empty, or made by the same call before; then it is written again.
-    n_records, duration_s
-        Of patients with one to four records each.
-    sampling_frequency_hz
-        100 Hz or more.
-    n_leads
-        15 (``.dat`` with the twelve, ``.xyz`` with Frank's three) or 12.
-    mi_share, other_share
-        Shares of the patients with myocardial infarction and with another diagnosis; the rest are healthy controls.
+    shape
+        How many records, of what kind.
     like
         A table such as ``ptb_records.csv`` (columns patient, sig_len, age, sex, reason, acute_loc, former_loc): one record for
-        each row, of its length in samples, patient and diagnosis. ``n_records``, ``duration_s`` and the shares do not apply then.
+        each row, of its length in samples, patient and diagnosis. Number, duration and shares of ``shape`` do not apply then.
     map
         Engine, of the built-in's shape; may yield in any order.
 
@@ -128,15 +134,16 @@ def write_archive(
         If an argument is out of range, or the folder holds something else: an archive is never mixed with another.
 
     """
-    _check(n_leads, sampling_frequency_hz, duration_s, mi_share, other_share)
+    _check(shape)
     if like is None:
-        n_samples = round(duration_s * sampling_frequency_hz)
-        plans = plan_records(n_records, n_samples, seed=seed, mi_share=mi_share, other_share=other_share)
+        n_samples = round(shape.duration_s * shape.sampling_frequency_hz)
+        plans = plan_records(shape.n_records, n_samples, seed=seed, mi_share=shape.mi_share, other_share=shape.other_share)
     else:
         plans = plan_records_like(like)
     folder = Path(folder)
-    _claim(folder, plans, {"seed": seed, "sampling_frequency_hz": sampling_frequency_hz, "n_leads": n_leads})
-    write = partial(_write_record, folder=folder, seed=seed, sampling_frequency_hz=sampling_frequency_hz, n_leads=n_leads)
+    made: dict[str, Any] = {"seed": seed, "sampling_frequency_hz": shape.sampling_frequency_hz, "n_leads": shape.n_leads}
+    _claim(folder, plans, made)
+    write = partial(_write_record, folder=folder, **made)
     truth = {record.record_name: record for record in map(write, plans)}
     (folder / "RECORDS").write_text("".join(f"{plan.record_name}\n" for plan in plans))
     return Truth(tuple(truth[plan.record_name] for plan in plans))
@@ -162,7 +169,7 @@ def synthetic_record(
     RecordTruth
 
     """
-    _check(n_leads, sampling_frequency_hz, duration_s, 0.0, 0.0)
+    _check(ArchiveShape(duration_s=duration_s, sampling_frequency_hz=sampling_frequency_hz, n_leads=n_leads))
     plan = RecordPlan("synthetic", "patient001", 1, 1, round(duration_s * sampling_frequency_hz), diagnosis, infarct_location)
     return _produce(plan, seed, sampling_frequency_hz, n_leads)
 
@@ -224,9 +231,12 @@ def plan_records_like(table: str | Path) -> list[RecordPlan]:
     return plans
 
 
-def _check(n_leads: int, sampling_frequency_hz: float, duration_s: float, mi_share: float, other_share: float) -> None:
-    if n_leads not in (12, 15):
-        raise ValueError(f"n_leads: expected 12 or 15 (with Frank's x, y, z), found {n_leads}; choose one of them.")
+def _check(shape: ArchiveShape) -> None:
+    """Refuse what is out of range: ``ValueError``."""
+    sampling_frequency_hz, duration_s = shape.sampling_frequency_hz, shape.duration_s
+    mi_share, other_share = shape.mi_share, shape.other_share
+    if shape.n_leads not in (12, 15):
+        raise ValueError(f"n_leads: expected 12 or 15 (with Frank's x, y, z), found {shape.n_leads}; choose one of them.")
     if not 100 <= sampling_frequency_hz <= 10000:
         raise ValueError(f"sampling_frequency_hz: expected 100 to 10000 Hz, found {sampling_frequency_hz}; a QRS needs 100 Hz.")
     if not 1 <= duration_s <= 86400:

@@ -21,7 +21,7 @@ from ecgbatch.reports.path_kernels import warm_up as draw_lines
 from ecgbatch.scores.stage import score_workspace
 from ecgbatch.signals.quality import warm_up as judge_leads
 from ecgbatch.signals.stage import convert_archive
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 
 PARTS: dict[str, Callable[[], None]] = {
     "R peaks": find_peaks,
@@ -60,7 +60,7 @@ def see_through() -> None:
     """Run all stages that compute on a small archive, so that what no part thought of is compiled here and not by a user."""
     with TemporaryDirectory(prefix="ecgbatch-warm-") as folder:
         archive, work = str(Path(folder) / "archive"), str(Path(folder) / "work")
-        write_archive(archive, n_records=2, duration_s=12.0)
+        write_archive(archive, ArchiveShape(n_records=2, duration_s=12.0))
         convert_archive(archive, work)
         for settings in (BeatSettings(method="kachuee"), BeatSettings()):
             extract_beats(work, settings)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ecgbatch
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 
 FLAT, GAP = "aVR", "II"
 """Leads of the record with faults: one without a beat, one with missing samples at the start."""
@@ -66,8 +66,8 @@ def nights(tmp_path_factory) -> Nights:
     """Two nights: the second brings records of another rate, length and lead count, a changed one, and one that is broken."""
     top = tmp_path_factory.mktemp("api")
     archive, work = top / "archive", str(top / "work")
-    write_archive(top / "long", n_records=12, duration_s=8.0, seed=5, mi_share=0.4, other_share=0.2)
-    write_archive(top / "short", n_records=3, duration_s=6.0, sampling_frequency_hz=250.0, n_leads=12, seed=6)
+    write_archive(top / "long", ArchiveShape(n_records=12, duration_s=8.0, mi_share=0.4, other_share=0.2), seed=5)
+    write_archive(top / "short", ArchiveShape(n_records=3, duration_s=6.0, sampling_frequency_hz=250.0, n_leads=12), seed=6)
     long, short = ((top / one / "RECORDS").read_text().split() for one in ("long", "short"))
     faulty, broken = long[1], long[9]
     put(top / "long", archive, long[:6])

@@ -20,7 +20,7 @@ from ecgbatch.archive import listing as listing_room
 from ecgbatch.archive.finding import find_records
 from ecgbatch.archive.listing import list_archive, summarise
 from ecgbatch.signals.table import SIGNALS
-from ecgbatch.synthetic.archive import Truth, write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, Truth, write_archive
 from ecgbatch.terms import LABEL, LEADS, STATUS
 from tests.formats.wfdb_files import simple
 
@@ -28,7 +28,9 @@ from tests.formats.wfdb_files import simple
 @pytest.fixture(scope="module")
 def synthetic(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Truth]:
     folder = tmp_path_factory.mktemp("synthetic")
-    truth = write_archive(folder, n_records=12, duration_s=2.0, sampling_frequency_hz=250.0, seed=3, other_share=0.2)
+    truth = write_archive(
+        folder, ArchiveShape(n_records=12, duration_s=2.0, sampling_frequency_hz=250.0, other_share=0.2), seed=3
+    )
     return folder, truth
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from ecgbatch.archive.sums import archive_sums
 from ecgbatch.signals.lookup import current_records
 from ecgbatch.signals.stage import convert_archive
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 
 
 def archive_with_sums(top: Path) -> tuple[Path, list[str]]:
     archive = top / "archive"
-    write_archive(archive, n_records=4, duration_s=4.0, seed=2)
+    write_archive(archive, ArchiveShape(n_records=4, duration_s=4.0), seed=2)
     files = sorted(path for path in archive.rglob("*") if path.is_file())
     lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()} {path.relative_to(archive)}" for path in files]
     (archive / "SHA256SUMS.txt").write_text("\n".join([*lines, "not a line of it", ""]))

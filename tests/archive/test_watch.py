@@ -21,7 +21,7 @@ from ecgbatch.formats.header import UnreadableRecord
 from ecgbatch.signals import shard as signals_shard
 from ecgbatch.signals.lookup import archive_facts, current_records
 from ecgbatch.signals.stage import convert_archive
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from storage import list_stores, open_store
 from tests.formats.dicom_files import ecg, encoded, group, waves
 
@@ -58,7 +58,7 @@ def settle(archive: Path, age_s: float = 60.0) -> None:
 @pytest.fixture
 def archive(tmp_path) -> Path:
     folder = tmp_path / "archive"
-    write_archive(folder, n_records=6, duration_s=4.0, seed=3)
+    write_archive(folder, ArchiveShape(n_records=6, duration_s=4.0), seed=3)
     settle(folder)
     time.sleep(2 * TICK_S)
     return folder
@@ -100,7 +100,7 @@ def test_rehash_reads_every_record(archive, work):
 
 def test_only_what_is_new_is_opened_and_stored(archive, work, tmp_path):
     more = tmp_path / "more"
-    write_archive(more, n_records=8, duration_s=4.0, seed=3)
+    write_archive(more, ArchiveShape(n_records=8, duration_s=4.0), seed=3)
     new = [name for name in names_of(more) if name not in names_of(archive)]
     for name in new:
         (archive / name).parent.mkdir(exist_ok=True)
@@ -228,7 +228,7 @@ def test_other_labels_are_seen_and_make_new_rows_once(archive, work, tmp_path):
 
 
 def test_look_of_a_version_with_other_columns_is_taken_anew(tmp_path, monkeypatch):
-    write_archive(tmp_path / "a", n_records=3, duration_s=5, seed=1)
+    write_archive(tmp_path / "a", ArchiveShape(n_records=3, duration_s=5), seed=1)
     archive, work = str(tmp_path / "a"), str(tmp_path / "w")
     with monkeypatch.context() as before:
         before.setattr("ecgbatch.archive.remembered.LISTING_COLUMNS", tuple(c for c in LISTING_COLUMNS if c != "recording_year"))

@@ -13,7 +13,7 @@ from ecgbatch.archive import watch
 from ecgbatch.archive.watch import LookOptions
 from ecgbatch.signals.lookup import current_records
 from ecgbatch.signals.stage import convert_archive
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from storage import Folder, cached_mirror, folder_at, is_mirror
 from tests.archive.test_watch import names_of, opened_below, rewrite
 from tests.storage.test_bucket import s3, s3_port, use  # noqa: F401 (fixtures)
@@ -23,7 +23,7 @@ ADDRESS = "s3://ecg/archive"
 
 @pytest.fixture
 def local(tmp_path) -> Path:
-    write_archive(tmp_path / "local", n_records=4, duration_s=4.0, seed=3)
+    write_archive(tmp_path / "local", ArchiveShape(n_records=4, duration_s=4.0), seed=3)
     return tmp_path / "local"
 
 

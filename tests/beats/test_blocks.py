@@ -14,7 +14,7 @@ from ecgbatch.beats.lookup import current_beats, extract_beats
 from ecgbatch.beats.record import NO_PEAKS, BeatSettings, beat_windows, detect_r_peaks
 from ecgbatch.beats.shard import Signals, cut_beats, find_peaks
 from ecgbatch.signals.stage import convert_archive
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from ecgbatch.terms import LEAD_FLAGS
 from storage import open_store
 
@@ -86,7 +86,7 @@ def test_blocks_are_neighbours_of_one_kind_and_bounded_by_samples_and_beats() ->
 def test_a_record_that_breaks_its_block_alone_gets_a_reason_and_the_others_their_beats(
     step: str, function: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_archive(tmp_path / "archive", n_records=6, duration_s=10.0, sampling_frequency_hz=500.0, n_leads=12)
+    write_archive(tmp_path / "archive", ArchiveShape(n_records=6, duration_s=10.0, sampling_frequency_hz=500.0, n_leads=12))
     beats = {}
     for work in ("whole", "planted"):
         convert_archive(str(tmp_path / "archive"), str(tmp_path / work))

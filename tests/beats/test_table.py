@@ -14,7 +14,7 @@ from ecgbatch import cli
 from ecgbatch.beats.record import KACHUEE_STEP
 from ecgbatch.beats.table import read_beat_table
 from ecgbatch.signals.lookup import current_records
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from ecgbatch.terms import LABEL
 from storage import list_stores, open_store
 
@@ -29,7 +29,9 @@ def command(*arguments: str | Path) -> dict[str, object]:
 
 
 def test_beats_come_back_from_the_table_as_they_are_stored(tmp_path: Path) -> None:
-    write_archive(tmp_path / "a", n_records=4, duration_s=21.0, sampling_frequency_hz=250.0, seed=3, other_share=0.25)
+    write_archive(
+        tmp_path / "a", ArchiveShape(n_records=4, duration_s=21.0, sampling_frequency_hz=250.0, other_share=0.25), seed=3
+    )
     work, table = tmp_path / "w", tmp_path / "beats.csv"
     command("convert", tmp_path / "a", work)
     said = command("beats", work, "--method", "kachuee", "--csv", table)

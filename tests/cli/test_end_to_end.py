@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from storage import list_stores, open_store, verify_store
 
 COMMAND = [str(Path(sys.executable).with_name("ecgbatch"))]
@@ -37,7 +37,7 @@ def store_digests(work: Path) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def archive(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("archive") / "ptb-like"
-    write_archive(folder, n_records=24, duration_s=12.0, seed=5)
+    write_archive(folder, ArchiveShape(n_records=24, duration_s=12.0), seed=5)
     return folder
 
 
@@ -127,7 +127,7 @@ def test_damage_is_found_by_verify(archive, tmp_path):
 
 def test_unreadable_record_keeps_its_row_and_exit_code_is_3(tmp_path):
     archive, work = tmp_path / "archive", tmp_path / "work"
-    write_archive(archive, n_records=4, duration_s=5.0, seed=2)
+    write_archive(archive, ArchiveShape(n_records=4, duration_s=5.0), seed=2)
     names = (archive / "RECORDS").read_text().split()
     data = archive / f"{names[1]}.dat"
     data.write_bytes(data.read_bytes()[:-7])
@@ -144,7 +144,7 @@ def test_run_without_a_model_scores_with_the_one_that_ships(tmp_path):
     from ecgbatch.model.files import load_model, shipped_model
 
     archive, work = tmp_path / "archive", tmp_path / "work"
-    write_archive(archive, n_records=3, duration_s=8.0, seed=11)
+    write_archive(archive, ArchiveShape(n_records=3, duration_s=8.0), seed=11)
     said = ecgbatch("run", archive, work)
     assert said["counts"]["n_records"] == 3
     report = next(iter(reports_of(work).values()))

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ecgbatch.cli import main
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 
 
 def test_a_run_without_pages_has_all_reports_and_makes_one_page_when_asked(tmp_path: Path, capsys) -> None:
@@ -18,7 +18,7 @@ def test_a_run_without_pages_has_all_reports_and_makes_one_page_when_asked(tmp_p
             main([*arguments])
         return int(ended.value.code or 0)
 
-    write_archive(tmp_path / "archive", n_records=2, duration_s=6.0, sampling_frequency_hz=250.0)
+    write_archive(tmp_path / "archive", ArchiveShape(n_records=2, duration_s=6.0, sampling_frequency_hz=250.0))
     work = str(tmp_path / "work")
     assert ecgbatch("run", str(tmp_path / "archive"), work, "--pages", "none", "--json") == 0
     folder = Path(json.loads(capsys.readouterr().out)["reports"])

@@ -10,13 +10,13 @@ import pytest
 from ecgbatch import __version__, cli
 from ecgbatch.cli.exit_codes import OK, USAGE
 from ecgbatch.signals.stage import convert_archive
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("usage") / "archive"
-    write_archive(folder, n_records=4, duration_s=10.0, seed=2)
+    write_archive(folder, ArchiveShape(n_records=4, duration_s=10.0), seed=2)
     return folder
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +43,7 @@ def test_nothing_is_left_to_compile(kept: Path, tmp_path: Path) -> None:
     assert len(made) > 60
     for n, (rate, n_leads, seconds) in enumerate([(1000.0, 15, 30.0), (250.0, 15, 12.0), (100.0, 12, 9.0)]):
         folder = tmp_path / "archive" / str(n)
-        write_archive(folder, n_records=3, sampling_frequency_hz=rate, n_leads=n_leads, duration_s=seconds, seed=n)
+        write_archive(folder, ArchiveShape(n_records=3, sampling_frequency_hz=rate, n_leads=n_leads, duration_s=seconds), seed=n)
     ecgbatch("demo", tmp_path / "demo")
     ecgbatch("run", tmp_path / "archive", tmp_path / "work")
     ecgbatch("beats", tmp_path / "work", "--method", "kachuee")

@@ -16,7 +16,7 @@ from ecgbatch.evaluation.baselines import Records, baselines, folds, out_of_fold
 from ecgbatch.figures.by_patient import paired_difference, patient_figures
 from ecgbatch.model.files import shipped_model
 from ecgbatch.signals.stage import convert_archive
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from ecgbatch.terms import DECISION
 from ecgbatch.training import data, recipes
 
@@ -24,7 +24,7 @@ from ecgbatch.training import data, recipes
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("audit")
-    write_archive(folder / "archive", n_records=16, duration_s=12.0, seed=4)
+    write_archive(folder / "archive", ArchiveShape(n_records=16, duration_s=12.0), seed=4)
     convert_archive(str(folder / "archive"), str(folder / "W"))
     extract_beats(str(folder / "W"), BeatSettings())
     return str(folder / "W")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from tests.cli.test_end_to_end import COMMAND
 
 
@@ -30,7 +30,7 @@ def findings(*arguments: object, code: int, **environment: str) -> dict[str, dic
 
 @pytest.fixture
 def archive(tmp_path) -> Path:
-    write_archive(tmp_path / "archive", n_records=2, duration_s=10.0, seed=8)
+    write_archive(tmp_path / "archive", ArchiveShape(n_records=2, duration_s=10.0), seed=8)
     return tmp_path / "archive"
 
 

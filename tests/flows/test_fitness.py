@@ -16,7 +16,7 @@ import pytest
 from distributed import Client
 
 from benchmarks.reliability.engines import Cluster, cluster
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from flows.cluster import engine
 from flows.fitness import OtherCode, UnseenPlace, admit, made_by, passport, refusal
 from tests.cli.test_end_to_end import COMMAND
@@ -54,7 +54,7 @@ def said_by(*arguments: object) -> tuple[int, str]:
 
 @pytest.fixture
 def archive(tmp_path) -> Path:
-    write_archive(tmp_path / "archive", n_records=2, duration_s=10.0, seed=8)
+    write_archive(tmp_path / "archive", ArchiveShape(n_records=2, duration_s=10.0), seed=8)
     return tmp_path / "archive"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ecgbatch.own_packages import BESIDE, ROOT
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 
 TYPED = "import sys; from ecgbatch.cli import main; main(sys.argv[1:])"
 
@@ -28,7 +28,7 @@ def theirs(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    write_archive(tmp_path / "archive", n_records=2, duration_s=10.0, seed=8)
+    write_archive(tmp_path / "archive", ArchiveShape(n_records=2, duration_s=10.0), seed=8)
     return tmp_path / "archive"
 
 

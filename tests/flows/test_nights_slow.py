@@ -17,7 +17,7 @@ import httpx
 import psutil
 import pytest
 
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from flows.server import MARK, state_folder
 from tests.cli.test_end_to_end import COMMAND
 from tests.flows.test_rehearsal import ROOT, free_port, process, wait_for
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("nights") / "archive"
-    write_archive(folder, n_records=24, duration_s=60.0, seed=8)
+    write_archive(folder, ArchiveShape(n_records=24, duration_s=60.0), seed=8)
     return folder
 
 

@@ -26,7 +26,7 @@ import psutil
 import pytest
 
 import storage.bucket
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from ecgbatch.upkeep.status import last_run
 from storage import Folder, folder_at, list_stores, open_store
 from tests.cli.test_end_to_end import COMMAND, ecgbatch, store_digests
@@ -219,7 +219,7 @@ def has_scored(work: str, n: int) -> bool:
 def test_nights_that_are_disturbed_leave_what_an_undisturbed_run_leaves(tmp_path, monkeypatch):
     whole, work = tmp_path / "whole", "s3://ecg/work"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    write_archive(whole, n_records=12, duration_s=10.0, seed=8)
+    write_archive(whole, ArchiveShape(n_records=12, duration_s=10.0), seed=8)
     names = (whole / "RECORDS").read_text().split()
     steps = [names[:4], names[4:8], names[8:10], names[10:]]
     certificates = tmp_path / "certificates"
@@ -303,7 +303,7 @@ def test_nights_that_are_disturbed_leave_what_an_undisturbed_run_leaves(tmp_path
 
 def test_night_of_a_worker_on_a_work_pool_as_deploy_says(tmp_path):
     archive, work = tmp_path / "archive", tmp_path / "work"
-    write_archive(archive, n_records=4, duration_s=10.0, seed=8)
+    write_archive(archive, ArchiveShape(n_records=4, duration_s=10.0), seed=8)
     told = (ROOT / "deploy" / "prefect.yaml").read_text()
     for ours, here in {"/data/archive": archive, "/data/work": work, '"0 2 * * *"': '"* * * * *"'}.items():
         assert ours in told
@@ -337,7 +337,7 @@ def test_night_of_a_worker_on_a_work_pool_as_deploy_says(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
 def test_schedule_that_is_stopped_in_the_middle_of_a_night_ends_quietly_and_leaves_no_half_state(tmp_path, number):
     archive, work, log = tmp_path / "archive", tmp_path / "work", tmp_path / "schedule.log"
-    write_archive(archive, n_records=24, duration_s=60.0, seed=8)
+    write_archive(archive, ArchiveShape(n_records=24, duration_s=60.0), seed=8)
     command = [*map(str, COMMAND), "schedule", str(archive), str(work), "--cron", "* * * * *", "--settle-s", "0"]
     environment = os.environ | {"XDG_STATE_HOME": str(tmp_path / "state"), "ECGBATCH_WORKERS": "1"}
     environment.pop("PREFECT_API_URL", None)

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from flows import plain, steps
 from flows.plain import as_flow_runs, without_prefect
 from flows.steps import Step, flow, is_prefects_run, task
@@ -26,7 +26,7 @@ COMMAND = [sys.executable, "-c", "from ecgbatch.cli import main; main()"]
 
 @pytest.fixture
 def archive(tmp_path: Path) -> Path:
-    write_archive(tmp_path / "archive", n_records=3, duration_s=6.0, sampling_frequency_hz=250.0)
+    write_archive(tmp_path / "archive", ArchiveShape(n_records=3, duration_s=6.0, sampling_frequency_hz=250.0))
     return tmp_path / "archive"
 
 

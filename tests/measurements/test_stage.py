@@ -21,7 +21,7 @@ from ecgbatch.measurements.record import nothing_measured
 from ecgbatch.measurements.stage import MEASUREMENTS, SHARD_SIGNAL_BYTES, measured_of, plan_measurements
 from ecgbatch.signals.lookup import signals_path
 from ecgbatch.signals.stage import convert_archive
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from ecgbatch.terms import STATUS
 from ecgbatch.upkeep.upgrades import made_again
 from flows.cluster import engine
@@ -37,7 +37,7 @@ def prepared(tmp_path_factory) -> Path:
     """A workspace with beats of six records of 14 s; one is broken, one lacks leads."""
     top = tmp_path_factory.mktemp("measured")
     archive, work = top / "archive", top / "work"
-    write_archive(archive, n_records=6, duration_s=14.0, sampling_frequency_hz=500.0, seed=4)
+    write_archive(archive, ArchiveShape(n_records=6, duration_s=14.0, sampling_frequency_hz=500.0), seed=4)
     names = (archive / "RECORDS").read_text().split()
     data = archive / f"{names[1]}.dat"
     data.write_bytes(data.read_bytes()[:-7])

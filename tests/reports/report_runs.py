@@ -19,7 +19,7 @@ from ecgbatch.reports.writing import record_slugs, report_workspace
 from ecgbatch.scores.stage import score_workspace
 from ecgbatch.scores.table import scores_path
 from ecgbatch.signals.stage import convert_archive
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from ecgbatch.terms import LEADS
 from ecgbatch.workspace.runs import write_run
 from storage import open_store
@@ -53,7 +53,7 @@ def untrained_model(folder: Path) -> str:
 def reported_run(folder: Path) -> SimpleNamespace:
     """A finished run over ten records: one cannot be read, one lacks leads, one header attacks the page."""
     archive, work = folder / "archive", str(folder / "work")
-    write_archive(archive, n_records=10, duration_s=8.0, sampling_frequency_hz=500.0, seed=4)
+    write_archive(archive, ArchiveShape(n_records=10, duration_s=8.0, sampling_frequency_hz=500.0), seed=4)
     names = (archive / "RECORDS").read_text().split()
     broken, partial, evil = names[1], names[3], names[5]
     data = archive / f"{broken}.dat"
@@ -83,7 +83,7 @@ def reported_run(folder: Path) -> SimpleNamespace:
 
 def long_record_page(folder: Path) -> Path:
     """The page of a record of 45 s: ten on paper, all of it in strips."""
-    write_archive(folder / "archive", n_records=1, duration_s=45.0, sampling_frequency_hz=250.0, seed=6)
+    write_archive(folder / "archive", ArchiveShape(n_records=1, duration_s=45.0, sampling_frequency_hz=250.0), seed=6)
     _, said = _taken_through(folder / "archive", str(folder / "work"), folder / "model")
     return next((Path(said["reports"]) / "records").glob("*.html"))
 

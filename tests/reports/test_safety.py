@@ -21,7 +21,7 @@ from ecgbatch.reports.record_page import Drawn, record_page
 from ecgbatch.reports.writing import record_slugs, report_workspace
 from ecgbatch.scores.stage import score_workspace
 from ecgbatch.signals.stage import convert_archive
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from ecgbatch.workspace.runs import Timing, log_file, name_log, write_run
 from storage import list_stores, open_store
 from tests.reports.attacks import ATTACKS
@@ -177,7 +177,7 @@ def hostile(tmp_path_factory) -> SimpleNamespace:
     """A finished run over records whose headers hold an attack in every field, and canaries where persons are described."""
     folder = tmp_path_factory.mktemp("hostile")
     archive, work = folder / "archive", str(folder / "work")
-    write_archive(archive, n_records=16, duration_s=6.0, sampling_frequency_hz=250.0, seed=8)
+    write_archive(archive, ArchiveShape(n_records=16, duration_s=6.0, sampling_frequency_hz=250.0), seed=8)
     names = (archive / "RECORDS").read_text().split()
     attacks = iter(ATTACKS * 2)
     canaries = []

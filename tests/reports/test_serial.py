@@ -27,7 +27,7 @@ from ecgbatch.reports.writing import report_workspace
 from ecgbatch.scores.stage import score_workspace
 from ecgbatch.signals import table as signals_table
 from ecgbatch.signals.stage import convert_archive
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from ecgbatch.terms import DECISION, LEAD_FLAGS, LEADS
 from ecgbatch.upkeep.erase import erase_patient
 from ecgbatch.workspace.runs import write_run
@@ -183,7 +183,7 @@ def nights(tmp_path_factory) -> SimpleNamespace:
     """Two nights of one archive: the second brings one more recording of the patient."""
     top = tmp_path_factory.mktemp("serial")
     archive, work = top / "archive", str(top / "work")
-    write_archive(archive, n_records=8, duration_s=8.0, sampling_frequency_hz=250.0, seed=5)
+    write_archive(archive, ArchiveShape(n_records=8, duration_s=8.0, sampling_frequency_hz=250.0), seed=5)
     names = (archive / "RECORDS").read_text().split()
     theirs = sorted(name for name in names if name.startswith(WHO))
     assert len(theirs) == len(DATES)

@@ -20,7 +20,7 @@ from ecgbatch.scores.table import scores_path
 from ecgbatch.signals import table as signals_table
 from ecgbatch.signals.lookup import current_records
 from ecgbatch.signals.stage import convert_archive
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from ecgbatch.training.data import _read_stores
 from ecgbatch.training.recipes import current_rows
 from ecgbatch.workspace.runs import write_run
@@ -41,7 +41,7 @@ def night(archive: Path, work: str) -> str:
 
 @pytest.fixture
 def whole(tmp_path) -> Path:
-    write_archive(tmp_path / "whole", n_records=6, duration_s=10.0, seed=9)
+    write_archive(tmp_path / "whole", ArchiveShape(n_records=6, duration_s=10.0), seed=9)
     return tmp_path / "whole"
 
 

@@ -14,7 +14,7 @@ from ecgbatch.archive.watch import LookOptions
 from ecgbatch.signals.lookup import archive_facts, current_records
 from ecgbatch.signals.own_archive import OtherArchive
 from ecgbatch.signals.stage import convert_archive
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from storage.sealed import sealed
 from tests.formats.dicom_files import ecg, encoded, group, waves
 
@@ -23,7 +23,7 @@ LONG_AGO = (1.7e9, 1.7e9)
 
 def write_at(folder: Path, seed: int, n_records: int = 3) -> Path:
     """Write records of the same sizes and times, and one of the same name, whatever the seed: as from a reproducible tar."""
-    write_archive(folder, n_records=n_records, duration_s=3.0, sampling_frequency_hz=250.0, seed=seed)
+    write_archive(folder, ArchiveShape(n_records=n_records, duration_s=3.0, sampling_frequency_hz=250.0), seed=seed)
     for path in folder.rglob("*.hea"):
         path.write_bytes(path.read_bytes().ljust(4000, b"#"))
     for path in [*folder.rglob("*"), folder]:

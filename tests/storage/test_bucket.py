@@ -13,7 +13,7 @@ import pytest
 from obstore.exceptions import BaseError
 
 from benchmarks.reliability.faulty_s3 import KINDS, FaultyProxy
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from storage import bucket, build, folder_at, list_stores, open_store, verify_store
 from tests.storage.test_storage import plan_of, produce, tree_digest
 
@@ -159,7 +159,7 @@ def test_store_that_never_answers_is_an_error_with_its_address(s3, monkeypatch):
 
 
 def test_archive_and_workspace_in_buckets_from_the_command_line(s3, tmp_path, monkeypatch):
-    write_archive(tmp_path / "a", n_records=3, duration_s=8.0, seed=5)
+    write_archive(tmp_path / "a", ArchiveShape(n_records=3, duration_s=8.0), seed=5)
     archive = folder_at("s3://ecg/archive")
     for path in (tmp_path / "a").rglob("*"):
         if path.is_file():
@@ -201,7 +201,7 @@ def test_training_and_evaluation_in_a_bucket_give_the_model_of_a_disk(s3, tmp_pa
     monkeypatch.setattr(recipes, "RECIPES", {"quick": (replace(settings, epochs=1, min_steps=4, n_kernels=8), beats)})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    write_archive(tmp_path / "a", n_records=12, duration_s=8.0, seed=5)
+    write_archive(tmp_path / "a", ArchiveShape(n_records=12, duration_s=8.0), seed=5)
     found = {}
     for work in ("s3://ecg/work", str(tmp_path / "w")):
         convert_archive(str(tmp_path / "a"), work)
@@ -234,7 +234,7 @@ def test_reports_in_a_bucket_are_found_by_their_address(s3, tmp_path):
     from ecgbatch.workspace.runs import write_run
 
     work, model = "s3://ecg/work", str(shipped_model())
-    write_archive(tmp_path / "a", n_records=2, duration_s=10.0, seed=5)
+    write_archive(tmp_path / "a", ArchiveShape(n_records=2, duration_s=10.0), seed=5)
     convert_archive(str(tmp_path / "a"), work)
     extract_beats(work, BeatSettings())
     run = score_workspace(work, model)

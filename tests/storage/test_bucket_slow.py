@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from storage import list_stores
 from tests.storage import test_bucket
 from tests.storage.test_bucket import COMMAND, SLOW_KINDS, check_fault_is_ridden_out, objects
@@ -28,7 +28,7 @@ def test_train_on_a_bucket_from_the_command_line_writes_the_model_of_a_disk(s3, 
     from ecgbatch.beats.record import BeatSettings
     from ecgbatch.signals.stage import convert_archive
 
-    write_archive(tmp_path / "a", n_records=12, duration_s=22.0, seed=5)
+    write_archive(tmp_path / "a", ArchiveShape(n_records=12, duration_s=22.0), seed=5)
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     models = []
     for number, work in enumerate(("s3://ecg/work", str(tmp_path / "w"))):
@@ -54,7 +54,7 @@ def test_nights_are_compacted_and_a_patient_erased_in_a_bucket_as_on_a_disk(s3, 
     from tests.upkeep.test_erase import SETTINGS, WHO
 
     archive, local = tmp_path / "archive", str(tmp_path / "work")
-    write_archive(archive, n_records=5, duration_s=10.0, seed=5)
+    write_archive(archive, ArchiveShape(n_records=5, duration_s=10.0), seed=5)
     names = (archive / "RECORDS").read_text().split()
     for work in ("s3://ecg/work", local):
         for listed in (names[:3], names):

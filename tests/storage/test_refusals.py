@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from ecgbatch.synthetic.archive import ArchiveShape
 from storage import Folder, bucket, build, folder_at, verify_store
 from storage.bucket_access import access
 from tests.storage.refusing_s3 import refusing
@@ -139,7 +140,7 @@ def test_disk_without_links_takes_a_whole_run(tmp_path, error):
     from ecgbatch.synthetic.archive import write_archive
 
     (tmp_path / "sitecustomize.py").write_text(NO_LINKS.format(error=error))
-    write_archive(tmp_path / "archive", n_records=2, duration_s=10.0, seed=8)
+    write_archive(tmp_path / "archive", ArchiveShape(n_records=2, duration_s=10.0), seed=8)
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", str(Path(__file__).parents[2]))])
     for _ in range(2):
         done = subprocess.run(

@@ -12,7 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ecgbatch.synthetic.archive import SYNTHETIC_NOTE, Truth, plan_records, plan_records_like, synthetic_record, write_archive
+from ecgbatch.synthetic.archive import (
+    SYNTHETIC_NOTE,
+    ArchiveShape,
+    Truth,
+    plan_records,
+    plan_records_like,
+    synthetic_record,
+    write_archive,
+)
 from ecgbatch.synthetic.heart_vector import Case, compute_leads
 from ecgbatch.terms import LABEL, LEADS
 
@@ -26,7 +34,7 @@ DIAGNOSES = ("Healthy control", "Myocardial infarction", "Bundle branch block", 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Truth]:
     folder = tmp_path_factory.mktemp("synthetic")
-    return folder, write_archive(folder, n_records=12, seed=3, duration_s=10.0)
+    return folder, write_archive(folder, ArchiveShape(n_records=12, duration_s=10.0), seed=3)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -35,7 +43,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def test_wfdb_reads_what_was_computed(tmp_path: Path) -> None:
-    truth = write_archive(tmp_path, n_records=3, seed=8, duration_s=5.0)
+    truth = write_archive(tmp_path, ArchiveShape(n_records=3, duration_s=5.0), seed=8)
     for plan, record in zip(plan_records(3, 5000, seed=8), truth.records, strict=True):
         case = Case(plan.diagnosis, plan.infarct_location, plan.acute_infarction != "no", plan.record_number)
         signal, r_sample, _ = compute_leads(
@@ -118,30 +126,30 @@ def test_an_infarction_lowers_r_of_its_wall_on_average() -> None:
 
 
 def test_same_seed_same_bytes_on_any_engine(tmp_path: Path) -> None:
-    settings = {"n_records": 6, "seed": 4, "duration_s": 4.0}
-    write_archive(tmp_path / "plain", **settings)
+    shape = ArchiveShape(n_records=6, duration_s=4.0)
+    write_archive(tmp_path / "plain", shape, seed=4)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        spawned = write_archive(tmp_path / "spawn", map=pool.map, **settings)
+        spawned = write_archive(tmp_path / "spawn", shape, seed=4, map=pool.map)
     backwards = write_archive(
-        tmp_path / "back", map=lambda work, plans: [work(plan) for plan in reversed(list(plans))], **settings
+        tmp_path / "back", shape, seed=4, map=lambda work, plans: [work(plan) for plan in reversed(list(plans))]
     )
     assert digests(tmp_path / "plain") == digests(tmp_path / "spawn") == digests(tmp_path / "back")
     assert [r.record_name for r in spawned.records] == [r.record_name for r in backwards.records]
-    other = write_archive(tmp_path / "other", n_records=6, seed=5, duration_s=4.0)
+    other = write_archive(tmp_path / "other", ArchiveShape(n_records=6, duration_s=4.0), seed=5)
     assert other.records[0].r_sample.tolist() != spawned.records[0].r_sample.tolist()
 
 
 def test_writing_again_changes_nothing_and_another_archive_is_refused(tmp_path: Path) -> None:
-    write_archive(tmp_path, n_records=2, duration_s=2.0)
+    write_archive(tmp_path, ArchiveShape(n_records=2, duration_s=2.0))
     before = digests(tmp_path)
-    write_archive(tmp_path, n_records=2, duration_s=2.0)
+    write_archive(tmp_path, ArchiveShape(n_records=2, duration_s=2.0))
     assert digests(tmp_path) == before
     with pytest.raises(ValueError, match=r"expected an empty folder.*choose a new folder"):
-        write_archive(tmp_path, n_records=2, duration_s=2.0, seed=1)
+        write_archive(tmp_path, ArchiveShape(n_records=2, duration_s=2.0), seed=1)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep me")
     with pytest.raises(ValueError, match="found other files"):
-        write_archive(tmp_path / "mine", n_records=2, duration_s=2.0)
+        write_archive(tmp_path / "mine", ArchiveShape(n_records=2, duration_s=2.0))
 
 
 def test_labels_and_shares_are_as_asked(archive: tuple[Path, Truth]) -> None:
@@ -158,7 +166,7 @@ def test_labels_and_shares_are_as_asked(archive: tuple[Path, Truth]) -> None:
 
 
 def test_twelve_leads_have_no_xyz_file_and_equal_the_first_of_fifteen(tmp_path: Path) -> None:
-    truth = write_archive(tmp_path, n_records=1, duration_s=3.0, n_leads=12, sampling_frequency_hz=500.0)
+    truth = write_archive(tmp_path, ArchiveShape(n_records=1, duration_s=3.0, n_leads=12, sampling_frequency_hz=500.0))
     assert not list(tmp_path.rglob("*.xyz"))
     read = wfdb.rdrecord(str(tmp_path / truth.records[0].record_name), physical=False)
     assert read.d_signal.shape == (1500, 12)
@@ -209,5 +217,5 @@ def test_the_whole_ptb_database_can_be_imitated(test_data: Path) -> None:
 )
 def test_impossible_settings_are_refused(tmp_path: Path, settings: dict[str, float], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        write_archive(tmp_path / "archive", **settings)
+        write_archive(tmp_path / "archive", ArchiveShape(**settings))
     assert not (tmp_path / "archive").exists()

@@ -13,7 +13,7 @@ from ecgbatch.beats.lookup import extract_beats
 from ecgbatch.model.files import shipped_model
 from ecgbatch.scores.stage import score_workspace
 from ecgbatch.signals.stage import convert_archive
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from ecgbatch.upkeep.compact import KINDS, compact
 from ecgbatch.upkeep.erase import erase_patient
 from ecgbatch.upkeep.repair import repair
@@ -30,7 +30,7 @@ def three_nights(tmp_path_factory) -> tuple[Path, Path]:
     """An archive, and a workspace that took it in three nights; one record changed in between, so that a row is superseded."""
     top = tmp_path_factory.mktemp("compact")
     archive, work = top / "archive", top / "work"
-    write_archive(archive, n_records=8, duration_s=10.0, seed=5)
+    write_archive(archive, ArchiveShape(n_records=8, duration_s=10.0), seed=5)
     names = (archive / "RECORDS").read_text().split()
     before = os.umask(0o077)
     try:

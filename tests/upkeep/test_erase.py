@@ -24,7 +24,7 @@ from ecgbatch.reports.writing import report_workspace
 from ecgbatch.scores.stage import score_workspace
 from ecgbatch.signals.lookup import current_records
 from ecgbatch.signals.stage import convert_archive
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from ecgbatch.terms import STATUS
 from ecgbatch.upkeep.erase import erase_patient
 from ecgbatch.upkeep.repair import repair
@@ -45,7 +45,7 @@ def two_nights(tmp_path_factory) -> tuple[Path, Path]:
     """An archive, and a workspace that took it in two nights, the second without anything new of the patient."""
     top = tmp_path_factory.mktemp("erase")
     archive, work = top / "archive", top / "work"
-    write_archive(archive, n_records=8, duration_s=10.0, seed=5)
+    write_archive(archive, ArchiveShape(n_records=8, duration_s=10.0), seed=5)
     names = (archive / "RECORDS").read_text().split()
     later = [name for name in names if name.startswith("patient003")]
     before = os.umask(0o077)

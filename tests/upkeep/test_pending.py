@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ecgbatch import cli
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from ecgbatch.upkeep.status import counted_from, last_run, recorded
 
 STAGES = ("convert", "beats", "measure", "score", "report")
@@ -29,7 +29,7 @@ def n_records(estimate: dict[str, Any]) -> list[int]:
 
 def test_a_dry_run_counts_what_each_stage_has_still_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     archive, work = tmp_path / "archive", tmp_path / "work"
-    truth = write_archive(archive, n_records=5, duration_s=8.0, sampling_frequency_hz=250.0)
+    truth = write_archive(archive, ArchiveShape(n_records=5, duration_s=8.0, sampling_frequency_hz=250.0))
     later = [path for path in archive.rglob("*") if path.stem == truth.records[-1].record_name.split("/")[-1]]
     contents = {path: path.read_bytes() for path in later}
     for path in later:

@@ -27,7 +27,7 @@ from ecgbatch.scores.stage import score_workspace
 from ecgbatch.scores.table import scores_path
 from ecgbatch.signals.lookup import current_records
 from ecgbatch.signals.stage import convert_archive
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from ecgbatch.terms import STATUS
 from ecgbatch.upkeep.garbage import collect_garbage
 from ecgbatch.upkeep.verify import KINDS, verify_workspace
@@ -116,7 +116,7 @@ def stamps(work: Path) -> dict[str, tuple[int, int]]:
 def make_pool(folder: Path) -> Path:
     """Two versions of each record, ``r0-0.hea`` and so on, each an ECG of its own; and a model of random weights."""
     truth = write_archive(
-        folder / "all", n_records=2 * len(SLOTS), duration_s=8.0, sampling_frequency_hz=250.0, n_leads=12, seed=3
+        folder / "all", ArchiveShape(n_records=2 * len(SLOTS), duration_s=8.0, sampling_frequency_hz=250.0, n_leads=12), seed=3
     )
     for number, record in enumerate(truth.records):
         slot, short = f"{SLOTS[number // 2]}", Path(record.record_name).name

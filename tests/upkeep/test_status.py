@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ecgbatch.cli.output import print_result
 from ecgbatch.figures.drift import shift_of_new
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from ecgbatch.upkeep.status import LAST_RUN_FILE, METRICS_FILE, last_run, last_run_problems, recorded, status
 from ecgbatch.workspace.runs import log_file
 from storage import StoreError, UnfinishedStore, build, sealed
@@ -97,8 +97,8 @@ def test_workspace_where_nothing_was_ever_done_is_an_error(tmp_path):
 def faulty_archive(folder: Path) -> Path:
     """Seven records: two set aside, two with a beat or two, one without Frank's leads, two as they should be."""
     archive, short = folder / "archive", folder / "short"
-    write_archive(archive, n_records=7, duration_s=8.0, sampling_frequency_hz=500.0, seed=4)
-    write_archive(short, n_records=7, duration_s=1.0, sampling_frequency_hz=500.0, seed=4)
+    write_archive(archive, ArchiveShape(n_records=7, duration_s=8.0, sampling_frequency_hz=500.0), seed=4)
+    write_archive(short, ArchiveShape(n_records=7, duration_s=1.0, sampling_frequency_hz=500.0), seed=4)
     names = names_of(archive)
     (archive / f"{names[0]}.dat").unlink()
     data = archive / f"{names[1]}.dat"
@@ -169,7 +169,7 @@ def test_status_and_metrics_count_what_a_run_did(ran, tmp_path):
     assert metrics["ecgbatch_stage_bytes", "convert"] > 1e5
     assert {key[1] for key in metrics if key[0] == "ecgbatch_stage_seconds"} == {"convert", "beats", "measure", "score", "report"}
     assert metrics["ecgbatch_last_run_success",] == 1
-    write_archive(tmp_path / "more", n_records=8, duration_s=8.0, sampling_frequency_hz=500.0, seed=4)
+    write_archive(tmp_path / "more", ArchiveShape(n_records=8, duration_s=8.0, sampling_frequency_hz=500.0), seed=4)
     name = names_of(tmp_path / "more")[7]
     for path in (tmp_path / "more").glob(f"{name}.*"):
         target = archive / path.relative_to(tmp_path / "more")
@@ -219,7 +219,7 @@ def test_plan_that_needs_more_memory_than_a_worker_has_is_refused_before_anythin
 
 def test_sigterm_ends_a_run_soon_with_143_and_the_same_command_gives_the_same_bytes(tmp_path):
     archive, whole, work = tmp_path / "archive", tmp_path / "whole", tmp_path / "work"
-    write_archive(archive, n_records=24, duration_s=60.0, seed=4)
+    write_archive(archive, ArchiveShape(n_records=24, duration_s=60.0), seed=4)
     command = [*COMMAND, "convert", str(archive), str(work), "--workers", "1"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     while not list(work.glob(".build/signals-*/plan.json")) and process.poll() is None:

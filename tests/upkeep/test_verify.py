@@ -32,7 +32,7 @@ from ecgbatch.reports.writing import report_workspace
 from ecgbatch.scores.stage import score_workspace
 from ecgbatch.signals.lookup import archive_facts
 from ecgbatch.signals.stage import convert_archive
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from ecgbatch.upkeep import verify
 from ecgbatch.upkeep.garbage import collect_garbage, leftovers
 from ecgbatch.upkeep.repair import _pointed_again, _runs_again, repair
@@ -58,7 +58,7 @@ def reported(tmp_path_factory) -> tuple[Path, Path]:
     """An archive, and a workspace that every stage has gone through."""
     top = tmp_path_factory.mktemp("upkeep")
     archive, work = top / "archive", top / "work"
-    write_archive(archive, n_records=4, duration_s=10.0, seed=5)
+    write_archive(archive, ArchiveShape(n_records=4, duration_s=10.0), seed=5)
     before = os.umask(0o077)
     try:
         run_stages(archive, work)
@@ -571,7 +571,7 @@ def test_want_of_memory_is_one_message(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(("number", "advice"), [(errno.ENOSPC, "make room there"), (errno.EIO, "check the disk")])
 def test_disk_that_refuses_says_where_and_what_to_do(tmp_path, monkeypatch, capsys, number, advice):
-    write_archive(tmp_path / "archive", n_records=1, duration_s=10.0, n_leads=12, sampling_frequency_hz=250.0)
+    write_archive(tmp_path / "archive", ArchiveShape(n_records=1, duration_s=10.0, n_leads=12, sampling_frequency_hz=250.0))
 
     def fsync(_descriptor):
         raise OSError(number, os.strerror(number))

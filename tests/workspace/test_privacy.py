@@ -20,7 +20,7 @@ from ecgbatch.archive.watch import LookOptions
 from ecgbatch.cli.exit_codes import SET_ASIDE
 from ecgbatch.model.files import shipped_model
 from ecgbatch.signals.stage import convert_archive
-from ecgbatch.synthetic.archive import write_archive
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from ecgbatch.workspace.privacy import KEY_FILE, TABLE_FILE, Pseudonyms, workspace_pseudonyms
 from storage import list_stores, open_store
 from tests.formats.dicom_files import ecg, encoded, group, waves
@@ -38,7 +38,7 @@ COMMENTS = (
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A synthetic archive with a canary in every record, one of them set aside, and one more in DICOM."""
     folder = tmp_path_factory.mktemp("private") / "archive"
-    write_archive(folder, n_records=6, duration_s=10.0, sampling_frequency_hz=250.0, seed=2)
+    write_archive(folder, ArchiveShape(n_records=6, duration_s=10.0, sampling_frequency_hz=250.0), seed=2)
     for number, header in enumerate(sorted(folder.glob("**/*.hea"))):
         lines = header.read_text().splitlines()
         kept = [line for line in lines[1:] if not line.startswith("#")]
