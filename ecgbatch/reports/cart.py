@@ -73,13 +73,16 @@ def cart_words(cart: Mapping[str, Any] | None) -> dict[str, Any] | None:
     }
 
 
-def cart_line(cart: Mapping[str, Any] | None) -> str:
-    """Return ``cart`` in one line; empty where there is none."""
+def cart_line(cart: Mapping[str, Any] | None, most: int = 300) -> str:
+    """Return ``cart`` in one line of at most about ``most`` characters, numbers first; empty where there is none."""
     said = cart_words(cart)
-    if said is None:
+    parts = [f"{row.title} {row.value:.0f} {row.unit}" for row in said["rows"]] if said else []
+    parts += [words for words, _ in said["statements"]] if said else []
+    if not parts:
         return ""
-    parts = [words for words, _ in said["statements"]] + [f"{row.title} {row.value:.0f} {row.unit}" for row in said["rows"]]
-    return f"The cart's own, no part of the score: {'; '.join(parts)}." if parts else ""
+    kept = [part for place, part in enumerate(parts) if len("; ".join(parts[: place + 1])) <= most]
+    more = f"; {len(parts) - len(kept)} more on the HTML page" if len(kept) < len(parts) else ""
+    return f"The cart's own, no part of the score: {'; '.join(kept)}{more}."
 
 
 def _in_words(statement: Mapping[str, str]) -> tuple[str, str]:

@@ -270,7 +270,7 @@ def _foot(pdf: FPDF, report: Mapping[str, Any]) -> None:
     if report["measurements"]:
         _measured(pdf, report["measurements"])
     if said := cart_line(report["cart"]):
-        _write(pdf, said[:240], 7)
+        _write(pdf, said, 7)
     source, model = report["provenance"], report["model"]
     parts = (
         f"Source {source['source_digest'] or 'unreadable'}",

@@ -138,6 +138,7 @@ def test_differences_of_axes_go_the_shorter_way_round() -> None:
     assert words is not None
     assert [row.title for row in words["rows"]] == ["QRS axis", "QTc, formula not named", "PR"]
     assert "QRS axis -170 °" in cart_line(cart)
+    assert cart_line(cart, most=20).endswith("QRS axis -170 °; 2 more on the HTML page.")
 
 
 def test_nothing_stated_is_nothing_shown() -> None:
