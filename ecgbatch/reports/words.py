@@ -123,3 +123,26 @@ def explain_reason(code: str, *, is_scored: bool) -> tuple[str, str]:
 def scope(model: Mapping[str, Any]) -> str:
     """Return what a score by a model (``model_summary``) says: it learnt from other heart disease, or it did not."""
     return SCOPE if model.get("knows_other") else NARROW_SCOPE
+
+STATEMENT_NAMES: Mapping[str, str] = {
+    "rate_slow": "rate slow",
+    "rate_fast": "rate fast",
+    "irregular_without_p": "irregular without P",
+    "irregular": "irregular",
+    "p_long": "P long",
+    "pr_long": "PR long",
+    "pr_short": "PR short",
+    "qrs_wide": "QRS wide",
+    "qtc_long": "QTc long",
+    "qtc_very_long": "QTc very long",
+    "qtc_short": "QTc short",
+    "axis_left": "axis left",
+    "axis_right": "axis right",
+    "axis_extreme": "axis extreme",
+    "q_waves": "Q waves",
+    "st_elevation": "ST elevation",
+    "st_depression": "ST depression",
+    "lv_voltage": "LV voltage",
+    "low_voltage": "low voltage",
+}
+"""Statements in a list, without their numbers, which are on the record's page."""

@@ -89,6 +89,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
     "label": {"mi": "infarction", "control": "healthy", "other": "other disease"},
     "quality": {"good": "good", "remarks": "remarks", "not_usable": "not usable"},
     "lead_flags": words.LEAD_WORDS,
+    "statements": words.STATEMENT_NAMES,
     "status": {"ok": "whole", "partial": "partial: leads missing", "set_aside": "set aside: cannot be used"},
     "disagreement": {
         "missed_mi": "infarction missed",

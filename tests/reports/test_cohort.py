@@ -20,8 +20,9 @@ from ecgbatch.figures.thresholds import roc_curve
 from ecgbatch.model.files import shipped_model
 from ecgbatch.reports import cohort, cohort_page, pages, tables, worklist
 from ecgbatch.reports.operating_point import model_summary
+from ecgbatch.reports.words import STATEMENT_NAMES
 from ecgbatch.scores.table import SCORES
-from ecgbatch.terms import DECISION, LABEL, LEAD_FLAGS, QUALITY, SEX
+from ecgbatch.terms import DECISION, LABEL, LEAD_FLAGS, QUALITY, SEX, STATEMENTS
 from storage import TEXT, folder_at
 
 
@@ -256,6 +257,11 @@ def test_files_have_changed_where_digests_of_one_kind_differ_else_where_samples_
     swapped = ["II", "I"], [9, [6, 5], [2.0, 1.0], [0, 0], [0, 0]]
     assert drift._said_of_samples(leads, columns) == drift._said_of_samples(*swapped)
     assert drift._said_of_samples(leads, columns) != drift._said_of_samples(leads, [9, [5, 8, 7], *columns[2:]])
+
+
+def test_the_list_has_a_name_for_every_statement():
+    assert set(STATEMENT_NAMES) == set(STATEMENTS)
+    assert STATEMENT_NAMES["qtc_very_long"] == "QTc very long"
 
 
 def page_of(scores: xr.Dataset, *, of: xr.Dataset | None = None) -> str:
