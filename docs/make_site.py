@@ -24,8 +24,8 @@ PACKAGES = ("ecgbatch.api", "storage")
 MENU = {
     "Start": ("README", "docs/quick-start", "docs/concepts", "docs/install"),
     "How to": (
-        "docs/real-recordings", "docs/commands", "docs/api", "examples/README", "docs/labels", "docs/nightly", "docs/privacy",
-        "docs/onnx", "deploy/RUNBOOK",
+        "docs/real-recordings", "docs/commands", "docs/api", "examples/README", "docs/labels", "docs/nightly", "docs/serve",
+        "docs/viewer", "docs/privacy", "docs/onnx", "deploy/RUNBOOK",
     ),
     "What it finds": ("docs/reports", "docs/beat-detection", "docs/measurements", "docs/model", "docs/quality"),
     "Reference": ("docs/reference", "docs/stores", "docs/fields", "docs/schema/README", "docs/formats", "docs/reason-codes"),

@@ -20,6 +20,10 @@ ROOT = Path(__file__).resolve().parents[1]
 BESIDE = ("flows", "storage")
 
 
+class OtherRooms(ImportError):
+    """What a task names is not here: this process has another ecgbatch than the one that sent it."""
+
+
 class ForeignPackage(ImportError):
     """Another package has the name of one of ours, and this process has it already."""
 
@@ -83,8 +87,13 @@ def call_with_ours(pickled: bytes) -> Any:
     ------
     ForeignPackage
         As ``ours_first`` does, before anything is unpickled.
+    OtherRooms
+        If a module or a name that it needs is not here.
 
     """
     ours_first()
-    function, arguments = pickle.loads(pickled)  # noqa: S301 - what Dask's messages are anyway, from the same sender
+    try:
+        function, arguments = pickle.loads(pickled)  # noqa: S301 - what Dask's messages are anyway, from the same sender
+    except (ImportError, AttributeError) as error:
+        raise OtherRooms(str(error)) from error
     return function(*arguments)

@@ -20,7 +20,7 @@ from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
-from ecgbatch.own_packages import ForeignPackage, call_with_ours
+from ecgbatch.own_packages import ForeignPackage, OtherRooms, call_with_ours
 from ecgbatch.settings import Settings, load_settings
 from flows.fitness import OtherCode, Passport, admit, examine, passport
 from storage import Map
@@ -294,9 +294,16 @@ def _map_or_say(
             f"the Dask scheduler {client.scheduler.address} has another ecgbatch than this command ({error.__cause__}); install "
             "the same for scheduler and workers, start them anew, then run the same command again"
         ) from error
+    except OtherRooms as error:
+        raise ValueError(
+            f"a Dask worker of {client.scheduler.address} has another ecgbatch than this command ({error}); install the same for "
+            "scheduler and workers, start them anew, then run the same command again"
+        ) from error
     except ForeignPackage as error:  # of a worker that came a moment ago
         raise OtherCode(f"a Dask worker: {error}; then start it again") from error
-    except (CancelledError, CommClosedError) as error:
+    except (CancelledError, OSError) as error:
+        if not isinstance(error, (CancelledError, CommClosedError)) and "Timed out trying to connect" not in str(error):
+            raise  # a task's own
         raise OSError(
             f"the Dask scheduler {client.scheduler.address} is gone ({type(error).__name__}); start it, or leave --dask out, and "
             "run the same command again: it goes on where this one was"

@@ -95,11 +95,10 @@ def convert(
     if labels is not None and not Path(labels).is_file():
         raise ValueError(f"labels: expected a CSV with the columns record, patient_id and label, found no file {labels}")
     place, compute = str(cached_mirror(str(archive)) if is_address(archive) else archive), compute or Compute()
-    options: dict[str, Any] = {"labels": None if labels is None else str(labels), "rehash": rehash, "settle_s": settle_s}
+    table = None if labels is None else str(labels)
+    options = LookOptions(labels=table, keep_comments=keep_comments, rehash=rehash, settle_s=settle_s)
     with only_writer(work, "convert"), engine(compute.dask, compute.workers, sees=[place, work]) as on_engine:
-        return convert_archive(
-            place, str(work), LookOptions(keep_comments=keep_comments), **options, map=on_engine, on_progress=compute.on_progress
-        )
+        return convert_archive(place, str(work), options, map=on_engine, on_progress=compute.on_progress)
 
 
 def find_beats(

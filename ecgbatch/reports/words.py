@@ -124,6 +124,7 @@ def scope(model: Mapping[str, Any]) -> str:
     """Return what a score by a model (``model_summary``) says: it learnt from other heart disease, or it did not."""
     return SCOPE if model.get("knows_other") else NARROW_SCOPE
 
+
 STATEMENT_NAMES: Mapping[str, str] = {
     "rate_slow": "rate slow",
     "rate_fast": "rate fast",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -109,7 +110,7 @@ def test_short_tasks_travel_to_a_cluster_together_and_long_ones_alone(dask_addre
     sent, submit = [], Client.submit
 
     def noted(self, run, parcel, **options):
-        sent.append(len(parcel))
+        sent.append(len(pickle.loads(parcel)[1][0]))
         return submit(self, run, parcel, **options)
 
     monkeypatch.setattr(Client, "submit", noted)

@@ -150,12 +150,12 @@ def test_edf_and_dicom_state_days_too_and_what_took_a_date_out_states_none():
 
 
 def test_a_store_of_an_earlier_version_knows_no_day_and_grows_on(tmp_path, monkeypatch):
-    from ecgbatch.signals import stage
+    from ecgbatch.signals import table
 
     work, archive = str(tmp_path / "w"), tmp_path / "archive"
-    without = {name: variable for name, variable in stage.SIGNALS.variables.items() if name != "acquired_day"}
+    without = {name: variable for name, variable in table.SIGNALS.variables.items() if name != "acquired_day"}
     with monkeypatch.context() as earlier:
-        earlier.setattr(stage, "SIGNALS", replace(stage.SIGNALS, variables=without))
+        earlier.setattr(table, "SIGNALS", replace(table.SIGNALS, variables=without))
         convert_archive(archive_of(archive, {"patient001/a": "07/08/1990"}), work)
     done = convert_archive(archive_of(archive, {"patient001/b": "19/08/1990"}), work)
     assert (done.n_new, done.n_records, done.superseded) == (1, 2, ())
