@@ -8,6 +8,7 @@ A house of wings; each says at its door what goes in and out, and may import tho
     cli                                                    what a user types
     api                                                    what a program calls
     (flows)                                                when and where: a package beside this one
+    serving                                                a workspace in a browser
     upkeep                                                 workspaces kept whole
     evaluation, reports                                    a model judged; what people read
     scores, training                                       decisions; models made
