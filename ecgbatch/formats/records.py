@@ -23,13 +23,13 @@ from ecgbatch.formats.samples import (
     PLAIN_FORMATS,
     Found,
     Samples,
-    _sum_16,
     as_int16,
     check_checksums,
     check_initial_values,
     empty_samples,
     finish_leads,
     put,
+    sum_16,
 )
 from ecgbatch.formats.signal_files import BLOCK_SAMPLES, changed, digest_file, fill, hash_bytes, opened, whole_file
 from ecgbatch.formats.wfdb_signal import DTYPES, decode_frames
@@ -313,7 +313,7 @@ def _read_segments(inspection: Inspection, samples: Samples, digest: Hasher) -> 
     for row, own in pieces.items():
         if len({(gain, baseline) for _, gain, baseline in own}) > 1:
             _join_scales(samples, row, own)
-    samples.checksum[:] = [_sum_16(row) for row in samples.signal]
+    samples.checksum[:] = [sum_16(row) for row in samples.signal]
     gaps = samples.signal.min(axis=1) == MISSING_SAMPLE
     samples.lead_flags[gaps] |= LEAD_FLAGS["gaps"]
     samples.warnings.update({"GAPS"} if gaps.any() else ())

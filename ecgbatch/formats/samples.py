@@ -90,7 +90,7 @@ def _finish_lead(samples: Samples, found: Found) -> None:
         stored[-skew:] = MISSING_SAMPLE
         samples.warnings.add("SKEW_APPLIED")
     is_raw = line.fmt in PLAIN_FORMATS and line.samples_per_frame == 1 and not (line.skew or line.is_turned)
-    samples.checksum[row] = found.checksum if is_raw else _sum_16(stored)
+    samples.checksum[row] = found.checksum if is_raw else sum_16(stored)
     samples.adc_gain[row], samples.baseline[row] = line.adc_gain, line.baseline
     if not line.is_millivolts:
         samples.lead_flags[row] |= LEAD_FLAGS["not_millivolts"]
@@ -100,7 +100,8 @@ def _finish_lead(samples: Samples, found: Found) -> None:
         samples.warnings.add("GAPS")
 
 
-def _sum_16(values: NDArray[np.int16]) -> int:
+def sum_16(values: NDArray[np.int16]) -> int:
+    """Return the sum of samples modulo 65536, as headers state it."""
     # uint16 arithmetic wraps at 65536: the sum modulo 65536 without widening a single sample.
     return int(np.add.reduce(values.view(np.uint16), dtype=np.uint16))
 
@@ -163,7 +164,7 @@ def put(
     """Fill the row of a lead of a record that is one file, most of which have no checksums."""
     row = inspection.leads.index(line.lead)
     samples.signal[row] = stored
-    _finish_lead(samples, Found(line, row, 0, _sum_16(samples.signal[row])))
+    _finish_lead(samples, Found(line, row, 0, sum_16(samples.signal[row])))
     if not is_verified:
         samples.lead_flags[row] |= LEAD_FLAGS["unverified"]
         samples.warnings.add("CHECKSUM_UNVERIFIED")

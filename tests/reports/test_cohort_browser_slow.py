@@ -21,7 +21,7 @@ def test_fifty_thousand_records_are_usable_in_a_browser(tmp_path):
     """Opened, searched, sorted, filtered, put on paper, saved; times printed, none asserted (docs/reports.md states ours)."""
     from selenium import webdriver
 
-    from tests.reports.test_pages_browser import CHROMIUM, DRIVER, FLAGS
+    from tests.chromium import CHROMIUM, DRIVER, FLAGS
 
     scores = many_scores(50_000)
     paths = cohort.write_cohort(folder_at(tmp_path), scores, facts_of(scores), OPTIONS)

@@ -20,9 +20,10 @@ from ecgbatch.reports.cohort import write_cohort
 from ecgbatch.reports.record_page import Drawn, record_page
 from ecgbatch.terms import DECISION, LABEL, QUALITY, SCORE_FLAGS, STATUS
 from storage import TEXT, folder_at
+from tests.chromium import chromium
 from tests.reports import test_pages_browser
 from tests.reports.test_cohort import OPTIONS, facts_of, many_scores
-from tests.reports.test_pages_browser import CHROMIUM, DRIVER, FLAGS, open_page
+from tests.reports.test_pages_browser import open_page
 from tests.reports.test_safety import a_report
 
 pytestmark = test_pages_browser.pytestmark
@@ -31,16 +32,8 @@ N = 130
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory) -> Iterator[Any]:
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=str(DRIVER)))
-    yield driver
-    driver.quit()
+    with chromium(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
 
 
 def of_every_kind() -> tuple[Any, dict[str, np.ndarray]]:

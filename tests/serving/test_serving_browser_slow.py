@@ -15,7 +15,7 @@ from ecgbatch.serving.application import Rules, application
 from ecgbatch.serving.server import Place, _listening
 from ecgbatch.serving.shelf import Shelf
 from ecgbatch.workspace.reviews import read_reviews
-from tests.reports.test_pages_browser import CHROMIUM, DRIVER, FLAGS
+from tests.chromium import CHROMIUM, DRIVER, chromium
 
 pytestmark = [
     pytest.mark.slow,
@@ -26,17 +26,8 @@ SIZES = {"desktop": (1366, 900), "tablet": (820, 1100), "phone": (390, 844)}
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory) -> Iterator[Any]:
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=str(DRIVER)))
-    driver.set_page_load_timeout(60)
-    yield driver
-    driver.quit()
+    with chromium(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
 
 
 @pytest.fixture
