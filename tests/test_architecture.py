@@ -110,7 +110,7 @@ def test_tests_mirror_the_wings():
 
 
 def test_what_lasts_and_what_needs_a_browser_is_found_by_name():
-    mark, browser = "pytest.mark." + "slow", "import " + "CHROMIUM"
+    mark, browser = "pytest.mark." + "slow", "tests." + "chromium import"
     for path in (ROOT / "tests").rglob("test_*.py"):
         text, is_rehearsal = path.read_text(), path.stem == "test_rehearsal"
         assert (mark in text) == (path.stem.endswith("_slow") or is_rehearsal), path
