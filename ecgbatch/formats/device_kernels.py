@@ -92,7 +92,7 @@ def second_differences(coded: Array, difference: int) -> Array:
 
 
 @kernel
-def _looked_up(tables: Array, lookup_bits: int) -> tuple[Array, Array]:
+def looked_up(tables: Array, lookup_bits: int) -> tuple[Array, Array]:
     """Return the code that the next bits begin with (table, bits), -1 where none or a long one; prefixes, first bit highest."""
     known = np.full((tables.shape[0], 1 << lookup_bits), -1, np.int64)
     prefixes = np.zeros(tables.shape[:2], np.int64)
@@ -110,20 +110,19 @@ def _looked_up(tables: Array, lookup_bits: int) -> tuple[Array, Array]:
 
 
 @kernel
-def huffman(content: Array, n_bits: int, tables: Array, lookup_bits: int, out: Array) -> tuple[int, int]:
+def huffman(content: Array, tables: Array, known: Array, prefixes: Array, lookup_bits: int, out: Array) -> tuple[int, int]:
     """Decode Huffman codes of SCP-ECG into ``out`` int64 until it is full or fewer bits are left than the next code has.
 
     Parameters
     ----------
     content
-        (byte) uint8, highest bit first, and 8 bytes more.
-    n_bits
-        Of the code.
+        (byte) uint8, highest bit first; behind the last, zeros are read.
     tables
-        (table, code, 5) int64: bits of the prefix (0: no such code), bits in all, 1 where a number follows and 0 where the table
-        changes, number or table (from 1), prefix with its first bit lowest. Bits after the prefix are the number itself.
-    lookup_bits
-        Prefixes of so many bits are looked up; longer ones are searched for.
+        (table, code, 5) int64: bits of the prefix (0: no such code; at most 32), bits in all (16 more at most), 1 where a number
+        follows and 0 where the table changes, number or table (from 1), prefix with its first bit lowest. Bits after the prefix
+        are the number itself.
+    known, prefixes, lookup_bits
+        Of ``looked_up``. Prefixes of so many bits are looked up; longer ones are searched for.
 
     Returns
     -------
@@ -131,40 +130,53 @@ def huffman(content: Array, n_bits: int, tables: Array, lookup_bits: int, out: A
         Numbers in ``out``, -1 where a code is none of its table; bits that were used.
 
     """
-    known, prefixes = _looked_up(tables, lookup_bits)
-    at, count, table = 0, 0, 0
+    n_bits, at, count, table = 8 * content.size, 0, 0, 0
+    window, width, place = np.uint64(0), 0, 0  # bits that come next, how many, and the byte after them
+    lowest = np.uint64((1 << lookup_bits) - 1)
     while count < out.size and at < n_bits:
-        window = np.int64(0)
-        for i in range(7):
-            window = (window << 8) | content[at // 8 + i]
-        window &= (np.int64(1) << (56 - at % 8)) - 1
-        width = 56 - at % 8
-        found = known[table, window >> (width - lookup_bits)]
+        while width <= 48:
+            window = (window << np.uint64(8)) | (np.uint64(content[place]) if place < content.size else np.uint64(0))
+            width, place = width + 8, place + 1
+        found = known[table, (window >> np.uint64(width - lookup_bits)) & lowest]
         code = 0
         while found < 0 and code < tables.shape[1]:
             length = tables[table, code, 0]
-            if length > lookup_bits and window >> (width - length) == prefixes[table, code]:
-                found = code
+            if length > lookup_bits:
+                first_bits = (window >> np.uint64(width - length)) & ((np.uint64(1) << np.uint64(length)) - np.uint64(1))
+                if np.int64(first_bits) == prefixes[table, code]:
+                    found = code
             code += 1
         if found < 0:
             return -1, at
-        length, total, is_number, value = (
-            tables[table, found, 0],
-            tables[table, found, 1],
-            tables[table, found, 2],
-            tables[table, found, 3],
-        )
+        length, total = tables[table, found, 0], tables[table, found, 1]
+        is_number, value = tables[table, found, 2], tables[table, found, 3]
         if at + total > n_bits:
             break
         if is_number == 0:
             table = value - 1
-            at += length
+            at, width = at + length, width - length
             continue
+        at, width = at + total, width - total
         if total > length:
-            value = (window >> (width - total)) & ((np.int64(1) << (total - length)) - 1)
+            value = np.int64(window >> np.uint64(width)) & ((np.int64(1) << (total - length)) - 1)
             if value >> (total - length - 1):
                 value -= np.int64(1) << (total - length)
         out[count] = value
         count += 1
-        at += total
     return count, at
+
+
+@kernel
+def add_up(values: Array, n_differences: int) -> None:
+    """Turn first or second differences int64 into samples, in place: before them stand one sample, or two."""
+    last, step = np.int64(0), np.int64(0)
+    for i in range(values.size):
+        if n_differences == 1:
+            last += values[i]
+        elif i < 2:
+            step = values[i] - last
+            last = values[i]
+        else:
+            step += values[i]
+            last += step
+        values[i] = last

@@ -47,6 +47,8 @@ class _Sections(NamedTuple):
     """By number: what follows the section's header of 16 bytes; sections of no length are not there."""
     warnings: set[str]
     is_verified: bool
+    is_whole: bool
+    """Whether the file's own CRC is right."""
 
 
 def is_scp(head: bytes) -> bool:
@@ -81,7 +83,7 @@ def parse_scp(content: bytes) -> DeviceRecord:
         patient = _patient(sections.data.get(1, b""))
     except struct.error:
         raise UnreadableRecord("HEADER_TRUNCATED", "a section ends early; export the file again") from None
-    cart = told_by(lambda told: tell(_beside(content), told))
+    cart = told_by(lambda told: tell(_beside(content, sections), told))
     return device_record(stored.fs, waves, patient, sections.warnings, is_verified=sections.is_verified, cart=cart)
 
 
@@ -111,20 +113,19 @@ def _sections(content: bytes) -> _Sections:
         code = "NSIG_ZERO" if 0 in found else "HEADER_SYNTAX"
         raise UnreadableRecord(code, f"the file has no section {missing[-1]}: no leads or no rhythm data in it")
     warnings = {"DAT_TRAILING_BYTES"} if size < len(content) else set()
-    return _Sections(found, warnings, not unverified)
+    return _Sections(found, warnings, not unverified, is_whole)
 
 
-def _beside(content: bytes) -> dict[int, bytes]:
+def _beside(content: bytes, sections: _Sections) -> dict[int, bytes]:
     """Return the sections of what the cart said, by number: those that are where section 0 says, and whose CRC is right."""
-    crc, size = struct.unpack_from("<HI", content)
-    is_whole = crc_hqx(content[2:size], 0xFFFF) == crc
+    (size,) = struct.unpack_from("<I", content, 2)
     found: dict[int, bytes] = {}
     for number, length, start in _pointers(content, size):
         section = content[start : start + length] if 6 <= start <= start + length <= size else b""
         if number not in CART_SECTIONS or len(section) <= 16 or number in found:
             continue
         stated, own_number, own_length = struct.unpack_from("<HHI", section)
-        is_right = is_whole or not stated or crc_hqx(section[2:own_length], 0xFFFF) == stated
+        is_right = sections.is_whole or not stated or crc_hqx(section[2:own_length], 0xFFFF) == stated
         if own_number == number and 16 <= own_length <= length and is_right:
             found[number] = section[16:own_length]
     return found

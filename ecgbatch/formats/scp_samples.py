@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -97,15 +98,30 @@ class _Beats(NamedTuple):
         return cls(length_ms, fiducial, beats, [(a, b) for a, b in areas if 0 < a <= b])
 
 
+class Tables(NamedTuple):
+    """Huffman tables, as the kernel reads them."""
+
+    codes: NDArray[np.int64]
+    """(table, code, 5) prefix bits, all bits, 1 where it is a number and not a change of table, number, code."""
+    known: NDArray[np.int64]
+    prefixes: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, codes: NDArray[np.int64]) -> Tables:
+        """Look up what the next bits begin with, once for all leads."""
+        from ecgbatch.formats.device_kernels import looked_up
+
+        return cls(codes, *looked_up(codes, _LOOKUP_BITS))
+
+
 class Stored(NamedTuple):
     """All that a file holds of samples."""
 
     rhythm: _Coded
     reference: _Coded | None
     beats: _Beats | None
-    tables: NDArray[np.int64] | None
-    """(table, code, 5) prefix bits, all bits, 1 where it is a number and not a change of table, number, code; None where samples
-    are plain 16-bit numbers."""
+    tables: Tables | None
+    """None where samples are plain 16-bit numbers."""
     is_subtracted: bool
 
     @classmethod
@@ -173,10 +189,11 @@ def _numbers(content: bytes, n: int | None, stored: Stored, n_differences: int, 
         values = np.frombuffer(content, "<i2", limit if n is None else n).astype(np.int64)
     else:
         values = _huffman(content, limit if n is None else n, stored.tables, lead, is_exact=n is not None)
-    if n_differences == 2 and values.size > 1:  # two samples come first: make the second one a first difference
-        values[1] -= values[0]
-        values[1:] = np.cumsum(values[1:])
-    return np.cumsum(values) if n_differences else values
+    if n_differences:
+        from ecgbatch.formats.device_kernels import add_up
+
+        add_up(values, n_differences)
+    return values
 
 
 def _zones(stored: Stored, span: LeadSpan) -> list[tuple[int, int]]:
@@ -228,12 +245,11 @@ def _add_beats(samples: NDArray[np.int64], span: LeadSpan, reference: NDArray[np
             samples[first - span.first : last - span.first + 1] += reference[first - shift : last - shift + 1]
 
 
-def _huffman(content: bytes, n: int, tables: NDArray[np.int64], lead: str, *, is_exact: bool) -> NDArray[np.int64]:
+def _huffman(content: bytes, n: int, tables: Tables, lead: str, *, is_exact: bool) -> NDArray[np.int64]:
     from ecgbatch.formats.device_kernels import huffman
 
-    padded = np.frombuffer(content + bytes(8), np.uint8)
     out = np.empty(n, np.int64)
-    count, n_bits = huffman(padded, 8 * len(content), tables, _LOOKUP_BITS, out)
+    count, n_bits = huffman(np.frombuffer(content, np.uint8), *tables, _LOOKUP_BITS, out)
     if count < 0:
         raise UnreadableRecord("DECODER_FAILED", f"lead {lead}: a Huffman code that its tables do not have")
     if is_exact and count < n:
@@ -243,13 +259,13 @@ def _huffman(content: bytes, n: int, tables: NDArray[np.int64], lead: str, *, is
     return out[:count]
 
 
-def _tables(section: bytes) -> NDArray[np.int64] | None:
+def _tables(section: bytes) -> Tables | None:
     """Return the Huffman tables of section 2, filled up with codes that never occur; None where there are none."""
     if len(section) < 2:
         return None
     (n_tables,) = struct.unpack_from("<H", section)
     if n_tables in {0, _DEFAULT_TABLE}:
-        return np.array([_DEFAULT_CODES], np.int64) if n_tables else None
+        return _default_tables() if n_tables else None
     if n_tables > _MAX_TABLES:
         raise UnreadableRecord("HEADER_LIMIT", f"{n_tables} Huffman tables; at most {_MAX_TABLES} are read")
     at, lists = 2, []
@@ -265,4 +281,9 @@ def _tables(section: bytes) -> NDArray[np.int64] | None:
     tables = np.zeros((n_tables, max(1, *map(len, lists)), 5), np.int64)
     for number, codes in enumerate(lists):
         tables[number, : len(codes)] = np.array(codes, np.int64).reshape(-1, 5)
-    return tables
+    return Tables.of(tables)
+
+
+@cache
+def _default_tables() -> Tables:
+    return Tables.of(np.array([_DEFAULT_CODES], np.int64))

@@ -6,6 +6,8 @@ import codecs
 import re
 from collections.abc import Iterator
 from typing import NoReturn
+from xml.etree.ElementTree import Element as Node
+from xml.etree.ElementTree import ParseError, TreeBuilder, XMLParser
 from xml.parsers import expat
 
 from ecgbatch.formats.header import UnreadableRecord
@@ -16,45 +18,81 @@ _DECLARATION = re.compile(r"<!DOCTYPE\s+([\w.:-]{1,100})")
 _ROOT = re.compile(r"<([\w.:-]{1,100})[\s/>]")
 _WRONG_ENCODING = re.compile(rb"(?:\xef\xbb\xbf)?\s*<\?xml[^>]{1,60}encoding=.utf-?16", re.IGNORECASE)
 """A declaration of UTF-16 that is not UTF-16 itself: the file was saved as UTF-8, and the declaration left as it was."""
+_DOCTYPE = b"<!DOCTYPE"
+"""What declarations begin with, and nothing else does; a file that has several of them has some in comments or text."""
+_NAMES_A_FILE = re.compile(rb"<!DOCTYPE\s+[\w.:-]{1,100}(?:\s+SYSTEM\s*(?:\"[^\"]*\"|'[^']*'))?\s*>")
+_XML_DECLARATION = re.compile(
+    rb"(?:\xef\xbb\xbf)?(?:<\?xml\s(?:(?!encoding)[^>]){0,100}(?:encoding\s*=\s*[\"']([^\"'>]{0,40})[^>]{0,100})?>|(?!<\?xml)<[?!\w])"
+)
+_HAS_ASCII = re.compile(rb"utf-8|(?:us-)?ascii|iso-8859-\d{1,2}|windows-125\d", re.IGNORECASE)
+"""Encodings in which the first 128 characters are bytes of their own."""
 _BEFORE_ROOT = {"<?": "?>", "<!--": "-->"}
 
 
 class Element:
-    """An element: ``name`` without its namespace, ``attributes`` as they are, ``text`` (its own, joined) and ``children``."""
+    """An element: ``name`` without its namespace, ``attributes``, ``text`` (its own, joined) and ``children``."""
 
-    __slots__ = ("attributes", "children", "name", "parts")
+    __slots__ = ("_node",)
 
-    def __init__(self, name: str, attributes: dict[str, str]) -> None:
-        self.name, self.attributes = name if ":" not in name else _local(name), attributes
-        # Lists are made where they are needed: an element of three containers has the garbage collector run thrice as often.
-        self.children: list[Element] | tuple[()] = ()
-        self.parts: list[str] | tuple[()] = ()
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    @property
+    def name(self) -> str:
+        """The element's name, its namespace left out."""
+        return self._node.tag
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """The element's attributes; those of a namespace of their own have names that no reader asks for."""
+        return self._node.attrib
 
     @property
     def text(self) -> str:
         """The element's own text, that of its children left out."""
-        return "".join(self.parts)
+        return _text(self._node)
+
+    @property
+    def children(self) -> list[Element]:
+        """The elements that stand in this one."""
+        return [Element(node) for node in self._node]
 
     def all(self, *path: str) -> Iterator[Element]:
         """Yield the elements that a path of names leads to from here."""
-        for child in self.children:
-            if child.name == path[0]:
-                if len(path) == 1:
-                    yield child
-                else:
-                    yield from child.all(*path[1:])
+        for node in _nodes(self._node, path):
+            yield Element(node)
 
     def first(self, *path: str) -> Element:
         """Return the first element that a path leads to, an empty one where there is none."""
-        return next(self.all(*path), Element("", {}))
+        node = _first(self._node, path)
+        return Element(Node("") if node is None else node)
 
     def told(self, *path: str) -> str:
         """Return the text of the first element that a path leads to, without white space around; empty where there is none."""
-        return self.first(*path).text.strip()
+        node = _first(self._node, path)
+        return "" if node is None else _text(node).strip()
 
     def value(self, *path: str, name: str = "value") -> str:
         """Return an attribute of the first element that a path leads to; empty where there is none."""
-        return self.first(*path).attributes.get(name, "").strip()
+        node = _first(self._node, path)
+        return "" if node is None else node.get(name, "").strip()
+
+
+def _text(node: Node) -> str:
+    return "".join([node.text or "", *[child.tail or "" for child in node]]) if len(node) else node.text or ""
+
+
+def _nodes(node: Node, path: tuple[str, ...]) -> list[Node]:
+    found = node.findall(path[0])
+    for name in path[1:]:
+        found = [below for each in found for below in each.findall(name)]
+    return found
+
+
+def _first(node: Node, path: tuple[str, ...]) -> Node | None:
+    if len(path) == 1:
+        return node.find(path[0])
+    return next(iter(_nodes(node, path)), None)
 
 
 def _local(name: str) -> str:
@@ -64,6 +102,9 @@ def _local(name: str) -> str:
 def parse_xml(content: bytes) -> Element:
     """Return the root of an XML file.
 
+    A file in which nothing can be declared is parsed in machine code; any other, and one that fails there, step by step: the
+    verdict is always that of the steps.
+
     Raises
     ------
     UnreadableRecord
@@ -71,45 +112,79 @@ def parse_xml(content: bytes) -> Element:
         ``HEADER_TRUNCATED`` where the file ends early; ``HEADER_SYNTAX`` for whatever else is no well-formed XML.
 
     """
-    top = here = Element("", {})
-    around: list[Element] = []
-    n_elements = 0
+    content = content.lstrip(b"\r\n\t ") if content[:1].isspace() else content
+    encoding = "utf-8" if _WRONG_ENCODING.match(content) else None
+    root = _parsed_at_once(content, encoding) if _declares_nothing(content, encoding) else None
+    return Element(_parsed_in_steps(content, encoding) if root is None else root)
+
+
+def _declares_nothing(content: bytes, encoding: str | None) -> bool:
+    """Tell whether a file has no document type, or one that only names a file, for certain: by its bytes, whatever lies in it.
+
+    Bytes tell only where the encoding is one that has ASCII in it, or UTF-16.
+    """
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        mark = _DOCTYPE.decode().encode("utf-16-le" if content.startswith(codecs.BOM_UTF16_LE) else "utf-16-be")
+        return mark not in content
+    declared = _XML_DECLARATION.match(content)
+    if declared is None or (declared[1] and not encoding and not _HAS_ASCII.fullmatch(declared[1])):
+        return False
+    n_types = content.count(_DOCTYPE)
+    return not n_types or (n_types == 1 and _NAMES_A_FILE.search(content) is not None)
+
+
+def _parsed_at_once(content: bytes, encoding: str | None) -> Node | None:
+    """Return the root, names without their namespaces; None for whatever is not well formed, or may be beyond a limit."""
+    if content.count(b"<") > MAX_ELEMENTS:
+        return None
+    parser = XMLParser(encoding=encoding)  # noqa: S314 - nothing is declared in the file: there is nothing to attack with
+    try:
+        parser.feed(content)
+        root: Node = parser.close()
+    except (ParseError, ValueError, LookupError):
+        return None
+    level = [root]
+    for _ in range(MAX_DEPTH):
+        level = [child for node in level for child in node]
+    if level:
+        return None
+    for node in root.iter():
+        if node.tag[0] == "{":
+            node.tag = node.tag.rpartition("}")[2]
+    return root
+
+
+def _parsed_in_steps(content: bytes, encoding: str | None) -> Node:
+    """Return the root of a file of which every part is judged when it is met."""
+    builder, n_elements, depth = TreeBuilder(), 0, 0
 
     def start(name: str, attributes: dict[str, str]) -> None:
-        nonlocal here, n_elements
+        nonlocal n_elements, depth
         n_elements += 1
-        if n_elements > MAX_ELEMENTS or len(around) >= MAX_DEPTH:
+        depth += 1
+        if n_elements > MAX_ELEMENTS or depth > MAX_DEPTH:
             raise UnreadableRecord("HEADER_LIMIT", f"more than {MAX_ELEMENTS} elements, or {MAX_DEPTH} inside each other")
-        around.append(here)
-        element = Element(name, attributes)
-        if not here.children:
-            here.children = []
-        here.children.append(element)
-        here = element
+        builder.start(_local(name), attributes)
 
-    def end(_: str) -> None:
-        nonlocal here
-        here = around.pop()
+    def end(name: str) -> None:
+        nonlocal depth
+        depth -= 1
+        builder.end(_local(name))
 
-    def text(part: str) -> None:
-        if not here.parts:
-            here.parts = []
-        here.parts.append(part)
-
-    parser = expat.ParserCreate("utf-8" if _WRONG_ENCODING.match(content) else None)
+    parser = expat.ParserCreate(encoding)
     parser.buffer_text, parser.buffer_size = True, 1 << 16
-    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, text
+    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = start, end, builder.data
     parser.StartDoctypeDeclHandler = _refuse_declarations
     parser.EntityDeclHandler = parser.ExternalEntityRefHandler = parser.SkippedEntityHandler = _refuse
     try:
-        parser.Parse(content.lstrip(b"\r\n\t ") if content[:1].isspace() else content, True)
+        parser.Parse(content, True)
     except expat.ExpatError as error:
         raise _refusal(error, content) from None
     except UnreadableRecord:
         raise
     except (ValueError, LookupError):  # an encoding that is none, or whose characters have several bytes
         raise UnreadableRecord("HEADER_ENCODING", "the XML file's encoding is not known; save it as UTF-8") from None
-    return next(iter(top.children))
+    return builder.close()
 
 
 _EARLY_ENDS = frozenset({"no element found", "unclosed token", "unclosed CDATA section", "partial character"})
