@@ -8,6 +8,7 @@ import threading
 import warnings as warnings_of_python
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from io import BytesIO
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgbatch.formats.cart import NOTHING, told_by, warnings_of
+from ecgbatch.formats.cart import told_by, warnings_of
 from ecgbatch.formats.dicom_cart import tell
 from ecgbatch.formats.dicom_groups import Group, groups_in_turn, leads_of, left_out_words, parts_in_turn
 from ecgbatch.formats.header import (
@@ -38,6 +39,8 @@ from ecgbatch.terms import LEADS, MISSING_SAMPLE
 SUFFIX = ".dcm"
 MAX_DICOM_BYTES = 1 << 26
 """64 MiB: 46 minutes of 12 leads at 1000 Hz. pydicom holds about three times the file."""
+_KEPT_BYTES = 1 << 22
+"""Of a file that is kept parsed until the next: an ECG of ten seconds has 150 to 300 kB."""
 MAX_JOINED_SAMPLES = 1 << 26
 """Of all leads of groups one after the other: as many as inspection lets a gap promise."""
 MAX_ELEMENTS, MAX_DEPTH = 50_000, 16
@@ -65,6 +68,7 @@ _LEAD_NUMBERS = MappingProxyType(
     | {16: "Vx", 17: "Vy", 18: "Vz", 61: "III", 62: "aVR", 63: "aVL", 64: "aVF", 65: "-aVR", 66: "V8", 67: "V9"}
 )
 """Of SCP-ECG (5.6.3-9-n) and of ISO/IEEE 11073 (MDC, 2:n): DICOM PS3.16, CID 3001."""
+_STANDARD_LEADS = frozenset(LEADS)
 _LEAD_CODE = re.compile(r"(?:5\.6\.3-9-|2:)(\d{1,3})", re.ASCII)
 _NUMBER = re.compile(r"[-+]?(?:\d{1,20}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][-+]?\d{1,3})?", re.ASCII)
 """PS3.5 allows 16 characters; exporters write the 20 of a double."""
@@ -113,7 +117,7 @@ class _Channel(NamedTuple):
     padding: int | None
 
 
-def parse_dicom(content: bytes, *, is_told: bool = False) -> DicomRecord:
+def parse_dicom(content: bytes) -> DicomRecord:
     """Read a DICOM file of an ECG storage class, explicit or implicit little endian, not compressed.
 
     The storage class does not matter, the leads do: of any class but the ECGs' a standard lead at least is asked for. The
@@ -127,8 +131,6 @@ def parse_dicom(content: bytes, *, is_told: bool = False) -> DicomRecord:
     ----------
     content
         The whole file, at most ``MAX_DICOM_BYTES``.
-    is_told
-        Whether to look at what the device said, which takes a third longer; else the header has no ``cart``.
 
     Raises
     ------
@@ -136,6 +138,15 @@ def parse_dicom(content: bytes, *, is_told: bool = False) -> DicomRecord:
         The only exception, whatever the bytes are.
 
     """
+    return _parsed_lately(content) if len(content) <= _KEPT_BYTES else _parsed(content)
+
+
+@lru_cache(maxsize=2)  # what was inspected is read next: the same bytes are not parsed twice
+def _parsed_lately(content: bytes) -> DicomRecord:
+    return _parsed(content)
+
+
+def _parsed(content: bytes) -> DicomRecord:
     start, syntax, is_ecg_class = _meta(content)
     _walk(content, start, is_explicit=syntax == _EXPLICIT)
     try:
@@ -145,17 +156,17 @@ def parse_dicom(content: bytes, *, is_told: bool = False) -> DicomRecord:
         raise UnreadableRecord("EXTRA_MISSING", detail) from None
     try:
         with _STRICT, config.strict_reading():
-            return _record(dcmread(BytesIO(content)), content, is_ecg_class=is_ecg_class, is_told=is_told)
+            return _record(dcmread(BytesIO(content)), content, is_ecg_class=is_ecg_class)
     except UnreadableRecord:
         raise
     except Exception:  # a value that breaks its type's rules: what this room uses it checks itself, the rest is not the ECG's
-        return _read_leniently(config, dcmread, content, is_ecg_class=is_ecg_class, is_told=is_told)
+        return _read_leniently(config, dcmread, content, is_ecg_class=is_ecg_class)
 
 
-def _read_leniently(config: Any, dcmread: Any, content: bytes, *, is_ecg_class: bool, is_told: bool) -> DicomRecord:
+def _read_leniently(config: Any, dcmread: Any, content: bytes, *, is_ecg_class: bool) -> DicomRecord:
     try:
         with _STRICT, _leniently(config):
-            return _record(dcmread(BytesIO(content)), content, is_ecg_class=is_ecg_class, is_told=is_told)
+            return _record(dcmread(BytesIO(content)), content, is_ecg_class=is_ecg_class)
     except UnreadableRecord:
         raise
     except Exception as error:  # pydicom raises whatever its parts raise; the kind tells more than its text, which may be private
@@ -271,7 +282,7 @@ def _walk(content: bytes, first: int, *, is_explicit: bool) -> None:
     raise UnreadableRecord("HEADER_LIMIT", f"more than {MAX_ELEMENTS} data elements")
 
 
-def _record(dataset: Any, content: bytes, *, is_ecg_class: bool, is_told: bool) -> DicomRecord:
+def _record(dataset: Any, content: bytes, *, is_ecg_class: bool) -> DicomRecord:
     groups = [
         group for group in dataset.get("WaveformSequence", None) or () if str(group.get("WaveformOriginality", "")) == "ORIGINAL"
     ]
@@ -279,7 +290,8 @@ def _record(dataset: Any, content: bytes, *, is_ecg_class: bool, is_told: bool) 
         if not is_ecg_class:
             raise UnreadableRecord("FMT_UNSUPPORTED", "the file holds no waveform; it is no ECG")
         raise UnreadableRecord("NSIG_ZERO", "the file holds no original waveform")
-    described = [_described(group) for group in groups]
+    named = [_named(group) for group in groups]
+    described = [one.described for one in named]
     chosen = max(described, key=lambda one: (len(leads_of(described, one)), one.n_samples))
     if not leads_of(described, chosen) and not is_ecg_class:
         raise UnreadableRecord("FMT_UNSUPPORTED", "none of the file's waveforms is a standard lead of an ECG")
@@ -290,16 +302,16 @@ def _record(dataset: Any, content: bytes, *, is_ecg_class: bool, is_told: bool) 
         warnings.add("GROUPS_LEFT_OUT")
     n_samples = chosen.n_samples
     if in_turn:
-        n_samples, channels = _joined([groups[row] for row in kept], [described[row] for row in kept], warnings)
+        n_samples, channels = _joined([named[row] for row in kept], warnings)
     else:
-        channels = [channel for row in kept for channel in _channels(groups[row], warnings)]
+        channels = [channel for row in kept for channel in _channels(named[row], warnings)]
         parts = parts_in_turn([channel.samples for channel in channels])
         in_turn = [row for row, part in enumerate(parts) if part is not None]
         channels = [_within(channel, part) for channel, part in zip(channels, parts, strict=True)]
     warnings |= {"LEADS_IN_TURN"} if in_turn else set()
     if len(channels) > MAX_SIGNALS:
         raise UnreadableRecord("HEADER_LIMIT", f"{len(channels)} channels; at most {MAX_SIGNALS} are read")
-    cart = told_by(lambda told: tell(dataset, told)) if is_told else NOTHING
+    cart = told_by(lambda told: tell(dataset, told))
     warnings |= warnings_of(cart)
     lines = named_apart(gains_made_positive([channel.line for channel in channels], warnings), warnings)
     described_by = ("", chosen.fs, n_samples, lines, len(lines), (), _comments(dataset), tuple(sorted(warnings)))
@@ -318,8 +330,9 @@ def _within(channel: _Channel, part: slice | None) -> _Channel:
     return _Channel(channel.line, whole, _WIDE_MISSING)
 
 
-def _joined(groups: Sequence[Any], described: Sequence[Group], warnings: set[str]) -> tuple[int, list[_Channel]]:
+def _joined(groups: Sequence[_Named], warnings: set[str]) -> tuple[int, list[_Channel]]:
     """Return length and channels of groups one after the other; of a lead that two have, the longer."""
+    described = [one.described for one in groups]
     firsts = [round(one.offset_ms / 1000 * one.fs) for one in described]
     n_samples = max(first + one.n_samples for first, one in zip(firsts, described, strict=True))
     found: dict[str, _Channel] = {}
@@ -348,20 +361,31 @@ def _day(dataset: Any) -> int:
     return -1 if match is None else day_number(int(match[1]), int(match[2]), int(match[3]))
 
 
-def _described(group: Any) -> Group:
+class _Named(NamedTuple):
+    """A group, its channels' definitions and leads."""
+
+    group: Any
+    definitions: list[Any]
+    leads: list[str]
+    described: Group
+
+
+def _named(group: Any) -> _Named:
     n_samples = _whole(group, "NumberOfWaveformSamples")
     if n_samples < 1:
         raise UnreadableRecord("LENGTH_INVALID", "a waveform of no samples")
     fs = _number(group, "SamplingFrequency", "FS_INVALID")
     if not FS_RANGE_HZ[0] <= fs <= FS_RANGE_HZ[1]:
         raise UnreadableRecord("FS_INVALID", f"expected a sampling frequency of {FS_RANGE_HZ} Hz, found {fs:g}")
-    leads = frozenset(lead for channel in group.get("ChannelDefinitionSequence", None) or () if (lead := _lead(channel)) in LEADS)
-    return Group(leads, n_samples, fs, _number(group, "MultiplexGroupTimeOffset", "HEADER_SYNTAX", 0.0))
-
-
-def _channels(group: Any, warnings: set[str]) -> Iterator[_Channel]:
-    n_channels, n_samples = _whole(group, "NumberOfWaveformChannels"), _whole(group, "NumberOfWaveformSamples")
     definitions = list(group.get("ChannelDefinitionSequence", None) or ())
+    leads = [_lead(channel) for channel in definitions]
+    offset_ms = _number(group, "MultiplexGroupTimeOffset", "HEADER_SYNTAX", 0.0)
+    return _Named(group, definitions, leads, Group(frozenset(leads) & _STANDARD_LEADS, n_samples, fs, offset_ms))
+
+
+def _channels(named: _Named, warnings: set[str]) -> Iterator[_Channel]:
+    group, definitions, n_samples = named.group, named.definitions, named.described.n_samples
+    n_channels = _whole(group, "NumberOfWaveformChannels")
     if not 1 <= n_channels <= MAX_SIGNALS:
         raise UnreadableRecord("HEADER_LIMIT" if n_channels else "NSIG_ZERO", f"{n_channels} channels stated")
     if len(definitions) != n_channels:
@@ -378,12 +402,11 @@ def _channels(group: Any, warnings: set[str]) -> Iterator[_Channel]:
     mark = bytes(group.get("WaveformPaddingValue", b"") or b"")
     padding = int(np.frombuffer(mark, dtype, 1)[0]) if len(mark) >= dtype.itemsize else None
     for number, definition in enumerate(definitions):
-        yield _Channel(_line(definition, warnings), frames[:, number], padding)
+        yield _Channel(_line(definition, named.leads[number], warnings), frames[:, number], padding)
 
 
-def _line(channel: Any, warnings: set[str]) -> SignalLine:
+def _line(channel: Any, lead: str, warnings: set[str]) -> SignalLine:
     """Return a channel as a WFDB signal line: gain and baseline from its sensitivity."""
-    lead = _lead(channel)
     for keyword in ("ChannelTimeSkew", "ChannelSampleSkew"):
         if _number(channel, keyword, "HEADER_SYNTAX", 0.0):
             raise UnreadableRecord("FMT_UNSUPPORTED", f"lead {lead} is shifted in time; export it with aligned leads")

@@ -194,7 +194,7 @@ def _inspect_dicom(known: _Known, name: str, path: str) -> None:
         )
     content = first_bytes(path, known.n_bytes)
     known.header_bytes = hashlib.sha256(content).digest()  # stands for the header: what makes the record new
-    record = parse_dicom(content, is_told=True)
+    record = parse_dicom(content)
     known.header, known.n_samples = record.header, record.header.n_samples or 0
     known.warnings.update(record.header.warnings)
     known.left_out = record.left_out
