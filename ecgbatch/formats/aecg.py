@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ecgbatch.formats.aecg_cart import tell
 from ecgbatch.formats.cart import told_by
@@ -22,6 +21,7 @@ from ecgbatch.formats.device_record import (
     device_record,
     identified,
     number,
+    numbers_of_text,
     scaled,
 )
 from ecgbatch.formats.header import UnreadableRecord, canonical_lead
@@ -31,8 +31,6 @@ from ecgbatch.terms import MISSING_SAMPLE
 ROOT = "AnnotatedECG"
 _SECONDS = {"": 1.0, "s": 1.0, "ms": 1e-3, "us": 1e-6}
 _TIME = re.compile(r"(\d{4})(\d{2})(\d{2})(\d{2})?(\d{2})?(\d{2})?(?:\.(\d{1,9}))?(?:[-+]\d{4})?", re.ASCII)
-_INTEGRAL = re.compile(r"[-+]?\d{1,9}(?:\.0*)?", re.ASCII)
-_NO_NUMBER = frozenset({"nan", "na", "ni", "null"})
 _REPORTED_AGE = "21612-7"
 """LOINC, as in the FDA's example; its unit ``a`` is a year (UCUM)."""
 _EPOCH = datetime(1900, 1, 1, tzinfo=UTC)
@@ -62,7 +60,7 @@ def parse_aecg(root: Element) -> DeviceRecord:
 
     """
     warnings: set[str] = set()
-    series = [each for each in root.all("component", "series") if each.value("code", name="code") in {"RHYTHM", ""}]
+    series = [each for each in root.all("component", "series") if each.value("code", name="code").upper() in {"RHYTHM", ""}]
     parts = [[_set(each, warnings) for each in one.all("component", "sequenceSet")] for one in series]
     sizes = [sum(wave.samples.size for part in sets for wave in part.waves) for sets in parts]
     if not any(sizes):
@@ -95,9 +93,10 @@ def _set(sequences: Element, warnings: set[str]) -> _Set:
             waves.append(_wave(code, value, warnings))
     if not waves:
         return _Set(0.0, 0.0, False, [])
-    if len(times) != 1:
+    kinds = [is_absolute for is_absolute, _ in times]
+    if not kinds or len(set(kinds)) < len(kinds):
         raise UnreadableRecord("FS_INVALID", f"a sequence set with {len(times)} sequences of time; expected one")
-    is_absolute, value = times[0]
+    is_absolute, value = max(times, key=lambda time: time[0])  # one may tell the time of day, another that since the start
     step = value.value("increment", name="value")
     interval = number(step, "time increment", "FS_INVALID") * _SECONDS.get(value.value("increment", name="unit"), 0.0)
     if not 1e-6 < interval < 1:
@@ -134,22 +133,7 @@ def _wave(code: str, value: Element, warnings: set[str]) -> Wave:
     zero = number(origin.get("value", "0"), f"origin of lead {lead}", "BASELINE_INVALID")
     if zero and origin.get("unit", unit) != unit:
         raise UnreadableRecord("BASELINE_INVALID", f"lead {lead}: origin and scale have two units")
-    return scaled(lead, _numbers(value.told("digits"), lead), scale, unit, zero, warnings)
-
-
-def _numbers(text: str, lead: str) -> NDArray[np.int64]:
-    from ecgbatch.formats.device_kernels import whole_numbers
-
-    content = np.frombuffer(text.encode("utf-8", "replace"), np.uint8)
-    found = np.empty(content.size // 2 + 1, np.int64)
-    count = whole_numbers(content, found)
-    if count >= 0:
-        return found[:count]
-    words = text.split()
-    if not all(word.lower() in _NO_NUMBER or _INTEGRAL.fullmatch(word) for word in words):
-        raise UnreadableRecord("DECODER_FAILED", f"lead {lead}: its digits are not all whole numbers; export the file again")
-    values = [MISSING_SAMPLE if word.lower() in _NO_NUMBER else int(word.partition(".")[0]) for word in words]
-    return np.array(values, np.int64)
+    return scaled(lead, numbers_of_text(value.told("digits"), f"lead {lead}"), scale, unit, zero, warnings)
 
 
 def _joined(sets: list[_Set], interval: float) -> list[Wave]:

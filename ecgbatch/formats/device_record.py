@@ -31,6 +31,8 @@ MAX_DEVICE_BYTES = 1 << 25
 MAX_DEVICE_SAMPLES = 1 << 25
 """Of all leads together: an hour and a half of 12 leads at 500 Hz."""
 _NUMBER = re.compile(r"[-+]?(?:\d{1,14}(?:\.\d{0,14})?|\.\d{1,14})(?:[eE][-+]?\d{1,3})?", re.ASCII)
+_INTEGRAL = re.compile(r"[-+]?\d{1,9}(?:\.0*)?", re.ASCII)
+_NO_NUMBER = frozenset({"nan", "na", "ni", "null"})
 _SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
 
 
@@ -62,6 +64,8 @@ class DeviceRecord(NamedTuple):
     """Of each line of ``header``."""
     is_verified: bool
     """Whether checksums of the file confirm every sample."""
+    left_out: str = ""
+    """Leads that the file names and holds nothing of, for people."""
 
 
 def device_record(
@@ -214,3 +218,26 @@ def from_base64(text: str, what: str) -> bytes:
         return binascii.a2b_base64("".join(text.split()), strict_mode=True)
     except (binascii.Error, ValueError):
         raise UnreadableRecord("DECODER_FAILED", f"{what}: the samples are no whole base64 text; export the file again") from None
+
+
+def numbers_of_text(text: str, what: str) -> NDArray[np.int64]:
+    """Return whole numbers with white space between them; ``MISSING_SAMPLE`` for a word that stands for none (``NaN``).
+
+    Raises
+    ------
+    UnreadableRecord
+        ``DECODER_FAILED``, for whatever is neither.
+
+    """
+    from ecgbatch.formats.device_kernels import whole_numbers
+
+    content = np.frombuffer(text.encode("utf-8", "replace"), np.uint8)
+    found = np.empty(content.size // 2 + 1, np.int64)
+    count = whole_numbers(content, found)
+    if count >= 0:
+        return found[:count]
+    words = text.split()
+    if not all(word.lower() in _NO_NUMBER or _INTEGRAL.fullmatch(word) for word in words):
+        raise UnreadableRecord("DECODER_FAILED", f"{what}: its digits are not all whole numbers; export the file again")
+    values = [MISSING_SAMPLE if word.lower() in _NO_NUMBER else int(word.partition(".")[0]) for word in words]
+    return np.array(values, np.int64)

@@ -230,7 +230,8 @@ def _inspect_device(known: _Known, name: str, path: str) -> None:
         raise UnreadableRecord("TOO_LONG", f"{name}: {known.n_bytes} bytes; at most {MAX_DEVICE_BYTES} are read of such a file")
     content = first_bytes(path, known.n_bytes)
     known.header_bytes = hashlib.sha256(content).digest()
-    known.header = parse_device(suffix_of(name), content).header
+    record = parse_device(suffix_of(name), content)
+    known.header, known.left_out = record.header, record.left_out
     known.n_samples = known.header.n_samples or 0
     known.warnings.update(known.header.warnings)
 

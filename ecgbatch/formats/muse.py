@@ -46,7 +46,7 @@ def parse_muse(root: Element) -> DeviceRecord:
     """Read the longest rhythm waveform; median beats are no record, and are left out.
 
     Samples that carry a CRC (``LeadDataCRC32``, that of zlib over the decoded bytes) must agree with it. ``-32768`` is a missing
-    sample, as everywhere.
+    sample, as everywhere. A lead that is named and has no samples is left out (``CHANNEL_LEFT_OUT``).
 
     Raises
     ------
@@ -60,11 +60,16 @@ def parse_muse(root: Element) -> DeviceRecord:
         raise UnreadableRecord("NSIG_ZERO", "the file holds no rhythm waveform; median beats alone are not read")
     rhythm = max(rhythms, key=_n_samples)
     warnings.update({"GROUPS_LEFT_OUT"} if len(rhythms) > 1 else ())
-    leads = list(rhythm.all("LeadData"))
+    listed = list(rhythm.all("LeadData"))
+    leads = [lead for lead in listed if lead.told("WaveFormData")]
+    empty = [canonical_lead(lead.told("LeadID")) for lead in listed if not lead.told("WaveFormData")]
+    if empty and leads:
+        warnings.add("CHANNEL_LEFT_OUT")
     waves = most_common_length([_wave(lead, warnings) for lead in leads], warnings)
     is_verified = bool(leads) and all(_checksum(lead) for lead in leads)
     cart = told_by(lambda told: _tell(root, told))
-    return device_record(_rate(rhythm), waves, _patient(root), warnings, is_verified=is_verified, cart=cart)
+    record = device_record(_rate(rhythm), waves, _patient(root), warnings, is_verified=is_verified, cart=cart)
+    return record._replace(left_out=f"left out, for the file holds nothing of them: {' '.join(empty)}"[:300] if empty else "")
 
 
 def _n_samples(waveform: Element) -> int:

@@ -18,6 +18,7 @@ from ecgbatch.formats.device_record import (
     from_base64,
     identified,
     number,
+    numbers_of_text,
     scaled,
     whole,
 )
@@ -44,7 +45,7 @@ _PADDING = 3
 
 
 def parse_sierra(root: Element) -> DeviceRecord:
-    """Read the rhythm waveforms (``parsedwaveforms``); representative beats are left out.
+    """Read the rhythm waveforms (``parsedwaveforms``), coded, plain or as text; representative beats are left out.
 
     XLI, as the format's description has it (the wiki of sierra-ecg-tools): of each lead 8 bytes (length of its code, 2 bytes of
     no known meaning, the first second difference), then LZW codes of 10 bits whose bytes are the upper, then the lower halves of
@@ -92,13 +93,16 @@ def _leads(data: Element, signal: Element) -> list[str]:
 
 def _samples(data: Element, signal: Element, leads: list[str], fs: float) -> list[NDArray[np.int64]]:
     kind = data.attributes
-    if kind.get("dataencoding", "Base64") != "Base64" or signal.told("bitspersample") not in {"", "16"}:
-        raise UnreadableRecord("FMT_UNSUPPORTED", "samples in another code than base64, or of another size than 16 bits")
-    content = np.frombuffer(from_base64(data.text, "parsedwaveforms"), np.uint8)
+    code = kind.get("dataencoding", "Base64").lower()
+    if code not in {"base64", "plain"} or signal.told("bitspersample") not in {"", "16"}:
+        raise UnreadableRecord("FMT_UNSUPPORTED", "samples in another code than base64 or text, or of another size than 16 bits")
     duration = number(kind.get("durationperchannel", "0"), "durationperchannel", "LENGTH_INVALID")
     n_samples = round(duration / 1000 * fs)
     if not 2 <= n_samples <= MAX_DEVICE_SAMPLES // len(leads):
         raise UnreadableRecord("LENGTH_INVALID", f"{duration:g} ms of each lead stated")
+    if code == "plain":  # whatever is said of compression: tools that unpack a file leave that as it was
+        return _in_text(data.text, len(leads), n_samples)
+    content = np.frombuffer(from_base64(data.text, "parsedwaveforms"), np.uint8)
     method = kind.get("compression") or kind.get("compressmethod") or ""
     if method in {"", "Uncompressed", "None"} or kind.get("compressflag") == "False":
         return _plain(content, len(leads), n_samples)
@@ -110,6 +114,15 @@ def _samples(data: Element, signal: Element, leads: list[str], fs: float) -> lis
         raise UnreadableRecord("DAT_TRUNCATED", f"expected {len(leads)} channels, found {len(samples)}; export the file again")
     leads = leads[: len(samples)]
     return _completed(dict(zip(leads, samples, strict=True))) if len(set(leads)) == len(leads) else samples
+
+
+def _in_text(text: str, n_leads: int, n_samples: int) -> list[NDArray[np.int64]]:
+    """Return leads whose samples are whole numbers in text, one lead after the other; no lead is a residue."""
+    values = numbers_of_text(text, "parsedwaveforms")
+    if values.size != n_leads * n_samples:
+        code = "DAT_TRUNCATED" if values.size < n_leads * n_samples else "DAT_TOO_LONG"
+        raise UnreadableRecord(code, f"expected {n_leads * n_samples} samples, found {values.size}")
+    return list(values.reshape(n_leads, n_samples))
 
 
 def _plain(content: NDArray[np.uint8], n_leads: int, n_samples: int) -> list[NDArray[np.int64]]:

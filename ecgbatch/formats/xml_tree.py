@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator
+from types import MappingProxyType
 from typing import NoReturn
 from xml.etree.ElementTree import Element as Node
 from xml.etree.ElementTree import ParseError, TreeBuilder, XMLParser
@@ -26,6 +27,13 @@ _XML_DECLARATION = re.compile(
 )
 _HAS_ASCII = re.compile(rb"utf-8|(?:us-)?ascii|iso-8859-\d{1,2}|windows-125\d", re.IGNORECASE)
 """Encodings in which the first 128 characters are bytes of their own."""
+_SEVERAL_BYTES = MappingProxyType(
+    dict.fromkeys(("gb2312", "gbk", "gb18030", "cp936"), "gb18030")
+    | dict.fromkeys(("euc-kr", "ks_c_5601-1987", "cp949"), "cp949")
+    | dict.fromkeys(("shift_jis", "shift-jis", "windows-31j", "cp932"), "cp932")
+    | {"euc-jp": "euc_jp", "iso-2022-jp": "iso2022_jp", "big5": "big5hkscs"}
+)
+"""Encodings of East Asia by the name in the declaration: names and comments are in them, nothing that is measured."""
 _BEFORE_ROOT = {"<?": "?>", "<!--": "-->"}
 
 
@@ -114,8 +122,16 @@ def parse_xml(content: bytes) -> Element:
     """
     content = content.lstrip(b"\r\n\t ") if content[:1].isspace() else content
     encoding = "utf-8" if _WRONG_ENCODING.match(content) else None
+    if codec := _codec_of(content):
+        content, encoding = content.decode(codec, "replace").encode(), "utf-8"
     root = _parsed_at_once(content, encoding) if _declares_nothing(content, encoding) else None
     return Element(_parsed_in_steps(content, encoding) if root is None else root)
+
+
+def _codec_of(content: bytes) -> str:
+    """Return what decodes a file whose characters may have several bytes, which expat does not know; empty for any other."""
+    declared = _XML_DECLARATION.match(content)
+    return _SEVERAL_BYTES.get((declared[1] or b"").decode("ascii", "replace").lower(), "") if declared else ""
 
 
 def _declares_nothing(content: bytes, encoding: str | None) -> bool:
