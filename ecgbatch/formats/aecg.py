@@ -20,6 +20,7 @@ from ecgbatch.formats.device_record import (
     day_of,
     device_record,
     identified,
+    narrow,
     number,
     numbers_of_text,
     scaled,
@@ -133,7 +134,7 @@ def _wave(code: str, value: Element, warnings: set[str]) -> Wave:
     zero = number(origin.get("value", "0"), f"origin of lead {lead}", "BASELINE_INVALID")
     if zero and origin.get("unit", unit) != unit:
         raise UnreadableRecord("BASELINE_INVALID", f"lead {lead}: origin and scale have two units")
-    return scaled(lead, numbers_of_text(value.told("digits"), f"lead {lead}"), scale, unit, zero, warnings)
+    return scaled(lead, narrow(numbers_of_text(value.told("digits"), f"lead {lead}")), scale, unit, zero, warnings)
 
 
 def _joined(sets: list[_Set], interval: float) -> list[Wave]:
@@ -149,7 +150,10 @@ def _joined(sets: list[_Set], interval: float) -> list[Wave]:
 
 def _one_lead(lead: str, sets: list[tuple[int, _Set]], n_samples: int) -> Wave:
     parts = [(start, wave) for start, part in sets for wave in part.waves if wave.lead == lead]
-    samples, is_taken = np.full(n_samples, MISSING_SAMPLE, np.int64), np.zeros(n_samples, bool)
+    if len(parts) == 1 and parts[0][1].samples.size == n_samples:
+        return parts[0][1]
+    dtype = np.result_type(np.int16, *(wave.samples.dtype for _, wave in parts))
+    samples, is_taken = np.full(n_samples, MISSING_SAMPLE, dtype), np.zeros(n_samples, bool)
     for start, wave in parts:
         place = slice(start, start + wave.samples.size)
         if wave[2:] != parts[0][1][2:]:

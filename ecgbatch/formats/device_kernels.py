@@ -14,7 +14,7 @@ Array = NDArray[Any]
 
 @kernel
 def whole_numbers(text: Array, out: Array) -> int:
-    """Put the whole numbers of a text (byte) uint8, white space between them, into ``out`` int64; return how many there are.
+    """Put the whole numbers of a text (byte) uint8, white space between them, into ``out`` int32; return how many there are.
 
     -1 where anything is no whole number of at most nine digits, or ``out`` has no room for it.
     """

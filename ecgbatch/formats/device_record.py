@@ -6,7 +6,7 @@ import binascii
 import re
 from collections.abc import Iterable, Sequence
 from datetime import date
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,10 +37,13 @@ _SEXES = {"m": "M", "male": "M", "f": "F", "female": "F"}
 
 
 class Wave(NamedTuple):
-    """One lead: ``samples`` (sample) integers, ``MISSING_SAMPLE`` where missing; ``gain`` adu per mV, ``baseline`` adu at 0."""
+    """One lead: ``samples`` (sample) integers, ``MISSING_SAMPLE`` where missing; ``gain`` adu per mV, ``baseline`` adu at 0.
+
+    Samples that fit are int16 (``narrow``): hours of twelve leads would else take four times the memory.
+    """
 
     lead: str
-    samples: NDArray[np.int64]
+    samples: NDArray[Any]
     gain: float
     baseline: int = 0
     is_millivolts: bool = True
@@ -121,13 +124,19 @@ def derived_leads(waves: Sequence[Wave]) -> list[Wave]:
     missing = (first.samples == MISSING_SAMPLE) | (second.samples == MISSING_SAMPLE)
     sums = {"III": (two - one, 1), "aVR": (-(one + two), 2), "aVL": (2 * one - two, 2), "aVF": (2 * two - one, 2)}
     return [
-        Wave(lead, np.where(missing, MISSING_SAMPLE, values), times * first.gain)
+        Wave(lead, narrow(np.where(missing, MISSING_SAMPLE, values)), times * first.gain)
         for lead, (values, times) in sums.items()
         if lead not in by_lead
     ]
 
 
-def scaled(lead: str, samples: NDArray[np.int64], step: float, unit: str, origin: float, warnings: set[str]) -> Wave:
+def narrow(samples: NDArray[Any]) -> NDArray[Any]:
+    """Return samples as int16 if all of them fit, else as they are."""
+    fits = samples.size > 0 and MISSING_SAMPLE <= int(samples.min()) <= int(samples.max()) <= 32767
+    return samples.astype(np.int16) if fits else samples
+
+
+def scaled(lead: str, samples: NDArray[Any], step: float, unit: str, origin: float, warnings: set[str]) -> Wave:
     """Return a lead whose sample ``n`` means ``origin + n * step`` of ``unit``."""
     millivolts = MILLIVOLTS_PER_UNIT.get(unit.lower())
     gain = float(f"{1 / (step * (millivolts or 1.0)):.12g}") if step else 0.0
@@ -160,6 +169,8 @@ def _line(wave: Wave, warnings: set[str]) -> SignalLine:
 
 
 def _as_int16(wave: Wave) -> NDArray[np.int16]:
+    if wave.samples.dtype == np.int16:
+        return wave.samples
     lowest, highest = int(wave.samples.min()), int(wave.samples.max())
     if not MISSING_SAMPLE <= lowest <= highest <= 32767:
         raise UnreadableRecord("RANGE", f"lead {wave.lead}: samples {lowest} to {highest}; -32767 to 32767 can be stored")
@@ -220,7 +231,7 @@ def from_base64(text: str, what: str) -> bytes:
         raise UnreadableRecord("DECODER_FAILED", f"{what}: the samples are no whole base64 text; export the file again") from None
 
 
-def numbers_of_text(text: str, what: str) -> NDArray[np.int64]:
+def numbers_of_text(text: str, what: str) -> NDArray[Any]:
     """Return whole numbers with white space between them; ``MISSING_SAMPLE`` for a word that stands for none (``NaN``).
 
     Raises
@@ -232,7 +243,7 @@ def numbers_of_text(text: str, what: str) -> NDArray[np.int64]:
     from ecgbatch.formats.device_kernels import whole_numbers
 
     content = np.frombuffer(text.encode("utf-8", "replace"), np.uint8)
-    found = np.empty(content.size // 2 + 1, np.int64)
+    found = np.empty(content.size // 2 + 1, np.int32)
     count = whole_numbers(content, found)
     if count >= 0:
         return found[:count]

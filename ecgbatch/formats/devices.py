@@ -27,6 +27,10 @@ _HEAD_BYTES = 1 << 16
 """Comments may stand before an XML file's root; no device writes more of them."""
 
 
+_KEPT_BYTES = 1 << 22
+"""Of a file that is kept decoded until the next: an ECG of ten seconds has 30 to 500 kB."""
+
+
 class _Kind(NamedTuple):
     """Files of one suffix."""
 
@@ -56,7 +60,6 @@ def is_device_file(path: str) -> bool:
         return True
 
 
-@lru_cache(maxsize=2)  # what was inspected is read next: the same bytes are not decoded twice
 def parse_device(suffix: str, content: bytes) -> DeviceRecord:
     """Read the file of a hospital device.
 
@@ -73,6 +76,12 @@ def parse_device(suffix: str, content: bytes) -> DeviceRecord:
         The only exception, whatever the bytes are.
 
     """
+    return parsed_lately(suffix, content) if len(content) <= _KEPT_BYTES else _FORMATS[suffix].parse(content)
+
+
+@lru_cache(maxsize=2)  # what was inspected is read next: the same bytes are not decoded twice
+def parsed_lately(suffix: str, content: bytes) -> DeviceRecord:
+    """Read a file as ``parse_device`` does, and keep the last ones."""
     return _FORMATS[suffix].parse(content)
 
 

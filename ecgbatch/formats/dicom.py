@@ -127,11 +127,12 @@ def parse_dicom(content: bytes) -> DicomRecord:
         The only exception, whatever the bytes are.
 
     """
-    return _parsed_lately(content) if len(content) <= _KEPT_BYTES else _parsed(content)
+    return parsed_lately(content) if len(content) <= _KEPT_BYTES else _parsed(content)
 
 
 @lru_cache(maxsize=2)  # what was inspected is read next: the same bytes are not parsed twice
-def _parsed_lately(content: bytes) -> DicomRecord:
+def parsed_lately(content: bytes) -> DicomRecord:
+    """Read a file as ``parse_dicom`` does, and keep the last ones."""
     return _parsed(content)
 
 
@@ -301,18 +302,15 @@ def _channels(named: _Named, warnings: set[str]) -> Iterator[_Channel]:
 
 def _around_zero(channel: _Channel) -> _Channel:
     """Return a channel of unsigned 16 bits, whose zero lies in their middle, as signed ones: its millivolts are the same."""
-    samples = channel.samples
-    if samples.dtype != np.dtype("<u2") or samples.size == 0:
+    samples, padding = channel.samples, channel.padding
+    if samples.dtype != np.dtype("<u2"):
         return channel
-    values = samples if channel.padding is None else samples[samples != channel.padding]
+    values = samples if padding is None else samples[samples != padding]
     if values.size == 0 or values.max() <= 32767:
         return channel
     middle = 1 << 15
-    moved = samples.astype("<i4") - middle
-    if channel.padding is not None:
-        moved[samples == channel.padding] = _WIDE_MISSING
-    baseline = channel.line.baseline - middle
-    return _Channel(channel.line._replace(baseline=baseline), moved, None if channel.padding is None else _WIDE_MISSING)
+    line = channel.line._replace(baseline=channel.line.baseline - middle)
+    return _Channel(line, (samples ^ np.uint16(middle)).view("<i2"), None if padding is None else padding - middle)
 
 
 def _line(channel: Any, lead: str, warnings: set[str]) -> SignalLine:

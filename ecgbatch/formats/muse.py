@@ -108,7 +108,7 @@ def _wave(data: Element, warnings: set[str]) -> Wave:
     step = number(data.told("LeadAmplitudeUnitsPerBit"), "LeadAmplitudeUnitsPerBit", "GAIN_INVALID")
     unit = _UNITS.get(data.told("LeadAmplitudeUnits").upper(), data.told("LeadAmplitudeUnits"))
     zero = number(data.told("FirstSampleBaseline") or "0", "FirstSampleBaseline", "BASELINE_INVALID")
-    return scaled(lead, np.frombuffer(content, "<i2").astype(np.int64), step, unit, -zero * step, warnings)
+    return scaled(lead, np.frombuffer(content, "<i2"), step, unit, -zero * step, warnings)
 
 
 def _patient(root: Element) -> Patient:

@@ -272,6 +272,7 @@ def _read_edf(inspection: Inspection, samples: Samples, digest: Hasher) -> None:
 def _read_dicom(inspection: Inspection, samples: Samples, digest: Hasher) -> None:
     content = whole_file(inspection, digest).tobytes()
     record = parse_dicom(content)
+    del content  # up to 64 MiB, of which the samples are a copy
     if record.content_digest != inspection.header_bytes:
         raise changed(inspection.files[0])
     for line, stored, padding in zip(record.header.signals, record.signals, record.padding, strict=True):
@@ -283,6 +284,7 @@ def _read_device(inspection: Inspection, samples: Samples, digest: Hasher) -> No
     if hashlib.sha256(content).digest() != inspection.header_bytes:
         raise changed(inspection.files[0])
     record = parse_device(suffix_of(inspection.record_name), content)
+    del content
     for line, stored in zip(record.header.signals, record.signals, strict=True):
         put(samples, inspection, line, stored, is_verified=record.is_verified)
 

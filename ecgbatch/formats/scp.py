@@ -19,6 +19,7 @@ from ecgbatch.formats.device_record import (
     age_at,
     device_record,
     identified,
+    narrow,
     scaled,
 )
 from ecgbatch.formats.header import MAX_SIGNALS, UnreadableRecord, day_number
@@ -168,7 +169,7 @@ def _placed(span: LeadSpan, samples: NDArray[np.int64], first: int, n_samples: i
 
 
 def _wave(span: LeadSpan, samples: NDArray[np.int64], nanovolts: int, warnings: set[str]) -> Wave:
-    return scaled(span.lead, samples, float(nanovolts), "nV", 0.0, warnings)
+    return scaled(span.lead, narrow(samples), float(nanovolts), "nV", 0.0, warnings)
 
 
 def _patient(section: bytes) -> Patient:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from ecgbatch.formats.device_record import (
     device_record,
     from_base64,
     identified,
+    narrow,
     number,
     numbers_of_text,
     scaled,
@@ -70,7 +72,7 @@ def parse_sierra(root: Element) -> DeviceRecord:
     leads = leads[: len(samples)]
     step = number(_resolution(data, signal), "resolution", "GAIN_INVALID")
     warnings: set[str] = set()
-    waves = [scaled(lead, values, step, "uV", 0.0, warnings) for lead, values in zip(leads, samples, strict=True)]
+    waves = [scaled(lead, narrow(values), step, "uV", 0.0, warnings) for lead, values in zip(leads, samples, strict=True)]
     return device_record(fs, waves, _patient(root), warnings, cart=told_by(lambda told: _tell(root, told)))
 
 
@@ -91,7 +93,7 @@ def _leads(data: Element, signal: Element) -> list[str]:
     return [*known, *(f"Channel-{place}" for place in range(len(known) + 1, n_leads + 1))][:n_leads]
 
 
-def _samples(data: Element, signal: Element, leads: list[str], fs: float) -> list[NDArray[np.int64]]:
+def _samples(data: Element, signal: Element, leads: list[str], fs: float) -> list[NDArray[Any]]:
     kind = data.attributes
     code = kind.get("dataencoding", "Base64").lower()
     if code not in {"base64", "plain"} or signal.told("bitspersample") not in {"", "16"}:
@@ -116,7 +118,7 @@ def _samples(data: Element, signal: Element, leads: list[str], fs: float) -> lis
     return _completed(dict(zip(leads, samples, strict=True))) if len(set(leads)) == len(leads) else samples
 
 
-def _in_text(text: str, n_leads: int, n_samples: int) -> list[NDArray[np.int64]]:
+def _in_text(text: str, n_leads: int, n_samples: int) -> list[NDArray[Any]]:
     """Return leads whose samples are whole numbers in text, one lead after the other; no lead is a residue."""
     values = numbers_of_text(text, "parsedwaveforms")
     if values.size != n_leads * n_samples:
@@ -125,18 +127,18 @@ def _in_text(text: str, n_leads: int, n_samples: int) -> list[NDArray[np.int64]]
     return list(values.reshape(n_leads, n_samples))
 
 
-def _plain(content: NDArray[np.uint8], n_leads: int, n_samples: int) -> list[NDArray[np.int64]]:
+def _plain(content: NDArray[np.uint8], n_leads: int, n_samples: int) -> list[NDArray[Any]]:
     if content.size != 2 * n_leads * n_samples:
         code = "DAT_TRUNCATED" if content.size < 2 * n_leads * n_samples else "DAT_TOO_LONG"
         raise UnreadableRecord(code, f"expected {2 * n_leads * n_samples} bytes of samples, found {content.size}")
-    return list(content.view("<i2").reshape(n_leads, n_samples).astype(np.int64))
+    return list(content.view("<i2").reshape(n_leads, n_samples))
 
 
-def _decompressed(content: NDArray[np.uint8], n_leads: int, n_samples: int) -> list[NDArray[np.int64]]:
+def _decompressed(content: NDArray[np.uint8], n_leads: int, n_samples: int) -> list[NDArray[Any]]:
     from ecgbatch.formats.device_kernels import lzw_10, second_differences
 
     first = 0
-    signals: list[NDArray[np.int64]] = []
+    signals: list[NDArray[Any]] = []
     for number_ in range(1, n_leads + 1):
         if first == content.size and signals:
             break  # channels may be allocated that hold nothing
@@ -150,15 +152,15 @@ def _decompressed(content: NDArray[np.uint8], n_leads: int, n_samples: int) -> l
             code = "DECODER_FAILED" if n_bytes < 0 else "DAT_TRUNCATED" if n_bytes < 2 * n_samples else "DAT_TOO_LONG"
             raise UnreadableRecord(code, f"channel {number_}: expected {2 * n_samples} bytes, found {max(0, n_bytes)} or more")
         values = (halves[:n_samples].astype(np.int16) << 8) | halves[n_samples : 2 * n_samples]
-        signals.append(second_differences(values, int.from_bytes(head[6:], "little", signed=True)).astype(np.int64))
+        signals.append(second_differences(values, int.from_bytes(head[6:], "little", signed=True)))
         first += 8 + length
     return signals
 
 
-def _completed(by_lead: dict[str, NDArray[np.int64]]) -> list[NDArray[np.int64]]:
+def _completed(by_lead: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
     """Return the leads, III and the augmented ones made of their residues and of I and II."""
     if set(_LIMB) <= set(by_lead):
-        one, two = by_lead["I"], by_lead["II"]
+        one, two = by_lead["I"].astype(np.int64), by_lead["II"].astype(np.int64)
         three = two - one - by_lead["III"]
         by_lead |= {
             "III": three,

@@ -12,7 +12,7 @@ def warm_up() -> None:
     totals = np.zeros(1, np.int64)
     sample_kernels.deal(np.zeros((8, 1), np.int16), np.arange(1), np.zeros((1, 8), np.int16), 0, totals, totals.copy())
     content = np.frombuffer(bytes(16), np.uint8)
-    device_kernels.whole_numbers(content, np.empty(9, np.int64))
+    device_kernels.whole_numbers(content, np.empty(9, np.int32))
     device_kernels.lzw_10(content, np.zeros(64, np.uint8))
     device_kernels.second_differences(np.zeros(8, np.int16), 0)
     tables = np.array([[[1, 1, 1, 0, 0]]], np.int64)

@@ -179,10 +179,10 @@ def test_roots_are_found_behind_whatever_may_stand_before_them() -> None:
 
 
 def test_one_parsed_record_is_not_parsed_twice(tmp_path: Path) -> None:
-    devices.parse_device.cache_clear()
+    devices.parsed_lately.cache_clear()
     (tmp_path / "r.xml").write_bytes(muse(ecg()))
     read_record(tmp_path, "r.xml")
-    assert devices.parse_device.cache_info().hits == 1
+    assert devices.parsed_lately.cache_info().hits == 1
 
 
 SCP_BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {

@@ -216,7 +216,10 @@ BAD: dict[str, tuple[bytes, str]] = {
     "8 bits": (change("WaveformBitsAllocated", 8), "FMT_UNSUPPORTED"),
     "mu law": (change("WaveformSampleInterpretation", "MB"), "FMT_UNSUPPORTED"),
     "32 bits": (encoded(ecg(group(LEADS, TRUTH + 40000, dtype="<i4"))), "RANGE"),
-    "16 bits without sign, 0 and the highest": (encoded(ecg(group(LEADS, np.where(TRUTH > 0, 65535, 0), dtype="<u2"))), "RANGE"),
+    "16 bits without sign, the lowest of which is a gap": (
+        encoded(ecg(group(LEADS, np.where(TRUTH > 0, 60000, 0), dtype="<u2"))),
+        "GAPS",
+    ),
     "gain 0": (change(f"{C}ChannelSensitivity", "0"), "GAIN_INVALID"),
     "gain beyond": (change(f"{C}ChannelSensitivity", "1e-30"), "GAIN_INVALID"),
     "gain empty": (change(f"{C}ChannelSensitivity", ""), "GAIN_INVALID"),
