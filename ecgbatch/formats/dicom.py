@@ -61,6 +61,8 @@ _STANDARD_LEADS = frozenset(LEADS)
 _LEAD_CODE = re.compile(r"(?:5\.6\.3-9-|2:)(\d{1,3})", re.ASCII)
 _NUMBER = re.compile(r"[-+]?(?:\d{1,20}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][-+]?\d{1,3})?", re.ASCII)
 """PS3.5 allows 16 characters; exporters write the 20 of a double."""
+_PADDED_S = 0.5
+"""So long a run of a value that the ECG passes through is padding, or no ECG either: noise moves any lead within less."""
 _WIDE_MISSING = -(2**31)
 """What means missing in samples that were widened to have room for such a mark."""
 _UNSPECIFIED = re.compile(r"\s*(?:un(?:specified|known|defined|configured)|other)\b", re.IGNORECASE)
@@ -295,9 +297,34 @@ def _channels(named: _Named, warnings: set[str]) -> Iterator[_Channel]:
     frames = np.frombuffer(data, dtype, n_samples * n_channels).reshape(n_samples, n_channels)
     mark = bytes(group.get("WaveformPaddingValue", b"") or b"")
     padding = int(np.frombuffer(mark, dtype, 1)[0]) if len(mark) >= dtype.itemsize else None
+    least = max(2, round(_PADDED_S * named.described.fs)) if _is_amplitude(padding, frames) else 1
     for number, definition in enumerate(definitions):
         line = _line(definition, named.leads[number], warnings)
-        yield _around_zero(_Channel(line, frames[:, number], padding))
+        yield _padded(_around_zero(_Channel(line, frames[:, number], padding)), least)
+
+
+def _is_amplitude(padding: int | None, frames: NDArray[Any]) -> bool:
+    """Tell whether the ECG itself passes through the value of padding: some exporters state 0 whether they pad or not."""
+    if padding is None:
+        return False
+    others = frames != padding
+    highest, lowest = np.iinfo(frames.dtype).max, np.iinfo(frames.dtype).min
+    return bool(frames.min(where=others, initial=highest) < padding < frames.max(where=others, initial=lowest))
+
+
+def _padded(channel: _Channel, least: int) -> _Channel:
+    """Return a channel in which a value of padding counts as missing only where so many samples in a row have it."""
+    samples, padding = channel.samples, channel.padding
+    if padding is None or least <= 1:
+        return channel
+    edges = np.flatnonzero(np.diff(samples == padding, prepend=False, append=False))
+    runs = [(first, last) for first, last in edges.reshape(-1, 2).tolist() if last - first >= least]
+    if not runs:
+        return channel._replace(padding=None)
+    whole = np.where(missing_as_ours(samples, None, channel.line.lead) == MISSING_SAMPLE, _WIDE_MISSING, samples.astype("<i4"))
+    for first, last in runs:
+        whole[first:last] = _WIDE_MISSING
+    return _Channel(channel.line, whole, _WIDE_MISSING)
 
 
 def _around_zero(channel: _Channel) -> _Channel:

@@ -212,6 +212,29 @@ def test_scp_of_a_reference_beat_alone_is_no_recording(tmp_path: Path) -> None:
     assert inspect_record(tmp_path, "r.scp").reason == "NSIG_ZERO"
 
 
+def test_padding_of_a_value_that_the_ecg_passes_through_takes_no_sample_of_it(tmp_path: Path) -> None:
+    """As one published file has it: padding 0, and nothing padded."""
+    leads, samples = list(TRUTH), np.stack(list(TRUTH.values()), axis=1)
+    padded = samples.copy()
+    padded[400:700, 3] = padded[2000:, 5] = 0
+    for stored, parts in ((samples, {}), (padded, {"aVR": slice(400, 700), "aVF": slice(2000, None)})):
+        item = group(leads, stored, WaveformPaddingValue=b"\0\0")
+        item["WaveformPaddingValue"].VR = "OW"
+        (tmp_path / "r.dcm").write_bytes(encoded(dicom_ecg(item)))
+        record = read_record(tmp_path, "r.dcm")
+        assert ("GAPS" in record.attrs["warnings"]) == bool(parts)
+        for lead, values in zip(record["lead"].values.tolist(), record["signal"].values, strict=True):
+            truth = stored[:, leads.index(lead)].copy()
+            truth[parts.get(lead, slice(0, 0))] = -32768
+            np.testing.assert_array_equal(values, truth, err_msg=lead)
+
+
+def test_the_published_dicom_file_holds_the_ecg_of_the_published_scp_file(test_data: Path) -> None:
+    dicom, other = (read_record(test_data / "formats", name) for name in ("dicom-12lead/Example.dcm", "scp-ecg/Example.scp"))
+    np.testing.assert_array_equal(dicom["signal"].values, other["signal"].values)
+    assert "GAPS" not in dicom.attrs["warnings"]
+
+
 @pytest.mark.parametrize("padding", [None, 0, 65535])
 def test_unsigned_samples_of_dicom_around_their_middle_keep_their_millivolts(tmp_path: Path, padding: int | None) -> None:
     leads, samples = ["I", "II", "V1"], waves(3, width=15)
