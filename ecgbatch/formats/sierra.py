@@ -120,7 +120,7 @@ def _samples(data: Element, signal: Element, leads: list[str], fs: float) -> lis
 
 def _in_text(text: str, n_leads: int, n_samples: int) -> list[NDArray[Any]]:
     """Return leads whose samples are whole numbers in text, one lead after the other; no lead is a residue."""
-    values = numbers_of_text(text, "parsedwaveforms")
+    values = narrow(numbers_of_text(text, "parsedwaveforms"))
     if values.size != n_leads * n_samples:
         code = "DAT_TRUNCATED" if values.size < n_leads * n_samples else "DAT_TOO_LONG"
         raise UnreadableRecord(code, f"expected {n_leads * n_samples} samples, found {values.size}")
