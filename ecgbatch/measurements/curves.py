@@ -52,7 +52,7 @@ def qrs_figures(beats: Array, leads: Array) -> dict[str, Array]:
     overall = np.sqrt((speed**2).mean(axis=0))
     overall /= overall[:, _QRS].max(axis=1, keepdims=True) + 1e-9
     speed = np.abs(speed)
-    common = [(_log(overall), _NEAR[::2]), (_log(_ranked(speed, -2)[0]), _NEAR[::3]), (_done(overall), [0])]
+    common: list[Line] = [(_log(overall), _NEAR[::2]), (_log(_ranked(speed, -2)[0]), _NEAR[::3]), (_done(overall), [0])]
     own_speed = speed / (speed[..., _QRS].max(axis=2, keepdims=True) + 1e-9)
     own = [(np.log(own_speed + 1e-2), _NEAR), (_done(own_speed), [0])]
     found = {}

@@ -42,8 +42,8 @@ def q_r_s(lines: Array, begin: Array, end: int, least: Array, shortest: float, s
                     first, duration = float(top), length
                 elif top < 0:
                     found[lead, 3] = min(found[lead, 3], top)
-                is_positive = is_positive or top > 0
-                found[lead, 2], lowest = max(found[lead, 2], top), min(lowest, top)
+                is_positive = bool(is_positive or top > 0)
+                found[lead, 2], lowest = max(found[lead, 2], top), min(lowest, float(top))
             if is_over:
                 length, top, n_large = 0, np.float32(0), 0
             if i < end:

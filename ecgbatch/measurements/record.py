@@ -27,7 +27,7 @@ from ecgbatch.terms import FAULTY_LEAD, LEAD_FLAGS, LEADS, UNUSABLE_LEAD
 
 Array = NDArray[Any]
 
-VERSION = 4
+VERSION = 3
 """Of the method: what is measured anew when it changes."""
 
 FEWEST_BEATS = 3
