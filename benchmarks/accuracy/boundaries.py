@@ -24,7 +24,8 @@ from scipy.signal import butter, sosfiltfilt
 from ecgbatch.beats.lookup import current_beats, extract_beats
 from ecgbatch.beats.record import BeatSettings
 from ecgbatch.formats.wfdb_annotation import decode
-from ecgbatch.measurements.boundaries import BOUNDARIES, TREES_FILE, qrs_figures, wave_figures
+from ecgbatch.measurements.boundaries import TREES_FILE
+from ecgbatch.measurements.curves import BOUNDARIES, qrs_figures, wave_figures
 from ecgbatch.measurements.quantities import QUANTITIES
 from ecgbatch.measurements.record import Excerpt, measure_record
 from ecgbatch.measurements.selection import RATE_HZ, beats_of_one_kind, median_beat
@@ -231,17 +232,18 @@ def learned_from(learned: Sequence[Example], random: np.random.Generator) -> Row
     rows: Rows = {name: ([], []) for name in BOUNDARIES}
     for example in learned:
         numbers = example.leads if random.random() < NAMED_SHARE else np.full_like(example.leads, -1)
-        for name, figures in qrs_figures(example.beat, numbers).items():
+        for name, figures in qrs_figures(example.beat[:, None], numbers[:, None]).items():
             known = np.isfinite(example.own[name])
-            rows[name][0].append(figures[known].reshape(-1, figures.shape[2]))
+            rows[name][0].append(figures[known].reshape(-1, figures.shape[3]))
             rows[name][1].append((BOUNDARIES[name] >= example.own[name][known, None]).ravel())
         on, off = (example.common[name] for name in ("qrs_onset", "qrs_offset"))
         if not np.isfinite(on + off):
             continue
         moved = random.normal(0, 3, 2)  # as unsure as QRS will be
-        for name, figures in wave_figures(example.beat, example.rr, on + moved[0], off + moved[1]).items():
+        ends = (np.array([number]) for number in (example.rr, on + moved[0], off + moved[1]))
+        for name, figures in wave_figures(example.beat[:, None], *ends).items():
             if np.isfinite(example.common[name]):
-                rows[name][0].append(figures)
+                rows[name][0].append(figures[0])
                 rows[name][1].append(BOUNDARIES[name] >= example.common[name])
     return rows
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgbatch.measurements.boundaries import LEVEL_BEFORE
+from ecgbatch.measurements.curves import LEVEL_BEFORE
+from ecgbatch.measurements.deflections import q_r_s
 from ecgbatch.measurements.quantities import LEAD_QUANTITIES
 from ecgbatch.measurements.selection import BEFORE, RATE_HZ
 
@@ -57,10 +59,11 @@ def lead_amplitudes(beat: Array, at: Mapping[str, float], onset_of_lead: Array, 
     away = beat - level_before(beat, at["qrs_onset"])[:, None]
     found = np.full((len(LEAD_QUANTITIES), len(beat)), np.nan, np.float32)
     rows = {name: place for place, name in enumerate(LEAD_QUANTITIES)}
-    for lead, own in enumerate(onset_of_lead):
-        line = away[lead, min(max(start, BEFORE + round(float(own))), end - 1) : end + 1]
-        least = SMALLEST_WAVE_MV if is_millivolts[lead] else SMALLEST_SHARE * float(np.ptp(line))
-        found[[rows[name] for name in ("q_duration_ms", "q_mv", "r_mv", "s_mv")], lead] = q_r_s(line, least)
+    begin = np.minimum(np.maximum(start, BEFORE + np.rint(onset_of_lead).astype(np.int64)), end - 1)
+    height = np.array([np.ptp(line[first : end + 1]) for line, first in zip(away, begin, strict=True)])
+    least = np.where(is_millivolts, SMALLEST_WAVE_MV, SMALLEST_SHARE * height).astype(np.float32)
+    waves = q_r_s(np.ascontiguousarray(away), begin, end + 1, least, SMALLEST_WAVE_S * RATE_HZ, 1000 / RATE_HZ)
+    found[[rows[name] for name in ("q_duration_ms", "q_mv", "r_mv", "s_mv")]] = waves.T
     for name, after_ms in (("st_j_mv", 0), ("st_60_mv", 60), ("st_80_mv", 80)):
         middle = end + round(after_ms / 1000 * RATE_HZ)
         found[rows[name]] = away[:, middle - (_HALF if after_ms else 0) : middle + _HALF + 1].mean(axis=1)
@@ -76,27 +79,6 @@ def level_before(beat: Array, onset: float) -> Array:
     """Return each lead's level just before QRS, (lead,)."""
     start = BEFORE + int(onset)
     return np.asarray(np.median(beat[:, start + LEVEL_BEFORE.start : start + LEVEL_BEFORE.stop], axis=1))
-
-
-def q_r_s(line: Array, least: float) -> tuple[float, float, float, float]:
-    """Return duration (ms) and depth of Q, height of R and depth of S of one lead's QRS.
-
-    A complex without a positive wave is all Q; what is negative behind the first positive wave is S.
-    """
-    edges = np.flatnonzero(np.diff(np.signbit(line))) + 1
-    spans = list(zip([0, *edges.tolist()], [*edges.tolist(), line.size], strict=True))
-    shortest = SMALLEST_WAVE_S * RATE_HZ
-    waves = [(a, b, float(line[a:b][np.abs(line[a:b]).argmax()])) for a, b in spans]
-    waves = [(a, b, top) for a, b, top in waves if np.count_nonzero(np.abs(line[a:b]) >= least) >= shortest]
-    positive = [top for _, _, top in waves if top > 0]
-    if not waves:
-        return 0.0, 0.0, 0.0, 0.0
-    a, b, first = waves[0]
-    q = (0.0, 0.0)
-    if first < 0:
-        q = ((b - a) / RATE_HZ * 1000, first) if positive else (line.size / RATE_HZ * 1000, min(top for _, _, top in waves))
-    later = [top for wave in waves[1:] for top in wave[2:] if top < 0] if positive else []
-    return *q, max(positive, default=0.0), min(later, default=0.0)
 
 
 def frontal_axes(beat: Array, leads: Sequence[str], at: Mapping[str, float]) -> dict[str, float]:
@@ -115,8 +97,7 @@ def frontal_axes(beat: Array, leads: Sequence[str], at: Mapping[str, float]) -> 
     if len(limb) < 2:
         return none
     away = beat[limb] - level_before(beat[limb], at["qrs_onset"])[:, None]
-    angle, strength = np.array([LIMB_DIRECTIONS[leads[place]] for place in limb]).T
-    seen_from = np.stack([np.cos(np.radians(angle)), np.sin(np.radians(angle))], axis=1) * strength[:, None]
+    vector_of = _vector_of(tuple(leads[place] for place in limb))
     spans = {
         "axis_p_deg": (at["p_onset"], at["p_end"]),
         "axis_qrs_deg": (at["qrs_onset"], at["qrs_offset"]),
@@ -127,13 +108,20 @@ def frontal_axes(beat: Array, leads: Sequence[str], at: Mapping[str, float]) -> 
             wave = away[:, BEFORE + round(first) : BEFORE + round(last) + 1]
             if name == "axis_p_deg":  # P rides on what is left of T: its own level is the line between its ends
                 wave = wave - np.linspace(wave[:, 0], wave[:, -1], wave.shape[1], axis=1)
-            none[name] = _direction(seen_from, wave)
+            none[name] = _direction(vector_of, wave)
     return none
 
 
-def _direction(seen_from: Array, wave: Array) -> float:
-    vector = np.linalg.lstsq(seen_from, wave.sum(axis=1), rcond=None)[0]
-    along = np.linalg.lstsq(seen_from, wave, rcond=None)[0]
+@lru_cache(maxsize=64)
+def _vector_of(limb: tuple[str, ...]) -> Array:
+    """Return what makes a frontal vector of these leads' values by least squares, (2, lead)."""
+    angle, strength = np.array([LIMB_DIRECTIONS[lead] for lead in limb]).T
+    return np.linalg.pinv(np.stack([np.cos(np.radians(angle)), np.sin(np.radians(angle))], axis=1) * strength[:, None])
+
+
+def _direction(vector_of: Array, wave: Array) -> float:
+    along = vector_of @ wave
+    vector = along.sum(axis=1)
     whole = np.hypot(*along).sum()
     if whole <= 0 or np.hypot(*vector) < LEAST_LENGTH * whole:
         return float("nan")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ecgbatch.measurements.ordering import median_of_rows
 from ecgbatch.measurements.selection import BEFORE
 from ecgbatch.terms import BEAT_FLAGS
 
@@ -54,7 +55,7 @@ def p_agreement(signal: Array, r_sample: Array, onset: float) -> float:
     windows = windows - windows.mean(axis=2, keepdims=True)
     ramp = np.linspace(-1, 1, at.size, dtype=np.float32)
     windows = windows - (windows @ ramp)[..., None] * (ramp / (ramp @ ramp))
-    alike = (np.median(windows, axis=1) ** 2).mean(axis=1)
+    alike = (median_of_rows(windows.transpose(1, 0, 2)) ** 2).mean(axis=1)
     each = np.median((windows**2).mean(axis=2), axis=1)
     return float(np.median(alike / np.maximum(each, 1e-12)))
 

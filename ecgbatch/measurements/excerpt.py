@@ -78,10 +78,10 @@ def in_millivolts(steps: Array, adc_gain: Array, baseline: Array) -> NDArray[np.
     return millivolts
 
 
-def measure_excerpt(
+def excerpt_of(
     excerpt_mv: NDArray[np.float32], source: Mapping[str, Any], first_sample: int, r_sample: Array, beat_flags: Array
-) -> Measured:
-    """Measure a record on its excerpt.
+) -> Excerpt:
+    """Return what is measured of a record.
 
     Parameters
     ----------
@@ -98,10 +98,21 @@ def measure_excerpt(
     here = r_sample - first_sample
     inside = (here >= 0) & (here < excerpt_mv.shape[1])
     age_years = source["age_years"]
-    rate = float(source["sampling_frequency_hz"])
-    return measure_record(
-        Excerpt(excerpt_mv, source["lead"], source["lead_flags"], rate, here[inside], beat_flags[inside]),
+    return Excerpt(
+        excerpt_mv,
+        source["lead"],
+        source["lead_flags"],
+        float(source["sampling_frequency_hz"]),
+        here[inside],
+        beat_flags[inside],
         whole=(r_sample, beat_flags),
         age_years=float("nan") if age_years is None else float(age_years),
         sex=int(source["sex"]),
     )
+
+
+def measure_excerpt(
+    excerpt_mv: NDArray[np.float32], source: Mapping[str, Any], first_sample: int, r_sample: Array, beat_flags: Array
+) -> Measured:
+    """Measure a record on its excerpt; parameters as of ``excerpt_of``."""
+    return measure_record(excerpt_of(excerpt_mv, source, first_sample, r_sample, beat_flags))

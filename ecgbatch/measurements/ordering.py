@@ -54,9 +54,26 @@ def median_window(signal: Array, r_sample: Array, before: int, after: int) -> Ar
     return found
 
 
+PIECE = 512
+"""Columns that are sorted at a time: they stay in the first cache."""
+
+
 @kernel
-def ranked(lines: Array, place: int) -> Any:
-    """Return, column by column of ``lines`` (row, column), the value that ``place`` others are not above."""
-    rows = lines.copy()
-    sort_columns(rows)
-    return rows[place].copy()
+def ranked(lines: Array, places: Array) -> Any:
+    """Return, column by column of ``lines`` (row, column), the values that ``places`` others are not above, (place, column)."""
+    found, rows = np.empty((places.shape[0], lines.shape[1]), lines.dtype), np.empty((lines.shape[0], PIECE), lines.dtype)
+    for first in range(0, lines.shape[1], PIECE):
+        n = min(PIECE, lines.shape[1] - first)
+        for row in range(lines.shape[0]):
+            rows[row, :n] = lines[row, first : first + n]
+        sort_columns(rows)
+        for k in range(places.shape[0]):
+            found[k, first : first + n] = rows[places[k], :n]
+    return found
+
+
+def median_of_rows(lines: Array) -> Array:
+    """Return the median down each column of ``lines`` (row, ...) without NaN, as ``np.median`` does."""
+    n = len(lines)
+    low, high = ranked(np.require(lines.reshape(n, -1), requirements=("C", "W")), np.array([(n - 1) // 2, n // 2]))
+    return np.asarray((low + high) / lines.dtype.type(2)).reshape(lines.shape[1:])

@@ -1,4 +1,4 @@
-"""Measurements of one record: rate, intervals, axes, and each lead's waves; each a number, or the reason why not.
+"""Measurements of records: rate, intervals, axes, and each lead's waves; each a number, or the reason why not.
 
 Measured as an electrocardiograph does: on the median of the beats of the commonest shape in the ten seconds put on paper, all
 leads sharing one QRS onset and offset. Each half of the beats is measured by itself: the mean counts, and where they
@@ -118,6 +118,10 @@ class Excerpt:
         Its rate.
     r_sample, beat_flags : (beat,) int
         R peaks inside it, counted from its first sample, and ``terms.BEAT_FLAGS``.
+    whole : (beat,) int, (beat,) int
+        R peaks of the whole record and their flags; default those of the excerpt.
+    age_years, sex
+        For statements with limits by age and sex: NaN unknown; ``terms.SEX``.
 
     """
 
@@ -127,43 +131,71 @@ class Excerpt:
     sampling_frequency_hz: float
     r_sample: Array
     beat_flags: Array
+    whole: tuple[Array, Array] | None = None
+    age_years: float = float("nan")
+    sex: int = 0
 
 
-def measure_record(
-    excerpt: Excerpt,
-    *,
-    whole: tuple[Array, Array] | None = None,
-    age_years: float = float("nan"),
-    sex: int = 0,
-    trees: Mapping[str, Trees] | None = None,
-) -> Measured:
-    """Measure a record on an excerpt of up to ten seconds.
+def measure_record(excerpt: Excerpt, *, trees: Mapping[str, Trees] | None = None) -> Measured:
+    """Measure a record on an excerpt of up to ten seconds; ``trees`` are of the boundaries, default those that ship."""
+    return measure_records([excerpt], trees=trees)[0]
 
-    Parameters
-    ----------
-    excerpt
-        The excerpt.
-    whole : (beat,) int, (beat,) int
-        R peaks of the whole record and their ``terms.BEAT_FLAGS``; default those of the excerpt.
-    age_years, sex
-        For statements with limits by age and sex: NaN unknown; ``terms.SEX``.
-    trees
-        Of the boundaries; default those that ship.
 
+def measure_records(excerpts: Sequence[Excerpt], *, trees: Mapping[str, Trees] | None = None) -> list[Measured]:
+    """Measure records together, each on its own excerpt, and each as if it were alone.
+
+    Boundaries are found in the median beats of all records with as many leads at once: some sixteen records share what a call
+    costs and still lie in the processor's cache.
     """
-    leads, lead_flags = excerpt.leads, excerpt.lead_flags
+    subjects = [_subject(excerpt) for excerpt in excerpts]
+    alike: dict[int, list[_Subject]] = {}
+    for subject in subjects:
+        if not subject.why:
+            alike.setdefault(subject.used.size, []).append(subject)
+    halves: dict[int, list[Boundaries]] = {}
+    for group in alike.values():
+        found = _boundaries(group, trees)
+        halves |= {id(subject): found[2 * place : 2 * place + 2] for place, subject in enumerate(group)}
+    return [_measured(subject, halves.get(id(subject), ())) for subject in subjects]
+
+
+class _Subject(NamedTuple):
+    """A record that is being measured: what is known before its boundaries are.
+
+    ``value``, ``reason`` (quantity,) are filled with what follows from R peaks alone. ``used``: places of the leads that are
+    measured; ``why``: why nothing can be, or nothing; ``signal`` (lead, sample) at ``RATE_HZ`` and ``r`` (beat,) of the beats of
+    one kind in it.
+    """
+
+    excerpt: Excerpt
+    value: Array
+    reason: Array
+    rr_ms: float
+    used: NDArray[np.intp]
+    why: str
+    signal: Array
+    r: Array
+
+
+def _subject(excerpt: Excerpt) -> _Subject:
     value, reason, rr_ms = _rates(excerpt)
-    irregularity = float(np.float32(changed_share(*(whole or (excerpt.r_sample, excerpt.beat_flags)))))
-    used = _used_leads(excerpt.signal_mv, lead_flags)
-    why, signal, r = _measurable(excerpt.signal_mv[used], excerpt.sampling_frequency_hz, excerpt.r_sample, excerpt.beat_flags)
+    used = _used_leads(excerpt.signal_mv, excerpt.lead_flags)
+    beats = excerpt.sampling_frequency_hz, excerpt.r_sample, excerpt.beat_flags
+    return _Subject(excerpt, value, reason, rr_ms, used, *_measurable(excerpt.signal_mv[used], *beats))
+
+
+def _measured(subject: _Subject, halves: Sequence[Boundaries]) -> Measured:
+    """Measure a record, given the boundaries of each half of its beats (none where nothing can be measured)."""
+    excerpt, value, reason, rr_ms, used, why, signal, r = subject
+    leads, lead_flags = excerpt.leads, excerpt.lead_flags
+    whole = excerpt.whole or (excerpt.r_sample, excerpt.beat_flags)
+    irregularity = float(np.float32(changed_share(*whole)))
     lead_value = np.full((len(LEAD_QUANTITIES), len(leads)), np.nan, np.float32)
     lead_reason = _lead_reasons(lead_flags, used, why)
     agreement = float("nan")
     if why:
         reason[_PLACE["p_ms"] :] = REASONS[why]
     else:
-        names = [leads[place] for place in used]
-        halves = [_boundaries(signal, half, names, rr_ms, trees) for half in (r[::2], r[1::2])]
         onset_of_lead = (halves[0].onset_of_lead + halves[1].onset_of_lead) / 2
         agreement = float(np.float32(p_agreement(signal, r, min(half.at["qrs_onset"] for half in halves))))
         _fill_intervals(value, reason, halves, rr_ms, agreement)
@@ -177,9 +209,9 @@ def measure_record(
             lead_reason[used] = REASONS["no_boundaries"]
         else:
             lead_value[:, used] = lead_amplitudes(beat, at, onset_of_lead, is_millivolts)
-        _fill_axes(value, reason, beat, names, [lead_flags[place] for place in used], at)
+        _fill_axes(value, reason, beat, _names(subject), [lead_flags[place] for place in used], at)
     value, lead_value = _rounded(value, QUANTITIES), _rounded(lead_value, LEAD_QUANTITIES)
-    statements = statements_of(value, lead_value, leads, agreement, irregularity, age_years, sex)
+    statements = statements_of(value, lead_value, leads, agreement, irregularity, excerpt.age_years, excerpt.sex)
     return Measured(value, reason, lead_value, lead_reason, 0 if why else int(r.size), irregularity, agreement, statements)
 
 
@@ -233,11 +265,16 @@ def at_rate(signal: Array, fs: float) -> Array:
     return np.asarray(resample_poly(signal - level, ratio.numerator, ratio.denominator, axis=1) + level, np.float32)
 
 
-def _boundaries(signal: Array, r: Array, names: Sequence[str], rr_ms: float, trees: Mapping[str, Trees] | None) -> Boundaries:
-    """Return where the boundaries of some beats' median lie."""
-    numbers = np.array([LEADS.index(name) if name in LEADS[:12] else -1 for name in names])
-    rr = rr_ms / 1000 * RATE_HZ if np.isfinite(rr_ms) else RATE_HZ
-    return find_boundaries(median_beat(signal, r), numbers, rr, trees)
+def _boundaries(subjects: Sequence[_Subject], trees: Mapping[str, Trees] | None) -> list[Boundaries]:
+    """Return where the boundaries of the median of every other beat lie, and of the rest: two for each record."""
+    beats = [median_beat(one.signal, half) for one in subjects for half in (one.r[::2], one.r[1::2])]
+    numbers = [[LEADS.index(name) if name in LEADS[:12] else -1 for name in _names(one)] for one in subjects for _ in range(2)]
+    rr = [one.rr_ms / 1000 * RATE_HZ if np.isfinite(one.rr_ms) else RATE_HZ for one in subjects for _ in range(2)]
+    return find_boundaries(np.stack(beats, axis=1), np.array(numbers).T, np.array(rr), trees)
+
+
+def _names(subject: _Subject) -> list[str]:
+    return [subject.excerpt.leads[place] for place in subject.used]
 
 
 def _fill_intervals(value: Array, reason: Array, halves: Sequence[Boundaries], rr_ms: float, agreement: float) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgbatch.measurements.ordering import median_window
+from ecgbatch.measurements.ordering import median_of_rows, median_window
 from ecgbatch.terms import BEAT_FLAGS
 
 Array = NDArray[Any]
@@ -45,29 +45,50 @@ def beats_of_one_kind(signal: Array, r_sample: Array, beat_flags: Array) -> Arra
     chosen = clean if clean.size > 1 else inside
     if chosen.size < 2:
         return np.asarray(r_sample[chosen])
-    shapes = _shapes(signal, r_sample[chosen])
-    agreement = np.einsum("ax,bsx->abs", shapes[:, _SHIFT], shapes, optimize=True).max(axis=2)
+    views, scale = _views(signal, r_sample[chosen])
+    n = chosen.size
+    centred = _centred(views[:, _SHIFT])
+    agreement = _agreement(centred.reshape(n, -1) * scale[:, _SHIFT, None], views, scale).max(axis=2)
     is_alike = agreement > SAME_SHAPE
     is_normal = (beat_flags[chosen] & BEAT_FLAGS["ectopic"]) == 0
     worth = is_alike.sum(axis=1) + 0.4 * (is_alike & is_normal).mean(axis=1) + 0.1 * agreement.mean(axis=1)
     leader = int(worth.argmax())
     members = np.flatnonzero(is_alike[leader])
-    target, shift = shapes[leader, _SHIFT], np.zeros(members.size, int)
+    target, shift = centred[leader], np.zeros(members.size, int)
     for _ in range(2):
-        shift = (shapes[members] @ target).argmax(axis=1)
-        target = np.median(shapes[members, shift], axis=0)
+        shift = _agreement(target.reshape(1, -1), views[members], scale[members])[0].argmax(axis=1)
+        alike = _centred(views[members, shift]).reshape(members.size, -1) * scale[members, shift, None]
+        target = _centred(median_of_rows(alike).reshape(target.shape))
     return np.asarray(r_sample[chosen[members]] + shift - _SHIFT)
 
 
-def _shapes(signal: Array, r_sample: Array) -> Array:
-    """Return QRS complexes of unit length, (beat, shift, lead and sample): every lead counts alike, levels do not count."""
+def _views(signal: Array, r_sample: Array) -> tuple[Array, Array]:
+    """Return QRS complexes at each shift, (beat, shift, lead, sample) float32, each lead in its own height, and their scales.
+
+    Times its scale (beat, shift) a complex without its leads' levels has unit length: every lead counts alike.
+    """
     at = np.arange(_QRS.start - _SHIFT, _QRS.stop + _SHIFT)
     whole = signal[:, r_sample[:, None] + at].transpose(1, 0, 2)
     height = np.median(np.ptp(whole[:, :, _SHIFT:-_SHIFT], axis=2), axis=0)
-    views = np.lib.stride_tricks.sliding_window_view(whole, _QRS.stop - _QRS.start, axis=2)
-    shapes = (views - views.mean(axis=3, keepdims=True)) / np.maximum(height, 1e-9)[:, None, None]
-    shapes = shapes.transpose(0, 2, 1, 3).reshape(len(whole), 2 * _SHIFT + 1, -1)
-    return np.asarray(shapes / np.maximum(np.linalg.norm(shapes, axis=2, keepdims=True), 1e-9), dtype=np.float32)
+    whole = (whole - whole.mean(axis=2, keepdims=True)) / np.maximum(height, 1e-9)[:, None].astype(np.float32)
+    width = _QRS.stop - _QRS.start
+    views = np.lib.stride_tricks.sliding_window_view(whole, width, axis=2).transpose(0, 2, 1, 3)
+    sums = np.zeros((2, *whole.shape[:2], whole.shape[2] + 1))
+    np.cumsum([whole, whole**2], axis=3, out=sums[..., 1:], dtype=np.float64)
+    total, square = sums[..., width:] - sums[..., :-width]
+    power = (square - total**2 / width).sum(axis=1)  # (beat, shift): of all leads, without their levels
+    scale = 1 / np.maximum(np.sqrt(np.maximum(power, 0)), 1e-9)
+    return np.ascontiguousarray(views), scale.astype(np.float32)
+
+
+def _centred(views: Array) -> Array:
+    return np.asarray(views - views.mean(axis=-1, keepdims=True))
+
+
+def _agreement(shapes: Array, views: Array, scale: Array) -> Array:
+    """Return the correlation of shapes (shape, lead and sample), without levels, with each view, (shape, beat, shift)."""
+    n_beats, n_shifts = scale.shape
+    return np.asarray((shapes @ views.reshape(n_beats * n_shifts, -1).T).reshape(-1, n_beats, n_shifts) * scale)
 
 
 def median_beat(signal: Array, r_sample: Array) -> Array:

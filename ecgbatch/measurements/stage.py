@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any
@@ -13,12 +14,12 @@ from numpy.typing import NDArray
 
 from ecgbatch.beats.shard import flags_of_ecgs
 from ecgbatch.beats.stage import SHARD_SIGNAL_BYTES
-from ecgbatch.measurements.excerpt import Span, choose_excerpt, in_millivolts, measure_excerpt
+from ecgbatch.measurements.excerpt import Span, choose_excerpt, excerpt_of, in_millivolts
 from ecgbatch.measurements.quantities import LEAD_QUANTITIES, QUANTITIES, REASONS
-from ecgbatch.measurements.record import METHOD, VERSION, Measured, nothing_measured
+from ecgbatch.measurements.record import METHOD, VERSION, Excerpt, Measured, measure_records, nothing_measured
 from ecgbatch.signals.table import SIGNALS
 from ecgbatch.terms import STATEMENTS, STATUS
-from storage import TEXT, Plan, RowsFailed, Schema, Shard, Variable, make_plan, noting, open_once, row_key
+from storage import TEXT, Plan, RowsFailed, Schema, Shard, Variable, make_plan, noting, open_once, row_key, together
 
 Array = NDArray[Any]
 
@@ -152,13 +153,29 @@ def produce_measurements(
         if span is not None
     }
     found = [nothing_measured(len(leads), "absent")] * len(records)
+    waiting: dict[int, Excerpt] = {}
+    measure = partial(_measure, waiting, found)
     for row, steps in _read_samples(signals, shard, samples):
         with noting(failed, names[row]):
             signal = in_millivolts(steps, records[row]["adc_gain"], records[row]["baseline"])
-            found[row] = measure_excerpt(signal, records[row], samples[row].start, *known[row])
+            waiting[row] = excerpt_of(signal, records[row], samples[row].start, *known[row])
+        if len(waiting) == RECORDS_AT_ONCE:
+            together(list(waiting), names, failed, measure)
+            waiting.clear()
+    if waiting:
+        together(list(waiting), names, failed, measure)
     if failed:
         raise RowsFailed(failed)
     return _block(rows, spans, found)
+
+
+RECORDS_AT_ONCE = 16
+"""That are measured together: more share no more, and leave the processor's cache."""
+
+
+def _measure(waiting: Mapping[int, Excerpt], found: list[Measured], some: Sequence[int]) -> None:
+    for row, measured in zip(some, measure_records([waiting[row] for row in some]), strict=True):
+        found[row] = measured
 
 
 def _beats_of(beats: xr.Dataset, first_beat: Array, n_beats: Array) -> Iterator[tuple[Array, Array]]:

@@ -51,12 +51,24 @@ def class_scores(trees: Trees, figures: NDArray[np.float32]) -> NDArray[np.float
 _KINDS = {"figure": np.int16, "value": np.float32, "left": np.uint8, "right": np.uint8, "root": np.int32, "start": np.float64}
 
 
+MOST_IN_A_MASK = 32
+"""Leaves of a tree that are told apart by the bits of one number; trees of more are walked."""
+
+
 @kernel
 def ask(figures: Array, figure: Array, value: Array, left: Array, right: Array, root: Array, start: Array, end: Array) -> Any:
     """Do ``class_scores``: each tree from its root (to ``end``) to a leaf, in order; and tell whether all branches lead on."""
-    scores, n_classes, is_whole = np.empty((figures.shape[0], start.shape[0])), start.shape[0], True
-    columns, total = np.empty((figures.shape[1], AT_ONCE), np.float32), np.empty((n_classes, AT_ONCE))
-    at = np.empty(AT_ONCE, np.int32)
+    n_trees, n_classes, is_whole = root.shape[0], start.shape[0], True
+    scores = np.empty((figures.shape[0], n_classes))
+    columns, total = np.zeros((figures.shape[1], AT_ONCE), np.float32), np.empty((n_classes, AT_ONCE))
+    at, lowest = np.empty(AT_ONCE, np.int32), np.empty(AT_ONCE, np.float32)
+    of_split, bound, kept = np.empty(figure.shape[0], np.int64), np.empty_like(value), np.empty(figure.shape[0], np.int32)
+    n_leaves, n_splits, leaf = np.empty(n_trees, np.int64), np.zeros(n_trees + 1, np.int64), np.empty((n_trees, MOST_IN_A_MASK))
+    for tree in range(n_trees):
+        own, done = slice(root[tree], end[tree]), n_splits[tree]
+        shape = figure[own], left[own], right[own], value[own]
+        n_leaves[tree] = number_leaves(*shape, of_split[done:], bound[done:], kept[done:], leaf[tree])
+        n_splits[tree + 1] = done + max(n_leaves[tree] - 1, 0)
     for first in range(0, figures.shape[0], AT_ONCE):
         n = min(AT_ONCE, figures.shape[0] - first)
         for row in range(n):
@@ -64,17 +76,78 @@ def ask(figures: Array, figure: Array, value: Array, left: Array, right: Array, 
                 columns[k, row] = figures[first + row, k]
         for k in range(n_classes):
             total[k] = start[k]
-        for tree in range(root.shape[0]):
+        for tree in range(n_trees):
+            if n_leaves[tree]:
+                splits = n_splits[tree], n_splits[tree + 1]
+                add_leaf(columns, of_split, bound, kept, splits, leaf[tree], total[tree % n_classes], at, lowest)
+                continue
             begin, stop = root[tree], end[tree]
-            walked = walk(columns, figure[begin:stop], value[begin:stop], left[begin:stop], right[begin:stop], at[:n])
+            walked = walk(columns, figure[begin:stop], value[begin:stop], left[begin:stop], right[begin:stop], at)
             is_whole = is_whole and walked
-            own = total[tree % n_classes]
-            for row in range(n):
-                own[row] += value[begin + at[row]]
+            for row in range(AT_ONCE):
+                total[tree % n_classes, row] += value[begin + at[row]]
         for row in range(n):
             for k in range(n_classes):
                 scores[first + row, k] = total[k, row]
     return scores, is_whole
+
+
+@kernel
+def number_leaves(
+    figure: Array, left: Array, right: Array, value: Array, of_split: Array, bound: Array, kept: Array, leaf: Array
+) -> int:
+    """Give a tree's leaves numbers from left to right; return how many there are, 0 where it must be walked.
+
+    Filled in: ``leaf`` (leaf,), what each adds; ``of_split``, ``bound`` (split,), its figure and what that is compared with;
+    ``kept`` (split,), the bits of all leaves but those on a split's left: what may still be reached where its figure is too
+    large. So the leaf that a row reaches is the lowest bit that no split has taken away (Lucchese and others 2015, QuickScorer).
+    """
+    n_nodes, n_splits = figure.shape[0], 0
+    below, first, n_above = np.ones(n_nodes, np.int64), np.zeros(n_nodes, np.int64), np.zeros(n_nodes, np.int64)
+    for node in range(n_nodes - 1, -1, -1):
+        if figure[node] >= 0:
+            if left[node] <= node or right[node] <= node or max(left[node], right[node]) >= n_nodes:
+                return 0
+            below[node] = below[left[node]] + below[right[node]]
+            n_above[left[node]] += 1
+            n_above[right[node]] += 1
+    if below[0] > MOST_IN_A_MASK or n_above.max() > 1:
+        return 0
+    for node in range(n_nodes):
+        if figure[node] >= 0:
+            first[left[node]], first[right[node]] = first[node], first[node] + below[left[node]]
+            of_split[n_splits], bound[n_splits] = figure[node], value[node]
+            kept[n_splits] = np.int32(~(((1 << below[left[node]]) - 1) << first[node]))
+            n_splits += 1
+        elif n_above[node] or not node:
+            leaf[first[node]] = value[node]
+    return int(below[0])
+
+
+@kernel
+def add_leaf(
+    columns: Array, of_split: Array, bound: Array, kept: Array, splits: tuple[int, int], leaf: Array, total: Array, at: Array,
+    lowest: Array,
+) -> None:  # fmt: skip
+    """Add to each row's total the leaf of one tree that it reaches, by crossing out all others split by split."""
+    if splits[0] == splits[1]:
+        for row in range(AT_ONCE):
+            total[row] += leaf[0]
+        return
+    at[:] = -1
+    for split in range(splits[0], splits[1]):
+        cross_out(columns[of_split[split]], bound[split], kept[split], at)
+    for row in range(AT_ONCE):  # one bit stands for the leaf: as a number its exponent says which
+        lowest[row] = np.float32(at[row] & -at[row])
+    for row in range(AT_ONCE):
+        total[row] += leaf[((lowest.view(np.int32)[row] >> 23) & 255) - 127]
+
+
+@kernel
+def cross_out(own: Array, bound: float, kept: int, at: Array) -> None:
+    """Take away from each row's leaves those that it cannot reach behind one split: all rows at once, without a branch."""
+    for row in range(AT_ONCE):
+        at[row] &= np.int32(-1) if own[row] <= bound else np.int32(kept)
 
 
 @kernel

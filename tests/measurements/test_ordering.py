@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ecgbatch.measurements.ordering import median_window, ranked
+from ecgbatch.measurements.ordering import PIECE, median_window, ranked
 
 
 @pytest.mark.parametrize("n_rows", [1, 2, 7, 12])
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_ranked_is_numpys_sort(n_rows: int, kind: type) -> None:
-    lines = np.random.default_rng(1).normal(size=(n_rows, 61)).astype(kind)
-    for place in range(n_rows):
-        np.testing.assert_array_equal(ranked(lines.copy(), place), np.sort(lines, axis=0)[place])
+    lines = np.random.default_rng(1).normal(size=(n_rows, 2 * PIECE + 61)).astype(kind)
+    places = np.arange(n_rows)[::-1].copy()
+    np.testing.assert_array_equal(ranked(lines.copy(), places), np.sort(lines, axis=0)[places])
 
 
 @pytest.mark.parametrize("n_beats", [1, 4, 5])

@@ -7,8 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
+from ecgbatch.measurements.deflections import q_r_s
 from ecgbatch.measurements.quantities import LEAD_QUANTITIES, QUANTITIES, REASON_WORDS, REASONS
-from ecgbatch.measurements.record import Excerpt, measure_record
+from ecgbatch.measurements.record import Excerpt, measure_record, measure_records
 from ecgbatch.terms import BEAT_FLAGS, LEAD_FLAGS, LEADS, SEX, STATEMENTS, words_of_mask
 
 TWELVE = LEADS[:12]
@@ -60,7 +61,7 @@ def ecg(
 def measured(signal, r, fs=500.0, *, leads=TWELVE, lead_flags=None, beat_flags=None, **whose):
     flags = np.zeros(r.size, int) if beat_flags is None else beat_flags
     lead_flags = [0] * len(leads) if lead_flags is None else lead_flags
-    return measure_record(Excerpt(signal, leads, lead_flags, fs, r, flags), **whose)
+    return measure_record(Excerpt(signal, leads, lead_flags, fs, r, flags, **whose))
 
 
 def numbers(found):
@@ -119,14 +120,29 @@ def test_st_levels_are_over_the_line_before_qrs(st_mv):
 
 
 def test_waves_of_a_complex_by_their_signs():
-    from ecgbatch.measurements.amplitudes import q_r_s
-
     line = np.interp(np.arange(60), [0, 10, 20, 30, 40, 50, 59], [0, -0.2, 0, 1.0, 0, -0.4, 0])
-    duration, q, r, s = q_r_s(line, 0.03)
-    assert (round(q, 2), round(r, 2), round(s, 2)) == (-0.2, 1.0, -0.4)
-    assert duration == pytest.approx(40, abs=3)
-    assert q_r_s(-np.abs(line), 0.03)[1:] == (pytest.approx(-1.0), 0.0, 0.0)  # no positive wave: all Q
-    assert q_r_s(np.full(40, 0.01), 0.03) == (0.0, 0.0, 0.0, 0.0)
+    lines = np.stack([line, -np.abs(line), np.full(60, 0.01), line]).astype(np.float32)
+    found = q_r_s(lines, np.array([0, 0, 0, 20]), 60, np.full(4, 0.03, np.float32), 3.0, 2.0)
+    assert found[0].tolist() == [pytest.approx(40, abs=3), pytest.approx(-0.2), pytest.approx(1.0), pytest.approx(-0.4)]
+    assert found[1].tolist() == [120.0, pytest.approx(-1.0), 0.0, 0.0]  # no positive wave: all Q
+    assert not found[2].any()
+    assert found[3].tolist() == [0.0, 0.0, pytest.approx(1.0), pytest.approx(-0.4)]  # begins behind what was Q
+
+
+def test_records_measured_together_are_as_if_each_were_alone():
+    """Whatever the others are: of more leads, of another rate, with nothing to measure."""
+    random = np.random.default_rng(4)
+    excerpts = []
+    for number in range(7):
+        signal, r = ecg(p_mv=0.1 * (number != 3), axis_deg=20.0 * number)
+        places = np.sort(random.permutation(12)[: 12 - number % 3])
+        signal, fs = (signal[:, ::2], 250.0) if number == 5 else (signal, 500.0)
+        chosen = r[: 2 if number == 6 else None] // (2 if number == 5 else 1)
+        names = [TWELVE[place] for place in places]
+        excerpts.append(Excerpt(signal[places], names, [0] * len(names), fs, chosen, np.zeros(chosen.size, int)))
+    for together, alone in zip(measure_records(excerpts), map(measure_record, excerpts), strict=True):
+        for one, other in zip(together, alone, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_shapes_without_millivolts_keep_durations_and_lose_amplitudes():

@@ -86,7 +86,11 @@ PLANTED = {
     "quality": (signals_shard, "lead_flags", lambda a, _: a[5] == LENGTH["quality"]),
     "peaks": (of_shard, "detect_each", lambda a, _: a[0].n_samples == LENGTH["peaks"]),
     "beats": (of_shard, "windows_each", lambda a, _: a[0].n_samples == LENGTH["beats"]),
-    "measurements": (measurements_stage, "measure_excerpt", lambda a, _: a[1]["n_samples"] == LENGTH["measurements"]),
+    "measurements": (
+        measurements_stage,
+        "measure_records",
+        lambda a, _: any(one.signal_mv.shape[1] == LENGTH["measurements"] for one in a[0]),
+    ),
     "scores": (scores_shard, "_fill_counts", lambda a, _: a[0]["record_name"][a[1]] == "scores" and a[2] is not None),
     "page": (record_files, "record_page", lambda a, _: a[0]["record_name"] == "page"),
     "report": (record_files, "record_report", lambda a, _: a[0]["record_name"] == "report"),
