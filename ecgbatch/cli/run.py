@@ -220,6 +220,8 @@ def schedule(
     # A night must not take what is half copied: without a word about it, files rest for a minute first.
     wanted["settle_s"] = settings.settle_s if "settle_s" in settings.model_fields_set else 60.0
 
+    is_server_named = bool(os.environ.get("PREFECT_API_URL"))
+
     def before_start() -> None:
         from flows.schedule import check_times
 
@@ -228,7 +230,7 @@ def schedule(
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
 
-        look_before_nights(str(archive), str(work), dask=settings.dask, model=as_text(settings.model))
+        look_before_nights(str(archive), str(work), dask=settings.dask, model=as_text(settings.model), server=is_server_named)
 
     with prefect_server(str(work), before_start) as url:
         from flows.schedule import serve_nightly
