@@ -49,8 +49,9 @@ def prefect_if_wanted(is_asked: bool) -> Iterator[None]:
             yield
         return
     from flows.one_command import server_of_one_command
-    from flows.server import ask_server, home_for_prefect
+    from flows.server import ask_server, check_proxies, home_for_prefect
 
+    check_proxies()
     with ExitStack() as stack:
         if named is None:
             stack.enter_context(server_of_one_command(_home()))

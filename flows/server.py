@@ -107,6 +107,7 @@ def prefect_server(work: str, before_start: Callable[[], None] = lambda: None) -
         and again; or if another process serves this workspace.
 
     """
+    check_proxies()
     if url := os.environ.get("PREFECT_API_URL"):
         home_for_prefect()
         before_start()
@@ -332,6 +333,28 @@ def _in_words(state: Path) -> Iterator[None]:
         raise OSError(
             f"{state}: {error.strerror or error}; make room there, or set XDG_STATE_HOME to a folder for the schedule's own state"
         ) from None
+
+
+def check_proxies() -> None:
+    """Refuse a proxy that Prefect's clients, which are made with it whatever they ask, would fail at.
+
+    Raises
+    ------
+    ValueError
+        In one sentence, without what may be a password.
+
+    """
+    try:
+        httpx.Client().close()
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        named = sorted(name for name in os.environ if name.lower() in PROXIES and os.environ[name])
+        raise ValueError(
+            f"{', '.join(named)}: expected proxies as http://host:port or socks5://host:port, and hosts in no_proxy, found: "
+            f"{error}. Set them right, or unset them, for this command"
+        ) from None
+
+
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
 def home_for_prefect(place: Path | None = None) -> None:
