@@ -132,7 +132,7 @@ def loopback_past_proxies() -> None:
 
 
 def _as_libraries_read(host: str) -> str:
-    """Return a host of ``no_proxy`` as httpx takes it, which fails at others: IPv6 alone, without brackets; empty if it is none."""
+    """Return a host of ``no_proxy`` as httpx takes it, which fails at others: IPv6 without brackets; empty if it is none."""
     if host.startswith("["):
         host = host[1:].partition("]")[0]
     if host.count(":") < 2:

@@ -145,6 +145,7 @@ def _run(options: RunOptions, prevalence: float | None, *, by_prefect: bool, as_
         _made_again(options)
         _quiet_prefect()
         from ecgbatch.api import stages
+        from ecgbatch.signals.lookup import left_out_counts
         from ecgbatch.upkeep.status import counted_from
         from flows.chosen import prefect_if_wanted
 
@@ -154,7 +155,7 @@ def _run(options: RunOptions, prevalence: float | None, *, by_prefect: bool, as_
 
             on_progress("starting", 1, 1)
             result = run_archive(**replace(options, model=as_text(moved)).document(), on_progress=on_progress)
-    print_result(result, as_json)
+    print_result(result | {"n_left_out": left_out_counts(options.work)}, as_json)
     return SET_ASIDE if result["counts"]["n_set_aside"] else OK
 
 
