@@ -269,8 +269,8 @@ def _is_layout(path: str) -> bool:
 
 def _refuse_folder(error: OSError) -> NoReturn:
     raise ValueError(
-        f"{error.filename}: expected a folder that can be searched for records, found: {error.strerror}. Let this user read it, or "
-        "move it out of the archive"
+        f"{error.filename}: expected a folder that can be searched for records, found: {error.strerror}. Let this user "
+        "read it, or move it out of the archive"
     ) from error
 
 
