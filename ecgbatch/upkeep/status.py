@@ -184,9 +184,10 @@ def status(work: str) -> dict[str, Any]:
         those set aside among them), ``not_scorable_reasons`` {reason: n}, ``n_pending`` (rows that the last run did not see),
         ``n_waiting`` (files still being written when last looked at), ``n_gone`` (no longer in the archive), ``n_erased`` (in the
         archive and left out: ``ecgbatch erase``), ``n_left_out`` {reason: n} (folders, links and hidden files of the archive in
-        which no record was looked for: ``ecgbatch inspect`` names them), ``stores`` {kind: n}, ``run`` (name and
-        model of the last scores), ``report`` (path of the latest cohort page; empty where none is), of the last run where known ``decisions``, ``drift`` and
-        ``unlike_training``, and ``last_run``; where there are any, ``reviews`` of the last scores (``reports.reviewed``).
+        which no record was looked for: ``ecgbatch inspect`` names them), ``stores`` {kind: n}, ``run`` (name and model of the
+        last scores), ``report`` (path of the latest cohort page; empty where none is), of the last run where known
+        ``decisions``, ``drift`` and ``unlike_training``, and ``last_run``; where there are any, ``reviews`` of the last scores
+        (``reports.reviewed``).
 
     Raises
     ------
