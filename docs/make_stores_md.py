@@ -34,7 +34,8 @@ unknown. A flag's meanings are also in its attributes (`flag_values` or, where s
 
 Attributes of every store: `title`, `schema`, `schema_version`, `digest`, `settings` (what decided its content), `versions`
 (of the libraries that did), `plan` (all of it), `content_digest`, `content_digests`, `files` and `seal` (what `ecgbatch
-verify` compares). The group `receipts` holds sizes and digests of each shard.
+verify` compares), and `made_by`: the version and a digest of the code of the ecgbatch that published it, and of those that made
+its shards (`verify` names shards that another made). The group `receipts` holds sizes and digests of each shard.
 """
 
 NOTES = {

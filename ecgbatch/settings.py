@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any, Literal
 
@@ -121,12 +123,24 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 def loopback_past_proxies() -> None:
     """Let calls to this machine go past any proxy that the environment names: both spellings, since libraries read either."""
-    named = [os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY")]
-    hosts = [host.strip() for host in ",".join(named).split(",") if host.strip()]
+    named = " ".join(os.environ.get(name, "") for name in ("no_proxy", "NO_PROXY"))
+    hosts = [host for written in re.split(r"[,;\s]+", named) if (host := _as_libraries_read(written))]
     if "*" in hosts:
         return
     whole = ",".join(dict.fromkeys([*hosts, *LOOPBACK]))
     os.environ |= {"no_proxy": whole, "NO_PROXY": whole}
+
+
+def _as_libraries_read(host: str) -> str:
+    """Return a host of ``no_proxy`` as httpx takes it, which fails at others: IPv6 without brackets; empty if it is none."""
+    if host.startswith("["):
+        host = host[1:].partition("]")[0]
+    if host.count(":") < 2:
+        return host if host.rpartition(":")[2].isdigit() or ":" not in host else host.partition(":")[0].strip("*")
+    try:
+        return str(IPv6Address(host.partition("/")[0]))
+    except ValueError:
+        return host if "://" in host else ""
 
 
 def _source(name: str, given: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ import httpx
 from ecgbatch.model.definition import ModelError
 from ecgbatch.model.files import load_model, shipped_model
 from ecgbatch.settings import LOOPBACK, Settings, load_settings
-from flows.server import ask_server, state_folder
+from flows.server import ask_server, check_proxies, state_folder
 from storage import cache_folder, folder_at, is_address
 
 CLOCK_S = 300.0
@@ -116,9 +116,9 @@ def _proxies() -> Iterator[Finding]:
         yield Finding("proxies", GOOD, "none named")
         return
     try:
-        httpx.Client().close()
-    except (ImportError, ValueError) as error:
-        yield Finding("proxies", BAD, f"{', '.join(named)}: {error}", "webhook and fetch cannot use it: name an http:// proxy")
+        check_proxies()
+    except ValueError as error:
+        yield Finding("proxies", BAD, str(error), "webhook, fetch and Prefect cannot use them")
         return
     passed = [host.strip() for host in os.environ.get("no_proxy", "").split(",")]
     is_passed = "*" in passed or set(LOOPBACK) <= set(passed)

@@ -6,7 +6,6 @@ of the machinery, never a verdict on a record.
 
 from __future__ import annotations
 
-import hashlib
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +14,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ecgbatch import __version__
 from ecgbatch.own_packages import ForeignPackage, ours_first
-
-ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("ecgbatch", "flows", "storage")
+from storage import MAKER
+from storage.maker import PACKAGES
 
 LIBRARIES = ("numba", "numcodecs", "numpy", "scipy", "torch", "wfdb", "zarr")
 """Those whose versions stand in stores: what they compute goes in there."""
@@ -44,21 +41,10 @@ class Passport:
     places: tuple[tuple[str, tuple[tuple[str, int], ...]], ...] = ()
 
 
-def _code_digest() -> str:
-    digest = hashlib.sha256()
-    for path in sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
-        digest.update(f"{path.relative_to(ROOT).as_posix()}\0".encode() + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
-
-
-CODE = _code_digest()
-"""Of the files as this process found them: an upgrade under a worker that runs does not change what it runs."""
-
-
 @cache
 def made_by() -> tuple[tuple[str, str], ...]:
     """Return who makes shards in this process: the version, a digest of all of our code, and versions of libraries."""
-    return tuple({"ecgbatch": __version__, "code": CODE, **{name: _version(name) for name in LIBRARIES}}.items())
+    return tuple({**MAKER, **{name: _version(name) for name in LIBRARIES}}.items())
 
 
 def _version(name: str) -> str:

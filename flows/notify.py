@@ -6,16 +6,44 @@ import json
 import logging
 import shlex
 import subprocess
+import time
 from typing import Any
 
 import httpx
 
 from ecgbatch.settings import Settings, load_settings
+from storage import StoreError, folder_at, is_address
 
 log = logging.getLogger("ecgbatch")
 
 WITHIN_S = 20
 """Seconds that a webhook or a command may take: who is told must not hold up what is told."""
+
+
+TOLD_FOR_S = 600.0
+"""Seconds in which an end of one night is told once: who makes the same night again later, by hand, is told of it again."""
+
+
+def is_first_to_tell(work: str, night: str) -> bool:
+    """Tell whether nobody else has told of this night; of several processes at a time, one is the first.
+
+    A mark in the workspace's ``.build`` says so. Where none can be put, as on a full disk, whoever asks may tell: twice is better
+    than never.
+    """
+    try:
+        folder = folder_at(work)
+        # Nothing is made where a disk is not mounted.
+        if not work or not (is_address(work) or folder.path(".build").is_dir()):
+            return True
+        mark, now = f".build/told/{night}", time.time()
+        if folder.put_if_absent(mark, str(now).encode()):
+            return True
+        if now - float(folder.read(mark)) < TOLD_FOR_S:
+            return False
+        folder.put(mark, str(now).encode())
+    except (OSError, ValueError, StoreError):
+        return True
+    return True
 
 
 def notify(event: str, message: str, facts: dict[str, Any], settings: Settings | None = None) -> list[str]:

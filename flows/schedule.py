@@ -30,7 +30,7 @@ from ecgbatch.settings import load_settings
 from ecgbatch.upkeep.findings import drift_since
 from ecgbatch.upkeep.status import last_run
 from ecgbatch.workspace.runs import runs_by_time
-from flows.notify import notify
+from flows.notify import is_first_to_tell, notify
 from flows.score import run_archive
 from flows.server import workspace_name
 from flows.serving import serve_until_stopped
@@ -46,13 +46,16 @@ OVERLAP_S = 5.0
 
 
 def tell_failure(flow: Any, flow_run: Any, state: Any) -> None:
-    """Say that a night failed, was killed or cancelled, or took too long; Prefect calls this in whatever process notices.
+    """Say that a night failed, was killed or cancelled, or took too long; Prefect calls this in whatever process notices,
+    and more than one may: of a pool's night its supervisor, its worker, and the night itself. The first one tells.
 
     The engine of a night gives the arguments by place, a runner or worker that finds the night dead by name: the names are
     Prefect's.
     """
     message = f"{flow.name} {flow_run.name} {state.name.lower()}: {str(state.message or 'no message').splitlines()[0][:300]}"
-    notify("failed", message, {"work": (flow_run.parameters or {}).get("work", ""), "flow_run": str(flow_run.id)})
+    work = (flow_run.parameters or {}).get("work", "")
+    if is_first_to_tell(work, str(flow_run.id)):
+        notify("failed", message, {"work": work, "flow_run": str(flow_run.id)})
 
 
 TOLD: dict[str, Any] = {"on_failure": [tell_failure], "on_crashed": [tell_failure], "on_cancellation": [tell_failure]}

@@ -5,16 +5,19 @@ This module must not import Prefect: it tells Prefect, through the environment, 
 
 from __future__ import annotations
 
+import atexit
 import errno
 import fcntl
 import hashlib
 import logging
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,8 +33,9 @@ from storage import folder_at, is_address
 
 log = logging.getLogger("ecgbatch")
 
-START_S = 180
-"""Seconds that a server may take until it answers; the first start, with a new database, takes 10 to 25 s on two cores."""
+START_S = 600
+"""Seconds that a server may take until it answers; the first start, with a new database, takes 10 to 25 s on two cores, and
+minutes where a batch system starts many at a time. One that ends is noticed at once."""
 
 ASK_S = 30
 """Seconds that a server which is named, and so is said to be there, may take until it answers."""
@@ -103,7 +107,9 @@ def prefect_server(work: str, before_start: Callable[[], None] = lambda: None) -
         and again; or if another process serves this workspace.
 
     """
+    check_proxies()
     if url := os.environ.get("PREFECT_API_URL"):
+        home_for_prefect()
         before_start()
         ask_server(url, os.environ.get("PREFECT_API_AUTH_STRING"), os.environ.get("PREFECT_API_KEY"))
         yield url
@@ -116,8 +122,9 @@ def prefect_server(work: str, before_start: Callable[[], None] = lambda: None) -
         raise OSError(f"{state}: cannot be made ({what}); set XDG_STATE_HOME to a folder for the schedule's own state") from None
     with _only_owner(state):
         os.environ.setdefault("PREFECT_HOME", str(state))
+        home_for_prefect(state)
         auth = os.environ.get("PREFECT_SERVER_API_AUTH_STRING") or _password(state / "auth")
-        server = OwnServer(state, _free_port(), auth)
+        server = OwnServer(state, free_port(), auth)
         os.environ |= {"PREFECT_API_URL": server.url, "PREFECT_API_AUTH_STRING": auth}
         before_start()
         if "PREFECT_API_DATABASE_CONNECTION_URL" not in os.environ:
@@ -127,8 +134,22 @@ def prefect_server(work: str, before_start: Callable[[], None] = lambda: None) -
             yield server.url
 
 
-def ask_server(url: str, auth: str | None, key: str | None = None) -> str:
+def ask_server(
+    url: str,
+    auth: str | None,
+    key: str | None = None,
+    *,
+    named: str = "PREFECT_API_URL in the environment",
+    without: str = "then the schedule starts a server of its own",
+) -> str:
     """Return the version of the Prefect server at an address.
+
+    Parameters
+    ----------
+    url, auth, key
+        As Prefect's settings have them.
+    named, without
+        Where it is named, and what happens where none is: for messages.
 
     Raises
     ------
@@ -136,8 +157,8 @@ def ask_server(url: str, auth: str | None, key: str | None = None) -> str:
         One sentence: which address, where it was named, what is wrong and what to do.
 
     """
-    where = f"the Prefect server {_without_password(url)} (PREFECT_API_URL in the environment)"
-    advice = "start it, or unset PREFECT_API_URL: then the schedule starts a server of its own"
+    where = f"the Prefect server {_without_password(url)} ({named})"
+    advice = f"start it, or name none there: {without}"
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     login = None if auth is None else (auth.partition(":")[0], auth.partition(":")[2])
     try:
@@ -188,10 +209,13 @@ class OwnServer:
         self.environment = os.environ | {"PREFECT_SERVER_API_AUTH_STRING": auth, "PREFECT_UI_API_URL": self.url}
         self.environment |= {MARK: str(state), "PREFECT_HOME": os.environ.get("PREFECT_HOME", str(state))}
         self.environment.setdefault("PREFECT_SERVER_CORS_ALLOWED_ORIGINS", pages)  # its own pages; all, by default
+        if not {"PREFECT_UI_STATIC_DIRECTORY", "PREFECT_SERVER_UI_STATIC_DIRECTORY"} & set(os.environ):
+            # By default they are written into the installed package, where another user may not read them, nor write.
+            self.environment["PREFECT_SERVER_UI_STATIC_DIRECTORY"] = str(state / "pages")
         start = ["server", "start", "--host", "127.0.0.1", "--port", str(port)]
         self.command = [sys.executable, "-P", str(Path(__file__).with_name("tied.py")), *start]
         self.process: subprocess.Popen[bytes] | None = None
-        self.over, self.given_up = threading.Event(), ""
+        self.over, self.given_up, self.why = threading.Event(), "", ""
 
     def start(self) -> None:
         """Start the process and wait until it answers; one server at a time makes or upgrades the database of one home."""
@@ -222,7 +246,8 @@ class OwnServer:
         with self.output.open("rb") as said:
             said.seek(begins)
             why = reason_in(said.read().decode(errors="replace"))
-        raise OSError(f"expected Prefect's server of the schedule to answer at {self.url}; it did not{why}; see {self.output}")
+        self.why = why.removeprefix(": ")
+        raise OSError(f"expected Prefect's own server here to answer at {self.url}; it did not{why}; see {self.output}")
 
     @contextmanager
     def kept(self, work: str) -> Iterator[None]:
@@ -293,10 +318,57 @@ def _only_owner(state: Path) -> Iterator[None]:
             raise OSError(
                 f"this workspace has a schedule already (process {lock.read().strip() or '?'}): stop that one first"
             ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+        with _in_words(state):
+            lock.truncate(0)
+            os.write(lock.fileno(), str(os.getpid()).encode())  # at once: what waits in a buffer fails a second time at its end
         yield
+
+
+@contextmanager
+def _in_words(state: Path) -> Iterator[None]:
+    """Name the folder in an error of the disk that does not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            f"{state}: {error.strerror or error}; make room there, or set XDG_STATE_HOME to a folder for the schedule's own state"
+        ) from None
+
+
+def check_proxies() -> None:
+    """Refuse a proxy that Prefect's clients, which are made with it whatever they ask, would fail at.
+
+    Raises
+    ------
+    ValueError
+        In one sentence, without what may be a password.
+
+    """
+    try:
+        httpx.Client().close()
+    except (ImportError, ValueError, httpx.InvalidURL) as error:
+        named = sorted(name for name in os.environ if name.lower() in PROXIES and os.environ[name])
+        raise ValueError(
+            f"{', '.join(named)}: expected proxies as http://host:port or socks5://host:port, and hosts in no_proxy, found: "
+            f"{error}. Set them right, or unset them, for this command"
+        ) from None
+
+
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+def home_for_prefect(place: Path | None = None) -> None:
+    """Give a user who has no home one, which Prefect asks for when it is imported: that folder, or one that ends with us.
+
+    It must not be a folder that others can write to: Prefect reads there which server to trust.
+    """
+    try:
+        Path.home()
+    except RuntimeError:
+        if place is None:
+            place = Path(tempfile.mkdtemp(prefix="ecgbatch-home-"))
+            atexit.register(shutil.rmtree, place, ignore_errors=True)
+        os.environ["HOME"] = str(place)
 
 
 def _opened_lock(path: Path) -> IO[str]:
@@ -333,14 +405,17 @@ def end_left_over(state: Path) -> int:
 
 def _password(path: Path) -> str:
     """Return the server's password, made once and kept where only its owner reads it."""
-    if not path.exists():
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(f"ecgbatch:{secrets.token_urlsafe(24)}")
-    return path.read_text()
+    with _in_words(path.parent):
+        if not path.exists() or not path.stat().st_size:  # begun on a disk that was full
+            path.unlink(missing_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(f"ecgbatch:{secrets.token_urlsafe(24)}")
+        return path.read_text()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of loopback that nobody listens at now."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])

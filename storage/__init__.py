@@ -14,6 +14,7 @@ from storage.failing import FAILED, NOT_OF_A_ROW, RowsFailed, build_around, fail
 from storage.folder import PARTIAL, Folder
 from storage.location import folder_at
 from storage.lock import only_writer
+from storage.maker import MAKER, other_makers
 from storage.mirror import cache_folder, cached_mirror, is_mirror
 from storage.plan import Plan, Shard, make_plan
 from storage.reading import forget_columns, list_stores, load_columns, open_once, open_store, read_columns
@@ -24,6 +25,7 @@ from storage.verify import verify_build, verify_store
 
 __all__ = [
     "FAILED",
+    "MAKER",
     "NOT_OF_A_ROW",
     "PARTIAL",
     "STRONG",
@@ -64,6 +66,7 @@ __all__ = [
     "only_writer",
     "open_once",
     "open_store",
+    "other_makers",
     "planned_like",
     "preference",
     "read_columns",

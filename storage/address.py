@@ -13,7 +13,7 @@ _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):(?:/|$)|(?P<bare>(?i:
 
 def refuse_foreign(root: str | Path) -> None:
     """Refuse an address that is none of ours, which would be taken for a folder of that name: ``ValueError``, with what is."""
-    found = _SCHEME.match(str(root))
+    found = _SCHEME.match(str(root).lstrip())
     if found is not None and not is_address(root):
         raise ValueError(
             f"{root}: expected a folder or s3://bucket/prefix, found an address of another kind. Of object stores those that "

@@ -16,6 +16,7 @@ from storage.digests import STRONG, digest_bytes, named
 from storage.errors import CorruptStore, StoreError, UnfinishedStore
 from storage.folder import PARTIAL, Folder
 from storage.location import folder_at
+from storage.maker import MAKER, makers_of
 from storage.plan import Plan, Shard, canonical_json
 from storage.receipts import RECEIPTS, Receipt, WrittenFile, columns_of, read_receipt, written_file
 from storage.schema import digest_array
@@ -150,7 +151,7 @@ def _make_shard(root: str, plan: Plan, produce: Produce, task: tuple[Shard, xr.D
         values = np.ascontiguousarray(block[name].values)
         files |= _write_block(folder, plan, name, shard, values, where)
         content[name] = digest_array(values, STRONG)
-    receipt = Receipt(plan.digest, shard, files, content, columns_of(block, plan))
+    receipt = Receipt(plan.digest, shard, files, content, columns_of(block, plan), MAKER)
     folder.put(_receipt_key(plan, shard), receipt.to_bytes())
     return shard.index
 
@@ -237,7 +238,8 @@ def _publish(folder: Folder, plan: Plan) -> None:
     small = _clean(folder, store, {f"{store}/{key}": n_bytes for key, n_bytes in shards.items()}, build_key(plan))
     folder.sync([*small, *(key for key, linked in is_linked.items() if not linked)], below=store, linked=is_linked)
     files = {key.removeprefix(f"{store}/"): written_file(folder.read(key)) for key in small}
-    root = root_document(plan, content, files)
+    made_by = makers_of(((receipt.shard.index, receipt.made_by) for receipt in receipts), MAKER)
+    root = root_document(plan, content, files, made_by)
     if not folder.put_if_absent(f"{store}/zarr.json", root) and folder.read(f"{store}/zarr.json") != root:
         raise CorruptStore(f"{folder}/{store}: another root document is there; see ecgbatch verify --repair")
     folder.publish(store, published_key(plan))
@@ -282,11 +284,14 @@ def _digest_rows(digests: list[str]) -> np.ndarray[Any, Any]:
     return np.frombuffer(b"".join(map(digest_bytes, digests)), dtype=np.uint8).reshape(len(digests), 32).copy()
 
 
-def root_document(plan: Plan, content: dict[str, str], files: dict[str, WrittenFile]) -> bytes:
+def root_document(
+    plan: Plan, content: dict[str, str], files: dict[str, WrittenFile], made_by: dict[str, Any] | None = None
+) -> bytes:
     """Return the bytes of a store's root ``zarr.json``: what it is, what made it, and the digests of all that it holds.
 
     ``content`` are digests of decoded small arrays (``receipts/`` hold those of the sharded ones), ``files`` describes
-    every file but the shards and the root itself; ``seal`` is the digest of all other attributes.
+    every file but the shards and the root itself; ``made_by`` says whose code made which shards (``maker.makers_of``; none in
+    stores of earlier versions); ``seal`` is the digest of all other attributes.
     """
     attributes = {
         "title": plan.schema.title,
@@ -299,7 +304,7 @@ def root_document(plan: Plan, content: dict[str, str], files: dict[str, WrittenF
         "settings": plan.document["settings"],
         "versions": plan.document["versions"],
         "plan": plan.document,
-    }
+    } | ({} if made_by is None else {"made_by": made_by})
     return group_document(attributes | {"seal": hashlib.sha256(canonical_json(attributes)).hexdigest()})
 
 

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -42,13 +42,15 @@ def is_as_written(content: bytes, stated: WrittenFile) -> bool:
 
 @dataclass(frozen=True)
 class Receipt:
-    """Shard ``shard`` of the plan ``plan_digest`` is complete: these files, this decoded content, these columns."""
+    """Shard ``shard`` of the plan ``plan_digest`` is complete: these files, this decoded content, these columns, by this code."""
 
     plan_digest: str
     shard: Shard
     files: Mapping[str, WrittenFile]
     content: Mapping[str, str]
     columns: Mapping[str, np.ndarray[Any, Any]]
+    made_by: Mapping[str, str] = field(default_factory=dict)
+    """``storage.maker.MAKER`` of whoever made it; empty in receipts of earlier versions."""
 
     def to_bytes(self) -> bytes:
         """Return the receipt as JSON that carries its own digest: a torn or altered receipt is no receipt."""
@@ -58,6 +60,7 @@ class Receipt:
             "files": {key: [file.n_bytes, file.digest] for key, file in self.files.items()},
             "content": dict(self.content),
             "columns": {name: _pack(values) for name, values in self.columns.items()},
+            **({"made_by": dict(self.made_by)} if self.made_by else {}),
         }
         return canonical_json({"receipt": body, "digest": hashlib.sha256(canonical_json(body)).hexdigest()})
 
@@ -74,6 +77,7 @@ class Receipt:
             {key: WrittenFile(*file) for key, file in body["files"].items()},
             body["content"],
             {name: _unpack(packed) for name, packed in body["columns"].items()},
+            body.get("made_by", {}),
         )
 
 

@@ -268,7 +268,10 @@ def _is_layout(path: str) -> bool:
 
 
 def _refuse_folder(error: OSError) -> NoReturn:
-    raise ValueError(f"{error.filename}: expected a folder that can be searched for records, found: {error.strerror}") from error
+    raise ValueError(
+        f"{error.filename}: expected a folder that can be searched for records, found: {error.strerror}. Let this user "
+        "read it, or move it out of the archive"
+    ) from error
 
 
 def storable(text: str) -> str:

@@ -31,10 +31,13 @@ def doctor(
     return FAILED if n_bad else OK
 
 
-def look_before_nights(archive: str, work: str, *, dask: str | None, model: str | None) -> None:
-    """Say on standard error what a schedule will want, before its first night; it is served all the same."""
+def look_before_nights(archive: str, work: str, *, dask: str | None, model: str | None, server: bool) -> None:
+    """Say on standard error what a schedule will want, before its first night; it is served all the same.
+
+    ``server``: whether Prefect's server is one that the user names. Our own has not been started yet.
+    """
     from flows.doctor import GOOD, examine_night
 
-    for finding in examine_night(archive, work, dask=dask, model=model):
+    for finding in examine_night(archive, work, dask=dask, model=model, schedules=server):
         if finding.state != GOOD:
             print(f"ecgbatch: {finding.state}: {finding.sentence()}", file=sys.stderr, flush=True)

@@ -31,4 +31,9 @@ def is_usage(error: BaseException) -> bool:
 def is_users(error: BaseException) -> bool:
     """Tell whether an error is one that a user can cause. Storage, half a second of imports, is not imported to ask."""
     of_stores = sys.modules.get("storage.errors")
-    return isinstance(error, ValueError | OSError) or (of_stores is not None and isinstance(error, of_stores.StoreError))
+    http = sys.modules.get("httpx")  # an address or a proxy that is none, an answer that does not come
+    return (
+        isinstance(error, ValueError | OSError)
+        or (of_stores is not None and isinstance(error, of_stores.StoreError))
+        or (http is not None and isinstance(error, http.InvalidURL | http.HTTPError))
+    )

@@ -7,3 +7,5 @@ OK, FAILED, USAGE, SET_ASIDE = 0, 1, 2, 3
 
 STOPPED, TERMINATED = 130, 143
 """Of a command that was stopped, by Ctrl-C and by SIGTERM."""
+
+STOPPED_MESSAGE = "ecgbatch: stopped; the same command goes on where this one was"

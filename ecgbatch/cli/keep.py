@@ -30,7 +30,7 @@ def verify(
 ) -> int:
     """Check everything in a workspace against itself: stores, models, runs, reports; exit 1 if anything is wrong."""
     from ecgbatch.upkeep.repair import repair as mend
-    from ecgbatch.upkeep.verify import items_of, verify_workspace
+    from ecgbatch.upkeep.verify import items_of, made_by_others, verify_workspace
     from flows.cluster import engine
     from storage import only_writer
 
@@ -44,6 +44,7 @@ def verify(
             said["n_repaired"] = len(found) - len(said["not_repaired"])
             found = verify_workspace(str(work), read_data=read_data, **watched)
     problems = sorted(problem for each in found.values() for problem in each)
+    said |= {"made_by_others": others} if (others := made_by_others(str(work))) else {}
     n_checked = len(items_of(str(work)))
     print_document({"n_checked": n_checked, "n_problems": len(problems), "problems": problems, **said}, as_json)
     return FAILED if problems else OK

@@ -20,6 +20,8 @@ def work_place(text: str) -> Path:
 
 def _is_address(text: str) -> bool:
     """Tell whether a place is in an object store; wrong usage if it is an address that nothing here understands."""
+    if not text.strip():  # else it were the folder in which the command is called
+        raise typer.BadParameter("expected a folder or s3://bucket/prefix, found an empty text: is a variable not set?")
     if ":" not in text:
         return False
     from storage import is_address, refuse_foreign

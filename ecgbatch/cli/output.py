@@ -43,6 +43,8 @@ def print_result(result: dict[str, Any], as_json: bool) -> None:
         print(f"{'set aside' if reason in counts['n_set_aside'] else 'not scorable'}: {n} {reason}")
     if "labels_matched" in (prepared := result.get("prepared", {})):
         print(f"labels: {prepared['labels_matched']} records named by the table; {prepared['labels_unmatched']} of it not here")
+    for reason, n in result.get("n_left_out", {}).items():
+        print(f"no record was looked for in: {n} {reason} (ecgbatch inspect names them)")
     print("time: " + ", ".join(f"{stage} {value:.1f} s" for stage, value in seconds.items()))
     if "pages" in result:
         print(f"pages: {result['pages']}")

@@ -12,11 +12,9 @@ import typer
 
 from ecgbatch.cli.commands import app
 from ecgbatch.cli.errors import is_usage, is_users, what_to_do
-from ecgbatch.cli.exit_codes import FAILED, OK, STOPPED, TERMINATED, USAGE
+from ecgbatch.cli.exit_codes import FAILED, OK, STOPPED, STOPPED_MESSAGE, TERMINATED, USAGE
 from ecgbatch.own_packages import ForeignPackage, ours_first
 from ecgbatch.settings import load_settings, loopback_past_proxies
-
-STOPPED_MESSAGE = "ecgbatch: stopped; the same command goes on where this one was"
 
 
 class Terminated(BaseException):

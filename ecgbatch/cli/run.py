@@ -145,6 +145,7 @@ def _run(options: RunOptions, prevalence: float | None, *, by_prefect: bool, as_
         _made_again(options)
         _quiet_prefect()
         from ecgbatch.api import stages
+        from ecgbatch.signals.lookup import left_out_counts
         from ecgbatch.upkeep.status import counted_from
         from flows.chosen import prefect_if_wanted
 
@@ -154,7 +155,7 @@ def _run(options: RunOptions, prevalence: float | None, *, by_prefect: bool, as_
 
             on_progress("starting", 1, 1)
             result = run_archive(**replace(options, model=as_text(moved)).document(), on_progress=on_progress)
-    print_result(result, as_json)
+    print_result(result | {"n_left_out": left_out_counts(options.work)}, as_json)
     return SET_ASIDE if result["counts"]["n_set_aside"] else OK
 
 
@@ -220,6 +221,8 @@ def schedule(
     # A night must not take what is half copied: without a word about it, files rest for a minute first.
     wanted["settle_s"] = settings.settle_s if "settle_s" in settings.model_fields_set else 60.0
 
+    is_server_named = bool(os.environ.get("PREFECT_API_URL"))
+
     def before_start() -> None:
         from flows.schedule import check_times
 
@@ -228,7 +231,7 @@ def schedule(
         except ValueError as error:
             raise typer.BadParameter(str(error)) from None
 
-        look_before_nights(str(archive), str(work), dask=settings.dask, model=as_text(settings.model))
+        look_before_nights(str(archive), str(work), dask=settings.dask, model=as_text(settings.model), server=is_server_named)
 
     with prefect_server(str(work), before_start) as url:
         from flows.schedule import serve_nightly

@@ -97,8 +97,10 @@ def convert(
 
 
 def _conversion_summary(done: Conversion, work: Path) -> dict[str, Any]:
+    from ecgbatch.signals.lookup import left_out_counts
     from storage import folder_at
 
+    left_out = left_out_counts(str(work))
     return {
         "n_records": done.n_records,
         "n_new": done.n_new,
@@ -107,6 +109,7 @@ def _conversion_summary(done: Conversion, work: Path) -> dict[str, Any]:
         "n_waiting": len(done.waiting),
         "n_erased": done.n_erased,
         "n_set_aside": done.set_aside,
+        **({"n_left_out": left_out} if left_out else {}),
         **({"labels": dict(done.labels)} if done.labels else {}),
         "stores": [f"{folder_at(work)}/signals/{digest}.zarr" for digest in done.stores],
     }

@@ -26,7 +26,7 @@ from ecgbatch.reports.reviewed import OF_SCORES, reviewed
 from ecgbatch.reports.serial import Beside, Series, series_of
 from ecgbatch.reports.sources import store_path
 from ecgbatch.scores.scorable import with_own_status
-from ecgbatch.signals.lookup import LEFT_OUT, NOT_TAKEN, archive_facts
+from ecgbatch.signals.lookup import NOT_TAKEN, archive_facts, left_out_counts
 from ecgbatch.terms import MODEL_NAME_DIGITS
 from ecgbatch.workspace.privacy import PSEUDONYMOUS, Pseudonyms, without_order, workspace_pseudonyms, write_pseudonyms
 from ecgbatch.workspace.runs import earlier_run, read_run
@@ -166,7 +166,7 @@ def _write_files(
     stated = {name: getattr(edition, name) for name in ("model", "run", "created", "archive", "is_synthetic")}
     stated |= {"largest_changes": everyone.series.changes(), "n_not_taken": _not_taken(job.work)}
     own = load_columns(store_path(folder, "scores", job.scores_run), OF_SCORES)  # whatever names are shown
-    stated |= {"n_left_out": _left_out(job.work), "pages": everyone.pages._asdict()}
+    stated |= {"n_left_out": left_out_counts(job.work), "pages": everyone.pages._asdict()}
     stated |= {"reviews": reviewed(job.work, own, str(job.edition.model["digest"]))}
     paths = cohort.write_cohort(folder, scores, facts, stated, leads=leads, earlier=earlier, seconds=spent)
     return {**paths, "records_parquet": f"{folder}/reports/{edition.run}/{FILE}", "pages": everyone.pages}, made
@@ -218,14 +218,6 @@ def _not_taken(work: str) -> dict[str, dict[str, int]]:
             own = counts.setdefault(kind, {})
             own[reason] = own.get(reason, 0) + 1
     return counts
-
-
-def _left_out(work: str) -> dict[str, int]:
-    """Return in how many folders, links and hidden files of the archive no record was looked for, by reason."""
-    try:
-        return dict(Counter(reason for _, reason in archive_facts(work).get(LEFT_OUT, ())))
-    except StoreError:
-        return {}
 
 
 def _in_order_of_stores(scores: xr.Dataset) -> np.ndarray:

@@ -6,8 +6,8 @@ which store each record is now. Later stages ask here for the records that are c
 Other wings use:
 
 - ``known``: ``new_records``
-- ``lookup``: ``ARCHIVE_FILE``, ``LEFT_OUT``, ``NOT_TAKEN``, ``archive_facts``, ``current_records``, ``records_at``,
-  ``signals_path``, ``verify_checksums``
+- ``lookup``: ``ARCHIVE_FILE``, ``LEFT_OUT``, ``NOT_TAKEN``, ``archive_facts``, ``current_records``, ``left_out_counts``,
+  ``records_at``, ``signals_path``, ``verify_checksums``
 - ``quality``: ``warm_up``
 - ``shard``: ``produce_signals``, ``producer``
 - ``stage``: ``convert_archive``, ``plan_again``

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import xarray as xr
 from ecgbatch.signals.table import SIGNALS
 from ecgbatch.terms import LEAD_FLAGS, STATUS
 from ecgbatch.workspace.erased import VIEW_FILE
-from storage import TEXT, CorruptStore, UnfinishedStore, folder_at, open_store, unsealed
+from storage import TEXT, CorruptStore, StoreError, UnfinishedStore, folder_at, open_store, unsealed
 
 ARCHIVE_FILE = VIEW_FILE
 """What the archive held when it was last looked at: record names and the rows of the signals stores that hold them."""
@@ -23,6 +24,14 @@ NOT_TAKEN = "not_taken"
 
 LEFT_OUT = "left_out"
 """Of that document: folders, links and hidden files in which no record was looked for, as ``archive.finding.LeftOut``."""
+
+
+def left_out_counts(work: str) -> dict[str, int]:
+    """Return in how many folders, links and hidden files of the archive no record was looked for, by reason."""
+    try:
+        return dict(Counter(reason for _, reason in archive_facts(work).get(LEFT_OUT, ())))
+    except StoreError:
+        return {}
 
 
 def current_records(work: str, columns: Sequence[str] | None = None) -> xr.Dataset:

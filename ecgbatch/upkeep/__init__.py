@@ -15,6 +15,6 @@ Other wings use:
 - ``repair``: ``repair``
 - ``status``: ``counted_from``, ``last_run``, ``recorded``, ``status``
 - ``upgrades``: ``made_again``, ``sentences``
-- ``verify``: ``items_of``, ``verify_workspace``
+- ``verify``: ``items_of``, ``made_by_others``, ``verify_workspace``
 - ``warm``: ``warm``
 """

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ecgbatch.reports.reviewed import OF_SCORES, reviewed
-from ecgbatch.signals.lookup import archive_facts, current_records
+from ecgbatch.signals.lookup import archive_facts, current_records, left_out_counts
 from ecgbatch.terms import STATUS
 from ecgbatch.workspace.reviews import REVIEWS
 from ecgbatch.workspace.runs import latest_run, log_event, read_run
@@ -183,9 +183,11 @@ def status(work: str) -> dict[str, Any]:
         cannot be used), ``n_scored`` (by the last run, of those stored), ``n_not_scorable`` (seen by it and without a score,
         those set aside among them), ``not_scorable_reasons`` {reason: n}, ``n_pending`` (rows that the last run did not see),
         ``n_waiting`` (files still being written when last looked at), ``n_gone`` (no longer in the archive), ``n_erased`` (in the
-        archive and left out: ``ecgbatch erase``), ``stores`` {kind: n}, ``run`` (name and model of the last scores),
-        ``report`` (path of the latest cohort page; empty where none is), of the last run where known ``decisions``, ``drift`` and
-        ``unlike_training``, and ``last_run``; where there are any, ``reviews`` of the last scores (``reports.reviewed``).
+        archive and left out: ``ecgbatch erase``), ``n_left_out`` {reason: n} (folders, links and hidden files of the archive in
+        which no record was looked for: ``ecgbatch inspect`` names them), ``stores`` {kind: n}, ``run`` (name and model of the
+        last scores), ``report`` (path of the latest cohort page; empty where none is), of the last run where known
+        ``decisions``, ``drift`` and ``unlike_training``, and ``last_run``; where there are any, ``reviews`` of the last scores
+        (``reports.reviewed``).
 
     Raises
     ------
@@ -210,6 +212,7 @@ def status(work: str) -> dict[str, Any]:
         "n_waiting": len(facts.get("waiting", [])),
         "n_gone": len(facts.get("gone", [])),
         "n_erased": facts.get("n_erased", 0),
+        "n_left_out": left_out_counts(work),
     }
     found: dict[str, Any] = {name: ended[name] for name in ("decisions", "drift", "unlike_training") if name in ended}
     shown = folder_at(work).pointed("reports/latest")

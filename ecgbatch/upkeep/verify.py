@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,9 @@ from storage import (
     document_problems,
     folder_at,
     folder_problems,
+    list_stores,
     load_columns,
+    other_makers,
     unsealed,
     verify_build,
     verify_store,
@@ -223,6 +225,27 @@ def verify_workspace(
         if on_progress:
             on_progress("verify", number, len(items))
     return found
+
+
+def made_by_others(work: str) -> list[str]:
+    """Return, a sentence each, which shards other code made than published their store: no damage, but worth knowing.
+
+    So it is where a build was begun by one ecgbatch and ended by another of the same version.
+    """
+    said = []
+    for kind in KINDS:
+        for path in list_stores(work, kind):
+            with suppress(OSError, StoreError):  # what is wrong with a store is said of itself
+                root = read_root(folder_at(path))
+                for span in other_makers(root):
+                    shards = f"{path}: shards {span['from']} to {span['to']}"
+                    by, published = _named(span["by"]), _named(root["made_by"]["published"])
+                    said.append(f"{shards} were made by {by}, the store was published by {published}")
+    return said
+
+
+def _named(maker: Mapping[str, str]) -> str:
+    return f"ecgbatch {maker['ecgbatch']} (code {maker['code']})" if maker else "an ecgbatch that left no name"
 
 
 def _checked(item: Item, *, work: str, read_data: bool) -> tuple[Item, list[str]]:

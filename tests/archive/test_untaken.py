@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ecgbatch.archive import untaken
-from ecgbatch.archive.finding import find_records, search, summarise_left_out
+from ecgbatch.archive.finding import LINK_OUT, find_records, search, summarise_left_out
 from ecgbatch.archive.untaken import find_untaken, kind_of, summarise_untaken
+from ecgbatch.cli.output import print_result
 from ecgbatch.signals.lookup import archive_facts
 from ecgbatch.signals.stage import convert_archive
 
@@ -123,3 +125,25 @@ def test_an_archive_of_links_that_lead_out_says_so(tmp_path):
     (tmp_path / "a/p1").symlink_to(tmp_path / "p1", target_is_directory=True)
     with pytest.raises(ValueError, match="not searched: 'p1', linked folder outside the archive"):
         find_records(tmp_path / "a")
+
+
+def test_folders_that_were_not_searched_are_said_by_every_command_that_looked(tmp_path, capsys):
+    """Patients behind a link to elsewhere were missing from a run that ended with 0 and said nothing."""
+    from ecgbatch.cli import main
+
+    archive, work = tmp_path / "a", tmp_path / "w"
+    for folder in (archive / "p1", tmp_path / "elsewhere"):
+        folder.mkdir(parents=True)
+        put_record(folder, "r")
+    (archive / "p2").symlink_to(tmp_path / "elsewhere")
+    said = {}
+    for command in (["convert", archive, work], ["status", work]):
+        with pytest.raises(SystemExit) as ended:
+            main([*map(str, command), "--json"])
+        assert not ended.value.code
+        said[command[0]] = json.loads(capsys.readouterr().out)["n_left_out"]
+    assert said["convert"] == said["status"] == {LINK_OUT: 1}
+    counts = dict.fromkeys(("n_records", "n_patients", "n_scored", "n_not_scorable"), 1)
+    counts |= {"n_set_aside": {}, "decisions": {}, "not_scorable_reasons": {}}
+    print_result({"counts": counts, "seconds": {}, "cohort": "", "n_left_out": said["status"]}, as_json=False)
+    assert f"no record was looked for in: 1 {LINK_OUT} (ecgbatch inspect names them)" in capsys.readouterr().out

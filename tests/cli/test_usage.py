@@ -44,6 +44,19 @@ def test_a_wrong_option_of_run_ends_with_2_names_the_choices_and_does_nothing(ar
     assert not (tmp_path / "w").exists()
 
 
+@pytest.mark.parametrize("place", ["", " ", " s3://bucket/x", "gs://bucket/x", "S3A:bucket"])
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_place_that_is_none_is_refused_and_no_folder_is_made(archive, tmp_path, capsys, monkeypatch, place, which):
+    """An empty one is a variable of a script that was not set: it would be the folder where the script is called."""
+    monkeypatch.chdir(tmp_path)
+    places: list[object] = [archive, tmp_path / "w"]
+    places[which] = place
+    code, _, error = said(capsys, "run", *places)
+    assert code == USAGE
+    assert "expected a folder or s3://bucket/prefix" in error
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_shipped_model_is_known_by_its_name(archive, tmp_path, capsys):
     code, out, _ = said(capsys, "run", archive, tmp_path / "w", "--model", "mi-lead-ii", "--dry-run", "--json")
     assert code == OK

@@ -209,30 +209,6 @@ def test_two_clusters_at_a_time_each_answer_their_own_caller(dask_address, monke
     assert late == []
 
 
-def test_server_of_one_command_has_a_password_unless_the_user_names_a_server(tmp_path, monkeypatch):
-    from flows.chosen import guard_own_server
-
-    names = ("PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING")
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-
-    def guarded() -> list[str | None]:
-        for name in names:
-            monkeypatch.setenv(name, "")
-            monkeypatch.delenv(name)
-        guard_own_server()
-        return [os.environ.get(name) for name in names]
-
-    first, again = guarded(), guarded()
-    assert first[0] == first[1] != again[0]
-    assert len(first[0]) > 30
-    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:4200/api")
-    assert guarded() == [None, None]
-    monkeypatch.delenv("PREFECT_API_URL")
-    (tmp_path / "profiles.toml").write_text('active = "own"\n[profiles.own]\nPREFECT_API_URL = "http://x/api"\n')
-    assert guarded() == [None, None]
-
-
 def test_scheduler_that_dies_under_waiting_tasks_is_an_error_that_says_how_to_go_on():
     with cluster(0) as dask, engine(dask.address) as on_cluster:
         Timer(1, dask.scheduler.kill).start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -179,6 +180,19 @@ def test_server_left_over_by_an_earlier_version_is_ended_and_proxies_are_passed(
             assert left_over.poll() is not None
             assert serving.poll() is None
             assert time.monotonic() - began < 150
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_schedule_that_is_killed_in_a_night_leaves_a_workspace_that_the_next_command_takes(tmp_path, archive, seed):
+    with schedule(archive, tmp_path) as serving:
+        wait_for("a night at work", lambda: is_at_work(tmp_path), 300)
+        time.sleep(random.Random(seed).uniform(0, 3))
+        serving.send_signal(signal.SIGKILL)
+        wait_for("the server gone with its owner", lambda: not servers(tmp_path), 60)
+        wait_for("the night at its end", lambda: not alive(tmp_path), 300)
+    for command in (["verify", tmp_path / "work"], ["run", archive, tmp_path / "work"], ["verify", tmp_path / "work"]):
+        done = subprocess.run([*COMMAND, *map(str, command)], capture_output=True, text=True, check=False, timeout=300)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def serves(folder: Path) -> bool:
