@@ -14,7 +14,7 @@ LOCK := requirements/lock-$(PYTHON_VERSION).txt
 UNSUITABLE = "ecgbatch installs with Python $(PYTHON_VERSIONS), and $(if $(wildcard $(BIN)/python),$(VENV),$(PYTHON)) is" \
 	"$(or $(PYTHON_VERSION),not there). Name another (and remove $(VENV)): make install PYTHON=python3.12"
 
-.PHONY: install demo test test-all test-wheel docs lint types bench bench-full reliability model lock sbom release clean
+.PHONY: install demo test test-all test-wheel image-test docs lint types bench bench-full reliability model lock sbom release clean
 
 install: $(VENV)/.installed
 
@@ -49,6 +49,10 @@ test-all: install
 test-wheel: export ECGBATCH_TEST_INSTALL := 1
 test-wheel: install
 	$(BIN)/pytest -m slow tests/test_wheel_slow.py
+
+# The image, built on BASE by ENGINE (docker, podman) and run as nobody without network; deploy/image_test.sh has the options.
+image-test:
+	sh deploy/image_test.sh
 
 lint: install
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable
 from functools import cached_property
@@ -55,6 +56,10 @@ class Campaigns:
         """Return how many cases to try."""
         return self.options.count or usual
 
+    def nights(self, by: str) -> Cases:
+        """Have nights in one process, at most so many and for so long."""
+        return many_nights(self.growing, self.count(200), self.options.minutes, self.folder / f"nights-by-{by}", by)
+
     def swept(self, what: str) -> Cases:
         """Meet every stride-th call by what strace can do."""
         return injected(self.bench, self.options.stride, what, self.folder)
@@ -90,8 +95,8 @@ class Campaigns:
             "F11": lambda: wrong_clocks(self.bench, self.folder),
             "F12": lambda: faulty_stores(self.bench, self.count(50), self.seed, self.folder),
             "F16": lambda: changing_archives(self.bench, self.count(20), self.seed, self.folder),
-            "F18": lambda: many_nights(self.growing, self.count(200), self.folder / "nights", "stages"),
-            "F18P": lambda: many_nights(self.growing, self.count(200), self.folder / "nights-by-flow", "flow"),
+            "F18": lambda: self.nights("stages"),
+            "F18P": lambda: self.nights("flow"),
         }
 
 
@@ -104,6 +109,7 @@ def main() -> None:
     parser.add_argument(
         "--stride", type=int, default=1, help="F2, F3, F2C, F3C: each N-th call (of the last two from the seed-th on)"
     )
+    parser.add_argument("--minutes", type=float, default=math.inf, help="F18, F18P: begin no night after so long")
     parser.add_argument("--records", type=int, default=4)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--ledger", type=Path, default=page.LEDGER, help="where figures are kept, a JSON line each")

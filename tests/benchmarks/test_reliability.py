@@ -76,3 +76,11 @@ def test_page_counts_wrong_cases_and_says_what_was_not_run(tmp_path):
     with ledger.open("a") as file:
         file.write('{"campaign": "F4", "day": "2026-01-01", "mended": "a disk too full was taken for a disk too small"}\n')
     assert "- F4 (2026-01-01): a disk too full" in page.page(ledger)
+    with ledger.open("a") as file:
+        file.write('{"day": "2026-01-02", "rebuilt": "the tree is another"}\n')
+    rows = {line.split(" | ")[0].strip("| "): line for line in page.page(ledger).splitlines() if line.startswith("|")}
+    assert "not run" in rows["F1"]
+    assert "| 19 of 20, 13 hit, " in rows["F1"]
+    page.keep(ledger, "F1", Tally(3, 2), 10.0, {"seed": 5, "stride": 1, "records": 4})
+    assert "| 3 of 3 | 2 |" in page.page(ledger)
+    assert "the tree is another" in page.page(ledger)
