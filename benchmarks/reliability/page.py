@@ -67,7 +67,7 @@ def write(ledger: Path) -> None:
 def page(ledger: Path) -> str:
     """Return the page: every campaign, run or not, what tests prove, what went wrong once, what is not tested.
 
-    A ledger's line ``{"rebuilt": why, "day": ...}`` says that figures above it are of a tree that is no more: they are told apart.
+    A ledger's line ``{"rebuilt": why, "day": ...}`` says that figures above it are of an earlier tree: told apart.
     """
     lines = [json.loads(line) for line in ledger.read_text(encoding="utf-8").splitlines() if line]
     rebuilt = max((number for number, line in enumerate(lines) if line.get("rebuilt")), default=-1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 CAMPAIGNS = {
     "F1": (
-        "a killed convert, beats, score or report goes on to the same bytes and the same reports",
+        "a killed convert, beats, measure, score or report goes on to the same bytes and the same reports",
         "SIGKILL of the process group at random instants of each stage",
     ),
     "F1T": ("a killed training goes on to the same model", "the same, of `train --recipe kachuee` with its processes"),
@@ -20,13 +20,14 @@ CAMPAIGNS = {
     ),
     "F2P": (
         "a kill at the places that every run touches leaves the old state intact",
-        "strace kills at the first and second call on the folders of publishing, documents, the lock; convert, beats, score",
+        "strace kills at the first and second call on the folders of publishing, documents, the lock; convert, beats, "
+        "measure, score, in an order drawn by the seed",
     ),
     "F3P": ("a failed sync is not acknowledged, the old state stays intact", "the same calls fail: EIO, ENOSPC, EMFILE"),
     "F2C": (
         "a kill at any call on the workspace leaves the old state intact, and the same command goes on",
-        "convert, beats, score, report in forks of one warm process; a preloaded library kills at the N-th open, fsync, rename, "
-        "mkdir, link or unlink on a path of the workspace, counted over all threads",
+        "convert, beats, measure, score, report in forks of one warm process; a preloaded library kills at the N-th open, fsync, "
+        "rename, mkdir, link or unlink on a path of the workspace, counted over all threads; stages and kinds in turn",
     ),
     "F3C": (
         "so does an error; it ends without a traceback, and a failed sync is not acknowledged",
