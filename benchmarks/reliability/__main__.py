@@ -21,7 +21,7 @@ from benchmarks.reliability.engines import killed_workers, lost_clusters, poison
 from benchmarks.reliability.every_call import at_every_call
 from benchmarks.reliability.network import faulty_stores
 from benchmarks.reliability.nights import NEW_EVERY, many_nights
-from benchmarks.reliability.processes import contests, kills, of_nights, upkeep_kills
+from benchmarks.reliability.processes import contests, gc_kills, interrupts, kills, of_nights, upkeep_kills
 from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 
 
@@ -80,6 +80,8 @@ class Campaigns:
             "F1": lambda: kills(self.bench, self.count(50), self.seed, self.folder),
             "F1T": lambda: kills(self.training, self.count(40), self.seed, self.folder, ("train",)),
             "F1U": lambda: upkeep_kills(of_nights(self.benches / "of-nights"), self.count(40), self.seed, self.folder),
+            "F1G": lambda: gc_kills(self.bench, self.count(20), self.seed, self.folder),
+            "F1I": lambda: interrupts(self.bench, self.count(10), self.seed, self.folder),
             "F2": lambda: self.swept("signal=KILL"),
             "F3": lambda: (case for error in ("EIO", "ENOSPC") for case in self.swept(f"error={error}")),
             "F2P": lambda: self.at_places("signal=KILL"),
@@ -120,24 +122,28 @@ def main() -> None:
     options = parser.parse_args()
     failed = 0
     if not options.page:
-        with TemporaryDirectory() as temporary:
-            by_name = Campaigns(options, options.benches or Path(temporary), Path(temporary)).by_name
-            for name in options.only or names:
-                began = time.time()
-                tally = watched(name, within(options.minutes, name, by_name[name]()))
-                seconds = time.time() - began
-                failed += len(tally.failures)
-                settings = {key: getattr(options, key) for key in ("seed", "stride", "records", "count")}
-                print(
-                    f"{name}: {tally.tried} tried, {tally.hit} hit by the fault, {len(tally.failures)} wrong; "
-                    f"{seconds:.0f} s, {settings}",
-                    flush=True,
-                )
-                if options.write:
-                    page.keep(options.ledger, name, tally, seconds, {key: one for key, one in settings.items() if one})
+        with TemporaryDirectory() as benches:
+            failed = sum(_ran(name, options, options.benches or Path(benches)) for name in options.only or names)
     if options.write or options.page:
         page.write(options.ledger)
     raise SystemExit(failed > 0)
+
+
+def _ran(name: str, options: argparse.Namespace, benches: Path) -> int:
+    """Run a campaign, in a folder of its own; print a line, keep its figures where asked, return how many cases were wrong."""
+    began = time.time()
+    with TemporaryDirectory() as folder:
+        cases = Campaigns(options, benches, Path(folder)).by_name[name]()
+        tally = watched(name, within(options.minutes, name, cases))
+    seconds = time.time() - began
+    settings = {key: getattr(options, key) for key in ("seed", "stride", "records", "count")}
+    print(
+        f"{name}: {tally.tried} tried, {tally.hit} hit by the fault, {len(tally.failures)} wrong; {seconds:.0f} s, {settings}",
+        flush=True,
+    )
+    if options.write:
+        page.keep(options.ledger, name, tally, seconds, {key: one for key, one in settings.items() if one})
+    return len(tally.failures)
 
 
 OF_NIGHTS = ("F18", "F18P")

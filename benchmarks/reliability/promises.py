@@ -13,6 +13,14 @@ CAMPAIGNS = {
         "the same, of a patient's erasure from the stores of three nights, of their compaction, and of another patient's erasure "
         "from what was compacted; names and bytes of all files and the decoded text of all stores are searched for the patients",
     ),
+    "F1G": (
+        "a killed `gc` goes on, and removes nothing but what it is told to",
+        "SIGKILL at random instants of `gc --unfinished`, of a finished workspace with a killed conversion's leavings",
+    ),
+    "F1I": (
+        "a stage that is told to stop (Ctrl-C) ends within a minute without a traceback, and the same command goes on",
+        "SIGINT to the group of each stage's processes at random instants of convert, beats, measure, score, report",
+    ),
     "F2": ("a kill at a call that changes the disk does no harm", "strace kills at the N-th fsync, rename, mkdir, link, unlink"),
     "F3": (
         "a call that fails ends without a traceback, and the same command goes on",

@@ -10,7 +10,7 @@ from benchmarks.reliability import page
 from benchmarks.reliability.bench import STAGES, Bench, Tally, undisturbed
 from benchmarks.reliability.calls import injected_at_places
 from benchmarks.reliability.every_call import forker, swept
-from benchmarks.reliability.processes import contests, kills
+from benchmarks.reliability.processes import contests, gc_kills, kills
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,11 @@ def test_what_a_kill_and_an_error_leave_is_cleared_at_calls_that_strace_does_not
             assert hit
             assert more == wrong == [], name
             assert name.startswith("score: rename 1 of models/.") == (stage == "score"), "while a model is kept with the scores"
+
+
+def test_gc_killed_once_and_run_again_removes_what_a_killed_conversion_left_and_nothing_else(bench, tmp_path):
+    ((name, _, wrong),) = gc_kills(bench, 1, seed=1, folder=tmp_path)
+    assert wrong == [], name
 
 
 def test_two_writers_of_one_stage_end_as_if_one_had_run(bench, tmp_path):
