@@ -210,6 +210,7 @@ def test_prefect_is_asked_for_a_password_and_sends_nothing_home():
     assert 'PREFECT_SERVER_API_AUTH_STRING="$$(cat /secrets/prefect_auth)"' in command
     assert 'PREFECT_API_AUTH_STRING="$$(cat /secrets/prefect_auth)"' in SERVICES["worker"]["command"][0]
     assert SERVICES["prefect"]["environment"]["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"] == "http://127.0.0.1:4200"
+    assert SERVICES["prefect"]["environment"]["PREFECT_SERVER_UI_STATIC_DIRECTORY"].startswith("/tmp/")  # the root is read-only
     image = (DEPLOY / "Dockerfile").read_text()
     assert "DO_NOT_TRACK=1" in image
     assert "PREFECT_SERVER_ANALYTICS_ENABLED=false" in image
