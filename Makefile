@@ -14,7 +14,7 @@ LOCK := requirements/lock-$(PYTHON_VERSION).txt
 UNSUITABLE = "ecgbatch installs with Python $(PYTHON_VERSIONS), and $(if $(wildcard $(BIN)/python),$(VENV),$(PYTHON)) is" \
 	"$(or $(PYTHON_VERSION),not there). Name another (and remove $(VENV)): make install PYTHON=python3.12"
 
-.PHONY: install demo test test-all test-wheel docs lint types bench bench-full reliability model lock sbom release clean
+.PHONY: install demo test test-all test-wheel image-test docs lint types bench bench-full reliability model lock sbom release clean
 
 install: $(VENV)/.installed
 
@@ -50,6 +50,10 @@ test-wheel: export ECGBATCH_TEST_INSTALL := 1
 test-wheel: install
 	$(BIN)/pytest -m slow tests/test_wheel_slow.py
 
+# The image, built on BASE by ENGINE (docker, podman) and run as nobody without network; deploy/image_test.sh has the options.
+image-test:
+	sh deploy/image_test.sh
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -78,12 +82,15 @@ model: install
 	$(BIN)/python -m benchmarks.accuracy.shipped_model --data $(ECGBATCH_TEST_DATA) --check
 
 # For developers: writes the locks anew from pyproject.toml (needs uv: pip install uv), keeping what still fits; with
-# UPGRADE=--upgrade everything as new as it may be. What torch wants of CUDA is no part of them (pyproject.toml, tool.uv).
+# UPGRADE=--upgrade everything as new as it may be. image.txt: of lock-3.11.txt what an image needs, no developer's tools. What torch wants of CUDA is no part of them (pyproject.toml, tool.uv).
 lock: export UV_PYTHON_DOWNLOADS := never
+lock: export COMPILE = uv pip compile pyproject.toml requirements/build.in --generate-hashes --no-header --no-annotate \
+	--no-emit-index-url --no-emit-find-links --no-emit-package torch --quiet
 lock:
-	$(foreach version,$(PYTHON_VERSIONS),uv pip compile pyproject.toml --extra dev --python-version $(version) --generate-hashes \
-		--no-header --no-annotate --no-emit-index-url --no-emit-find-links --no-emit-package torch --quiet $(UPGRADE) \
-		--output-file requirements/lock-$(version).txt requirements/build.in &&) true
+	$(foreach version,$(PYTHON_VERSIONS),$$COMPILE --extra dev --python-version $(version) $(UPGRADE) \
+		--output-file requirements/lock-$(version).txt &&) true
+	$$COMPILE --extra dicom --extra pdf --extra fhir --python-version 3.11 --constraint requirements/lock-3.11.txt \
+		--output-file requirements/image.txt
 
 # A wheel and what is in it: CycloneDX from the lock, by a tool in an environment of its own (it wants other versions of what we use).
 release: install sbom

@@ -180,11 +180,37 @@ def test_dask_worker_answers_nobody_but_its_own_machine_by_http():
     assert '"dashboard_address": "127.0.0.1:8787"' in slurm
 
 
+def test_dask_can_read_every_span_of_time_it_is_given():
+    # A scheduler that cannot ends as it starts: "10min" is none, to Dask.
+    from dask.utils import parse_timedelta
+
+    told = {key: value for service in SERVICES.values() for key, value in service.get("environment", {}).items()}
+    told |= {v["name"]: v.get("value", "") for _, pod in PODS for c in pod["containers"] for v in c.get("env", [])}
+    spans = {key: value for key, value in told.items() if re.search(r"^DASK.*(TIMEOUT|INTERVAL)$", key)}
+    assert len(spans) == 2
+    spans["slurm"] = re.search(
+        r'"distributed.scheduler.no-workers-timeout": "(\w+)"', (DEPLOY / "slurm" / "cluster.py").read_text()
+    )[1]
+    assert all(parse_timedelta(value) > 0 for value in spans.values())
+
+
+def test_fresh_volumes_belong_to_who_writes_them_with_any_engine():
+    # Docker takes a volume's owner from the image's folder below it; podman has no uid= for a tmpfs, and no log driver "local".
+    made = (DEPLOY / "Dockerfile").read_text()
+    assert SERVICES["secrets"]["image"] == SERVICES["worker"]["image"]
+    for volume in SERVICES["secrets"]["volumes"][:2]:
+        assert re.search(rf"install -d -o 10001 .*{volume.split(':')[1]}\b", made), volume
+    for service in SERVICES.values():
+        assert not [one for one in service.get("tmpfs", []) if "uid=" in one]
+        assert service.get("logging", {}).get("driver", "json-file") == "json-file"
+
+
 def test_prefect_is_asked_for_a_password_and_sends_nothing_home():
     (command,) = SERVICES["prefect"]["command"]
     assert 'PREFECT_SERVER_API_AUTH_STRING="$$(cat /secrets/prefect_auth)"' in command
     assert 'PREFECT_API_AUTH_STRING="$$(cat /secrets/prefect_auth)"' in SERVICES["worker"]["command"][0]
     assert SERVICES["prefect"]["environment"]["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"] == "http://127.0.0.1:4200"
+    assert SERVICES["prefect"]["environment"]["PREFECT_SERVER_UI_STATIC_DIRECTORY"].startswith("/tmp/")  # the root is read-only
     image = (DEPLOY / "Dockerfile").read_text()
     assert "DO_NOT_TRACK=1" in image
     assert "PREFECT_SERVER_ANALYTICS_ENABLED=false" in image

@@ -190,7 +190,7 @@ def test_deployment_starts_a_flow_that_exists_with_parameters_that_it_has():
 def test_image_installs_the_same_locks_and_runs_as_nobody_special():
     lines = (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
     final = lines[lines.rindex("\nFROM") :]
-    assert "--require-hashes --no-deps -r requirements/lock-3.11.txt" in lines
+    assert "--require-hashes --no-deps -r requirements/image.txt" in lines
     assert "-r requirements/torch.txt" in lines
     assert re.findall(r"^USER (\d+)$", final, re.M) == ["10001"]
     assert "pip install" not in final

@@ -21,7 +21,10 @@ VERSIONS = re.search(r"^PYTHON_VERSIONS := (.+)$", (ROOT / "Makefile").read_text
 
 
 def locked(version: str) -> dict[str, str]:
-    text = (ROOT / "requirements" / f"lock-{version}.txt").read_text()
+    return pins_of((ROOT / "requirements" / f"lock-{version}.txt").read_text())
+
+
+def pins_of(text: str) -> dict[str, str]:
     return {canonicalize_name(name): pinned for name, pinned in re.findall(r"^([\w.-]+)(?:\[.+\])?==(\S+)", text, re.M)}
 
 
@@ -50,6 +53,15 @@ def test_lock_has_all_that_is_needed_and_nothing_of_cuda(version):
     for requirement in wanted(version):
         assert pins[canonicalize_name(requirement.name)] in requirement.specifier, str(requirement)
     assert not {name for name in pins if name.startswith(("nvidia", "cuda", "triton", "torch"))}
+
+
+def test_image_has_what_the_package_needs_in_the_versions_of_the_lock_and_no_tool_of_developers():
+    pins = pins_of((ROOT / "requirements" / "image.txt").read_text())
+    assert pins.items() <= locked("3.11").items()
+    extras = PROJECT["optional-dependencies"]
+    needed = [Requirement(line).name for line in [*PROJECT["dependencies"], *extras["dicom"], *extras["pdf"], *extras["fhir"]]]
+    assert {canonicalize_name(name) for name in needed} - pins.keys() == {"torch"}
+    assert not pins.keys() & {"pytest", "mypy", "ruff", "moto", "selenium", "sphinx"}
 
 
 @pytest.mark.parametrize(("python", "found"), [("an older one", "3.9"), ("no-python-here", "not there")])

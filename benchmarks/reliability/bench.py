@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -32,6 +33,9 @@ OPTIONS = {
     "paper's beats": ("--method", "kachuee"),
     "train": ("--recipe", "kachuee"),
 }
+
+LASTED = "seconds.json"
+"""How long each stage of a bench took; written when all are done."""
 
 TRAINED = "models/trained"
 
@@ -126,9 +130,13 @@ def contents(work: Path) -> dict[str, str]:
 def undisturbed(folder: Path, n_records: int, stages: Sequence[str] = STAGES, durations_s: Sequence[float] = (10.0,)) -> Bench:
     """Make the archive and run every stage once, in one workspace.
 
-    Records of several ``durations_s``, each twice as long as the one before, make as many stores of each kind.
+    Records of several ``durations_s``, each twice as long as the one before, make as many stores of each kind. A folder that has
+    all of that already, of an earlier slice, is taken as it is.
     """
     bench = Bench(folder, folder / "archive", {}, stages)
+    if (folder / LASTED).exists():
+        bench.seconds.update(json.loads((folder / LASTED).read_text()))
+        return bench
     folder.mkdir(parents=True, exist_ok=True)
     for seed, duration_s in enumerate(durations_s, 1):
         part = bench.archive / f"part{seed}" if len(durations_s) > 1 else bench.archive
@@ -146,4 +154,5 @@ def gone_through(bench: Bench) -> Bench:
         bench.seconds[stage] = time.perf_counter() - began
         if contents(bench.before(stage)) == contents(bench.before(following)):
             raise SystemExit(f"{stage}: an undisturbed run left nothing, so nothing can be compared")
+    (bench.folder / LASTED).write_text(json.dumps(bench.seconds))
     return bench

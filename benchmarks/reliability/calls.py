@@ -5,6 +5,7 @@ A fault that does not kill must end without a traceback; a failed sync must not 
 
 from __future__ import annotations
 
+import random
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -42,6 +43,9 @@ PLACES = (
 strace matches a call's first path only, so a rename onto a place cannot be asked for; the sync of its folder follows it.
 """
 
+PLACED = (("convert", "signals"), ("beats", "beats"), ("measure", "measurements"), ("score", "scores"))
+"""Stages whose places are met, and the kind of store that each publishes."""
+
 MOST_CALLS = 400
 """A sweep ends where a run was not reached by its fault any more, or here."""
 
@@ -59,18 +63,24 @@ def injected(bench: Bench, stride: int, what: str, folder: Path) -> Cases:
                     break
 
 
-def injected_at_places(bench: Bench, what: str, folder: Path, places: Sequence[tuple[str, str]] = PLACES) -> Cases:
-    """Let the first and the second call that touches a fixed place be met by ``what``; the old state must be intact then."""
-    for stage, kind in (("convert", "signals"), ("beats", "beats"), ("score", "scores")):
-        for (call, pattern), number in product(places, (1, 2)):
-            work, place = bench.copied(stage, folder), pattern.format(kind=kind)
-            before = contents(work)
-            code, hit, wrong = _met(bench.command(stage, work), call, f"{what}:when={number}", folder, "-P", str(work / place))
-            after = contents(work)
-            wrong += ["exit 0 though a sync failed"] if hit and call == "fsync" and not code else []
-            wrong += [f"{name} was lost before the rerun" for name in before if after.get(name) != before[name]]
-            yield f"{stage}: {call} {number} of {place}, {what}", hit, wrong + bench.problems(stage, work)
-            shutil.rmtree(work)
+def injected_at_places(
+    bench: Bench, faults: Sequence[str], folder: Path, *, places: Sequence[tuple[str, str]] = PLACES, seed: int = 1
+) -> Cases:
+    """Let the first and the second call that touches a fixed place be met by each fault; the old state must be intact then.
+
+    The order is drawn by ``seed``, so that a campaign which the clock ends has met some of every stage and place.
+    """
+    cases = list(product(PLACED, places, (1, 2), faults))
+    random.Random(seed).shuffle(cases)
+    for (stage, kind), (call, pattern), number, what in cases:
+        work, place = bench.copied(stage, folder), pattern.format(kind=kind)
+        before = contents(work)
+        code, hit, wrong = _met(bench.command(stage, work), call, f"{what}:when={number}", folder, "-P", str(work / place))
+        after = contents(work)
+        wrong += ["exit 0 though a sync failed"] if hit and call == "fsync" and not code else []
+        wrong += [f"{name} was lost before the rerun" for name in before if after.get(name) != before[name]]
+        yield f"{stage}: {call} {number} of {place}, {what}", hit, wrong + bench.problems(stage, work)
+        shutil.rmtree(work)
 
 
 def _met(command: list[str], call: str, what: str, folder: Path, *options: str) -> tuple[int, bool, list[str]]:

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -70,12 +71,15 @@ def at_every_call(bench: Bench, stride: int, seed: int, faults: tuple[str, ...],
     ``ENOSPC`` and ``EMFILE`` go to opens only where a kernel gives them: the former to those that may make a file.
     """
     with forker(folder) as forked:
-        for fault in faults:
-            for stage in bench.stages:
-                for kind in KINDS:
-                    if fault == "EMFILE" and kind != "open":
-                        continue
-                    yield from swept(bench, stage, kind, fault, range(seed, MOST_CALLS, stride), forked, folder)
+        asked = [one for one in product(faults, KINDS, bench.stages) if one[0] != "EMFILE" or one[1] == "open"]
+        numbers = range(seed, MOST_CALLS, stride)
+        sweeps = [swept(bench, stage, kind, fault, numbers, forked, folder) for fault, kind, stage in asked]
+        while sweeps:  # one of each in turn, so that a campaign which the clock ends has met all stages and kinds
+            for sweep in list(sweeps):
+                if case := next(sweep, None):
+                    yield case
+                else:
+                    sweeps.remove(sweep)
 
 
 def swept(bench: Bench, stage: str, kind: str, fault: str, numbers: range, forked: Forker, folder: Path) -> Cases:
@@ -101,8 +105,9 @@ def swept(bench: Bench, stage: str, kind: str, fault: str, numbers: range, forke
         wrong += ["it hung"] if fault != "KILL" and ended.returncode < 0 else []
         wrong += ["exit 0 though a sync failed"] if kind == "fsync" and fault != "KILL" and not ended.returncode else []
         wrong += [f"{name} was lost before the rerun" for name in before if after.get(name) != before[name]]
-        yield f"{stage}: {kind} {number} of {place}, {fault}", True, wrong + bench.problems(stage, work, forked.run)
+        wrong += bench.problems(stage, work, forked.run)
         shutil.rmtree(work)
+        yield f"{stage}: {kind} {number} of {place}, {fault}", True, wrong
 
 
 def serve() -> None:

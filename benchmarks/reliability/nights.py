@@ -9,6 +9,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ What a night works in grows with the records that it scores and reports, so an a
 that ended with 20 records the process went from 416 to 454 MB, of which the allocator had given out 103 and 104 MB.
 """
 
+LEAST_NIGHTS = 8
+
 N_NAMES = 200_000
 """Of paths that are made and forgotten after the first night. Python 3.11 interns every part of a path, in one table that takes
 its final size, 3.8 MB more, when some 80,000 names have come and gone, and never grows again (tried with three million): after
@@ -39,10 +42,11 @@ MOST_BYTES_A_NIGHT = 40_000
 """Of growth that is let pass: what a night's line in a list of 400 bytes takes, a hundred times over."""
 
 
-def many_nights(bench: Bench, count: int, folder: Path, by: str) -> Cases:
+def many_nights(bench: Bench, count: int, minutes: float, folder: Path, by: str) -> Cases:
     """Have ``count`` nights in one process; then its memory, descriptors, threads and leftovers must not have grown.
 
-    By ``stages``: the functions that the single commands call, under their lock. By ``flow``: with Prefect and its server.
+    By ``stages``: the functions that the single commands call, under their lock. By ``flow``: with Prefect and its server. After
+    so many ``minutes`` no more nights begin, and those that were are judged.
 
     The last five cases are the growth, from the median of the second quarter of the nights to that of the last: what the process
     has of the machine's memory when the allocator has handed back what it keeps for the next night, what it has given out,
@@ -51,7 +55,8 @@ def many_nights(bench: Bench, count: int, folder: Path, by: str) -> Cases:
     work, archive, state = folder / "work", folder / "growing", folder / "prefect"
     environment = os.environ | {"PREFECT_HOME": str(state), "XDG_STATE_HOME": str(state)}
     environment.pop("PREFECT_API_URL", None)
-    command = [sys.executable, "-m", "benchmarks.reliability.nights", str(bench.archive), str(archive), str(work), str(count), by]
+    command = [sys.executable, "-m", "benchmarks.reliability.nights", str(bench.archive), str(archive), str(work)]
+    command += [str(count), str(minutes), by]
     nights = []
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
@@ -62,7 +67,17 @@ def many_nights(bench: Bench, count: int, folder: Path, by: str) -> Cases:
                 yield f"night {len(nights)}", night["is_new"], [] if night["ok"] else [f"outcome {night}"]
     yield "the process", True, [f"exit {process.returncode} after {len(nights)} nights"] if process.returncode else []
     yield "verify", True, unverified(work)
-    quarter = max(1, len(nights) // 4)
+    yield from _growth(nights)
+
+
+def _growth(nights: list[dict[str, Any]]) -> Cases:
+    """Compare the nights' second quarter with their last; tell memory by eighths, which shows whether a growth levels off."""
+    if len(nights) < LEAST_NIGHTS:
+        yield "nights", True, [f"expected {LEAST_NIGHTS} or more to compare, there were {len(nights)}"]
+        return
+    quarter, eighth = len(nights) // 4, len(nights) // 8
+    parts = [statistics.median(night["bytes"] for night in nights[eighth * part : eighth * (part + 1)]) for part in range(8)]
+    print(f"  memory by eighths of {len(nights)} nights, MB: {', '.join(f'{part / 1e6:.1f}' for part in parts)}", flush=True)
     most_bytes = MOST_BYTES_A_NIGHT * 2 * quarter
     allowed = {"bytes": most_bytes, "bytes given out": most_bytes, "descriptors": 2, "threads": 2, "leftovers": 0}
     for name, most in allowed.items():
@@ -73,15 +88,17 @@ def many_nights(bench: Bench, count: int, folder: Path, by: str) -> Cases:
         yield said, True, [said] if last - first > most else []
 
 
-def live(source: str, archive: str, work: str, count: int, by: str) -> None:
+def live(source: str, archive: str, work: str, count: int, minutes: float, by: str) -> None:
     """Have the nights, and print what the process holds after each."""
-    names = (Path(source) / "RECORDS").read_text().split()
+    names, began = (Path(source) / "RECORDS").read_text().split(), time.monotonic()
     with ExitStack() as stack:
         if by == "flow":
             from flows.server import prefect_server
 
             stack.enter_context(prefect_server(work))
         for night in range(count):
+            if time.monotonic() - began > 60 * minutes:
+                break
             is_new, come = night % NEW_EVERY == 0, 1 + night // NEW_EVERY
             there = names[max(0, come - max(1, min(MOST_RECORDS, count // 4 // NEW_EVERY))) : come]
             if is_new:
@@ -163,4 +180,4 @@ def _by_stages(archive: str, work: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    live(*sys.argv[1:4], count=int(sys.argv[4]), by=sys.argv[5])
+    live(*sys.argv[1:4], count=int(sys.argv[4]), minutes=float(sys.argv[5]), by=sys.argv[6])

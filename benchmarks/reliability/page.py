@@ -29,6 +29,8 @@ Any line again: `python -m benchmarks.reliability --only NAME` with the options 
 them, for hours); `--write` keeps the figures.
 """
 
+BEFORE = "What stands in the column *before* was run until"
+
 
 def keep(ledger: Path, name: str, tally: Tally, seconds: float, settings: Mapping[str, Any]) -> None:
     """Add a campaign's figures to the ledger."""
@@ -63,17 +65,25 @@ def write(ledger: Path) -> None:
 
 
 def page(ledger: Path) -> str:
-    """Return the page: every campaign, run or not, what tests prove, what went wrong once, what is not tested."""
+    """Return the page: every campaign, run or not, what tests prove, what went wrong once, what is not tested.
+
+    A ledger's line ``{"rebuilt": why, "day": ...}`` says that figures above it are of an earlier tree: told apart.
+    """
     lines = [json.loads(line) for line in ledger.read_text(encoding="utf-8").splitlines() if line]
-    rows = ["| | promise | how it is tested | right | hit | when, and with what |", "|---|---|---|---|---|---|"]
+    rebuilt = max((number for number, line in enumerate(lines) if line.get("rebuilt")), default=-1)
+    rows = ["| | promise | how it is tested | right | hit | when, and with what | before |", "|---|---|---|---|---|---|---|"]
     for name, (promise, how) in CAMPAIGNS.items():
-        runs = [line for line in lines if line["campaign"] == name and not line.get("mended")]
-        rows.append(f"| {name} | {promise} | {how} | {_figure(runs)} |")
+        before, now = (
+            [line for line in part if line.get("campaign") == name and not line.get("mended")]
+            for part in (lines[: rebuilt + 1], lines[rebuilt + 1 :])
+        )
+        rows.append(f"| {name} | {promise} | {how} | {_figure(now)} | {_before(before)} |")
     tests = ["| promise | how it is tested | figure |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in BY_TESTS)]
     mended = [f"- {line['campaign']} ({line['day']}): {line['mended']}" for line in lines if line.get("mended")]
-    parts = [TOLD, "## Campaigns", "\n".join(rows), "## By tests", "\n".join(tests)]
+    why = f"{BEFORE} {lines[rebuilt]['day']}: {lines[rebuilt]['rebuilt']}" if rebuilt >= 0 else ""
+    parts = [TOLD, why, "## Campaigns", "\n".join(rows), "## By tests", "\n".join(tests)]
     parts += ["## What the campaigns found, and is mended", "\n".join(mended)] if mended else []
-    return "\n\n".join(part.strip() for part in [*parts, "## Not tested", NOT_TESTED]) + "\n"
+    return "\n\n".join(part.strip() for part in [*parts, "## Not tested", NOT_TESTED] if part) + "\n"
 
 
 def _figure(runs: list[dict[str, Any]]) -> str:
@@ -83,6 +93,11 @@ def _figure(runs: list[dict[str, Any]]) -> str:
     notes = [run["note"] for run in runs if run.get("note")]
     said = "; ".join(dict.fromkeys([*map(_when, runs), *notes]))
     return f"{tried - wrong:,} of {tried:,} | {hit:,} | {said}"
+
+
+def _before(runs: list[dict[str, Any]]) -> str:
+    tried, hit, wrong = (sum(run[key] for run in runs) for key in ("tried", "hit", "wrong"))
+    return f"{tried - wrong:,} of {tried:,}, {hit:,} hit, {max(run['day'] for run in runs)}" if runs else ""
 
 
 def _when(run: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""F1, F9, F10: processes killed at random instants, and several at once in one workspace."""
+"""F1, F1G, F1I, F9, F10: processes killed or told to stop at random instants, and several at once in one workspace."""
 
 from __future__ import annotations
 
@@ -11,9 +11,23 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.reliability.bench import ERASED, STAGES, UPKEEP, Bench, Cases, Runner, gone_through
+from benchmarks.reliability.bench import (
+    ERASED,
+    PROGRAM,
+    STAGES,
+    UPKEEP,
+    Bench,
+    Cases,
+    Runner,
+    contents,
+    different,
+    gone_through,
+    run,
+    unverified,
+)
 from benchmarks.reliability.every_call import forker
 from benchmarks.reliability.nights import bring
+from ecgbatch.cli.exit_codes import STOPPED
 from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from ecgbatch.upkeep.verify import KINDS
 from storage import list_stores, open_store
@@ -79,6 +93,78 @@ def kills(
                 process.wait()
             yield f"{stage} {number} at {instant:.2f} s", process.returncode < 0, bench.problems(stage, work, runner)
             shutil.rmtree(work)
+
+
+MOST_S = 60.0
+"""A command that is told to stop and has not by then hangs."""
+
+
+def interrupts(bench: Bench, count: int, seed: int, folder: Path) -> Cases:
+    """Tell each stage to stop (Ctrl-C, to all of its processes) at random instants: it ends soon, says so, and goes on later."""
+    draw = random.Random(seed)
+    for number in range(count):
+        for stage in bench.stages:
+            instant, work = draw.uniform(0.1, 1.0) * bench.seconds[stage], bench.copied(stage, folder)
+            with (folder / "said").open("w+") as said:
+                process = subprocess.Popen(
+                    bench.command(stage, work), stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
+                )
+                began = time.monotonic()
+                try:
+                    process.wait(instant)
+                    bench.lasted(stage, began)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGINT)
+                wrong = _ended_in_time(process)
+                said.seek(0)
+                words = said.read()
+            wrong += ["a traceback"] if "Traceback" in words else []
+            wrong += [f"exit {process.returncode}: {words[-200:]}"] if process.returncode not in (0, STOPPED) else []
+            yield f"{stage} {number} at {instant:.2f} s", process.returncode != 0, wrong + bench.problems(stage, work)
+            shutil.rmtree(work)
+
+
+def _ended_in_time(process: subprocess.Popen[bytes]) -> list[str]:
+    try:
+        process.wait(MOST_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return [f"not ended {MOST_S:.0f} s after it was told to stop"]
+    return []
+
+
+def gc_kills(bench: Bench, count: int, seed: int, folder: Path) -> Cases:
+    """Kill ``gc --unfinished`` while it removes what a killed conversion left; the same again removes all of it, nothing else."""
+    draw, left = random.Random(seed), folder / "left"
+    process = subprocess.Popen(bench.command("convert", left), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not list(_builds(left)):
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    wanted, lasts = contents(bench.before("end")), bench.seconds["convert"]
+    for number in range(count):
+        work = shutil.copytree(bench.before("end"), folder / "work", symlinks=True)
+        shutil.copytree(left / ".build", work / ".build", dirs_exist_ok=True)
+        command = [PROGRAM, "gc", str(work), "--unfinished"]
+        had, instant = _builds(work), draw.uniform(0.1, 1.0) * lasts
+        process, began = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL), time.monotonic()
+        try:
+            process.wait(instant)
+            lasts = min(lasts, time.monotonic() - began)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        again = run(command)
+        wrong = [f"exit {again.returncode}: {again.stderr[-200:]}"] if again.returncode else []
+        wrong += [] if had else ["there was nothing to remove"]
+        wrong += [f"{name} is still there" for name in _builds(work)] + different(contents(work), wanted) + unverified(work)
+        yield f"gc {number} at {instant:.2f} s", process.returncode < 0, wrong
+        shutil.rmtree(work)
+
+
+def _builds(work: Path) -> list[str]:
+    return sorted(path.parent.name for path in work.glob(".build/*/plan.json"))
 
 
 def contests(bench: Bench, count: int, n_writers: int, seed: int, folder: Path) -> Cases:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 CAMPAIGNS = {
     "F1": (
-        "a killed convert, beats, score or report goes on to the same bytes and the same reports",
+        "a killed convert, beats, measure, score or report goes on to the same bytes and the same reports",
         "SIGKILL of the process group at random instants of each stage",
     ),
     "F1T": ("a killed training goes on to the same model", "the same, of `train --recipe kachuee` with its processes"),
@@ -13,6 +13,14 @@ CAMPAIGNS = {
         "the same, of a patient's erasure from the stores of three nights, of their compaction, and of another patient's erasure "
         "from what was compacted; names and bytes of all files and the decoded text of all stores are searched for the patients",
     ),
+    "F1G": (
+        "a killed `gc` goes on, and removes nothing but what it is told to",
+        "SIGKILL at random instants of `gc --unfinished`, of a finished workspace with a killed conversion's leavings",
+    ),
+    "F1I": (
+        "a stage that is told to stop (Ctrl-C) ends within a minute without a traceback, and the same command goes on",
+        "SIGINT to the group of each stage's processes at random instants of convert, beats, measure, score, report",
+    ),
     "F2": ("a kill at a call that changes the disk does no harm", "strace kills at the N-th fsync, rename, mkdir, link, unlink"),
     "F3": (
         "a call that fails ends without a traceback, and the same command goes on",
@@ -20,13 +28,14 @@ CAMPAIGNS = {
     ),
     "F2P": (
         "a kill at the places that every run touches leaves the old state intact",
-        "strace kills at the first and second call on the folders of publishing, documents, the lock; convert, beats, score",
+        "strace kills at the first and second call on the folders of publishing, documents, the lock; convert, beats, "
+        "measure, score, in an order drawn by the seed",
     ),
     "F3P": ("a failed sync is not acknowledged, the old state stays intact", "the same calls fail: EIO, ENOSPC, EMFILE"),
     "F2C": (
         "a kill at any call on the workspace leaves the old state intact, and the same command goes on",
-        "convert, beats, score, report in forks of one warm process; a preloaded library kills at the N-th open, fsync, rename, "
-        "mkdir, link or unlink on a path of the workspace, counted over all threads",
+        "convert, beats, measure, score, report in forks of one warm process; a preloaded library kills at the N-th open, fsync, "
+        "rename, mkdir, link or unlink on a path of the workspace, counted over all threads; stages and kinds in turn",
     ),
     "F3C": (
         "so does an error; it ends without a traceback, and a failed sync is not acknowledged",

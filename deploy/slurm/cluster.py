@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--at-most", type=int, default=16, help="jobs")
     options = parser.parse_args()
     # Without an end a job that waits in the queue for long looks dead; without retries one lost node would fail a shard.
-    dask.config.set({"distributed.scheduler.no-workers-timeout": "30min", "distributed.scheduler.allowed-failures": 3})
+    dask.config.set({"distributed.scheduler.no-workers-timeout": "1800s", "distributed.scheduler.allowed-failures": 3})
     files = {name: str(options.tls / f"{name}.pem") for name in ("ca", "cert", "key")}
     security = Security(
         tls_ca_file=files["ca"],

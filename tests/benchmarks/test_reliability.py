@@ -10,7 +10,7 @@ from benchmarks.reliability import page
 from benchmarks.reliability.bench import STAGES, Bench, Tally, undisturbed
 from benchmarks.reliability.calls import injected_at_places
 from benchmarks.reliability.every_call import forker, swept
-from benchmarks.reliability.processes import contests, kills
+from benchmarks.reliability.processes import contests, gc_kills, kills
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +37,8 @@ def test_campaign_sees_a_byte_that_differs_and_a_file_that_is_lost(bench, tmp_pa
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 def test_sync_that_fails_in_the_folder_of_a_published_store_is_not_acknowledged(bench, tmp_path):
     places = [("fsync", "{kind}")]
-    name, hit, wrong = next(injected_at_places(bench, "error=EIO", tmp_path, places))
-    assert hit
+    cases = injected_at_places(bench, ["error=EIO"], tmp_path, places=places)
+    name, wrong = next((name, wrong) for name, hit, wrong in cases if hit)
     assert wrong == [], name
 
 
@@ -51,6 +51,11 @@ def test_what_a_kill_and_an_error_leave_is_cleared_at_calls_that_strace_does_not
             assert hit
             assert more == wrong == [], name
             assert name.startswith("score: rename 1 of models/.") == (stage == "score"), "while a model is kept with the scores"
+
+
+def test_gc_killed_once_and_run_again_removes_what_a_killed_conversion_left_and_nothing_else(bench, tmp_path):
+    ((name, _, wrong),) = gc_kills(bench, 1, seed=1, folder=tmp_path)
+    assert wrong == [], name
 
 
 def test_two_writers_of_one_stage_end_as_if_one_had_run(bench, tmp_path):
@@ -76,3 +81,11 @@ def test_page_counts_wrong_cases_and_says_what_was_not_run(tmp_path):
     with ledger.open("a") as file:
         file.write('{"campaign": "F4", "day": "2026-01-01", "mended": "a disk too full was taken for a disk too small"}\n')
     assert "- F4 (2026-01-01): a disk too full" in page.page(ledger)
+    with ledger.open("a") as file:
+        file.write('{"day": "2026-01-02", "rebuilt": "the tree is another"}\n')
+    rows = {line.split(" | ")[0].strip("| "): line for line in page.page(ledger).splitlines() if line.startswith("|")}
+    assert "not run" in rows["F1"]
+    assert "| 19 of 20, 13 hit, " in rows["F1"]
+    page.keep(ledger, "F1", Tally(3, 2), 10.0, {"seed": 5, "stride": 1, "records": 4})
+    assert "| 3 of 3 | 2 |" in page.page(ledger)
+    assert "the tree is another" in page.page(ledger)
