@@ -146,10 +146,13 @@ def _keeps(folder: FunctionCache, signature: Any, compiled: Any) -> bool:
 
 
 def kept_in() -> str:
-    """Return, for a person, where machine code that is made now is kept."""
-    if _takes_a_file(Path(config.CACHE_DIR) if config.CACHE_DIR else Path(__file__).parent):
-        return str(config.CACHE_DIR or "beside the code")
-    return next((str(folder) for folder in OWN_FOLDERS if _is_ours(folder)), "nowhere")
+    """Return, for a person, where machine code is kept: what is made now, or all of it where that was read and none was made."""
+    shared = Path(config.CACHE_DIR) if config.CACHE_DIR else Path(__file__).parent
+    name = str(config.CACHE_DIR or "beside the code")
+    if _takes_a_file(shared):
+        return name
+    own = next((str(folder) for folder in OWN_FOLDERS if _is_ours(folder)), "")
+    return own or (f"{name}, made by another user" if next(shared.rglob("*.nbi"), None) else "nowhere")
 
 
 def open_to_readers() -> None:
