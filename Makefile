@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 ECGBATCH_TEST_DATA ?= $(if $(wildcard ../shared/data),$(abspath ../shared/data),)
 export ECGBATCH_TEST_DATA
 export DO_NOT_TRACK := 1
+# Hundreds of processes that tests start would else compile the same modules again, each a second of its two or three.
+unexport PYTHONDONTWRITEBYTECODE
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 # One lock a version of Python; an environment that is there already says which it has.
@@ -40,10 +42,10 @@ demo: install
 	$(BIN)/ecgbatch demo demo-output
 
 test: install
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist worksteal
 
 test-all: install
-	$(BIN)/pytest -n 2 --dist loadfile -m 'not gpu'
+	$(BIN)/pytest -n 2 --dist worksteal -m 'not gpu'
 
 # A wheel as a user gets it: by plain pip, without the lock, in an environment of its own; downloads what that takes.
 test-wheel: export ECGBATCH_TEST_INSTALL := 1

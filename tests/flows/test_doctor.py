@@ -16,16 +16,17 @@ import pytest
 
 from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from tests.cli.test_end_to_end import COMMAND
+from tests.commands import said_by
 
 
 def findings(*arguments: object, code: int, **environment: str) -> dict[str, dict[str, str]]:
-    done = subprocess.run(
-        [*COMMAND, "doctor", *map(str, arguments), "--json"], env=os.environ | environment,
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return {one["of"]: one for one in json.loads(done.stdout)["findings"]}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        ended, out, error = said_by("doctor", *arguments, "--json")
+    assert ended == code, out + error
+    assert "Traceback" not in error
+    return {one["of"]: one for one in json.loads(out)["findings"]}
 
 
 @pytest.fixture
