@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 
 from ecgbatch.synthetic.archive import ArchiveShape, write_archive
+from ecgbatch.training import recipes
 from storage import list_stores, open_store
 from tests.commands import result_of, said_by
 
@@ -33,18 +36,28 @@ def store_digests(work: Path) -> dict[str, str]:
     return {path.relative_to(work).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def archive(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("archive") / "ptb-like"
     write_archive(folder, ArchiveShape(n_records=24, duration_s=12.0), seed=5)
     return folder
 
 
-@pytest.fixture(scope="session")
-def ran(archive, tmp_path_factory) -> tuple[Path, dict[str, Any]]:
+@pytest.fixture(scope="module")
+def short_training() -> Iterator[None]:
+    """The recipe as it is, but for a fraction of its steps and trees: the demo trains in full."""
+    settings, beats = recipes.RECIPES["ecgbatch"]
+    short = replace(settings, epochs=1, min_steps=20, n_trees=10)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipes, "RECIPES", {**recipes.RECIPES, "ecgbatch": (short, beats)})
+        yield
+
+
+@pytest.fixture(scope="module")
+def ran(archive, short_training, tmp_path_factory) -> tuple[Path, dict[str, Any]]:
     """A workspace after `run --train`, and what the command said."""
     work = tmp_path_factory.mktemp("work") / "w"
-    return work, ecgbatch("run", archive, work, "--train")
+    return work, result_of("run", archive, work, "--train")
 
 
 def reports_of(work: Path) -> dict[str, dict[str, Any]]:

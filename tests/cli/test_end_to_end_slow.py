@@ -16,7 +16,7 @@ from tests.cli.test_end_to_end import COMMAND, ecgbatch, store_digests
 
 pytestmark = pytest.mark.slow
 
-archive, ran = test_end_to_end.archive, test_end_to_end.ran
+archive, short_training, ran = test_end_to_end.archive, test_end_to_end.short_training, test_end_to_end.ran
 """Fixtures of both."""
 
 
