@@ -87,15 +87,15 @@ lock:
 		--no-header --no-annotate --no-emit-index-url --no-emit-find-links --no-emit-package torch --quiet $(UPGRADE) \
 		--output-file requirements/lock-$(version).txt requirements/build.in &&) true
 
-# A wheel and what is in it: CycloneDX from the lock, by a tool in an environment of its own (it wants other versions of what we use).
+# A wheel and what is in it: CycloneDX from the lock and torch, by a tool in an environment of its own (it wants other versions of what we use).
 release: install sbom
 	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 sbom:
 	test -x .venv-sbom/bin/cyclonedx-py || ($(PYTHON) -m venv .venv-sbom && .venv-sbom/bin/pip install --quiet "cyclonedx-bom>=7.5,<8")
 	mkdir -p dist
-	.venv-sbom/bin/cyclonedx-py requirements $(LOCK) --pyproject pyproject.toml --output-reproducible --of JSON \
-		-o dist/ecgbatch.cdx.json
+	cat $(LOCK) requirements/torch.txt | .venv-sbom/bin/cyclonedx-py requirements - --pyproject pyproject.toml --output-reproducible \
+		--of JSON -o dist/ecgbatch.cdx.json
 
 clean:
 	rm -rf demo-output .pytest_cache .mypy_cache .ruff_cache build *.egg-info
