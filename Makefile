@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 ECGBATCH_TEST_DATA ?= $(if $(wildcard ../shared/data),$(abspath ../shared/data),)
 export ECGBATCH_TEST_DATA
 export DO_NOT_TRACK := 1
+# Hundreds of processes that tests start would else compile the same modules again, each a second of its two or three.
+unexport PYTHONDONTWRITEBYTECODE
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 # One lock a version of Python; an environment that is there already says which it has.
@@ -40,10 +42,10 @@ demo: install
 	$(BIN)/ecgbatch demo demo-output
 
 test: install
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist worksteal
 
 test-all: install
-	$(BIN)/pytest -n 2 --dist loadfile -m 'not gpu'
+	$(BIN)/pytest -n 2 --dist worksteal -m 'not gpu'
 
 # A wheel as a user gets it: by plain pip, without the lock, in an environment of its own; downloads what that takes.
 test-wheel: export ECGBATCH_TEST_INSTALL := 1
@@ -92,15 +94,15 @@ lock:
 	$$COMPILE --extra dicom --extra pdf --extra fhir --python-version 3.11 --constraint requirements/lock-3.11.txt \
 		--output-file requirements/image.txt
 
-# A wheel and what is in it: CycloneDX from the lock, by a tool in an environment of its own (it wants other versions of what we use).
+# A wheel and what is in it: CycloneDX from the lock and torch, by a tool in an environment of its own (it wants other versions of what we use).
 release: install sbom
 	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 sbom:
 	test -x .venv-sbom/bin/cyclonedx-py || ($(PYTHON) -m venv .venv-sbom && .venv-sbom/bin/pip install --quiet "cyclonedx-bom>=7.5,<8")
 	mkdir -p dist
-	.venv-sbom/bin/cyclonedx-py requirements $(LOCK) --pyproject pyproject.toml --output-reproducible --of JSON \
-		-o dist/ecgbatch.cdx.json
+	cat $(LOCK) requirements/torch.txt | .venv-sbom/bin/cyclonedx-py requirements - --pyproject pyproject.toml --output-reproducible \
+		--of JSON -o dist/ecgbatch.cdx.json
 
 clean:
 	rm -rf demo-output .pytest_cache .mypy_cache .ruff_cache build *.egg-info

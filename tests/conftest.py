@@ -22,6 +22,10 @@ def test_data() -> Path:
 
 @pytest.fixture(scope="session")
 def dask_address() -> Iterator[str]:
-    """Address of a Dask cluster of three processes on loopback: a scheduler and two workers of one thread."""
+    """Address of a Dask cluster of three processes on loopback: a scheduler and two workers of one thread, which are there."""
+    from distributed import Client
+
     with cluster(2) as dask:
+        with Client(dask.address, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=120)
         yield dask.address

@@ -27,6 +27,15 @@ WAIT_S = 10
 QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
+CALM = {
+    "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "500ms",
+    "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__INTERVAL": "5s",
+    "DASK_DISTRIBUTED__WORKER__MEMORY__MONITOR_INTERVAL": "5s",
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "false",
+}
+"""Of three processes that wait, a fiftieth of a processor rather than a tenth: they look at themselves for plots nobody sees."""
+
+
 class Cluster:
     """A scheduler and workers of one thread, each a process, on loopback."""
 
@@ -34,7 +43,7 @@ class Cluster:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self.address, self.environment = f"tcp://127.0.0.1:{self.port}", os.environ | (environment or {})
+        self.address, self.environment = f"tcp://127.0.0.1:{self.port}", CALM | os.environ | (environment or {})
         self.scheduler = self._start("scheduler", "--port", str(self.port), "--no-show")
         self._wait()
         self.n_started = 0

@@ -89,7 +89,8 @@ def groups_of(use: Array) -> Groups:
     size = np.count_nonzero(use, axis=1)
     place = np.arange(len(record)) - np.repeat(size.cumsum() - size, size)
     begin = np.flatnonzero(place % TOGETHER == 0)
-    return Groups(record[begin], np.append(begin, len(record)), leads)
+    # A view of every second number, but of one lead as much as a whole array: other machine code, which ``warm`` had not made.
+    return Groups(record[begin], np.append(begin, len(record)), np.ascontiguousarray(leads))
 
 
 def baselines(signal: Array, n: int, groups: Groups, design: HighPass) -> tuple[Array, int]:

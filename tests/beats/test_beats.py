@@ -56,6 +56,11 @@ def cut(signal: np.ndarray, r_sample: np.ndarray, fs: float, **more: Any) -> Bea
     return beat_windows(signal, peaks, adc_gain=np.full(len(signal), GAIN), sampling_frequency_hz=fs, **more)
 
 
+@pytest.mark.parametrize("n_leads", [1, 2, 12])
+def test_one_lead_or_many_ask_for_the_same_machine_code(n_leads: int) -> None:
+    assert windows.groups_of(np.ones((1, n_leads), bool)).leads.flags.c_contiguous
+
+
 def baseline(signal: np.ndarray, design: windows.HighPass) -> np.ndarray:
     """The baseline of the first lead, (block,)."""
     curve, pad = windows.baselines(signal[None], signal.shape[1], windows.groups_of(np.ones((1, 1), bool)), design)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.accuracy import beat_detection
+from tests.beats.test_detection import sums_elsewhere, sums_here
 
 pytestmark = pytest.mark.slow
 
@@ -25,3 +26,7 @@ def test_baseline_wander_as_strong_as_the_ecg_costs_at_most_a_fifth_of_a_point(t
     clean, stressed = beat_detection.wander_cost(test_data, leads)
     assert stressed.sensitivity >= clean.sensitivity - 0.2
     assert stressed.positive_predictivity >= clean.positive_predictivity - 0.2
+
+
+def test_sums_are_the_same_on_a_processor_that_is_twenty_years_old(tmp_path: Path) -> None:
+    assert sums_elsewhere(tmp_path, "x86-64", "") == [sums_here(), "False", "False"]

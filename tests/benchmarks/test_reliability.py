@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 
 import pytest
 
@@ -11,6 +12,7 @@ from benchmarks.reliability.bench import STAGES, Bench, Tally, undisturbed
 from benchmarks.reliability.calls import injected_at_places
 from benchmarks.reliability.every_call import forker, swept
 from benchmarks.reliability.processes import contests, gc_kills, kills
+from tests.commands import said_by
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +20,13 @@ def bench(tmp_path_factory) -> Bench:
     return undisturbed(tmp_path_factory.mktemp("reliability"), n_records=2)
 
 
+def again(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command line once more, in this process."""
+    return subprocess.CompletedProcess(command, *said_by(*command[1:]))
+
+
 def test_each_stage_killed_once_and_run_again_ends_as_if_undisturbed(bench, tmp_path):
-    cases = list(kills(bench, 1, seed=5, folder=tmp_path))
+    cases = list(kills(bench, 1, seed=5, folder=tmp_path, runner=again))
     assert len(cases) == len(STAGES)
     assert any(hit for _, hit, _ in cases)
     assert [wrong for _, _, wrong in cases] == [[]] * len(STAGES)
@@ -29,9 +36,9 @@ def test_campaign_sees_a_byte_that_differs_and_a_file_that_is_lost(bench, tmp_pa
     work = shutil.copytree(bench.before("measure"), tmp_path / "w", symlinks=True)
     shard = next(path for path in sorted(work.glob("signals/*.zarr/signal/c/**/*")) if path.is_file())
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
-    assert any("differs" in one for one in bench.problems("beats", work))
+    assert any("differs" in one for one in bench.problems("beats", work, again))
     shard.unlink()
-    assert any("is lost" in one for one in bench.problems("beats", work))
+    assert any("is lost" in one for one in bench.problems("beats", work, again))
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")

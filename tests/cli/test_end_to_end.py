@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,15 @@ import numpy as np
 import pytest
 
 from ecgbatch.synthetic.archive import ArchiveShape, write_archive
-from storage import list_stores, open_store, verify_store
+from ecgbatch.training import recipes
+from storage import list_stores, open_store
+from tests.commands import result_of, said_by
 
 COMMAND = [str(Path(sys.executable).with_name("ecgbatch"))]
 
 
 def ecgbatch(*arguments: object, code: int = 0) -> dict[str, Any]:
-    """Run a command with --json; return what it printed."""
+    """Run a command in a process of its own with --json; return what it printed."""
     done = subprocess.run([*COMMAND, *map(str, arguments), "--json"], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == code, done.stderr[-2000:] + done.stdout[-500:]
     return json.loads(done.stdout) if done.stdout.strip() else {}
@@ -34,18 +36,28 @@ def store_digests(work: Path) -> dict[str, str]:
     return {path.relative_to(work).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def archive(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("archive") / "ptb-like"
     write_archive(folder, ArchiveShape(n_records=24, duration_s=12.0), seed=5)
     return folder
 
 
-@pytest.fixture(scope="session")
-def ran(archive, tmp_path_factory) -> tuple[Path, dict[str, Any]]:
+@pytest.fixture(scope="module")
+def short_training() -> Iterator[None]:
+    """The recipe as it is, but for a fraction of its steps and trees: the demo trains in full."""
+    settings, beats = recipes.RECIPES["ecgbatch"]
+    short = replace(settings, epochs=1, min_steps=20, n_trees=10)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipes, "RECIPES", {**recipes.RECIPES, "ecgbatch": (short, beats)})
+        yield
+
+
+@pytest.fixture(scope="module")
+def ran(archive, short_training, tmp_path_factory) -> tuple[Path, dict[str, Any]]:
     """A workspace after `run --train`, and what the command said."""
     work = tmp_path_factory.mktemp("work") / "w"
-    return work, ecgbatch("run", archive, work, "--train")
+    return work, result_of("run", archive, work, "--train")
 
 
 def reports_of(work: Path) -> dict[str, dict[str, Any]]:
@@ -83,7 +95,7 @@ def test_stores_verify_and_samples_equal_those_of_the_files(archive, ran):
     import wfdb
 
     work, _ = ran
-    assert ecgbatch("verify", work, "--read-data")["n_problems"] == 0
+    assert result_of("verify", work, "--read-data")["n_problems"] == 0
     signals = open_store(list_stores(work, "signals")[0])
     names = signals["record_name"].values.tolist()
     for row in (0, 7, 23):
@@ -94,7 +106,7 @@ def test_stores_verify_and_samples_equal_those_of_the_files(archive, ran):
 def test_second_run_redoes_nothing(archive, ran):
     work, said = ran
     before = {path: path.stat().st_mtime_ns for path in work.glob("[!.]*/**/*") if path.is_file() and path.parent.name != "runs"}
-    again = ecgbatch("run", archive, work, "--train")
+    again = result_of("run", archive, work, "--train")
     assert again["run"] == said["run"]
     assert again["prepared"]["new_records"] == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
@@ -102,27 +114,27 @@ def test_second_run_redoes_nothing(archive, ran):
 
 def test_workspace_built_again_elsewhere_has_the_same_bytes(archive, ran, tmp_path):
     work, said = ran
-    ecgbatch("convert", archive, tmp_path, "--workers", 1)
-    ecgbatch("beats", tmp_path, "--workers", 1)
-    ecgbatch("score", tmp_path, "--model", said["model"], "--workers", 1)
+    result_of("convert", archive, tmp_path, "--workers", 1)
+    result_of("beats", tmp_path, "--workers", 1)
+    result_of("score", tmp_path, "--model", said["model"], "--workers", 1)
     assert store_digests(tmp_path) == store_digests(work)
 
 
 def test_single_stages_report_and_evaluate(archive, ran, tmp_path):
     work, said = ran
-    evaluated = ecgbatch("evaluate", work, "--model", said["model"])
+    evaluated = result_of("evaluate", work, "--model", said["model"])
     assert evaluated["run"] == said["run"]
     assert evaluated["auroc"]["low"] <= evaluated["auroc"]["value"] <= evaluated["auroc"]["high"]
-    assert ecgbatch("report", work)["run"] == said["run"]
+    assert result_of("report", work)["run"] == said["run"]
 
 
 def test_damage_is_found_by_verify(archive, tmp_path):
-    ecgbatch("convert", archive, tmp_path)
+    result_of("convert", archive, tmp_path)
     shard = next(Path(list_stores(tmp_path, "signals")[0]).glob("signal/c/0/0/0"))
     content = bytearray(shard.read_bytes())
     content[1000] ^= 1
     shard.write_bytes(content)
-    assert ecgbatch("verify", tmp_path, "--read-data", code=1)["n_problems"] == 1
+    assert result_of("verify", tmp_path, "--read-data", code=1)["n_problems"] == 1
 
 
 def test_unreadable_record_keeps_its_row_and_exit_code_is_3(tmp_path):
@@ -132,12 +144,12 @@ def test_unreadable_record_keeps_its_row_and_exit_code_is_3(tmp_path):
     data = archive / f"{names[1]}.dat"
     data.write_bytes(data.read_bytes()[:-7])
     (archive / f"{names[2]}.xyz").unlink()
-    ecgbatch("convert", archive, work, code=3)
+    result_of("convert", archive, work, code=3)
     signals = open_store(list_stores(work, "signals")[0])
     assert signals["record_name"].values.tolist() == names
     assert signals["status"].values.tolist() == [0, 2, 1, 0]
     assert signals["reason"].values[1] != ""
-    assert ecgbatch("beats", work, code=3)["n_without_beats"] == 1
+    assert result_of("beats", work, code=3)["n_without_beats"] == 1
 
 
 def test_run_without_a_model_scores_with_the_one_that_ships(tmp_path):
@@ -145,7 +157,7 @@ def test_run_without_a_model_scores_with_the_one_that_ships(tmp_path):
 
     archive, work = tmp_path / "archive", tmp_path / "work"
     write_archive(archive, ArchiveShape(n_records=3, duration_s=8.0), seed=11)
-    said = ecgbatch("run", archive, work)
+    said = result_of("run", archive, work)
     assert said["counts"]["n_records"] == 3
     report = next(iter(reports_of(work).values()))
     assert report["model"]["digest"] == load_model(shipped_model()).digest
@@ -153,20 +165,17 @@ def test_run_without_a_model_scores_with_the_one_that_ships(tmp_path):
 
 def test_model_and_train_together_are_wrong_usage(archive, ran, tmp_path):
     _, said = ran
-    command = [*COMMAND, "run", str(archive), str(tmp_path), "--train", "--model", said["model"]]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "--train" in done.stderr
-    assert "--model" in done.stderr
+    code, _, error = said_by("run", archive, tmp_path, "--train", "--model", said["model"])
+    assert code == 2
+    assert "--train" in error
+    assert "--model" in error
 
 
-def test_relative_paths_are_understood(archive, ran, tmp_path):
+def test_relative_paths_are_understood(archive, ran, tmp_path, monkeypatch):
     _, said = ran
     (tmp_path / "archive").symlink_to(archive)
-    command = [*COMMAND, "run", "archive", "work", "--model", os.path.relpath(said["model"], tmp_path), "--json"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr[-1000:]
-    assert json.loads(done.stdout)["run"] == said["run"]
+    monkeypatch.chdir(tmp_path)
+    assert result_of("run", "archive", "work", "--model", os.path.relpath(said["model"], tmp_path))["run"] == said["run"]
     assert (tmp_path / "work" / "reports" / "latest" / "cohort.html").is_file()
 
 
@@ -180,34 +189,16 @@ def test_errors_are_one_message_without_a_traceback(tmp_path):
 @pytest.mark.parametrize("command", ["run", "convert"])
 def test_dry_run_writes_nothing(archive, tmp_path, command):
     options = ["--train"] if command == "run" else []
-    estimate = ecgbatch(command, archive, tmp_path / "w", "--dry-run", *options)
+    estimate = result_of(command, archive, tmp_path / "w", "--dry-run", *options)
     assert estimate["shards"] >= 1
     assert {"bytes", "minutes", "memory_bytes_per_worker"} <= estimate.keys()
     assert not (tmp_path / "w").exists()
 
 
-@pytest.mark.parametrize(("stage", "delay_s"), [("convert", 1.4), ("convert", 1.8), ("beats", 2.5), ("beats", 3.5)])
-def test_kill_and_the_same_command_give_the_same_bytes(archive, ran, tmp_path, stage, delay_s):
-    """SIGKILL at some instant of convert or beats; whatever it hit, the same command completes to the same bytes."""
-    work, _ = ran
-    commands = {"convert": [str(archive), str(tmp_path)], "beats": [str(tmp_path)]}
-    if stage == "beats":
-        ecgbatch("convert", *commands["convert"])
-    process = subprocess.Popen([*COMMAND, stage, *commands[stage]], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    time.sleep(delay_s)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    for store in tmp_path.glob("*/*.zarr"):
-        assert verify_store(store, read_data=True) == []
-    ecgbatch(stage, *commands[stage])
-    made = store_digests(tmp_path)
-    assert made == {name: digest for name, digest in store_digests(work).items() if name in made}
-
-
 def test_dask_cluster_gives_the_same_bytes(archive, ran, tmp_path, dask_address):
     work, _ = ran
-    ecgbatch("convert", archive, tmp_path, "--dask", dask_address)
-    ecgbatch("beats", tmp_path, "--dask", dask_address)
+    result_of("convert", archive, tmp_path, "--dask", dask_address)
+    result_of("beats", tmp_path, "--dask", dask_address)
     made = store_digests(tmp_path)
     assert any(name.startswith("beats/") for name in made)
     assert made == {name: digest for name, digest in store_digests(work).items() if name in made}

@@ -16,16 +16,17 @@ import pytest
 
 from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from tests.cli.test_end_to_end import COMMAND
+from tests.commands import said_by
 
 
 def findings(*arguments: object, code: int, **environment: str) -> dict[str, dict[str, str]]:
-    done = subprocess.run(
-        [*COMMAND, "doctor", *map(str, arguments), "--json"], env=os.environ | environment,
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return {one["of"]: one for one in json.loads(done.stdout)["findings"]}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        ended, out, error = said_by("doctor", *arguments, "--json")
+    assert ended == code, out + error
+    assert "Traceback" not in error
+    return {one["of"]: one for one in json.loads(out)["findings"]}
 
 
 @pytest.fixture
@@ -86,14 +87,14 @@ def test_prefect_server_that_wants_a_password_or_is_none_is_said_in_one_line(tmp
 @pytest.mark.parametrize(
     ("option", "value", "said"), [("--cron", "x", "--cron 'x': expected five fields"), ("--timezone", "Mars/X", "zone's name")]
 )
-def test_times_that_are_none_are_one_line_before_anything_starts(tmp_path, archive, option, value, said):
+def test_times_that_are_none_are_one_line_before_anything_starts(tmp_path, archive, monkeypatch, option, value, said):
     times = {"--cron": "0 2 * * *", option: value}
-    command = [*COMMAND, "schedule", str(archive), str(tmp_path / "w"), *(word for pair in times.items() for word in pair)]
-    state = {"XDG_STATE_HOME": str(tmp_path / "state"), "PREFECT_API_URL": ""}
-    done = subprocess.run(command, env=os.environ | state, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("PREFECT_API_URL", "")
+    code, _, error = said_by("schedule", archive, tmp_path / "w", *(word for pair in times.items() for word in pair))
+    assert code == 2
+    assert said in error
+    assert len(error.strip().splitlines()) == 1
     assert not list((tmp_path / "state").rglob("server.log"))
 
 

@@ -12,8 +12,9 @@ from benchmarks.reliability.engines import cluster
 from ecgbatch.own_packages import ROOT
 from flows.cluster import engine
 from flows.fitness import OtherCode
+from tests.commands import said_by
 from tests.flows import test_foreign_packages
-from tests.flows.test_fitness import said_by, with_worker
+from tests.flows.test_fitness import with_worker
 from tests.flows.test_foreign_packages import importing_theirs, path_with, python
 
 pytestmark = pytest.mark.slow
@@ -44,7 +45,7 @@ def test_processes_of_a_command_take_ours_too(theirs):
 
 def test_dask_workers_take_ours_also_one_that_comes_later(theirs, archive, tmp_path):
     with cluster(0) as dask, with_worker(dask, [sys.executable], **path_with(theirs)):
-        code, said = said_by("convert", archive, tmp_path / "work", "--dask", dask.address)
+        code, _, said = said_by("convert", archive, tmp_path / "work", "--dask", dask.address)
         assert code == 0, said
     with cluster(0) as dask, engine(dask.address) as on_cluster:
         results = iter(on_cluster(abs, range(-3, 0)))
@@ -55,7 +56,7 @@ def test_dask_workers_take_ours_also_one_that_comes_later(theirs, archive, tmp_p
 def test_dask_worker_that_has_theirs_already_is_named(theirs, archive, tmp_path):
     importing_theirs(theirs, "storage")
     with cluster(0) as dask, with_worker(dask, [sys.executable], **path_with(theirs)):
-        code, said = said_by("convert", archive, tmp_path / "work", "--dask", dask.address)
+        code, _, said = said_by("convert", archive, tmp_path / "work", "--dask", dask.address)
     assert code == 1
     assert f"found another: {theirs / 'storage.py'}" in said
     assert "the Dask worker tcp://127.0.0.1" in said

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -51,7 +54,25 @@ def untrained_model(folder: Path) -> str:
 
 
 def reported_run(folder: Path) -> SimpleNamespace:
-    """A finished run over ten records: one cannot be read, one lacks leads, one header attacks the page."""
+    """A finished run over ten records: one cannot be read, one lacks leads, one header attacks the page.
+
+    It is made once a process; whoever asks gets a copy of its workspace in ``folder``, and may change that.
+    """
+    made = _made_once(folder.parent)
+    work = str(shutil.copytree(made.work, folder / "work", symlinks=True))
+    found = deepcopy(made)
+    found.work, found.folder = work, Path(work, made.folder.relative_to(made.work))
+    found.said = json.loads(json.dumps(made.said).replace(made.work, work))
+    return found
+
+
+@cache
+def _made_once(top: Path) -> SimpleNamespace:
+    return run_made_in(top / "a-run-of-ten-records")
+
+
+def run_made_in(folder: Path) -> SimpleNamespace:
+    """Make that run in ``folder``, which then has its archive too."""
     archive, work = folder / "archive", str(folder / "work")
     write_archive(archive, ArchiveShape(n_records=10, duration_s=8.0, sampling_frequency_hz=500.0), seed=4)
     names = (archive / "RECORDS").read_text().split()

@@ -195,9 +195,9 @@ def test_drift_is_nil_against_itself_and_large_against_another():
 
 def test_what_is_new_changed_and_gone_since_the_last_run(tmp_path):
     from ecgbatch.workspace.runs import write_run
-    from tests.reports.report_runs import reported_run
+    from tests.reports.report_runs import run_made_in
 
-    ran = reported_run(tmp_path)
+    ran = run_made_in(tmp_path)
     first = ran.cohort
     assert first["since_last_run"] is None
     assert first["drift"]["last_run"]["reason"] == "there is no earlier run"

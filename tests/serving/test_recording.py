@@ -31,7 +31,7 @@ from ecgbatch.serving.tiles import STRIDES, TILE_BINS, TILE_SAMPLES, NoSuchTile,
 from ecgbatch.signals.stage import convert_archive
 from ecgbatch.terms import BEAT_FLAGS, LEADS, MISSING_SAMPLE
 from storage import open_store
-from tests.reports.report_runs import LEAD, reported_run
+from tests.reports.report_runs import LEAD
 from tests.serving.viewer_runs import BASELINE, GAIN, converted, heart, write_wfdb
 from tests.storage.test_bucket import s3, s3_port  # noqa: F401 - fixtures
 
@@ -178,11 +178,6 @@ def test_what_a_viewer_is_told_of_leads_whose_units_are_unknown(tmp_path):
     assert [lead["name"] for lead in told["leads"]] == list(LEADS[:12])
     assert {lead["gain"] for lead in told["leads"]} == {None}
     assert all("not millivolts" in " ".join(lead["remarks"]) for lead in told["leads"])
-
-
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory):
-    return reported_run(tmp_path_factory.mktemp("ran"))
 
 
 @contextmanager

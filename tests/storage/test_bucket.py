@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +12,7 @@ from obstore.exceptions import BaseError
 from benchmarks.reliability.faulty_s3 import KINDS, FaultyProxy
 from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from storage import bucket, build, folder_at, list_stores, open_store, verify_store
+from tests.commands import result_of
 from tests.storage.test_storage import plan_of, produce, tree_digest
 
 moto_server = pytest.importorskip("moto.server")
@@ -165,18 +163,12 @@ def test_archive_and_workspace_in_buckets_from_the_command_line(s3, tmp_path, mo
         if path.is_file():
             archive.put(path.relative_to(tmp_path / "a").as_posix(), path.read_bytes())
     with FaultyProxy(s3, share=0.05, seed=7, kinds=("429", "503", "reset", "lost")).running() as endpoint:
-        environment = os.environ | {"AWS_ENDPOINT_URL": endpoint, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-
-        def run(*arguments: str) -> dict:
-            done = subprocess.run(
-                [*COMMAND, *arguments, "--json"], capture_output=True, text=True, check=False, env=environment, timeout=300
-            )
-            assert done.returncode == 0, done.stderr[-2000:]
-            return json.loads(done.stdout)
-
-        assert run("convert", "s3://ecg/archive", "s3://ecg/work")["n_new"] == 3
-        assert run("convert", "s3://ecg/archive", "s3://ecg/work")["n_new"] == 0
-        assert run("verify", "s3://ecg/work")["n_problems"] == 0
+        use(monkeypatch, endpoint)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        assert result_of("convert", "s3://ecg/archive", "s3://ecg/work")["n_new"] == 3
+        assert result_of("convert", "s3://ecg/archive", "s3://ecg/work")["n_new"] == 0
+        assert result_of("verify", "s3://ecg/work")["n_problems"] == 0
+        use(monkeypatch, f"http://127.0.0.1:{s3}")
     assert [Path(path).name for path in list_stores("s3://ecg/work", "signals")] == [local_digest(tmp_path)]
 
 

@@ -11,15 +11,15 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 
 import pytest
 
 from ecgbatch.synthetic.archive import ArchiveShape
 from storage import Folder, bucket, build, folder_at, verify_store
 from storage.bucket_access import access
+from tests.commands import result_of, said_by
 from tests.storage.refusing_s3 import refusing
-from tests.storage.test_bucket import COMMAND, objects, s3, s3_port, use  # noqa: F401 - fixtures
+from tests.storage.test_bucket import objects, s3, s3_port, use  # noqa: F401 - fixtures
 from tests.storage.test_storage import plan_of, produce
 
 
@@ -111,49 +111,40 @@ def test_profile_gives_keys_region_and_endpoint_and_the_environment_wins(tmp_pat
 
 
 @pytest.mark.parametrize("place", ["gs://b/w", "s3a://b/w", "S3://b/w", "az://b", "file:///tmp/w", "s3:b/w", "gs:b"])
-def test_address_of_another_kind_is_refused_and_makes_no_folder(tmp_path, place):
+def test_address_of_another_kind_is_refused_and_makes_no_folder(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "archive").mkdir()
     for command in (
         ["convert", "archive", place],
         ["convert", place, "work"],
         ["schedule", "archive", place, "--cron", "* * * * *"],
     ):
-        done = subprocess.run([*COMMAND, *command], cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 2
-        assert "s3://bucket/prefix" in done.stderr
-        assert "Traceback" not in done.stderr
+        code, _, error = said_by(*command)
+        assert code == 2
+        assert "s3://bucket/prefix" in error
+        assert "Traceback" not in error
     assert [path.name for path in tmp_path.iterdir()] == ["archive"]
     with pytest.raises(ValueError, match=r"s3://bucket/prefix"):
         folder_at(place)
 
 
-NO_LINKS = """
-import errno, os, sys
-def refuse(*_, **__): raise OSError(errno.{error}, os.strerror(errno.{error}))
-os.link = os.symlink = refuse
-"""
-"""What a disk without links answers to Python, in each process of a command."""
-
-
-@pytest.mark.parametrize("error", ["EPERM", "EOPNOTSUPP"])
-def test_disk_without_links_takes_a_whole_run(tmp_path, error):
+@pytest.mark.parametrize("error", [errno.EPERM, errno.EOPNOTSUPP])
+def test_disk_without_links_takes_a_whole_run(tmp_path, monkeypatch, error):
     from ecgbatch.synthetic.archive import write_archive
 
-    (tmp_path / "sitecustomize.py").write_text(NO_LINKS.format(error=error))
+    def refuse(*_args, **_options):
+        raise OSError(error, os.strerror(error))
+
     write_archive(tmp_path / "archive", ArchiveShape(n_records=2, duration_s=10.0), seed=8)
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", str(Path(__file__).parents[2]))])
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(os, "symlink", refuse)
     for _ in range(2):
-        done = subprocess.run(
-            [*COMMAND, "run", "archive", "work"], cwd=tmp_path, env=os.environ | {"PYTHONPATH": path},
-            capture_output=True, text=True, check=False, timeout=300,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-2000:]
+        result_of("run", tmp_path / "archive", tmp_path / "work")
     latest = tmp_path / "work" / "reports" / "latest"
     assert latest.is_file()
     assert not latest.is_symlink()
     assert (latest.parent / Folder(tmp_path / "work").pointed("reports/latest") / "cohort.html").is_file()
-    done = subprocess.run([*COMMAND, "verify", "work"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
+    assert result_of("verify", tmp_path / "work")["n_problems"] == 0
     assert not list(tmp_path.glob("work/**/*.partial"))
 
 

@@ -354,10 +354,9 @@ def ends_well(work: Path, wanted: dict[str, bytes]) -> None:
 
 def test_an_erasure_that_is_cut_off_ends_with_the_same_command(two_nights, once_erased, tmp_path, monkeypatch):
     wanted = whole(once_erased[0])
-    for number in (40, 100):
-        cut = Path(shutil.copytree(two_nights[1], tmp_path / str(number), symlinks=True))
-        assert killed_at(number, partial(erase_patient, str(cut), WHO), monkeypatch)
-        ends_well(cut, wanted)
+    cut = Path(shutil.copytree(two_nights[1], tmp_path / "cut", symlinks=True))
+    assert killed_at(100, partial(erase_patient, str(cut), WHO), monkeypatch)
+    ends_well(cut, wanted)
 
 
 def test_a_file_beside_the_records_of_who_is_erased_is_named_nowhere(two_nights, erased, tmp_path):

@@ -27,7 +27,8 @@ from ecgbatch.upkeep.status import LAST_RUN_FILE, METRICS_FILE, last_run, last_r
 from ecgbatch.workspace.runs import log_file
 from storage import StoreError, UnfinishedStore, build, sealed
 from tests.archive.test_watch import names_of
-from tests.cli.test_end_to_end import COMMAND, ecgbatch, store_digests
+from tests.cli.test_end_to_end import COMMAND, store_digests
+from tests.commands import result_of
 from tests.storage.test_storage import plan_of, produce
 
 
@@ -115,7 +116,7 @@ def ran(tmp_path_factory) -> tuple[Path, Path, dict[str, Any]]:
     """Archive and workspace of a run over it, and what the command said."""
     folder = tmp_path_factory.mktemp("ran")
     archive, work = faulty_archive(folder), folder / "work"
-    return archive, work, ecgbatch("run", archive, work, code=3)
+    return archive, work, result_of("run", archive, work, code=3)
 
 
 def test_every_place_counts_the_same_records_as_set_aside_and_as_not_scorable(ran, capsys):
@@ -125,7 +126,7 @@ def test_every_place_counts_the_same_records_as_set_aside_and_as_not_scorable(ra
     reports = Path(done["reports"])
     cohort = json.loads((reports / "cohort.json").read_text())
     last = json.loads((work / "last-run.json").read_text())
-    for told in (done["counts"], ecgbatch("status", work), cohort):
+    for told in (done["counts"], result_of("status", work), cohort):
         assert told["n_set_aside"] == aside
         assert (told["n_not_scorable"], told["not_scorable_reasons"]) == (4, without)
         assert told["n_scored"] == 3
@@ -160,7 +161,7 @@ def test_every_place_counts_the_same_records_as_set_aside_and_as_not_scorable(ra
 
 def test_status_and_metrics_count_what_a_run_did(ran, tmp_path):
     archive, work, _ = ran
-    told = ecgbatch("status", work)
+    told = result_of("status", work)
     assert (told["n_stored"], told["n_pending"]) == (7, 0)
     assert told["last_run"]["outcome"] == "ok"
     metrics = samples(work)
@@ -176,8 +177,8 @@ def test_status_and_metrics_count_what_a_run_did(ran, tmp_path):
         target.parent.mkdir(exist_ok=True)
         path.rename(target)
     (archive / "RECORDS").write_text("\n".join([*names_of(archive), name]) + "\n")
-    ecgbatch("convert", archive, work, code=3)
-    assert ecgbatch("status", work)["n_pending"] == 1
+    result_of("convert", archive, work, code=3)
+    assert result_of("status", work)["n_pending"] == 1
 
 
 def scores_of(numbers: np.ndarray, start: int = 0) -> xr.Dataset:
@@ -231,8 +232,8 @@ def test_sigterm_ends_a_run_soon_with_143_and_the_same_command_gives_the_same_by
     assert process.returncode == 143, said
     assert "goes on" in said
     assert not list(work.glob("signals/*.zarr"))
-    ecgbatch("convert", archive, work)
-    ecgbatch("convert", archive, whole)
+    result_of("convert", archive, work)
+    result_of("convert", archive, whole)
     assert store_digests(work) == store_digests(whole)
 
 

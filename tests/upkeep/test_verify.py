@@ -51,6 +51,7 @@ from storage import (
     unsealed,
 )
 from storage.sealed import Listing
+from tests.commands import result_of
 
 
 @pytest.fixture(scope="session")
@@ -329,10 +330,7 @@ def test_report_for_others_or_of_an_older_run_leaves_latest_where_it_is(reported
     _, whole = reported
     work = Path(shutil.copytree(whole, tmp_path / "w", symlinks=True))
     newest = folder_at(work).pointed("reports/latest")
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("ecgbatch")), "report", str(work), "--pseudonymise"], check=False, capture_output=True
-    )
-    assert done.returncode == 0, done.stderr
+    result_of("report", work, "--pseudonymise")
     assert (work / "reports" / f"{newest}-pseudonymous" / "cohort.html").is_file()
     assert folder_at(work).pointed("reports/latest") == newest
 
