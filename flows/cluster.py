@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from ecgbatch.own_packages import ForeignPackage, OtherRooms, call_with_ours
 from ecgbatch.settings import Settings, load_settings
+from ecgbatch.upkeep.owned import end_with_parent
 from flows.fitness import OtherCode, Passport, admit, examine, passport
 from storage import Map
 
@@ -180,7 +181,7 @@ def processes(address: str | None = None, workers: int | None = None, *, sees: I
 def _pool(n_processes: int) -> Iterator[ProcessPoolExecutor]:
     """Yield processes that end with the work, and at once when it is stopped."""
     before = set(active_children())
-    with ProcessPoolExecutor(n_processes, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(n_processes, get_context("spawn"), initializer=end_with_parent) as pool:
         try:
             yield pool
         except BaseException:

@@ -22,6 +22,7 @@ from ecgbatch.scores.stage import score_workspace
 from ecgbatch.signals.quality import warm_up as judge_leads
 from ecgbatch.signals.stage import convert_archive
 from ecgbatch.synthetic.archive import ArchiveShape, write_archive
+from ecgbatch.upkeep.owned import end_with_parent
 
 PARTS: dict[str, Callable[[], None]] = {
     "R peaks": find_peaks,
@@ -47,7 +48,7 @@ def warm(on_progress: Callable[[str, int, int], None] | None = None) -> None:
     say = on_progress or (lambda _what, _done, _total: None)
     n_parts = len(PARTS) + 1
     say("compiling", 0, n_parts)
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), get_context("spawn")) as pool:
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), get_context("spawn"), initializer=end_with_parent) as pool:
         for number, done in enumerate(as_completed([pool.submit(part) for part in PARTS.values()]), 1):
             done.result()
             say("compiling", number, n_parts)
