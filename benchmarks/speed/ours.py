@@ -11,6 +11,7 @@ import numpy as np
 
 from ecgbatch.beats.lookup import current_beats, extract_beats
 from ecgbatch.beats.record import BeatSettings
+from ecgbatch.measurements.lookup import measure_workspace
 from ecgbatch.model.definition import Calibration, Member, Model, OperatingPoint, Preprocessing
 from ecgbatch.model.files import load_model, save_model
 from ecgbatch.model.inference import beat_logits, pack
@@ -37,8 +38,14 @@ def beats(work: Path, settings: BeatSettings) -> None:
         extract_beats(str(work), settings, map=on_threads)
 
 
+def measure(work: Path, settings: BeatSettings) -> None:
+    """Measure intervals, axes and waves."""
+    with engine() as on_threads:
+        measure_workspace(str(work), settings.document(), map=on_threads)
+
+
 def score(work: Path, model: Path) -> str:
-    """Score; return the run."""
+    """Score, and measure what is not measured yet; return the run."""
     with engine() as on_threads:
         return score_workspace(str(work), str(model), map=on_threads)
 

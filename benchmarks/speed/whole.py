@@ -17,7 +17,7 @@ from typing import Any
 
 from ecgbatch.synthetic.archive import ArchiveShape
 
-STAGES = ("convert", "beats", "score", "report")
+STAGES = ("convert", "beats", "measure", "score", "report")
 
 
 def run(archive: Path, work: Path, model: Path | None = None, *, warm: bool = False) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def run(archive: Path, work: Path, model: Path | None = None, *, warm: bool = Fa
 
 
 def main() -> None:
-    """Convert, cut beats, score and report, and print what it took as JSON."""
+    """Convert, cut beats, measure, score and report, and print what it took as JSON."""
     from benchmarks.speed import ours
     from ecgbatch.model.files import load_model, shipped_model
     from ecgbatch.reports.writing import report_workspace
@@ -65,6 +65,7 @@ def main() -> None:
     steps = (
         lambda: ours.convert(archive, work),
         lambda: ours.beats(work, ours.ROBUST),
+        lambda: ours.measure(work, ours.ROBUST),
         lambda: named.append(ours.score(work, model)),
         report,
     )
