@@ -3,7 +3,7 @@
 python -m benchmarks.speed.against CHECKOUT [--records 1500] [--rounds 3]
 
 CHECKOUT is a checkout of that commit (``git worktree add --detach FOLDER 92df6dc``); it runs in this environment. Both work on
-one archive of ten-second records of twelve leads at 500 Hz, and each writes all pages: both with the earlier commit's weights, and
+one archive of ten-second records of twelve leads at 500 Hz and writes all pages: both with the earlier commit's weights, and
 this tree once more with its own. What that commit did not have (measurements) is in "together" and not in "without measure".
 """
 
