@@ -142,11 +142,7 @@ def produce_measurements(
     records = [{name: values[row] for name, values in facts.items()} | {"lead": leads} for row in range(shard.stop - shard.start)]
     known = list(_beats_of(beats, facts["first_beat"], facts["n_beats"]))
     names, failed = rows["record_name"].values.tolist(), dict[str, str]()
-    spans: list[Span | None] = [None] * len(records)
-    for row, name in enumerate(names):
-        if row_key(name) not in skip:
-            with noting(failed, name):
-                spans[row] = _span(records[row], *known[row])
+    spans = _spans(records, known, names, skip, failed)
     samples = {
         row: span.samples(float(records[row]["sampling_frequency_hz"]), int(records[row]["n_samples"]))
         for row, span in enumerate(spans)
@@ -185,6 +181,22 @@ def _beats_of(beats: xr.Dataset, first_beat: Array, n_beats: Array) -> Iterator[
     for begin, end in zip(begins, ends, strict=True):
         own = slice(begin - begins[0], end - begins[0])
         yield r_sample[own], flags[own]
+
+
+def _spans(
+    records: Sequence[Mapping[str, Any]],
+    known: Sequence[tuple[Array, Array]],
+    names: Sequence[str],
+    skip: Mapping[str, str],
+    failed: dict[str, str],
+) -> list[Span | None]:
+    """Return which seconds of each record are measured; None of one that is not, or that fails (``noting``)."""
+    spans: list[Span | None] = [None] * len(records)
+    for row, name in enumerate(names):
+        if row_key(name) not in skip:
+            with noting(failed, name):
+                spans[row] = _span(records[row], *known[row])
+    return spans
 
 
 def _span(record: Mapping[str, Any], r_sample: Array, beat_flags: Array) -> Span | None:
