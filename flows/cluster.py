@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address
-from itertools import islice
+from itertools import chain, islice
 from multiprocessing import active_children, get_context
 from pathlib import Path
 from queue import SimpleQueue
@@ -192,8 +192,9 @@ def _pool(n_processes: int) -> Iterator[ProcessPoolExecutor]:
             raise
 
 
-LEAST_FOR_PROCESSES = 16
-"""Tasks (of 64 records) from which reports are made in processes: each takes a second or two to begin."""
+LEAST_TO_REPORT, LEAST_TO_MEASURE = 16, 4
+"""Tasks (of 64 records, of a shard) from which reports and measurements are made in processes: each takes a second or two to
+begin."""
 
 
 @contextmanager
@@ -202,22 +203,40 @@ def report_engine(address: str | None = None, workers: int | None = None, *, see
 
     On a cluster it is that of ``engine``; here a process a processor where there is enough to do, else this process.
     """
+    with _process_engine(address, workers, sees, LEAST_TO_REPORT, lambda _n, function, tasks: map(function, tasks)) as chosen:
+        yield chosen
+
+
+@contextmanager
+def measure_engine(address: str | None = None, workers: int | None = None, *, sees: Iterable[Any] = ()) -> Iterator[Map]:
+    """Yield an engine for measuring, which is half Python: as ``report_engine``, but on threads where there is little to do."""
+    with _process_engine(address, workers, sees, LEAST_TO_MEASURE, _map_on_threads) as chosen:
+        yield chosen
+
+
+Few = Callable[[int, Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+"""How few tasks are run: given processors, a function and tasks."""
+
+
+@contextmanager
+def _process_engine(address: str | None, workers: int | None, sees: Iterable[Any], least: int, few: Few) -> Iterator[Map]:
     settings = load_settings(dask=address, workers=workers)
     if settings.dask is not None:
         with engine(settings.dask, sees=sees) as on_cluster:
             yield on_cluster
         return
-    yield partial(_map_in_processes, settings.workers or usable_processors())
+    n_processes = settings.workers or usable_processors()
+    yield Engine(partial(_map_in_processes, n_processes, least, few), lambda: _memory_here() // n_processes)
 
 
-def _map_in_processes(n_processes: int, function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
+def _map_in_processes(
+    n_processes: int, least: int, few: Few, function: Callable[[Any], Any], tasks: Iterable[Any]
+) -> Iterator[Any]:
     """Yield results in order; a bounded number of tasks is taken ahead, however many there are."""
     queue = iter(tasks)
-    waiting = deque(islice(queue, LEAST_FOR_PROCESSES))
-    if n_processes == 1 or len(waiting) < LEAST_FOR_PROCESSES:
-        while waiting:
-            yield function(waiting.popleft())
-            waiting.extend(islice(queue, 1))
+    waiting = deque(islice(queue, least))
+    if n_processes == 1 or len(waiting) < least:
+        yield from few(n_processes, function, chain(waiting, queue))
         return
     with _pool(n_processes) as pool:
         running: deque[Any] = deque()
@@ -225,7 +244,7 @@ def _map_in_processes(n_processes: int, function: Callable[[Any], Any], tasks: I
             while waiting and len(running) < PARCELS_PER_THREAD * n_processes:
                 running.append(pool.submit(_privately, function, [waiting.popleft()]))
                 waiting.extend(islice(queue, 1))
-            yield running.popleft().result()[0][0]
+            yield running.popleft().result()[0]
 
 
 def usable_processors() -> int:
@@ -266,17 +285,19 @@ def _map_on_threads(n_threads: int, function: Callable[[Any], Any], tasks: Itera
         raise answer[1]
 
 
-def _privately(wanted: Passport, function: Callable[[Any], Any], parcel: list[Any]) -> tuple[list[Any], float]:
-    """Run tasks on a worker that matches; its files, recordings of patients, are its owner's alone, however it was started.
+def _privately(function: Callable[[Any], Any], parcel: list[Any]) -> list[Any]:
+    """Run tasks in a process of ours; its files, recordings of patients, are its owner's alone, however it was started."""
+    os.umask(0o077)
+    return [function(task) for task in parcel]
 
-    Return their results and the seconds that each took on average.
-    """
+
+def _on_worker(wanted: Passport, function: Callable[[Any], Any], parcel: list[Any]) -> tuple[list[Any], float]:
+    """Run tasks on a cluster's worker that matches; return their results and the seconds that each took on average."""
     from distributed import get_worker
 
     admit(wanted, get_worker().address)
-    os.umask(0o077)
     start = monotonic()
-    results = [function(task) for task in parcel]
+    results = _privately(function, parcel)
     return results, (monotonic() - start) / len(parcel)
 
 
@@ -332,7 +353,7 @@ def _map_on_cluster(
     sent: dict[Any, tuple[list[Any], int]] = {}
 
     def send(parcel: list[Any], times: int = 1) -> None:
-        future = client.submit(call_with_ours, dumps((partial(_privately, wanted, function), (parcel,))), pure=False)
+        future = client.submit(call_with_ours, dumps((partial(_on_worker, wanted, function), (parcel,))), pure=False)
         running.add(future)
         sent[future] = parcel, times
 

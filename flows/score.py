@@ -17,7 +17,7 @@ from ecgbatch.upkeep.findings import findings_of
 from ecgbatch.upkeep.status import recorded
 from ecgbatch.workspace.privacy import PSEUDONYMOUS
 from ecgbatch.workspace.runs import Timing, log_file, name_log, read_run, runs_by_time, write_run
-from flows.cluster import engine, report_engine
+from flows.cluster import engine, measure_engine, report_engine
 from flows.options import RunOptions
 from flows.plain import OnProgress
 from flows.prepare import prepare_archive
@@ -29,7 +29,7 @@ from storage import folder_at, is_address, only_writer
 @task
 def measure(work: str, model: str, dask: str | None, workers: int | None, on_progress: OnProgress | None) -> int:
     """Measure every record now in the archive, on the beats that the model takes; return how many records those are."""
-    with engine(dask, workers, sees=[work]) as on_engine:
+    with measure_engine(dask, workers, sees=[work]) as on_engine:
         settings = load_model(model).beats
         return measure_workspace(work, settings, map=on_engine, on_progress=shown(on_progress, "measure")).n_records
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ecgbatch.archive.watch import LookOptions
 from ecgbatch.synthetic.archive import ArchiveShape
 from ecgbatch.terms import MODEL_NAME_DIGITS
-from flows.cluster import engine, processes, report_engine
+from flows.cluster import engine, measure_engine, processes, report_engine
 from storage import cached_mirror, is_address, only_writer
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def measure(work: Place, *, method: str = "robust", compute: Compute | None = No
     from ecgbatch.measurements.lookup import measure_workspace
 
     settings, compute = BeatSettings(method=method).document(), compute or Compute()  # type: ignore[arg-type]
-    with only_writer(work, "measure"), engine(compute.dask, compute.workers, sees=[work]) as on_engine:
+    with only_writer(work, "measure"), measure_engine(compute.dask, compute.workers, sees=[work]) as on_engine:
         return measure_workspace(str(work), settings, map=on_engine, on_progress=compute.on_progress)
 
 
@@ -217,10 +217,11 @@ def score(work: Place, *, model: Place | None = None, prevalence: float | None =
         compute or Compute(),
     )
     timing, on_progress = Timing(), compute.on_progress
-    with only_writer(work, "score"), log_file(str(work)), engine(compute.dask, compute.workers, sees=[work]) as on_engine:
-        with timing.stage("measure"):
+    place: dict[str, Any] = {"address": compute.dask, "workers": compute.workers, "sees": [work]}
+    with only_writer(work, "score"), log_file(str(work)):
+        with timing.stage("measure"), measure_engine(**place) as on_engine:
             measure_workspace(str(work), load_model(folder).beats, map=on_engine, on_progress=on_progress)
-        with timing.stage("score"):
+        with timing.stage("score"), engine(**place) as on_engine:
             run = score_workspace(str(work), str(folder), map=on_engine, on_progress=on_progress)
         write_run(str(work), run, {"model": str(folder), "seconds": timing.seconds})
         name_log(str(work), run)

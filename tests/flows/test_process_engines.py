@@ -1,0 +1,35 @@
+"""Engines of processes: few tasks stay here, many go to processes, and results and files are the same."""
+
+from __future__ import annotations
+
+import os
+import stat
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from flows.cluster import LEAST_TO_MEASURE, LEAST_TO_REPORT, measure_engine, report_engine
+
+
+def written(folder: Path, number: int) -> tuple[int, int]:
+    """Write a file and return its number, and the process."""
+    (folder / str(number)).write_text("a patient's")
+    return number, os.getpid()
+
+
+@pytest.mark.parametrize(("engine", "least"), [(report_engine, LEAST_TO_REPORT), (measure_engine, LEAST_TO_MEASURE)])
+def test_many_tasks_go_to_processes_and_their_files_are_the_owners_alone(engine, least, tmp_path):
+    with engine(workers=2) as run:
+        found = list(run(partial(written, tmp_path), range(least + 3)))
+    assert sorted(number for number, _ in found) == list(range(least + 3))
+    assert os.getpid() not in {pid for _, pid in found}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize(("engine", "least"), [(report_engine, LEAST_TO_REPORT), (measure_engine, LEAST_TO_MEASURE)])
+def test_few_tasks_and_those_of_one_processor_stay_here(engine, least, tmp_path):
+    with engine(workers=2) as few, engine(workers=1) as one:
+        found = [*few(partial(written, tmp_path), range(least - 1)), *one(partial(written, tmp_path), range(least + 3))]
+    assert {pid for _, pid in found} == {os.getpid()}
+    assert len(found) == 2 * least + 2
