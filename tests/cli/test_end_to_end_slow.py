@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
+from flows.cluster import LEAST_TO_REPORT
 from storage import verify_store
 from tests.cli import test_end_to_end
 from tests.cli.test_end_to_end import COMMAND, ecgbatch, store_digests
@@ -24,6 +26,14 @@ def test_demo_makes_a_cohort_page_that_says_synthetic(tmp_path):
     said = ecgbatch("demo", tmp_path / "out")
     assert "ynthetic" in Path(said["cohort"]).read_text()
     assert said["counts"]["n_scored"] == said["counts"]["n_records"] == 60
+
+
+def test_a_thousand_records_are_measured_and_reported_in_processes(tmp_path):
+    shape = ArchiveShape(n_records=64 * LEAST_TO_REPORT, duration_s=6.0, sampling_frequency_hz=250, n_leads=12)
+    write_archive(tmp_path / "archive", shape)
+    said = ecgbatch("run", tmp_path / "archive", tmp_path / "work", "--pages", "all")
+    assert said["counts"]["n_scored"] == said["counts"]["n_records"] == shape.n_records
+    assert len(list(Path(said["cohort"]).parent.glob("records/*.html"))) == shape.n_records
 
 
 @pytest.mark.parametrize(("stage", "delay_s"), [("convert", 1.4), ("convert", 1.8), ("beats", 2.5), ("beats", 3.5)])
