@@ -84,15 +84,20 @@ def kills(
             process = subprocess.Popen(
                 bench.command(stage, work), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
             )
-            began = time.monotonic()
-            try:
-                process.wait(instant)
-                bench.lasted(stage, began)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            _struck(process, bench, stage, instant, signal.SIGKILL)
+            process.wait()
             yield f"{stage} {number} at {instant:.2f} s", process.returncode < 0, bench.problems(stage, work, runner)
             shutil.rmtree(work)
+
+
+def _struck(process: subprocess.Popen[bytes], bench: Bench, stage: str, instant: float, number: signal.Signals) -> None:
+    """Send a signal to all of a stage's processes after so many seconds; if it ends before, keep how long it took."""
+    began = time.monotonic()
+    try:
+        process.wait(instant)
+        bench.lasted(stage, began)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, number)
 
 
 MOST_S = 60.0
@@ -109,12 +114,7 @@ def interrupts(bench: Bench, count: int, seed: int, folder: Path) -> Cases:
                 process = subprocess.Popen(
                     bench.command(stage, work), stdout=subprocess.DEVNULL, stderr=said, start_new_session=True
                 )
-                began = time.monotonic()
-                try:
-                    process.wait(instant)
-                    bench.lasted(stage, began)
-                except subprocess.TimeoutExpired:
-                    os.killpg(process.pid, signal.SIGINT)
+                _struck(process, bench, stage, instant, signal.SIGINT)
                 wrong = _ended_in_time(process)
                 said.seek(0)
                 words = said.read()

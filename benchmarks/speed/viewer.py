@@ -25,6 +25,7 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
+from benchmarks.speed.chromium import FLAGS
 from ecgbatch.beats.lookup import extract_beats
 from ecgbatch.beats.record import BeatSettings
 from ecgbatch.reports.writing import record_slugs
@@ -33,18 +34,6 @@ from ecgbatch.serving.recording import Place
 from ecgbatch.signals.stage import convert_archive
 from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from storage import list_stores, open_store
-
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-)
 
 VIEWS = {"25 mm/s": "", "50 mm/s": "#speed=50", "5 mm/s": "#speed=5", "1 mm/s": "#speed=1", "whole": "#speed=0.01"}
 
