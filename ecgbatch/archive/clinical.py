@@ -8,6 +8,7 @@ import re
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -177,6 +178,7 @@ def _label_of_snomed(codes: frozenset[str]) -> int:
     return LABEL["control"] if codes == {_SNOMED_SINUS_RHYTHM} else LABEL["other"]
 
 
+@lru_cache(maxsize=1024)
 def normalise_location(text: str) -> str:
     """Return a localisation in one spelling, or empty where it is not known.
 
@@ -229,12 +231,18 @@ def _age(text: str) -> float:
 
 def _fields(comments: Sequence[str]) -> list[tuple[str, str]]:
     """Return name, in lower case and single spaces, and value of every comment of the form ``name: value``."""
-    parts = (comment.partition(":") for comment in comments)
-    return [(_plain(name), value.strip()) for name, colon, value in parts if colon]
+    parts = [comment.partition(":") for comment in comments]
+    return [(_plain_name(name), value.strip()) for name, colon, value in parts if colon]
 
 
 def _values(fields: list[tuple[str, str]], name: str) -> list[str]:
     return [value for found, value in fields if found == name]
+
+
+@lru_cache(maxsize=1024)
+def _plain_name(name: str) -> str:
+    """Return ``_plain`` of a field's name, which the headers of an archive share."""
+    return _plain(name)
 
 
 def _plain(text: str) -> str:

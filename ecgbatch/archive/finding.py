@@ -153,7 +153,9 @@ def _expanded(root: str, folder: str, followed: dict[str, str], depth: int) -> I
         name = folder + line.strip()
         if name == folder:
             continue
-        inner = _folder_records(root, name, followed, depth)
+        # Nearly every name is a record's: one question to the disk says that there is no folder of that name.
+        is_folder = os.path.isdir(f"{root}/{name}")  # noqa: PTH112 - false, not OSError, for a name too long to be one
+        inner = _folder_records(root, name, followed, depth) if is_folder else None
         if inner is None or (not name.endswith("/") and os.path.lexists(f"{root}/{name}.hea")):
             yield name
         yield from inner or ()
@@ -173,7 +175,7 @@ def _folder_records(root: str, name: str, followed: dict[str, str], depth: int) 
             return list(_expanded(root, f"{folder}/", followed, depth + 1)) or None
     except UnreadableRecord:
         return None
-    if not (name.endswith("/") and os.path.isdir(place)):  # noqa: PTH112
+    if not name.endswith("/"):
         return None
     followed[place] = f"{folder}/"
     return _walked(root, f"{folder}/").names or None

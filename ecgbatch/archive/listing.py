@@ -20,7 +20,7 @@ import xarray as xr
 from ecgbatch.archive.clinical import YEARS, Clinical, Labels, label_table, read_clinical
 from ecgbatch.archive.finding import find_records, storable
 from ecgbatch.formats.cart import as_text, free_text
-from ecgbatch.formats.header import Header, UnreadableRecord, step
+from ecgbatch.formats.header import Header, UnreadableRecord, columns_of, step
 from ecgbatch.formats.inspection import Inspection, has_checksums, inspect_records
 from ecgbatch.formats.leads import is_known
 from ecgbatch.formats.records import read_record
@@ -276,7 +276,7 @@ def _row(inspection: Inspection, known: _Known, rule: str, root: str, pseudonyms
         n_bytes=inspection.n_bytes,
         files="\n".join(_files(inspection, root)),
         cart=as_text(header.cart) if header else "",
-        comments="\n".join(map(storable, (*header.comments, *free_text(header.cart)))) if header else "",
+        comments=storable("\n".join((*header.comments, *free_text(header.cart)))) if header else "",
         content_key=_content_key(inspection),
     )
 
@@ -314,7 +314,8 @@ def _content_key(inspection: Inspection) -> bytes:
         return _NO_KEY
     if not has_checksums(list(header.signals)):
         return hashlib.sha256(inspection.header_bytes).digest()[:16] if inspection.suffix else _NO_KEY
-    leads = sorted((line.lead, line.initial_value, line.checksum) for line in header.signals)
+    told = columns_of(header.signals)
+    leads = sorted(zip(told.lead, told.initial_value, told.checksum, strict=True))
     return hashlib.sha256(repr((leads, header.sampling_frequency_hz, inspection.n_samples)).encode()).digest()[:16]
 
 

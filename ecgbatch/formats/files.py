@@ -84,10 +84,27 @@ def folder_below(root: str, parent: str) -> str:
 
     ``root`` is where the archive lies, links followed; ``parent`` is the folder's path below it, empty for the archive itself.
     """
+    if parent and _is_without_links(root, parent):
+        return f"{root.rstrip('/')}/{parent}"
     folder = os.path.realpath(f"{root}/{parent}") if parent else root
     if folder != root and not folder.startswith(root.rstrip("/") + "/"):
         raise UnreadableRecord("SYMLINK_ESCAPE", f"folder {parent[:80]!r} lies outside the archive")
     return folder
+
+
+def _is_without_links(root: str, parent: str) -> bool:
+    """Whether a path below a real folder is of real folders: nothing to follow, and no call of the disk for what lies above."""
+    parts, path = parent.split("/"), root
+    if not set(parts).isdisjoint(("", ".", "..")):
+        return False
+    for part in parts:
+        path = f"{path}/{part}"
+        try:
+            if not stat.S_ISDIR(os.lstat(path).st_mode):
+                return False
+        except (OSError, ValueError):
+            return False
+    return True
 
 
 def read_file(root: str, folder: str, name: str, limit: int, too_big: str, warnings: set[str]) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import NamedTuple
@@ -199,6 +199,28 @@ class SignalLine(NamedTuple):
     """Whether the gain is negative: the samples are turned over when they are read, ``adc_gain`` is positive here."""
 
 
+class SignalColumns(NamedTuple):
+    """The fields of many ``SignalLine``s, each a tuple: what is asked of all signals of a record is asked at once."""
+
+    file_name: tuple[str, ...]
+    fmt: tuple[int, ...]
+    samples_per_frame: tuple[int, ...]
+    skew: tuple[int, ...]
+    byte_offset: tuple[int, ...]
+    adc_gain: tuple[float, ...]
+    baseline: tuple[int, ...]
+    is_millivolts: tuple[bool, ...]
+    initial_value: tuple[int | None, ...]
+    checksum: tuple[int | None, ...]
+    lead: tuple[str, ...]
+    is_turned: tuple[bool, ...]
+
+
+def columns_of(lines: Sequence[SignalLine]) -> SignalColumns:
+    """Return the columns of signal lines, each as long as there are lines."""
+    return SignalColumns._make(zip(*lines, strict=True) if lines else [()] * len(SignalColumns._fields))
+
+
 def gains_made_positive(lines: list[SignalLine], warnings: set[str]) -> list[SignalLine]:
     """Return signals of which those of a negative gain have a positive one, and samples that are to be turned over."""
     if all(line.adc_gain > 0 for line in lines):
@@ -286,6 +308,8 @@ def kept_signals(header: Header) -> tuple[int, ...]:
 
 def left_out(header: Header) -> str:
     """Return, for people, which ECG leads are left out because their rate is another; empty where none is."""
+    if set(columns_of(header.signals).samples_per_frame) == {header.frame_samples}:
+        return ""  # nearly every record
     frames_hz = header.sampling_frequency_hz / header.frame_samples
     others = [line for line in header.signals if line.samples_per_frame != header.frame_samples]
     named = [
@@ -297,7 +321,7 @@ def left_out(header: Header) -> str:
 def at_one_rate(header: Header, frame_samples: int = 0) -> Header:
     """Return a header, as its file states it in frames, as a record at one rate: ``leads.samples_a_frame``, or the given one."""
     lines = header.signals
-    if all(line.samples_per_frame == 1 for line in lines) and frame_samples in {0, 1}:
+    if frame_samples in {0, 1} and not set(columns_of(lines).samples_per_frame) - {1}:
         return header  # nearly every record
     counts = [line.samples_per_frame for line in lines]
     deciding = which_decide_rate([line.lead for line in lines], [line.is_millivolts for line in lines])

@@ -20,7 +20,7 @@ from ecgbatch.formats.edf import MAX_EDF_HEADER_BYTES, parse_edf
 from ecgbatch.formats.edf import SUFFIX as EDF_SUFFIX
 from ecgbatch.formats.edf_gaps import with_gaps
 from ecgbatch.formats.files import check_record_name, first_bytes, folder_below, is_there, locate, read_file
-from ecgbatch.formats.header import Header, SignalLine, UnreadableRecord, at_one_rate, kept_signals, left_out, step
+from ecgbatch.formats.header import Header, SignalLine, UnreadableRecord, at_one_rate, columns_of, kept_signals, left_out, step
 from ecgbatch.formats.wfdb_header import MAX_HEADER_BYTES, NULL_FILE, parse_header
 from ecgbatch.terms import STATUS, lead_order
 
@@ -246,9 +246,12 @@ def _judged(record_name: str, known: _Known) -> Inspection:
     header, files = known.header, known.files
     assert header is not None
     missing = {i for file in files if file.n_bytes < 0 for i in file.signals}
-    kept = [header.signals[i].lead for i in kept_signals(header) if i not in missing]
     if not missing and not known.segments:  # nearly every record
-        return _inspection(record_name, known, _ordered(tuple(kept)), STATUS["ok"], "", known.left_out)
+        told = columns_of(header.signals)
+        is_one_rate = set(told.samples_per_frame) == {header.frame_samples}
+        leads_kept = told.lead if is_one_rate else tuple([told.lead[i] for i in kept_signals(header)])
+        return _inspection(record_name, known, _ordered(leads_kept), STATUS["ok"], "", known.left_out)
+    kept = [header.signals[i].lead for i in kept_signals(header) if i not in missing]
     leads = set(kept)
     for segment in (segment for _, segment in known.segments if segment):
         leads.update(segment.leads)
@@ -285,22 +288,24 @@ def _inspection(record_name: str, known: _Known, leads: tuple[str, ...], status:
 
 
 def _find_files(root: str, folder: str, header: Header, warnings: set[str]) -> tuple[SignalFile, ...]:
-    files = []
-    for name, signals in _signals_of_files(header).items():
+    files, told = [], columns_of(header.signals)
+    is_one_format = len(set(told.fmt)) == len(set(told.byte_offset)) == 1
+    for name, signals in _signals_of_files(told.file_name).items():
         first = header.signals[signals[0]]
-        if len({(header.signals[i].fmt, header.signals[i].byte_offset) for i in signals}) > 1:
+        if not is_one_format and len({(told.fmt[i], told.byte_offset[i]) for i in signals}) > 1:
             raise UnreadableRecord("FMT_MIXED", f"{name} is described with several formats or byte offsets; correct the header")
         found = None if name == NULL_FILE else locate(root, folder, name, warnings)
         path, size, mtime = found or ("", -1, 0)
         files.append(SignalFile(name, path, size, mtime, first.fmt, first.byte_offset, signals))
-    if len({file.path for file in files if file.path}) < sum(1 for file in files if file.path):
+    if len(files) > 1 and len({file.path for file in files if file.path}) < sum(1 for file in files if file.path):
         raise UnreadableRecord("FILES_INTERLEAVED", "two of the header's file names are one file")
     return tuple(files)
 
 
-def _signals_of_files(header: Header) -> dict[str, tuple[int, ...]]:
-    """Return the numbers of each file's signals; refuse a file whose signals are not together."""
-    names = [signal.file_name for signal in header.signals]
+def _signals_of_files(names: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """Return the numbers of each file's signals, of which ``names`` are; refuse a file whose signals are not together."""
+    if len(set(names)) == 1:  # nearly every record
+        return {names[0]: tuple(range(len(names)))}
     groups = {name: tuple([i for i, own in enumerate(names) if own == name]) for name in dict.fromkeys(names)}
     for name, signals in groups.items():
         if signals[-1] - signals[0] >= len(signals):
@@ -320,13 +325,14 @@ def _judge_files(header: Header, files: tuple[SignalFile, ...], folder: str, war
         if file.n_bytes == 0:
             raise UnreadableRecord("DAT_EMPTY", f"{file.name} has 0 bytes; fetch it again")
     n_samples = header.n_samples or _inferred_length(header, there, warnings)
-    n_total = n_samples * sum([signal.samples_per_frame for signal in header.signals])
+    told = columns_of(header.signals)
+    n_total = n_samples * sum(told.samples_per_frame)
     for file in there:
         _judge_size(header, file, n_samples, warnings)
     if n_total > MAX_RECORD_SAMPLES:
         raise UnreadableRecord("TOO_LONG", f"{n_total} samples; at most {MAX_RECORD_SAMPLES} are read; split the record")
-    if max([signal.skew for signal in header.signals]) >= n_samples:
-        raise UnreadableRecord("HEADER_LIMIT", f"a skew of {max(s.skew for s in header.signals)} in {n_samples} samples")
+    if max(told.skew) >= n_samples:
+        raise UnreadableRecord("HEADER_LIMIT", f"a skew of {max(told.skew)} in {n_samples} samples")
     return n_samples
 
 
@@ -349,12 +355,13 @@ def _inferred_length(header: Header, files: list[SignalFile], warnings: set[str]
 
 def has_checksums(signals: list[SignalLine]) -> bool:
     """Whether every signal states a checksum and they are not all zero (the old way to say: not computed)."""
-    checksums = [signal.checksum for signal in signals]
+    checksums = columns_of(signals).checksum
     return None not in checksums and any(checksums)
 
 
 def _frame_samples(header: Header, file: SignalFile) -> int:
-    return sum([header.signals[i].samples_per_frame for i in file.signals])
+    told = columns_of(header.signals)
+    return sum([told.samples_per_frame[i] for i in file.signals])
 
 
 def required_bytes(fmt: int, n_samples: int) -> int:

@@ -30,6 +30,7 @@ from ecgbatch.formats.samples import (
     finish_leads,
     put,
     sum_16,
+    take_usual,
 )
 from ecgbatch.formats.signal_files import BLOCK_SAMPLES, changed, digest_file, fill, hash_bytes, opened, whole_file
 from ecgbatch.formats.wfdb_signal import DTYPES, decode_frames
@@ -203,6 +204,8 @@ def _read_files(inspection: Inspection, samples: Samples, digest: Hasher) -> Non
             found += _copy_plain(samples, rows, lines, file, digest)
         elif rows:
             found += _decode_and_copy(samples, rows, lines, file, digest, samples.n_samples // header.frame_samples)
+    if not found:
+        return  # as nearly always, by ``take_usual``
     finish_leads(samples, found)
     check_checksums(samples, found)
     check_initial_values(samples, found)
@@ -224,6 +227,8 @@ def _copy_plain(samples: Samples, rows: list[int], lines: list[SignalLine], file
             values = (frames ^ 0x8000).view(np.int16) if file.fmt == 160 else frames.astype(np.int16, copy=False)
             deal(values, into, samples.block, first, totals, lowest)
         hash_bytes(source, file.n_bytes - file.byte_offset - 2 * n_frames * len(rows), digest)
+    if take_usual(samples, into, lines, totals, lowest):
+        return []
     told = zip(lines, rows, samples.block[into, 0].tolist(), (totals % 65536).tolist(), lowest.tolist(), strict=True)
     return [Found(*lead) for lead in told]
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgbatch.formats.header import SignalLine, UnreadableRecord
+from ecgbatch.formats.header import SignalLine, UnreadableRecord, columns_of
 from ecgbatch.formats.inspection import FLAC_FORMATS, Inspection
 from ecgbatch.terms import LEAD_FLAGS, MISSING_SAMPLE
 
@@ -76,6 +76,26 @@ def finish_leads(samples: Samples, found: list[Found]) -> None:
         is_odd = lead.line.skew or lead.line.is_turned or not lead.line.is_millivolts
         if is_odd or lead.lowest in {None, MISSING_SAMPLE}:
             _finish_lead(samples, lead)
+
+
+def take_usual(
+    samples: Samples, rows: NDArray[np.int64], lines: list[SignalLine], totals: NDArray[np.int64], lowest: NDArray[np.int64]
+) -> bool:
+    """Fill the columns of all leads of a record of which nothing is to be said, as of nearly all; else do nothing, return False.
+
+    Its leads are in one file, their first samples and their sums, ``totals``, are those of the header, no sample is missing or
+    to be changed, and they have volts.
+    """
+    if len(lines) < len(samples.adc_gain):
+        return False
+    told, checksums = columns_of(lines), (totals % 65536).tolist()
+    is_usual = any(checksums) and list(told.checksum) == checksums and all(told.is_millivolts)
+    if not is_usual or any(told.skew) or any(told.is_turned) or lowest.min() == MISSING_SAMPLE:
+        return False
+    if samples.block[rows, 0].tolist() != list(told.initial_value):
+        return False
+    samples.checksum[rows], samples.adc_gain[rows], samples.baseline[rows] = checksums, told.adc_gain, told.baseline
+    return True
 
 
 def _finish_lead(samples: Samples, found: Found) -> None:
