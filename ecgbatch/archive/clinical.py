@@ -7,8 +7,8 @@ import math
 import re
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from functools import lru_cache
+from io import StringIO
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
