@@ -7,9 +7,9 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from ipaddress import ip_address
 from itertools import chain, islice
 from multiprocessing import active_children, get_context
@@ -192,9 +192,9 @@ def _pool(n_processes: int) -> Iterator[ProcessPoolExecutor]:
             raise
 
 
-LEAST_TO_REPORT, LEAST_TO_MEASURE = 16, 4
-"""Tasks (of 64 records, of a shard) from which reports and measurements are made in processes: each takes a second or two to
-begin."""
+LEAST_TO_REPORT, LEAST_TO_MEASURE, LEAST_TO_CONVERT = 16, 4, 16
+"""Tasks (of 64 records; of a shard; of 256 records or a shard) from which reports, measurements and signals are made in
+processes: each takes a second or two to begin."""
 
 
 @contextmanager
@@ -214,6 +214,13 @@ def measure_engine(address: str | None = None, workers: int | None = None, *, se
         yield chosen
 
 
+@contextmanager
+def convert_engine(address: str | None = None, workers: int | None = None, *, sees: Iterable[Any] = ()) -> Iterator[Map]:
+    """Yield an engine for converting, of which headers and files, more than half, are Python: as ``measure_engine``."""
+    with _process_engine(address, workers, sees, LEAST_TO_CONVERT, _map_on_threads) as chosen:
+        yield chosen
+
+
 Few = Callable[[int, Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 """How few tasks are run: given processors, a function and tasks."""
 
@@ -226,25 +233,27 @@ def _process_engine(address: str | None, workers: int | None, sees: Iterable[Any
             yield on_cluster
         return
     n_processes = settings.workers or usable_processors()
-    yield Engine(partial(_map_in_processes, n_processes, least, few), lambda: _memory_here() // n_processes)
+    with ExitStack() as until_the_end:  # a stage asks its engine several times: the processes are started once
+        pool = cache(lambda: until_the_end.enter_context(_pool(n_processes)))
+        yield Engine(partial(_map_in_processes, n_processes, pool, least, few), lambda: _memory_here() // n_processes)
 
 
 def _map_in_processes(
-    n_processes: int, least: int, few: Few, function: Callable[[Any], Any], tasks: Iterable[Any]
-) -> Iterator[Any]:
+    n_processes: int, pool: Callable[[], ProcessPoolExecutor], least: int, few: Few, function: Callable[[Any], Any],
+    tasks: Iterable[Any],
+) -> Iterator[Any]:  # fmt: skip
     """Yield results in order; a bounded number of tasks is taken ahead, however many there are."""
     queue = iter(tasks)
     waiting = deque(islice(queue, least))
     if n_processes == 1 or len(waiting) < least:
         yield from few(n_processes, function, chain(waiting, queue))
         return
-    with _pool(n_processes) as pool:
-        running: deque[Any] = deque()
-        while waiting or running:
-            while waiting and len(running) < PARCELS_PER_THREAD * n_processes:
-                running.append(pool.submit(_privately, function, [waiting.popleft()]))
-                waiting.extend(islice(queue, 1))
-            yield running.popleft().result()[0]
+    running: deque[Any] = deque()
+    while waiting or running:
+        while waiting and len(running) < PARCELS_PER_THREAD * n_processes:
+            running.append(pool().submit(_privately, function, [waiting.popleft()]))
+            waiting.extend(islice(queue, 1))
+        yield running.popleft().result()[0]
 
 
 def usable_processors() -> int:

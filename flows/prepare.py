@@ -9,7 +9,7 @@ from ecgbatch.beats.lookup import extract_beats
 from ecgbatch.beats.record import BeatSettings
 from ecgbatch.signals.stage import convert_archive
 from ecgbatch.workspace.runs import Timing
-from flows.cluster import engine
+from flows.cluster import convert_engine, engine
 from flows.plain import OnProgress
 from flows.steps import flow, keep_table, shown, task
 from storage import cached_mirror, is_address
@@ -26,7 +26,7 @@ def convert(
 ) -> Any:
     """Convert what is new or has changed; of an archive in an object store, by way of its copy here, brought up to date first."""
     place = str(cached_mirror(archive)) if is_address(archive) else archive
-    with engine(dask, workers, sees=[place, work]) as on_engine:
+    with convert_engine(dask, workers, sees=[place, work]) as on_engine:
         return convert_archive(place, work, options, map=on_engine, on_progress=shown(on_progress, "convert"))
 
 

@@ -1,4 +1,4 @@
-"""The side of ecgbatch: the stages as its commands run them, on threads of one machine."""
+"""The side of ecgbatch: the stages as its commands run them, on threads and processes of one machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ecgbatch.scores.stage import score_workspace
 from ecgbatch.scores.table import scores_path
 from ecgbatch.signals.stage import convert_archive
 from ecgbatch.terms import LEADS, UNSCORABLE_BEAT
-from flows.cluster import engine, usable_processors
+from flows.cluster import convert_engine, engine, measure_engine, usable_processors
 from storage import open_store
 
 ROBUST, PAPER = BeatSettings(), BeatSettings("kachuee")
@@ -28,8 +28,8 @@ FIFTEEN, LEAD_TWO = LEADS[:15], ("II",)
 
 def convert(archive: Path, work: Path) -> None:
     """Convert an archive."""
-    with engine() as on_threads:
-        convert_archive(str(archive), str(work), map=on_threads)
+    with convert_engine() as on_engine:
+        convert_archive(str(archive), str(work), map=on_engine)
 
 
 def beats(work: Path, settings: BeatSettings) -> None:
@@ -40,8 +40,8 @@ def beats(work: Path, settings: BeatSettings) -> None:
 
 def measure(work: Path, settings: BeatSettings) -> None:
     """Measure intervals, axes and waves."""
-    with engine() as on_threads:
-        measure_workspace(str(work), settings.document(), map=on_threads)
+    with measure_engine() as on_engine:
+        measure_workspace(str(work), settings.document(), map=on_engine)
 
 
 def score(work: Path, model: Path) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ecgbatch.archive.watch import LookOptions
 from ecgbatch.synthetic.archive import ArchiveShape
 from ecgbatch.terms import MODEL_NAME_DIGITS
-from flows.cluster import engine, measure_engine, processes, report_engine
+from flows.cluster import convert_engine, engine, measure_engine, processes, report_engine
 from storage import cached_mirror, is_address, only_writer
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def convert(
     place, compute = str(cached_mirror(str(archive)) if is_address(archive) else archive), compute or Compute()
     table = None if labels is None else str(labels)
     options = LookOptions(labels=table, keep_comments=keep_comments, rehash=rehash, settle_s=settle_s)
-    with only_writer(work, "convert"), engine(compute.dask, compute.workers, sees=[place, work]) as on_engine:
+    with only_writer(work, "convert"), convert_engine(compute.dask, compute.workers, sees=[place, work]) as on_engine:
         return convert_archive(place, str(work), options, map=on_engine, on_progress=compute.on_progress)
 
 

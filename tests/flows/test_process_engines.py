@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from flows.cluster import LEAST_TO_MEASURE, LEAST_TO_REPORT, measure_engine, report_engine
+from flows.cluster import (
+    LEAST_TO_CONVERT,
+    LEAST_TO_MEASURE,
+    LEAST_TO_REPORT,
+    convert_engine,
+    measure_engine,
+    report_engine,
+)
+
+ENGINES = [(report_engine, LEAST_TO_REPORT), (measure_engine, LEAST_TO_MEASURE), (convert_engine, LEAST_TO_CONVERT)]
 
 
 def written(folder: Path, number: int) -> tuple[int, int]:
@@ -18,7 +27,7 @@ def written(folder: Path, number: int) -> tuple[int, int]:
     return number, os.getpid()
 
 
-@pytest.mark.parametrize(("engine", "least"), [(report_engine, LEAST_TO_REPORT), (measure_engine, LEAST_TO_MEASURE)])
+@pytest.mark.parametrize(("engine", "least"), ENGINES)
 def test_many_tasks_go_to_processes_and_their_files_are_the_owners_alone(engine, least, tmp_path):
     with engine(workers=2) as run:
         found = list(run(partial(written, tmp_path), range(least + 3)))
@@ -27,9 +36,16 @@ def test_many_tasks_go_to_processes_and_their_files_are_the_owners_alone(engine,
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o600}
 
 
-@pytest.mark.parametrize(("engine", "least"), [(report_engine, LEAST_TO_REPORT), (measure_engine, LEAST_TO_MEASURE)])
+@pytest.mark.parametrize(("engine", "least"), ENGINES)
 def test_few_tasks_and_those_of_one_processor_stay_here(engine, least, tmp_path):
     with engine(workers=2) as few, engine(workers=1) as one:
         found = [*few(partial(written, tmp_path), range(least - 1)), *one(partial(written, tmp_path), range(least + 3))]
     assert {pid for _, pid in found} == {os.getpid()}
     assert len(found) == 2 * least + 2
+
+
+def test_a_stage_that_asks_twice_has_the_same_processes(tmp_path):
+    with convert_engine(workers=2) as run:
+        first, second = ({pid for _, pid in run(partial(written, tmp_path), range(LEAST_TO_CONVERT))} for _ in range(2))
+    assert os.getpid() not in first | second
+    assert len(first | second) <= 2
