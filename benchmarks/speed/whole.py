@@ -85,7 +85,10 @@ def processor_seconds() -> float:
 
 
 def peak_bytes() -> int:
-    """Return the most memory that this process has held, not those it started; ``getrusage`` would count what its parent held when it was started."""
+    """Return the most memory that this process has held, not those it started.
+
+    ``getrusage`` would count what its parent held when it was started.
+    """
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
