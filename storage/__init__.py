@@ -22,6 +22,7 @@ from storage.remake import Origin, copied, planned_like, remove_store, remove_wh
 from storage.schema import TEXT, Schema, Variable
 from storage.sealed import document_problems, folder_problems, seal_again, seal_folder, sealed, unsealed
 from storage.verify import verify_build, verify_store
+from storage.versions import installed_version
 
 __all__ = [
     "FAILED",
@@ -57,6 +58,7 @@ __all__ = [
     "folder_at",
     "folder_problems",
     "forget_columns",
+    "installed_version",
     "is_address",
     "is_mirror",
     "list_stores",

@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import xarray as xr
 
 from storage.errors import SchemaError
 from storage.schema import Schema, Variable, digest_array
+from storage.versions import installed_version
 
 SHARD_BYTES = 32_000_000
 """Decoded bytes of one shard: small enough for a few in memory, large enough that 1 M ten-second records make 3,750 files."""
@@ -163,7 +163,7 @@ def make_plan(
 
 def with_own_versions(versions: Mapping[str, str]) -> dict[str, str]:
     """Return a stage's versions with those of what writes every store, as a plan states them."""
-    return {name: version(name) for name in ("zarr", "numcodecs", "numpy")} | dict(versions)
+    return {name: installed_version(name) for name in ("zarr", "numcodecs", "numpy")} | dict(versions)
 
 
 def canonical_json(document: Any) -> bytes:

@@ -30,7 +30,20 @@ from ecgbatch.beats.shard import Signals, cut_beats, find_peaks, flags_of_ecgs
 from ecgbatch.formats.leads import is_ecg
 from ecgbatch.formats.wfdb_annotation import Reference, reference_beats
 from ecgbatch.terms import BEAT_FLAGS, LABEL, LONGEST_HEART_RATE_BPM, MISSING_SAMPLE, STATUS, UNUSABLE_LEAD
-from storage import TEXT, Plan, RowsFailed, Schema, Shard, Variable, make_plan, noting, open_once, row_key, together
+from storage import (
+    TEXT,
+    Plan,
+    RowsFailed,
+    Schema,
+    Shard,
+    Variable,
+    installed_version,
+    make_plan,
+    noting,
+    open_once,
+    row_key,
+    together,
+)
 
 Array = NDArray[Any]
 
@@ -438,6 +451,4 @@ def stage_settings(signals: xr.Dataset, settings: BeatSettings) -> dict[str, Any
 
 def stage_versions() -> dict[str, str]:
     """Return the versions that peaks and beats depend on beside the storage's."""
-    from importlib.metadata import version
-
-    return {"scipy": version("scipy")}
+    return {"scipy": installed_version("scipy")}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any
 
@@ -19,7 +18,20 @@ from ecgbatch.measurements.quantities import LEAD_QUANTITIES, QUANTITIES, REASON
 from ecgbatch.measurements.record import METHOD, VERSION, Excerpt, Measured, measure_records, nothing_measured
 from ecgbatch.signals.table import SIGNALS
 from ecgbatch.terms import STATEMENTS, STATUS
-from storage import TEXT, Plan, RowsFailed, Schema, Shard, Variable, make_plan, noting, open_once, row_key, together
+from storage import (
+    TEXT,
+    Plan,
+    RowsFailed,
+    Schema,
+    Shard,
+    Variable,
+    installed_version,
+    make_plan,
+    noting,
+    open_once,
+    row_key,
+    together,
+)
 
 Array = NDArray[Any]
 
@@ -100,7 +112,7 @@ def measure_settings(signals: str, beats: str) -> dict[str, Any]:
 
 def measure_versions() -> dict[str, str]:
     """Return the versions that measurements depend on beside the storage's."""
-    return {"numba": version("numba"), "numpy": version("numpy")}
+    return {"numba": installed_version("numba"), "numpy": installed_version("numpy")}
 
 
 def produce_measurements(

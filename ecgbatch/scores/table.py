@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from ecgbatch.scores.decision import DECISION_RULE, INTERVAL_RULE
 from ecgbatch.scores.earlier import PLACE
 from ecgbatch.scores.scorable import MIN_LEAD_SHARE, MIN_SCORABLE_BEATS
 from ecgbatch.terms import DECISION, LABEL, SCORE_FLAGS, SEX, STATUS
-from storage import TEXT, Plan, Schema, Variable, make_plan
+from storage import TEXT, Plan, Schema, Variable, installed_version, make_plan
 
 BEATS_A_SHARD = 2048
 """Work of one shard, in beats: some seconds on one core, so that two cores share even 40 records."""
@@ -170,7 +169,7 @@ def score_settings(model: Model) -> dict[str, Any]:
 
 def score_versions() -> dict[str, str]:
     """Return the versions that scores depend on beside the storage's."""
-    return {"numba": version("numba"), "numpy": version("numpy")}
+    return {"numba": installed_version("numba"), "numpy": installed_version("numpy")}
 
 
 def plan_rows(records: xr.Dataset, leads: Sequence[str], settings: Mapping[str, Any]) -> Plan:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from importlib.metadata import version
 
 import numpy as np
 import xarray as xr
@@ -13,7 +12,7 @@ from ecgbatch import __version__
 from ecgbatch.archive.listing import each
 from ecgbatch.archive.remembered import LOOK_COLUMNS
 from ecgbatch.terms import LABEL, LEAD_FLAGS, MISSING_SAMPLE, SEX, STATUS, lead_order
-from storage import TEXT, Plan, Schema, Variable, make_plan
+from storage import TEXT, Plan, Schema, Variable, installed_version, make_plan
 
 SIGNALS = Schema(
     name="signals",
@@ -134,7 +133,7 @@ def _plan_batch(rows: xr.Dataset) -> Plan:
         rows = rows.drop_vars("cart")
     inputs = rows.drop_vars(LOOK_COLUMNS, errors="ignore").assign(lead=("lead", np.array(leads, dtype=TEXT)))
     sizes = {"record": rows.sizes["record"], "lead": len(leads), "sample": n_samples}
-    versions = {"ecgbatch": __version__, "wfdb": version("wfdb")}
+    versions = {"ecgbatch": __version__, "wfdb": installed_version("wfdb")}
     return make_plan(schema_of(rows), sizes=sizes, inputs=inputs, settings=CONVERSION, versions=versions)
 
 

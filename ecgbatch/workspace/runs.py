@@ -13,12 +13,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from ecgbatch.settings import load_settings
-from storage import CorruptStore, folder_at, is_address, sealed, unsealed
+from storage import CorruptStore, folder_at, installed_version, is_address, sealed, unsealed
 
 log = logging.getLogger("ecgbatch")
 
@@ -118,7 +117,7 @@ def earlier_run(work: str, run: str) -> str:
 
 def _versions() -> dict[str, str]:
     names = ("ecgbatch", "dask", "numba", "numpy", "prefect", "scipy", "torch", "wfdb", "xarray", "zarr")
-    return {"python": platform.python_version()} | {name: version(name) for name in names}
+    return {"python": platform.python_version()} | {name: installed_version(name) for name in names}
 
 
 @contextmanager
