@@ -18,7 +18,7 @@ from benchmarks.speed.section import Claim, Section, Times
 from ecgbatch.model.definition import Model
 from ecgbatch.model.files import load_model, shipped_model
 from ecgbatch.model.forward_kernels import HAS_BFLOAT16
-from ecgbatch.model.inference import GAINS_BY_BFLOAT16, PRECISIONS, beat_logits, pack
+from ecgbatch.model.inference import GAINS_BY_BFLOAT16, PRECISIONS, beat_logits, logit_of, pack
 from ecgbatch.model.precision import choose_precision, reference_beats
 from ecgbatch.scores.shard import score_shard
 from ecgbatch.scores.stored_beats import RecordBeats, read_record_beats
@@ -38,7 +38,7 @@ def measure(folder: Path, *, rounds: int, data: Path | None) -> Section:
     model = load_model(shipped_model())
     beats = np.tile(reference_beats(model), (8, 1, 1))
     shape, weights, processors = (len(model.leads), model.n_samples), model.members[0].weights, usable_processors()
-    network = naive.with_weights(naive.plain_network(*shape), weights)
+    network = naive.network_of(*shape, weights)
     packed, halves = pack(weights), np.array_split(beats, processors)
     times, answers = Times(), {}
     with ThreadPoolExecutor(processors) as pool:
@@ -58,7 +58,7 @@ def measure(folder: Path, *, rounds: int, data: Path | None) -> Section:
             },
         }
         if HAS_BFLOAT16:
-            half = naive.with_weights(BeatNet(*shape), weights).bfloat16()
+            half = naive.with_weights(BeatNet(*shape, len(weights["output.bias"])), weights).bfloat16()
             ways[TORCH_BFLOAT16] = lambda: with_threads(processors, lambda: eager(half, beats, BEATS_A_PASS))
         for way in ways.values():
             way()
@@ -104,14 +104,13 @@ def measure(folder: Path, *, rounds: int, data: Path | None) -> Section:
 
 
 def eager(network: Any, beats: np.ndarray, size: int) -> np.ndarray:
-    """Return the logits of beats by torch, ``size`` a pass, in the precision of the network's weights."""
+    """Return the logits of MI of beats by torch, ``size`` a pass, in the precision of the network's weights."""
     import torch
 
     kind = network.output.weight.dtype
     with torch.inference_mode():
         parts = [network(torch.from_numpy(beats[start : start + size]).to(kind)) for start in range(0, len(beats), size)]
-    classes = torch.cat(parts)
-    return (classes[:, 1] - classes[:, 0]).float().numpy()
+    return logit_of(torch.cat(parts).float().numpy())
 
 
 def real_records(folder: Path, data: Path, model: Model) -> list[str]:

@@ -174,7 +174,7 @@ def score(names: Sequence[str], work: Path, beats_name: str, model: Path, *, sca
 
     torch.set_num_threads(1)
     beats = zarr.open_group(work / f"{beats_name}.zarr", mode="r")
-    (network,), segments = _networks(model, len(leads)), _segments(model)
+    (network,), segments = networks(model, len(leads)), _segments(model)
     random = np.random.default_rng(0)
     scores = {}
 
@@ -241,7 +241,7 @@ def score_leads(names: Sequence[str], work: Path, beats_name: str, model: Path) 
 
     torch.set_num_threads(1)
     beats = zarr.open_group(work / f"{beats_name}.zarr", mode="r")
-    (network,) = _networks(model, 1)
+    (network,) = networks(model, 1)
     scores = {}
     for name in names:
         waveform, logits = beats[f"{name}/waveform"][:][beats[f"{name}/is_whole"][:]], []
@@ -254,14 +254,20 @@ def score_leads(names: Sequence[str], work: Path, beats_name: str, model: Path) 
     (work / f"{beats_name}-leads.json").write_text(json.dumps(scores))
 
 
-def _networks(folder: Path, n_leads: int) -> list[Any]:
+def networks(folder: Path, n_leads: int) -> list[Any]:
+    """Return a model's members as plain networks of so many leads, ready to score."""
     from ecgbatch.model.files import load_model
 
     model = load_model(folder)
-    return [with_weights(plain_network(n_leads, model.n_samples), member.weights) for member in model.members]
+    return [network_of(n_leads, model.n_samples, member.weights) for member in model.members]
 
 
-def plain_network(n_leads: int, n_samples: int) -> Any:
+def network_of(n_leads: int, n_samples: int, weights: Mapping[str, Array]) -> Any:
+    """Return a plain network of these weights, ready to score, of as many classes as they have."""
+    return with_weights(plain_network(n_leads, n_samples, len(weights["output.bias"])), weights)
+
+
+def plain_network(n_leads: int, n_samples: int, n_classes: int = 2) -> Any:
     """Return ``BeatNet`` with random weights, its forward pass as one writes it down from the paper."""
     import torch
     from torch.nn.functional import max_pool1d
@@ -276,7 +282,7 @@ def plain_network(n_leads: int, n_samples: int) -> Any:
                 x = max_pool1d(x, 5, 2) if x.shape[-1] >= 5 else x
             return self.output(torch.relu(self.hidden2(torch.relu(self.hidden1(x.flatten(1))))))
 
-    return Plain(n_leads, n_samples)
+    return Plain(n_leads, n_samples, n_classes)
 
 
 def with_weights(network: Any, weights: Mapping[str, Array]) -> Any:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import sys
 from xml.etree import ElementTree
 
+import numpy as np
+
 from benchmarks.speed import naive
 from benchmarks.speed.__main__ import PARTS
 from benchmarks.speed.page import drawing
 from benchmarks.speed.section import Claim, Times, spread
+from ecgbatch.model.files import load_model, shipped_model
+from ecgbatch.model.inference import beat_logits, logit_of, pack
 
 
 def test_a_claim_is_judged_by_the_median_of_its_rounds():
@@ -45,6 +49,18 @@ def test_the_drawing_is_an_svg_whose_bars_have_the_order_of_the_seconds():
 def test_peers_that_cannot_be_imported_are_said_to_be_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "sleepecg", None)
     assert naive.missing_peers()["sleepecg"].startswith("not measured: ")
+
+
+def test_peers_score_by_the_very_networks_of_the_shipped_model():
+    import torch
+
+    model = load_model(shipped_model())
+    shape = len(model.leads), model.n_samples
+    beats = np.random.default_rng(0).normal(size=(4, *shape)).astype(np.float32)
+    for member, network in zip(model.members[:2], naive.networks(shipped_model(), shape[0])[:2], strict=True):
+        with torch.no_grad():
+            found = logit_of(network(torch.from_numpy(beats)).numpy())
+        assert np.allclose(found, beat_logits(pack(member.weights), beats), atol=1e-4)
 
 
 def test_every_part_can_be_imported():
