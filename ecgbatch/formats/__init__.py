@@ -12,7 +12,7 @@ Other wings use:
 - ``devices``: ``DEVICE_SUFFIXES``, ``is_device_file``
 - ``dicom``: ``HEAD_BYTES``, ``is_waveform_file``
 - ``files``: ``check_record_name``, ``first_bytes``, ``read_small_file``
-- ``header``: ``Header``, ``REASONS``, ``UnreadableRecord``, ``WARNINGS``, ``day_number``, ``step``
+- ``header``: ``Header``, ``REASONS``, ``UnreadableRecord``, ``WARNINGS``, ``columns_of``, ``day_number``, ``step``
 - ``inspection``: ``Inspection``, ``SUFFIXES``, ``has_checksums``, ``inspect_record``, ``inspect_records``
 - ``leads``: ``is_ecg``, ``is_known``, ``which_are_ecgs``, ``which_decide_rate``
 - ``records``: ``read_record``, ``read_samples``, ``source_digest``

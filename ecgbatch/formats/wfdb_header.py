@@ -131,19 +131,16 @@ def _parse(content: bytes, record_name: str) -> Header:
     if fs * most < FS_RANGE_HZ[0]:
         raise _wrong_rate(fields)
     by_name = named_apart(gains_made_positive(signals, warnings), warnings) if signals else ()
-    return _header(record_name, (name, fs, n_samples), by_name, n_signals, segments, comments, fields, warnings)
+    return _header((name, fs, n_samples, by_name, n_signals, segments, comments), record_name, fields, warnings)
 
 
-def _header(
-    record_name: str, facts: tuple[str, float, int | None], signals: tuple[SignalLine, ...], n_signals: int,
-    segments: tuple[tuple[str, int], ...], comments: tuple[str, ...], fields: list[str], warnings: set[str],
-) -> Header:  # fmt: skip
-    if facts[0] != record_name.rpartition("/")[2]:
+def _header(described: tuple[Any, ...], record_name: str, fields: list[str], warnings: set[str]) -> Header:
+    """Return the header of which ``described`` has the first fields; ``fields`` are those of the record line."""
+    if described[0] != record_name.rpartition("/")[2]:
         warnings.add("RECORD_NAME_MISMATCH")
     day = _day(fields[3]) if len(fields) > 3 else -1
     year = int(fields[3].rpartition("/")[2]) if day > 0 else -1
-    described_by = (*facts, signals, n_signals, segments, comments, tuple(sorted(warnings)))
-    return Header(*described_by, recording_year=year, recording_day=day)
+    return Header(*described, tuple(sorted(warnings)), recording_year=year, recording_day=day)
 
 
 def _usual_header(usual: re.Match[str], record_name: str, warnings: set[str]) -> Header | None:
@@ -159,7 +156,7 @@ def _usual_header(usual: re.Match[str], record_name: str, warnings: set[str]) ->
     if fs < FS_RANGE_HZ[0]:
         return None
     comments = tuple([line.lstrip("#").strip() for line in remarks.split("\n") if line])
-    return _header(record_name, (name, fs, n_samples), signals, n_signals, (), comments, fields, warnings)
+    return _header((name, fs, n_samples, signals, n_signals, (), comments), record_name, fields, warnings)
 
 
 def _decoded(content: bytes, warnings: set[str]) -> str:
