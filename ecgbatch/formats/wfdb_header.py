@@ -138,9 +138,10 @@ def _header(described: tuple[Any, ...], record_name: str, fields: list[str], war
     """Return the header of which ``described`` has the first fields; ``fields`` are those of the record line."""
     if described[0] != record_name.rpartition("/")[2]:
         warnings.add("RECORD_NAME_MISMATCH")
+    header = Header(*described, tuple(sorted(warnings)))
     day = _day(fields[3]) if len(fields) > 3 else -1
     year = int(fields[3].rpartition("/")[2]) if day > 0 else -1
-    return Header(*described, tuple(sorted(warnings)), recording_year=year, recording_day=day)
+    return header._replace(recording_year=year, recording_day=day) if day > 0 else header
 
 
 def _usual_header(usual: re.Match[str], record_name: str, warnings: set[str]) -> Header | None:
