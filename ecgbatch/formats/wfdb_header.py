@@ -134,11 +134,15 @@ def _parse(content: bytes, record_name: str) -> Header:
     return _header((name, fs, n_samples, by_name, n_signals, segments, comments), record_name, fields, warnings)
 
 
+_UNSAID = tuple(Header._field_defaults.values())
+"""What of a header a WFDB file has no place for, and the day of recording, before it is read."""
+
+
 def _header(described: tuple[Any, ...], record_name: str, fields: list[str], warnings: set[str]) -> Header:
     """Return the header of which ``described`` has the first fields; ``fields`` are those of the record line."""
     if described[0] != record_name.rpartition("/")[2]:
         warnings.add("RECORD_NAME_MISMATCH")
-    header = Header(*described, tuple(sorted(warnings)))
+    header = Header._make((*described, tuple(sorted(warnings)), *_UNSAID))
     day = _day(fields[3]) if len(fields) > 3 else -1
     year = int(fields[3].rpartition("/")[2]) if day > 0 else -1
     return header._replace(recording_year=year, recording_day=day) if day > 0 else header
