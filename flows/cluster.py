@@ -193,8 +193,8 @@ def _pool(n_processes: int) -> Iterator[ProcessPoolExecutor]:
 
 
 LEAST_TO_REPORT, LEAST_TO_MEASURE, LEAST_TO_CONVERT = 16, 4, 16
-"""Tasks (of 64 records; of a shard; of 256 records or a shard) from which reports, measurements and signals are made in
-processes: each takes a second or two to begin."""
+"""Tasks (of 64 records; of a shard; of 256 records) from which reports, measurements and signals are made in processes: each
+takes a second or two to begin."""
 
 
 @contextmanager
@@ -216,8 +216,12 @@ def measure_engine(address: str | None = None, workers: int | None = None, *, se
 
 @contextmanager
 def convert_engine(address: str | None = None, workers: int | None = None, *, sees: Iterable[Any] = ()) -> Iterator[Map]:
-    """Yield an engine for converting, of which headers and files, more than half, are Python: as ``measure_engine``."""
-    with _process_engine(address, workers, sees, LEAST_TO_CONVERT, _map_on_threads) as chosen:
+    """Yield an engine for converting many records, of which headers and files, more than half, are Python: as ``measure_engine``.
+
+    It begins with the archive's list, 256 records a task: how many these are decides for its shards too. A few long records make
+    as many shards, but these are hashed, compressed and judged by machine code, which holds no lock.
+    """
+    with _process_engine(address, workers, sees, LEAST_TO_CONVERT, _map_on_threads, decides_once=True) as chosen:
         yield chosen
 
 
@@ -226,7 +230,9 @@ Few = Callable[[int, Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 @contextmanager
-def _process_engine(address: str | None, workers: int | None, sees: Iterable[Any], least: int, few: Few) -> Iterator[Map]:
+def _process_engine(
+    address: str | None, workers: int | None, sees: Iterable[Any], least: int, few: Few, *, decides_once: bool = False
+) -> Iterator[Map]:
     settings = load_settings(dask=address, workers=workers)
     if settings.dask is not None:
         with engine(settings.dask, sees=sees) as on_cluster:
@@ -235,24 +241,32 @@ def _process_engine(address: str | None, workers: int | None, sees: Iterable[Any
     n_processes = settings.workers or usable_processors()
     with ExitStack() as until_the_end:  # a stage asks its engine several times: the processes are started once
         pool = cache(lambda: until_the_end.enter_context(_pool(n_processes)))
-        yield Engine(partial(_map_in_processes, n_processes, pool, least, few), lambda: _memory_here() // n_processes)
+        decided: list[bool] = []
+
+        def run(function: Callable[[Any], Any], tasks: Iterable[Any]) -> Iterator[Any]:
+            queue = iter(tasks)
+            first = list(islice(queue, least))
+            if not (decides_once and decided):
+                decided[:] = [n_processes > 1 and len(first) == least]
+            if decided[0]:
+                yield from _map_in_processes(pool(), n_processes, function, chain(first, queue))
+            else:
+                yield from few(n_processes, function, chain(first, queue))
+
+        yield Engine(run, lambda: _memory_here() // n_processes)
 
 
 def _map_in_processes(
-    n_processes: int, pool: Callable[[], ProcessPoolExecutor], least: int, few: Few, function: Callable[[Any], Any],
-    tasks: Iterable[Any],
-) -> Iterator[Any]:  # fmt: skip
+    pool: ProcessPoolExecutor, n_processes: int, function: Callable[[Any], Any], tasks: Iterable[Any]
+) -> Iterator[Any]:
     """Yield results in order; a bounded number of tasks is taken ahead, however many there are."""
     queue = iter(tasks)
-    waiting = deque(islice(queue, least))
-    if n_processes == 1 or len(waiting) < least:
-        yield from few(n_processes, function, chain(waiting, queue))
-        return
     running: deque[Any] = deque()
-    while waiting or running:
-        while waiting and len(running) < PARCELS_PER_THREAD * n_processes:
-            running.append(pool().submit(_privately, function, [waiting.popleft()]))
-            waiting.extend(islice(queue, 1))
+    while True:
+        for task in islice(queue, PARCELS_PER_THREAD * n_processes - len(running)):
+            running.append(pool.submit(_privately, function, [task]))
+        if not running:
+            return
         yield running.popleft().result()[0]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.speed.section import processor_seconds
 from ecgbatch.synthetic.archive import ArchiveShape
 
 STAGES = ("convert", "beats", "measure", "score", "report")
@@ -77,11 +77,6 @@ def main() -> None:
         if stage == options.only:
             break
     print(json.dumps({"seconds": seconds, "processor": processor, "peak_bytes": peak_bytes()}))
-
-
-def processor_seconds() -> float:
-    """Return what this process has used, and the processes it started that have ended."""
-    return sum(os.times()[:4])
 
 
 def peak_bytes() -> int:

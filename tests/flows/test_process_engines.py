@@ -49,3 +49,11 @@ def test_a_stage_that_asks_twice_has_the_same_processes(tmp_path):
         first, second = ({pid for _, pid in run(partial(written, tmp_path), range(LEAST_TO_CONVERT))} for _ in range(2))
     assert os.getpid() not in first | second
     assert len(first | second) <= 2
+
+
+def test_how_many_records_are_listed_decides_where_their_shards_are_made(tmp_path):
+    with convert_engine(workers=2) as few, convert_engine(workers=2) as many:
+        of_few = [*few(partial(written, tmp_path), range(2)), *few(partial(written, tmp_path), range(2 * LEAST_TO_CONVERT))]
+        of_many = [*many(partial(written, tmp_path), range(LEAST_TO_CONVERT)), *many(partial(written, tmp_path), range(2))]
+    assert {pid for _, pid in of_few} == {os.getpid()}
+    assert os.getpid() not in {pid for _, pid in of_many}
