@@ -137,7 +137,7 @@ def log_file(work: str) -> Iterator[None]:
     folder = folder_at(work)
     place = Path(tempfile.mkdtemp(prefix="ecgbatch-log-")) if is_address(work) else folder.path(".build")
     place.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(place / f"log-{time.time_ns()}.log", encoding="utf-8")
+    handler = logging.FileHandler(place / f"log-{time.time_ns()}.log", encoding="utf-8", errors="backslashreplace")
     assert handler.stream is not None  # it is opened at once
     fcntl.flock(handler.stream, fcntl.LOCK_EX)  # until this process ends, whatever ends it: then another run may take it over
     as_json = load_settings().log_json
