@@ -18,6 +18,10 @@ from flows.plain import as_flow_runs, without_prefect
 log = logging.getLogger("ecgbatch")
 
 
+LOST = ("Failed to reach API at ", "Found incompatible versions: client: ")
+"""What Prefect's clients say, as a RuntimeError, of a server that does not answer or is of another major version."""
+
+
 @dataclass(frozen=True)
 class NamedServer:
     """A server of Prefect's that the user names: its address, what it wants of whoever asks, and where it is named."""
@@ -73,7 +77,7 @@ def _lost_server_in_words(url: str) -> Iterator[None]:
     try:
         yield
     except (httpx.HTTPError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "API" not in str(error):
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in LOST):
             raise
         said = str(error).strip().splitlines()
         raise OSError(
@@ -101,7 +105,7 @@ def named_server() -> NamedServer | None:
     Raises
     ------
     ValueError
-        If Prefect cannot read what is set.
+        If Prefect cannot read what is set, or there is no profile of the name in ``PREFECT_PROFILE``.
 
     """
     if "PREFECT_API_URL" in os.environ:
@@ -114,8 +118,17 @@ def named_server() -> NamedServer | None:
     ]
     if "PREFECT_PROFILE" not in os.environ and not speaking:
         return None
-    from prefect.settings import get_current_settings  # a profile that is not the active one names nothing
+    from flows.server import home_for_prefect
 
+    home_for_prefect()
+    from prefect.settings import get_current_settings, load_profiles  # a profile that is not the active one names nothing
+
+    profile, profiles = os.environ.get("PREFECT_PROFILE"), load_profiles()
+    if profile is not None and profile not in profiles.names:
+        raise ValueError(
+            f"PREFECT_PROFILE={profile}: expected a profile of {get_current_settings().profiles_path}, which has "
+            f"{', '.join(sorted(profiles.names))}; found none of that name. Name one of these, or unset PREFECT_PROFILE"
+        )
     api = get_current_settings().api
     if not api.url:
         return None

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,7 +26,8 @@ import httpx
 from ecgbatch.model.definition import ModelError
 from ecgbatch.model.files import load_model, shipped_model
 from ecgbatch.settings import LOOPBACK, Settings, load_settings
-from flows.server import ask_server, check_proxies, state_folder
+from flows.chosen import NamedServer, named_server
+from flows.server import ask_server, check_proxies, state_folder, without_password
 from storage import cache_folder, folder_at, is_address
 
 CLOCK_S = 300.0
@@ -107,7 +109,7 @@ def _home() -> Iterator[Finding]:
         yield Finding("home", GOOD if is_writable else WARNING, f"{home}{'' if is_writable else ' cannot be written'}")
     cache = cache_folder()
     there = next(folder for folder in (cache, *cache.parents) if folder.exists())
-    yield _room("cache", there, 64 << 20)
+    yield _room("cache", there, 64 << 20, "or set XDG_CACHE_HOME to a folder elsewhere")
 
 
 def _proxies() -> Iterator[Finding]:
@@ -131,24 +133,29 @@ def _model(settings: Settings) -> Iterator[Finding]:
 
 
 def _prefect(work: str | None) -> Iterator[Finding]:
-    from importlib.metadata import version
-
-    if url := os.environ.get("PREFECT_API_URL"):
-        there = ask_server(url, os.environ.get("PREFECT_API_AUTH_STRING"), os.environ.get("PREFECT_API_KEY"))
-        here = version("prefect")
-        is_same = there.split(".")[:2] == here.split(".")[:2]
-        do = "" if is_same else "install the same minor version on both sides"
-        yield Finding("Prefect", GOOD if is_same else WARNING, f"{url} answers, version {there}, here {here}", do)
-        return
-    if work is None:
+    server = named_server()
+    if server is not None:
+        yield _answering(server)
+    elif work is None:
         yield Finding("Prefect", GOOD, "no server named: a schedule starts its own")
-        return
+    if work is not None and not os.environ.get("PREFECT_API_URL"):  # a profile's server is for runs: a schedule heeds none
+        yield _own_state(work)
+
+
+def _answering(server: NamedServer) -> Finding:
+    there, here = ask_server(server.url, server.auth, server.key, named=server.named), version("prefect")
+    is_same = there.split(".")[:2] == here.split(".")[:2]
+    do = "" if is_same else "install the same minor version on both sides"
+    told = f"{without_password(server.url)} answers, version {there}, here {here}"
+    return Finding("Prefect", GOOD if is_same else WARNING, told, do)
+
+
+def _own_state(work: str) -> Finding:
     state = state_folder(work)
-    there_ = next(folder for folder in (state, *state.parents) if folder.exists())
-    if not os.access(there_, os.W_OK | os.X_OK):
-        yield Finding("Prefect", BAD, f"{there_} cannot be written", "set XDG_STATE_HOME to a folder that can")
-        return
-    yield _room("Prefect's own state", there_, 256 << 20)
+    there = next(folder for folder in (state, *state.parents) if folder.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        return Finding("Prefect", BAD, f"{there} cannot be written", "set XDG_STATE_HOME to a folder that can")
+    return _room("Prefect's own state", there, 256 << 20, "or set XDG_STATE_HOME to a folder elsewhere")
 
 
 def _archive(archive: str) -> Iterator[Finding]:
@@ -191,7 +198,8 @@ def _disk(work: Path, archive: str | None) -> Iterator[Finding]:
         yield Finding("workspace", BAD, f"{there}: {error.strerror or error}", "make room, or mount it for writing")
     finally:
         shutil.rmtree(probe, ignore_errors=True)
-    yield _room("room", there, _wanted_bytes(archive))
+    wanted = _wanted_bytes(archive)
+    yield _room("room", there, wanted, f"for {wanted / 1e9:.1f} GB if all of it is new (run --dry-run says how much)")
 
 
 def _can(make: Callable[[Path, Path], None], source: Path, target: Path) -> bool:
@@ -216,12 +224,11 @@ def _wanted_bytes(archive: str | None) -> int:
     return 2 * n_bytes
 
 
-def _room(of: str, folder: Path, wanted: int) -> Finding:
+def _room(of: str, folder: Path, wanted: int, otherwise: str) -> Finding:
     free = shutil.disk_usage(folder).free
     is_enough = free >= wanted
-    told = f"{free / 1e9:.1f} GB free at {folder}"
-    do = "" if is_enough else f"{wanted / 1e9:.1f} GB may be wanted, if all of it is new: make room (run --dry-run says how much)"
-    return Finding(of, GOOD if is_enough else WARNING, told, do)
+    told = f"{free / 1e9:.1f} GB free at {folder}" if free >= 1e8 else f"{free / 1e6:.1f} MB free at {folder}"
+    return Finding(of, GOOD if is_enough else WARNING, told, "" if is_enough else f"make room there, {otherwise}")
 
 
 def _bucket(work: str) -> Iterator[Finding]:

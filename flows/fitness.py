@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ecgbatch.own_packages import ForeignPackage, ours_first
-from storage import MAKER
+from storage import this_maker
 from storage.maker import PACKAGES
 
 LIBRARIES = ("numba", "numcodecs", "numpy", "scipy", "torch", "wfdb", "zarr")
@@ -44,7 +44,7 @@ class Passport:
 @cache
 def made_by() -> tuple[tuple[str, str], ...]:
     """Return who makes shards in this process: the version, a digest of all of our code, and versions of libraries."""
-    return tuple({**MAKER, **{name: _version(name) for name in LIBRARIES}}.items())
+    return tuple({**this_maker(), **{name: _version(name) for name in LIBRARIES}}.items())
 
 
 def _version(name: str) -> str:

@@ -40,6 +40,9 @@ minutes where a batch system starts many at a time. One that ends is noticed at 
 ASK_S = 30
 """Seconds that a server which is named, and so is said to be there, may take until it answers."""
 
+LEAST_BYTES = 1 << 20
+"""Free space below which Prefect's database cannot be made (0.7 MB), nor its log written."""
+
 LOOK_EVERY_S = 1.0
 """How often it is looked whether our own server lives."""
 
@@ -157,7 +160,7 @@ def ask_server(
         One sentence: which address, where it was named, what is wrong and what to do.
 
     """
-    where = f"the Prefect server {_without_password(url)} ({named})"
+    where = f"the Prefect server {without_password(url)} ({named})"
     advice = f"start it, or name none there: {without}"
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     login = None if auth is None else (auth.partition(":")[0], auth.partition(":")[2])
@@ -195,7 +198,8 @@ def _asked(url: str, login: tuple[str, str] | None, headers: dict[str, str]) -> 
             time.sleep(1)
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
+    """Return an address without what stands before its host."""
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{rest.rpartition('@')[2]}" if "@" in rest else url
 
@@ -245,9 +249,15 @@ class OwnServer:
                 return
         with self.output.open("rb") as said:
             said.seek(begins)
-            why = reason_in(said.read().decode(errors="replace"))
+            why = reason_in(said.read().decode(errors="replace")) or self._out_of_room()
         self.why = why.removeprefix(": ")
         raise OSError(f"expected Prefect's own server here to answer at {self.url}; it did not{why}; see {self.output}")
+
+    def _out_of_room(self) -> str:
+        """Return which disk is full: on one that is, a server's log cannot say so."""
+        folders = (self.state, Path(self.environment["PREFECT_HOME"]), Path(tempfile.gettempdir()))
+        full = next((folder for folder in folders if shutil.disk_usage(folder).free < LEAST_BYTES), None)
+        return "" if full is None else f": the disk of {full} is full: make room there"
 
     @contextmanager
     def kept(self, work: str) -> Iterator[None]:

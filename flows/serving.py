@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -88,6 +89,8 @@ class _Runner(Runner):
 
     async def __aenter__(self) -> _Runner:
         """Begin as Prefect's, whose loops end after a few unanswered calls; ours wait."""
+        # Prefect's is below one folder of TMPDIR that is the first user's who served anything on this machine.
+        self._tmp_dir = Path(tempfile.mkdtemp(prefix="ecgbatch-runner-"))
         await super().__aenter__()
         poller, observer = self._scheduled_run_poller, self._cancelling_observer
         poller._get_and_submit_flow_runs = self._patient(poller._get_and_submit_flow_runs)

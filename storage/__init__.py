@@ -14,7 +14,7 @@ from storage.failing import FAILED, NOT_OF_A_ROW, RowsFailed, build_around, fail
 from storage.folder import PARTIAL, Folder
 from storage.location import folder_at
 from storage.lock import only_writer
-from storage.maker import MAKER, other_makers
+from storage.maker import other_makers, this_maker
 from storage.mirror import cache_folder, cached_mirror, is_mirror
 from storage.plan import Plan, Shard, make_plan
 from storage.reading import forget_columns, list_stores, load_columns, open_once, open_store, read_columns
@@ -26,7 +26,6 @@ from storage.versions import installed_version
 
 __all__ = [
     "FAILED",
-    "MAKER",
     "NOT_OF_A_ROW",
     "PARTIAL",
     "STRONG",
@@ -80,6 +79,7 @@ __all__ = [
     "seal_again",
     "seal_folder",
     "sealed",
+    "this_maker",
     "together",
     "unsealed",
     "verify_build",

@@ -191,8 +191,8 @@ class Bucket(Folder):
     def pointed(self, key: str) -> str:
         """Return the name that ``point`` gave ``key``; empty if it has none."""
         try:
-            return self.read(key).decode()
-        except FileNotFoundError:
+            return self.read(key).decode().rpartition("/")[2]
+        except (FileNotFoundError, UnicodeDecodeError):
             return ""
 
     def make_folder(self, key: str) -> None:

@@ -16,7 +16,7 @@ from storage.digests import STRONG, digest_bytes, named
 from storage.errors import CorruptStore, StoreError, UnfinishedStore
 from storage.folder import PARTIAL, Folder
 from storage.location import folder_at
-from storage.maker import MAKER, makers_of
+from storage.maker import makers_of, this_maker
 from storage.plan import Plan, Shard, canonical_json
 from storage.receipts import RECEIPTS, Receipt, WrittenFile, columns_of, read_receipt, written_file
 from storage.schema import digest_array
@@ -151,7 +151,7 @@ def _make_shard(root: str, plan: Plan, produce: Produce, task: tuple[Shard, xr.D
         values = np.ascontiguousarray(block[name].values)
         files |= _write_block(folder, plan, name, shard, values, where)
         content[name] = digest_array(values, STRONG)
-    receipt = Receipt(plan.digest, shard, files, content, columns_of(block, plan), MAKER)
+    receipt = Receipt(plan.digest, shard, files, content, columns_of(block, plan), this_maker())
     folder.put(_receipt_key(plan, shard), receipt.to_bytes())
     return shard.index
 
@@ -238,7 +238,7 @@ def _publish(folder: Folder, plan: Plan) -> None:
     small = _clean(folder, store, {f"{store}/{key}": n_bytes for key, n_bytes in shards.items()}, build_key(plan))
     folder.sync([*small, *(key for key, linked in is_linked.items() if not linked)], below=store, linked=is_linked)
     files = {key.removeprefix(f"{store}/"): written_file(folder.read(key)) for key in small}
-    made_by = makers_of(((receipt.shard.index, receipt.made_by) for receipt in receipts), MAKER)
+    made_by = makers_of(((receipt.shard.index, receipt.made_by) for receipt in receipts), this_maker())
     root = root_document(plan, content, files, made_by)
     if not folder.put_if_absent(f"{store}/zarr.json", root) and folder.read(f"{store}/zarr.json") != root:
         raise CorruptStore(f"{folder}/{store}: another root document is there; see ecgbatch verify --repair")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,13 @@ def _version() -> str:
         return "none"
 
 
-MAKER = {PACKAGES[0]: _version(), "code": _code_digest()}
-"""Of the files as this process found them: an upgrade under a worker that runs does not change what it runs."""
+@cache
+def this_maker() -> dict[str, str]:
+    """Return the version and the code's digest of this process, as it finds the files at its first shard or admission.
+
+    Asked then, and not at each shard: an upgrade under a worker that runs does not change what it runs.
+    """
+    return {PACKAGES[0]: _version(), "code": _code_digest()}
 
 
 def makers_of(shards: Iterable[tuple[int, Mapping[str, str]]], published_by: Mapping[str, str]) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class Receipt:
     content: Mapping[str, str]
     columns: Mapping[str, np.ndarray[Any, Any]]
     made_by: Mapping[str, str] = field(default_factory=dict)
-    """``storage.maker.MAKER`` of whoever made it; empty in receipts of earlier versions."""
+    """``storage.maker.this_maker`` of whoever made it; empty in receipts of earlier versions."""
 
     def to_bytes(self) -> bytes:
         """Return the receipt as JSON that carries its own digest: a torn or altered receipt is no receipt."""

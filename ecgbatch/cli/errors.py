@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import sys
+from pathlib import Path
 
 
 def what_to_do(error: BaseException) -> str:
     """Return what to do about an error of the disk or of this machine's limits; nothing for others, which say it themselves."""
     number = error.errno if isinstance(error, OSError) else None
+    if number == errno.ENOENT and _is_here_gone():
+        return ". The folder in which this command was called is gone: change to one that is there (cd), and run the same again"
     advice = {
         errno.ENOSPC: "make room there",
         errno.EDQUOT: "make room there, or have the quota raised",
@@ -20,6 +23,14 @@ def what_to_do(error: BaseException) -> str:
     return (
         f". Nothing that was published is harmed: {advice[number]}, then run the same command again" if number in advice else ""
     )
+
+
+def _is_here_gone() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def is_usage(error: BaseException) -> bool:

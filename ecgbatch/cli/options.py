@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ def _is_address(text: str) -> bool:
     """Tell whether a place is in an object store; wrong usage if it is an address that nothing here understands."""
     if not text.strip():  # else it were the folder in which the command is called
         raise typer.BadParameter("expected a folder or s3://bucket/prefix, found an empty text: is a variable not set?")
+    _check_spelling(text)
     if ":" not in text:
         return False
     from storage import is_address, refuse_foreign
@@ -31,6 +33,17 @@ def _is_address(text: str) -> bool:
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     return is_address(text)
+
+
+def _check_spelling(text: str) -> None:
+    """Refuse a place whose whole path is no text, as in a locale without such letters: documents and logs have to name it."""
+    try:
+        str(Path(text).absolute()).encode()
+    except UnicodeEncodeError:
+        raise typer.BadParameter(
+            f"expected a path that is UTF-8, found {str(Path(text).absolute())!a}: rename the folder or link to it under another "
+            f"name; or, if its name is right, set LC_ALL=C.UTF-8 (names are read as {sys.getfilesystemencoding()} here)"
+        ) from None
 
 
 def _archive_place(text: str) -> Path:

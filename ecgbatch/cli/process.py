@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from io import TextIOWrapper
 from typing import Any
 
 import typer
@@ -40,6 +41,8 @@ def main(arguments: list[str] | None = None) -> None:
         signal.signal(signal.SIGTERM, _stop_soon)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # a closed terminal; nohup asks to be left alone
             signal.signal(signal.SIGHUP, _stop_soon)
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a locale that knows no such letter
     loopback_past_proxies()
     command = typer.main.get_command(app)
     try:

@@ -20,6 +20,7 @@ from ecgbatch.serving.shelf import Shelf
 from storage import folder_at
 
 _END_S = 5  # an answer under way has so long when the server stops
+_WAITING = 128  # connections that may wait to be taken
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ def _listening(place: Place) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((place.address, place.port))
+        listener.listen(_WAITING)  # before its address is printed: whoever follows that at once waits, and is not refused
     except OSError as error:
         listener.close()
         raise OSError(

@@ -25,11 +25,12 @@ from ecgbatch.upkeep.moves import (
     remove_replaced,
 )
 from ecgbatch.upkeep.status import LAST_RUN_FILE
+from ecgbatch.upkeep.verify import LATEST, reports_to_show
 from ecgbatch.workspace.compacted import compacted, stands_for
 from ecgbatch.workspace.erased import Erased, erased_list, write_erased
 from ecgbatch.workspace.privacy import PSEUDONYMOUS, TABLE_FILE
 from ecgbatch.workspace.reviews import forget
-from ecgbatch.workspace.runs import put_log, read_run
+from ecgbatch.workspace.runs import put_log, read_run, stated_reports
 from storage import Folder, Map, folder_at, list_stores, open_once, remove_whole, sealed
 
 
@@ -234,7 +235,7 @@ def _replace_reports(
     there = [name for name in folder.children("reports") if name != "latest"]
     runs = {name: Path(stands_for(document, f"scores/{name.removesuffix(PSEUDONYMOUS)}.zarr")).stem for name in there}
     named = [name for name in there if runs[name] in {*now, *now.values()} or _cohort_names(folder, name, is_named)]
-    shown = folder.pointed("reports/latest")
+    shown = folder.pointed(LATEST)
     again = now.get(runs[shown], runs[shown]) if shown in named else ""
     if again:
         files = folder.children(f"reports/{shown}/records")
@@ -246,15 +247,18 @@ def _replace_reports(
         }
         told = report_workspace(work, again, **as_they_were, map=map, on_progress=on_progress)
         if stated := read_run(work, again):
-            folder.put(f"runs/{again}.json", sealed(stated | {"counts": told["counts"]}))
-    elif shown in named:
-        folder.delete("reports/latest")
-    removed = [name for name in named if not (again and name == folder.pointed("reports/latest"))]
+            folder.put(f"runs/{again}.json", sealed(stated | {"counts": told["counts"], "reports": Path(told["reports"]).name}))
+    removed = [name for name in named if not (again and name == folder.pointed(LATEST))]
     for name in removed:
         remove_whole(folder, f"reports/{name}")
-        stated = read_run(work, name)
-        if stated:
-            folder.put(f"runs/{name}.json", sealed({key: value for key, value in stated.items() if key not in OF_REPORTS}))
+        run = name.removesuffix(PSEUDONYMOUS)
+        stated = read_run(work, run)
+        if stated and stated_reports(run, stated) == name:
+            folder.put(f"runs/{run}.json", sealed({key: value for key, value in stated.items() if key not in OF_REPORTS}))
+    if folder.pointed(LATEST) in removed:
+        folder.delete(LATEST)
+        if left := reports_to_show(folder):
+            folder.point(LATEST, left)
     return len(removed)
 
 

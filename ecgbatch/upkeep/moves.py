@@ -25,7 +25,7 @@ from ecgbatch.scores.table import plan_rows
 from ecgbatch.signals.lookup import ARCHIVE_FILE, LEFT_OUT, NOT_TAKEN, archive_facts, records_at, signals_path
 from ecgbatch.signals.shard import produce_signals
 from ecgbatch.terms import LEAD_FLAGS, MISSING_SAMPLE, STATUS
-from ecgbatch.workspace.runs import read_run
+from ecgbatch.workspace.runs import read_run, stated_reports
 from storage import (
     FAILED,
     TEXT,
@@ -443,7 +443,7 @@ def _rename_run(work: str, old: str, new: str, keep_reports: bool) -> None:
     if stated and new and not read_run(work, new):
         kept = {name: value for name, value in stated.items() if name not in OF_REPORTS}
         if keep_reports and "counts" in stated:
-            kept |= {"counts": stated["counts"], "reports": stated.get("reports", old)}
+            kept |= {"counts": stated["counts"], "reports": stated_reports(old, stated)}
         folder.put(f"runs/{new}.json", sealed(kept | {"run": new, "made_from": old}))
         folder.put_aside(f"runs/{old}.log", f"runs/{new}.log")
     for end in ("json", "log"):

@@ -19,7 +19,7 @@ from ecgbatch.workspace.compacted import COMPACTED_FILE, compacted, compaction_p
 from ecgbatch.workspace.erased import ERASED_FILE, N_ERASURES, unended
 from ecgbatch.workspace.privacy import PSEUDONYMOUS
 from ecgbatch.workspace.reviews import REVIEWS, review_problems
-from ecgbatch.workspace.runs import log_problems, runs_by_time
+from ecgbatch.workspace.runs import log_problems, read_run, runs_by_time, stated_reports
 from storage import (
     Folder,
     Map,
@@ -63,7 +63,7 @@ def items_of(work: str) -> list[Item]:
         with suppress(OSError, StoreError):
             stated = unsealed(folder.read(f"runs/{run}.json"), work)
             stores.add(f"scores/{run}.zarr")
-            reports |= {stated.get("reports", run)} if "counts" in stated else set()
+            reports |= {stated_reports(run, stated)} - {""}
     moves: dict[str, Any] = {"replaced": {}, "stores": {}}
     with suppress(OSError, StoreError):
         moves = compacted(work)
@@ -87,7 +87,7 @@ def items_of(work: str) -> list[Item]:
         *(("look", key) for key in [CACHE_FILE] if folder.exists(key)),
         *(("reviews", key) for key in [REVIEWS] if folder.children(key)),
         *(("last run", key) for key in last),
-        *(("pointer", key) for key in [LATEST] if folder.pointed(key)),
+        *(("pointer", key) for key in [LATEST] if folder.pointed(key) or reports_to_show(folder)),
         *(("store", key) for key in sorted(stores)),
         *(("model", key) for key in sorted(models)),
         *(("reports", f"reports/{run}") for run in sorted(reports)),
@@ -153,22 +153,32 @@ def _other_run(folder: Folder, key: str, run: str) -> list[str]:
 
 
 def _pointer_problems(folder: Folder, key: str) -> list[str]:
-    name = folder.pointed(key)
-    if folder.exists_below(f"reports/{name}"):
-        newest = reports_to_show(folder)
-        if newest and name.removesuffix(PSEUDONYMOUS) != newest.removesuffix(PSEUDONYMOUS):
-            return [f"{folder}/{key}: leads to {name}, and {newest} is newer; ecgbatch report {folder} sets it anew"]
-        return []
-    return [f"{folder}/{key}: leads to {name}, where no reports are; ecgbatch report {folder} sets it anew"]
+    name, newest = folder.pointed(key), reports_to_show(folder)
+    again = f"ecgbatch report {folder}"
+    if newest.endswith(PSEUDONYMOUS):  # a report that hides names is for others, and never leads
+        again = f"ecgbatch verify {folder} --repair ARCHIVE"
+    if not name:
+        return [f"{folder}/{key}: missing, expected it to lead to {newest}; {again} sets it anew"] if newest else []
+    if not folder.exists_below(f"reports/{name}"):
+        return [f"{folder}/{key}: leads to {name}, where no reports are; {again} sets it anew"]
+    if newest and name.removesuffix(PSEUDONYMOUS) != newest.removesuffix(PSEUDONYMOUS):
+        return [f"{folder}/{key}: leads to {name}, and {newest} is newer; {again} sets it anew"]
+    return []
 
 
 def reports_to_show(folder: Folder) -> str:
-    """Return the name of the reports of the run that was made or repeated last, of those that have any; empty if none has."""
+    """Return the name of the reports of the run that was made or repeated last, of those that have any; empty if none has.
+
+    Those that the run itself wrote, or those with names: a copy without names beside them is for others.
+    """
     try:
-        names = (f"{run}{end}" for run in runs_by_time(str(folder)) for end in ("", PSEUDONYMOUS))
-        return next((name for name in names if folder.exists_below(f"reports/{name}")), "")
+        for run in runs_by_time(str(folder)):
+            for name in (stated_reports(run, read_run(str(folder), run)), run):
+                if name and folder.exists_below(f"reports/{name}"):
+                    return name
     except StoreError:
-        return ""  # a damaged record of a run is said of itself
+        pass  # a damaged record of a run is said of itself
+    return ""
 
 
 def _unended(work: str) -> list[str]:

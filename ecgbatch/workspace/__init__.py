@@ -13,5 +13,5 @@ Other wings use:
 - ``reviews``: ``CALLS``, ``Kept``, ``LABELS``, ``LONGEST_NOTE``, ``OPINIONS``, ``REVIEWS``, ``Review``, ``agreed_labels``,
   ``blind_opinion``, ``forget``, ``is_conflict``, ``latest``, ``now``, ``put_review``, ``read_reviews``, ``review_problems``
 - ``runs``: ``Timing``, ``earlier_run``, ``latest_run``, ``log_event``, ``log_file``, ``log_problems``, ``name_log``, ``put_log``,
-  ``read_run``, ``runs_by_time``, ``write_run``
+  ``read_run``, ``runs_by_time``, ``stated_reports``, ``write_run``
 """

@@ -107,6 +107,16 @@ def runs_by_time(work: str) -> list[str]:
     return sorted(names, key=lambda name: (read_run(work, name).get("last_run", ""), name), reverse=True)
 
 
+def stated_reports(run: str, document: Mapping[str, Any]) -> str:
+    """Return the name of the reports that were written with a run and that its record speaks of; empty if of none.
+
+    A run whose reports hide names has them beside those of the house; one that a compaction renamed kept its reports' name.
+    """
+    if "reported" in document:
+        return str(document["reported"]["reports"]).rstrip("/").rpartition("/")[2]
+    return str(document.get("reports", run)) if "counts" in document else ""
+
+
 def earlier_run(work: str, run: str) -> str:
     """Return the name of the run that was made last before this one; empty if there is none."""
     names = [name.removesuffix(".json") for name in folder_at(work).children("runs") if name.endswith(".json")]
@@ -126,7 +136,7 @@ def log_file(work: str) -> Iterator[None]:
     folder = folder_at(work)
     place = Path(tempfile.mkdtemp(prefix="ecgbatch-log-")) if is_address(work) else folder.path(".build")
     place.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(place / f"log-{time.time_ns()}.log", encoding="utf-8")
+    handler = logging.FileHandler(place / f"log-{time.time_ns()}.log", encoding="utf-8", errors="backslashreplace")
     assert handler.stream is not None  # it is opened at once
     fcntl.flock(handler.stream, fcntl.LOCK_EX)  # until this process ends, whatever ends it: then another run may take it over
     as_json = load_settings().log_json

@@ -1,4 +1,5 @@
-"""Ctrl-C and SIGTERM in every command that works on a workspace: one sentence, the right exit code, and the next one goes on."""
+"""Stops (Ctrl-C, SIGTERM, a closed terminal) of every command that works on a workspace: one sentence, the right exit code, and
+the next one goes on."""
 
 from __future__ import annotations
 
@@ -9,12 +10,15 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import httpx
+import psutil
 import pytest
 
 from ecgbatch.cli.exit_codes import OK, STOPPED, STOPPED_MESSAGE, TERMINATED
-from ecgbatch.model.files import shipped_model
+from ecgbatch.model.files import load_model, shipped_model
 from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from ecgbatch.upkeep.verify import verify_workspace
 from tests.cli.test_end_to_end import COMMAND
@@ -132,3 +136,78 @@ main(["--version"])
 def test_ctrl_c_while_a_command_still_starts_is_the_same_sentence():
     done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (STOPPED, f"{STOPPED_MESSAGE}\n")
+
+
+ENDS = {**CODES, signal.SIGHUP: TERMINATED}
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory) -> Path:
+    """A workspace with as many patients as training wants, prepared."""
+    top = tmp_path_factory.mktemp("training")
+    archive, work = top / "archive", top / "work"
+    write_archive(archive, ArchiveShape(n_records=24, duration_s=10.0), seed=5)
+    for words in (["convert", "{archive}", "{work}"], ["beats", "{work}"]):
+        done = ended(words, archive, work)
+        assert done.returncode == OK, done.stderr
+    return work
+
+
+def of_session(leader: int) -> list[psutil.Process]:
+    """Return the processes that are left of a session."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, ProcessLookupError):
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def nobody_left(leader: int) -> bool:
+    """Wait for what a command started to end, as it does by itself when whoever asked it is gone."""
+    patience = time.monotonic() + 60
+    while (left := of_session(leader)) and time.monotonic() < patience:
+        time.sleep(0.2)
+    return not left
+
+
+@pytest.mark.parametrize("number", list(ENDS), ids=lambda number: number.name)
+def test_a_stopped_training_leaves_no_process_and_no_half_model_and_the_next_one_goes_on(number, labelled, tmp_path):
+    work, out = shutil.copytree(labelled, tmp_path / "work", symlinks=True), tmp_path / "model"
+    words = ["train", str(work), "--out", str(out)]
+    began = time.time()
+    with subprocess.Popen([*COMMAND, *words], stderr=subprocess.PIPE, text=True, start_new_session=True) as running:
+        lock = work / ".build" / "lock"
+        patience = time.monotonic() + 60
+        while running.poll() is None and time.monotonic() < patience and not (lock.exists() and lock.stat().st_mtime >= began):
+            time.sleep(0.02)
+        time.sleep(random.Random(f"train {number}").uniform(0.0, 12.0))
+        os.kill(running.pid, number)
+        _, said = running.communicate(timeout=120)
+    assert running.returncode == ENDS[number], said
+    assert "Traceback" not in said
+    assert said.count(STOPPED_MESSAGE) == (number != signal.SIGKILL)
+    assert nobody_left(running.pid)
+    assert not out.exists()
+    assert verify_workspace(str(work)) == {}
+    if number == signal.SIGKILL:  # the one that could leave most behind
+        again = ended(words, work, work)
+        assert again.returncode == OK, again.stderr
+        assert load_model(out).digest
+
+
+@pytest.mark.parametrize("number", list(ENDS), ids=lambda number: number.name)
+def test_a_stopped_server_of_a_workspace_ends_at_once_and_answered_from_its_first_word(number, whole):
+    with subprocess.Popen(
+        [*COMMAND, "serve", str(whole)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as running:
+        address = running.stdout.readline().split()[-1]
+        with httpx.Client(trust_env=False, timeout=60) as browser:
+            assert browser.get(address).status_code < 400
+        os.kill(running.pid, number)
+        _, said = running.communicate(timeout=60)
+    assert running.returncode == ENDS[number], said
+    assert "Traceback" not in said
+    assert said.count(STOPPED_MESSAGE) == (number != signal.SIGKILL)
+    assert nobody_left(running.pid)
+    assert verify_workspace(str(whole)) == {}

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from ecgbatch import __version__, cli
-from ecgbatch.cli.exit_codes import OK, USAGE
+from ecgbatch.cli.exit_codes import FAILED, OK, USAGE
 from ecgbatch.signals.stage import convert_archive
 from ecgbatch.synthetic.archive import ArchiveShape, write_archive
+from tests.cli.test_end_to_end import COMMAND
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +114,42 @@ def refuse(question: str, **_: object) -> None:
 def test_the_version_is_said(capsys):
     code, out, _ = said(capsys, "--version")
     assert (code, out) == (OK, f"ecgbatch {__version__}\n")
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_place_whose_name_is_no_text_is_refused_in_words_and_nothing_is_begun(archive, tmp_path, capsys, which):
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/lat\xfc"))
+    places: list[Path] = [archive, tmp_path / "w"]
+    places[which] = odd
+    code, _, error = said(capsys, "run", *places)
+    assert code == USAGE
+    assert "expected a path that is UTF-8" in error
+    assert "lat\\udcfc" in error
+    assert not (tmp_path / "w").exists()
+    assert not odd.exists()
+
+
+def process_of(*arguments: object, here: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    known = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), **environment}
+    known |= {name: value for name, value in os.environ.items() if name in ("PYTHONPATH", "XDG_CACHE_HOME")}
+    command = [*COMMAND, *map(str, arguments)]
+    return subprocess.run(command, cwd=here, env=known, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_letters_that_the_locale_does_not_know_are_printed_as_codes(archive, tmp_path):
+    work = tmp_path / "work"
+    convert_archive(str(Path(shutil.copytree(archive, tmp_path / "ü"))), str(work))
+    done = process_of("status", work, here=tmp_path, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    assert done.returncode == OK, done.stderr
+    assert "\\xfc" in done.stdout
+
+
+def test_a_folder_that_goes_under_the_command_is_said(archive, tmp_path):
+    here = tmp_path / "here"
+    here.mkdir()
+    script = f"cd '{here}' && rmdir '{here}' && exec \"$@\""
+    command = ["sh", "-c", script, "sh", *COMMAND, "inspect", "../archive"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == FAILED
+    assert "The folder in which this command was called is gone" in done.stderr
+    assert "Traceback" not in done.stderr

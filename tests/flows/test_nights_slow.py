@@ -142,8 +142,12 @@ def is_healthy(url: str) -> bool:
 
 
 def test_schedule_ends_with_its_terminal_and_takes_the_server_with_it(tmp_path, archive):
-    with schedule(archive, tmp_path, "0 0 1 1 *") as serving:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "runner_storage").touch()  # another user's, who served something on this machine before: closed to this one
+    with schedule(archive, tmp_path, "0 0 1 1 *", TMPDIR=str(shared)) as serving:
         wait_for("the schedule", lambda: "Prefect: http" in (tmp_path / "schedule.log").read_text(), 120)
+        wait_for("it serves", lambda: serves(tmp_path), 60)
         second = subprocess.run(
             [*COMMAND, "schedule", str(archive), str(tmp_path / "work"), "--cron", "0 0 1 1 *"],
             env=os.environ | {"XDG_STATE_HOME": str(tmp_path / "state"), "PREFECT_API_URL": ""},
@@ -155,6 +159,7 @@ def test_schedule_ends_with_its_terminal_and_takes_the_server_with_it(tmp_path, 
         assert serving.wait(timeout=40) in (129, 143)
         wait_for("the server gone", lambda: not servers(tmp_path), 20)
     assert "Traceback" not in (tmp_path / "schedule.log").read_text()
+    assert not list(shared.glob("ecgbatch-*"))
 
 
 def test_server_left_over_by_an_earlier_version_is_ended_and_proxies_are_passed(tmp_path, archive):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import httpx
 import pytest
 
+from ecgbatch.cli.exit_codes import FAILED
 from flows import chosen, one_command, server
 from flows.one_command import server_of_one_command
 from flows.server import OwnServer
+from tests.cli.test_end_to_end import COMMAND
 from tests.flows.test_rehearsal import free_port
 
 
@@ -125,6 +128,23 @@ except OSError as error: print(error)
     assert len(done.stdout.splitlines()) == 1
 
 
+def test_profile_that_there_is_none_of_is_said_and_nothing_runs(tmp_path):
+    known = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    known |= {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_PROFILE": "no-such"}
+    done = {
+        words[0]: subprocess.run(
+            [*COMMAND, *words], env=known, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+        )
+        for words in (["run", ".", "work"], ["doctor", "--json"])
+    }
+    for command, one in done.items():
+        assert one.returncode == FAILED, command
+        said = one.stdout + one.stderr
+        assert f"PREFECT_PROFILE=no-such: expected a profile of {tmp_path / 'prefect' / 'profiles.toml'}, which has" in said
+        assert "unset PREFECT_PROFILE" in said
+        assert "Traceback" not in said
+
+
 @pytest.mark.parametrize(
     "error", [httpx.ConnectError("All connection attempts failed"), RuntimeError("Failed to reach API at x")]
 )
@@ -133,6 +153,18 @@ def test_server_that_goes_away_in_the_middle_is_one_sentence(error):
         raise error
 
 
-def test_other_errors_of_the_run_stay_what_they_are():
+@pytest.mark.parametrize("said", ["a bug", "a bug of our own API"])
+def test_other_errors_of_the_run_stay_what_they_are(said):
     with pytest.raises(RuntimeError, match="a bug"), chosen._lost_server_in_words("http://x/api"):
-        raise RuntimeError("a bug")
+        raise RuntimeError(said)
+
+
+def test_server_that_cannot_say_that_its_disk_is_full_has_it_said_for_it(tmp_path, monkeypatch):
+    (tmp_path / "log").touch()
+    one = OwnServer(tmp_path, free_port(), "a:b")
+    one.output = tmp_path / "log"
+    monkeypatch.setattr(server, "START_S", 0)
+    assert one._out_of_room() == ""
+    monkeypatch.setattr(server.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))
+    with pytest.raises(OSError, match=f"the disk of {tmp_path} is full: make room there"):
+        one._wait_until_healthy(0)

@@ -326,6 +326,38 @@ def test_link_to_reports_of_an_older_run_is_found_and_set_anew(reported, tmp_pat
     assert folder_at(work).pointed("reports/latest") == newest
 
 
+def test_removed_link_to_the_latest_reports_is_found_and_set_anew(reported, tmp_path):
+    archive, whole = reported
+    work = Path(shutil.copytree(whole, tmp_path / "w", symlinks=True))
+    newest = latest_run(str(work))
+    (work / "reports" / "latest").unlink()
+    found = verify_workspace(str(work), read_data=False)
+    assert list(found) == [("pointer", "reports/latest")]
+    assert (
+        f"missing, expected it to lead to {newest}; ecgbatch report {work} sets it anew" in found["pointer", "reports/latest"][0]
+    )
+    assert repair(str(work), str(archive), found) == []
+    assert folder_at(work).pointed("reports/latest") == newest
+    (work / "reports" / "latest").unlink()
+    (work / "reports" / newest).rename(work / "reports" / f"{newest}-pseudonymous")
+    assert ("pointer", "reports/latest") not in items_of(str(work)), "a copy for others never leads"
+
+
+def test_workspace_whose_runs_hide_names_is_whole_and_its_latest_is_missed_too(reported, tmp_path):
+    archive, _ = reported
+    work = tmp_path / "w"
+    result_of("run", archive, work, "--pseudonymise")
+    assert verify_workspace(str(work), read_data=False) == {}
+    name = f"{latest_run(str(work))}-pseudonymous"
+    assert ("reports", f"reports/{name}") in items_of(str(work))
+    (work / "reports" / "latest").unlink()
+    found = verify_workspace(str(work), read_data=False)
+    assert "--repair ARCHIVE sets it anew" in found.pop(("pointer", "reports/latest"))[0]
+    assert found == {}
+    _pointed_again(folder_at(work), "")
+    assert folder_at(work).pointed("reports/latest") == name
+
+
 def test_report_for_others_or_of_an_older_run_leaves_latest_where_it_is(reported, tmp_path):
     _, whole = reported
     work = Path(shutil.copytree(whole, tmp_path / "w", symlinks=True))
