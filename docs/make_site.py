@@ -89,7 +89,8 @@ def _shown(output: dict[str, Any], picture: Path) -> str:
         return f"![What the lines above draw]({picture.name})"
     if "text/html" in data:
         table = "".join(data["text/html"]).replace('border="1" class="', 'class="docutils ')
-        return f'```{{raw}} html\n<div class="table-wrapper docutils container">\n{table}\n</div>\n```'  # as the site's own: wide ones scroll
+        # Dressed as the site's own tables: a wide one scrolls by itself.
+        return f'```{{raw}} html\n<div class="table-wrapper docutils container">\n{table}\n</div>\n```'
     return "```text\n" + "".join(output.get("text") or data["text/plain"]).rstrip() + "\n```"
 
 
