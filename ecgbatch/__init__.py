@@ -67,5 +67,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Return the public names, and those of the module."""
-    return sorted({*globals(), *_ROOM_OF})
+    """Return the public names and no others: what an editor offers is what stays."""
+    return sorted({"__version__", *_ROOM_OF})

@@ -21,7 +21,7 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 
 def test_every_page_is_on_the_menu_and_nothing_else():
-    there = {page.relative_to(ROOT).with_suffix("").as_posix() for page in PAGES} - {"docs/reference"}
+    there = {page.relative_to(ROOT).with_suffix("").as_posix() for page in (*PAGES, *SITE["notebooks"]())} - {"docs/reference"}
     decisions = {name for name in there if re.match(r"docs/adr/\d", name)}
     listed = re.findall(r"^[\w./-]+$", SITE["contents"](), re.M)
     assert sorted(listed) == sorted({*there, "docs/reference"})
@@ -39,6 +39,21 @@ def test_folder_that_is_linked_becomes_its_page_or_words():
     renamed = SITE["_with_folders_as_files"]
     text = "[a](../benchmarks) [b](../deploy/slurm/) [c](stores.md) [d](https://x.org/docs/)"
     assert renamed(ROOT / "docs" / "model.md", text) == "[a](../benchmarks/README.md) b [c](stores.md) [d](https://x.org/docs/)"
+
+
+def test_a_notebook_is_a_page_with_its_pictures_and_tables(tmp_path):
+    (notebook,) = SITE["notebooks"]()
+    SITE["write_notebook"](notebook, tmp_path / "first_look.md")
+    text = (tmp_path / "first_look.md").read_text()
+    assert text.startswith("# A first look")
+    pictures = re.findall(r"^!\[What the lines above draw\]\((.*)\)$", text, re.M)
+    assert len(pictures) == 2
+    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
+    assert text.count('<div class="table-wrapper docutils container">') == text.count('<table class="docutils dataframe">') == 2
+    assert "```text\nAUROC by patient" in text
+    assert (tmp_path / "first_look.ipynb").read_bytes() == notebook.read_bytes()
+    renamed = SITE["_with_folders_as_files"]
+    assert renamed(ROOT / "examples" / "README.md", "[x.ipynb](first_look.ipynb)") == "[x.ipynb](first_look.md)"
 
 
 def test_reference_names_only_packages_that_are_there():

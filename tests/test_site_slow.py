@@ -44,6 +44,9 @@ def test_site_has_the_pages_and_the_reference(made):
         assert f'id="{name}"' in reference
     assert "Raises" in reference
     assert (made / "docs" / "concepts.html").exists()
+    notebook = (made / "examples" / "first_look.html").read_text()
+    assert notebook.count('alt="What the lines above draw"') == 2
+    assert "dataframe" in notebook
 
 
 def test_link_to_nothing_ends_it(tmp_path):

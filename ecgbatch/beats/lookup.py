@@ -185,8 +185,9 @@ def current_beats(work: str, settings: Mapping[str, Any], columns: Sequence[str]
     digests, rows = records["signals_store"].values, records["signals_row"].values
     missing = sorted(set(digests.tolist()) - stores.keys())
     if missing:
+        option = "" if settings.get("method", "robust") == "robust" else f" --method {settings['method']}"
         raise UnfinishedStore(
-            f"{work}: no beats cut with {dict(settings)} for signals {', '.join(missing)}; run `ecgbatch beats {work}`"
+            f"{work}: no beats cut with {dict(settings)} for signals {', '.join(missing)}; run `ecgbatch beats {work}{option}`"
         )
     names, n_beats = np.empty(rows.size, dtype=TEXT), np.zeros(rows.size, np.int32)
     for digest, beats in stores.items():

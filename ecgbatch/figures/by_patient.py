@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ecgbatch.figures.calibration import recalibration
-from ecgbatch.figures.patients import DECIMALS, Float, Patients, by_patient, codes
+from ecgbatch.figures.patients import DECIMALS, Float, Patients, by_patient, same_records
 from ecgbatch.figures.resampling import BOOTSTRAP_SEED, CONFIDENCE, N_RESAMPLES, stratified_weights, wilson_interval
 
 Figure = dict[str, Any]
@@ -212,9 +212,13 @@ def paired_difference(
         ``auroc`` and ``brier``, each with ``first`` and ``second`` (numbers), ``difference`` (a ``Figure``) and
         ``is_significant`` (its interval excludes 0). All None where not both classes are known.
 
+    Raises
+    ------
+    ValueError
+        As in ``same_records``.
+
     """
-    a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    labels, names = np.asarray(mi, np.int64), codes(patient_id)
+    (a, b), labels, names = same_records([first, second], mi, patient_id)
     keep = np.isfinite(a) & np.isfinite(b) & np.isin(labels, (0, 1))
     index, n_records = np.unique(names[keep], return_inverse=True, return_counts=True)[1:]
     p, q = ((np.bincount(index, weights=x[keep]) / n_records).round(DECIMALS) for x in (a, b))

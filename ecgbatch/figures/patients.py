@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,25 +72,13 @@ def by_patient(
     Raises
     ------
     ValueError
-        If lengths differ, or a probability lies outside [0, 1].
+        As in ``same_records``.
 
     """
-    scores = np.asarray(probability, dtype=np.float64)
-    labels = np.asarray(mi, dtype=np.int64)
-    names = codes(patient_id)
+    (scores,), labels, names = same_records([probability], mi, patient_id)
     cuts = np.broadcast_to(np.asarray(threshold, dtype=np.float64), scores.shape)
-    if not (scores.ndim == 1 and scores.shape == labels.shape == names.shape):
-        raise ValueError(
-            f"by_patient: expected one probability, label and patient a record, found shapes {scores.shape}, {labels.shape}, "
-            f"{names.shape}. Pass columns of the same scores store."
-        )
     keep = np.isfinite(scores) & np.isin(labels, (0, 1))
     scores, labels, names, cuts = scores[keep], labels[keep], names[keep], cuts[keep]
-    if scores.size and (scores.min() < 0 or scores.max() > 1):
-        raise ValueError(
-            f"by_patient: expected probabilities in [0, 1], found {scores.min()} to {scores.max()}. "
-            "Apply the model's calibration to logits first."
-        )
     order = np.lexsort((cuts, scores, names))  # sums in a fixed order: the same bits for any order of records
     scores, labels, names, cuts = scores[order], labels[order], names[order], cuts[order]
     index = np.unique(names, return_inverse=True)[1]
@@ -100,6 +89,57 @@ def by_patient(
     rank = np.lexsort((n_records, cut, mean, n_mi > 0))
     mixed = (n_mi > 0) & (n_mi < n_records)
     return Patients(mean[rank], (n_mi > 0)[rank], cut[rank], n_records[rank].astype(np.int64), mixed[rank])
+
+
+def same_records(
+    scores: Sequence[npt.ArrayLike], mi: npt.ArrayLike, patient_id: npt.ArrayLike
+) -> tuple[list[Float], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return ``scores``, labels (-1 where unknown) and a number for each record's patient, all (record,), of the same records.
+
+    Columns of pandas say by their index which record each row is. They are not put in order here, since arrays say nothing.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, columns of pandas have other records or another order, a label is a word, or the probability of a
+        record that has a label lies outside [0, 1].
+
+    """
+    _require_one_index(*scores, mi, patient_id)
+    found = [np.asarray(one, dtype=np.float64) for one in scores]
+    labels, names = _mi_numbers(mi), codes(patient_id)
+    shapes = [one.shape for one in (*found, labels, names)]
+    if labels.ndim != 1 or len(set(shapes)) > 1:
+        raise ValueError(
+            f"expected one probability, label and patient a record, found shapes {', '.join(map(str, shapes))}. "
+            "Pass columns of one table."
+        )
+    for one in found:
+        judged = one[np.isfinite(one) & np.isin(labels, (0, 1))]
+        if judged.size and (judged.min() < 0 or judged.max() > 1):
+            raise ValueError(
+                f"expected probabilities in [0, 1], found {judged.min()} to {judged.max()}. "
+                "Apply the model's calibration to logits first."
+            )
+    return found, labels, names
+
+
+def _require_one_index(*columns: Any) -> None:
+    """Refuse columns of pandas that are not in one order: row by row they would be judged with other records' labels."""
+    indexes = [column.index for column in columns if hasattr(getattr(column, "index", None), "equals")]
+    if any(not indexes[0].equals(index) for index in indexes[1:]):
+        raise ValueError(
+            "expected columns of the same records in the same order, found columns of pandas whose indexes differ. "
+            "Join them to one table first: records.join(probability.rename('own'))."
+        )
+
+
+def _mi_numbers(mi: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    found = np.asarray(mi)
+    if found.size and found.dtype.kind not in "biuf":
+        first = found.ravel().tolist()[0]
+        raise ValueError(f"expected labels as numbers, 1 MI and 0 control, found {first!r}. Pass the column `mi`.")
+    return np.where(np.isin(found, (0, 1)), found, -1).astype(np.int64)
 
 
 def codes(patient_id: npt.ArrayLike) -> npt.NDArray[np.int64]:

@@ -16,7 +16,7 @@ HEAVY = {"torch", "dask", "prefect", "zarr", "pandas", "xarray", "numba", "scipy
 
 
 def test_every_public_name_is_there_and_type_checkers_see_the_same():
-    assert set(ecgbatch._ROOM_OF) <= set(dir(ecgbatch))
+    assert set(dir(ecgbatch)) == {"__version__", *ecgbatch._ROOM_OF}
     (block,) = (node for node in ast.parse(Path(ecgbatch.__file__).read_text()).body if isinstance(node, ast.If))
     seen = {(alias.asname, f"{node.module}") for node in block.body for alias in node.names}
     assert seen == {(name, f"ecgbatch.api.{room}") for name, room in ecgbatch._ROOM_OF.items()}

@@ -29,5 +29,8 @@ def test_the_snippets_run_in_order(nights, tmp_path, monkeypatch):
     assert names["median_beat"].sizes == {"lead": 2, "sample": 88}
     assert names["n"] == names["beats"].sizes["beat"]
     assert np.isfinite(names["loss"].item())
+    assert set(names["own"].index) <= set(names["testing"])
+    assert names["own"].between(0, 1).all()
+    assert names["compared"]["auroc"]["difference"]["n_patients"] > 1
     assert names["conversion"].n_records == names["extraction"].n_records == names["measuring"].n_records == 6
     assert Path(names["made"]["cohort"]).is_file()

@@ -187,6 +187,8 @@ def test_batches_of_none_are_refused(workspace):
         next(workspace.iter_beats(0))
     with pytest.raises(ValueError, match="must be 'robust' or 'kachuee', found 'best'"):
         workspace.beats(method="best")
+    with pytest.raises(UnfinishedStore, match=r"run `ecgbatch beats .* --method kachuee`"):
+        workspace.beats(method="kachuee")
 
 
 def test_folds_are_those_of_training(nights, workspace, tmp_path):

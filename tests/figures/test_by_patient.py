@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from hypothesis import given, settings
@@ -15,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
-from ecgbatch.figures.by_patient import FIGURES, patient_figures
+from ecgbatch.figures.by_patient import FIGURES, paired_difference, patient_figures
 from ecgbatch.figures.calibration import fit_platt
 from ecgbatch.figures.of_scores import evaluate_scores
 from ecgbatch.figures.patients import by_patient
@@ -208,11 +209,23 @@ def test_a_patient_with_both_labels_counts_as_mi_and_is_counted() -> None:
     [
         (([0.5, 1.2], [0, 1], ["a", "b"]), r"expected probabilities in \[0, 1\], found 0.5 to 1.2"),
         (([0.5], [0, 1], ["a", "b"]), "one probability, label and patient a record"),
+        (([0.5, 0.2], ["mi", "control"], ["a", "b"]), "labels as numbers, 1 MI and 0 control, found 'mi'"),
+        ((pd.Series([0.2, 0.5], ["x", "y"]), pd.Series([1, 0], ["y", "x"]), ["a", "b"]), "Join them to one table first"),
+        (([0.2, 0.5], pd.Series([1, 0], ["y", "x"]), pd.Series(["b", "a"])), "Join them to one table first"),
     ],
 )
 def test_wrong_input_is_refused(arguments: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         patient_figures(*arguments)
+    with pytest.raises(ValueError, match=message):
+        paired_difference([0.5, 0.1][: len(arguments[0])], *arguments)
+
+
+def test_pairs_of_pandas_columns_are_of_the_same_records() -> None:
+    table = pd.DataFrame({"p": [0.9, 0.1, 0.3], "mi": [1, 0, np.nan], "who": ["a", "b", "c"]}, ["x", "y", "z"])
+    assert patient_figures(table["p"], table["mi"], table["who"])["auroc"]["n_patients"] == 2  # whose label is NaN is unknown
+    with pytest.raises(ValueError, match="indexes differ"):
+        paired_difference(table["p"], table["p"][::-1], table["mi"], table["who"])
 
 
 def test_roc_curve_equals_sklearns() -> None:

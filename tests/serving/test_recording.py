@@ -184,7 +184,7 @@ def test_what_a_viewer_is_told_of_leads_whose_units_are_unknown(tmp_path):
 def client_of(found: str | dict[str, Place]) -> Iterator[httpx.Client]:
     """Ask a server of these places, or of a workspace's."""
     app = viewer_app(places(found) if isinstance(found, str) else found)
-    with served(app) as address, httpx.Client(base_url=address, trust_env=False) as client:
+    with served(app) as address, httpx.Client(base_url=address, trust_env=False, timeout=180) as client:
         yield client
 
 
