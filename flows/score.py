@@ -106,7 +106,8 @@ def finished_reports(
         return None
     if not folder.exists(f"reports/{shown}/cohort.html"):
         return None
-    return {name: value for name, value in said.items() if name != "by"}
+    here = f"{folder}/reports/{shown}"  # what was said may name the place that the workspace was moved or copied from
+    return {name: value for name, value in said.items() if name != "by"} | {"reports": here, "cohort": f"{here}/cohort.html"}
 
 
 def _report_code(pseudonymise: bool, pages: str | None = None, extras: Sequence[str] = ()) -> str:

@@ -113,7 +113,7 @@ def stated_reports(run: str, document: Mapping[str, Any]) -> str:
     A run whose reports hide names has them beside those of the house; one that a compaction renamed kept its reports' name.
     """
     if "reported" in document:
-        return str(document["reported"]["reports"]).rstrip("/").rpartition("/")[2]
+        return str(document["reported"].get("reports", run)).rstrip("/").rpartition("/")[2]
     return str(document.get("reports", run)) if "counts" in document else ""
 
 

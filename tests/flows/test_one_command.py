@@ -11,10 +11,12 @@ import httpx
 import pytest
 
 from ecgbatch.cli.exit_codes import FAILED
+from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from flows import chosen, one_command, server
 from flows.one_command import server_of_one_command
 from flows.server import OwnServer
 from tests.cli.test_end_to_end import COMMAND
+from tests.commands import result_of
 from tests.flows.test_rehearsal import free_port
 
 
@@ -168,3 +170,12 @@ def test_server_that_cannot_say_that_its_disk_is_full_has_it_said_for_it(tmp_pat
     monkeypatch.setattr(server.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))
     with pytest.raises(OSError, match=f"the disk of {tmp_path} is full: make room there"):
         one._wait_until_healthy(0)
+
+
+def test_workspace_that_was_copied_names_its_own_reports_when_nothing_is_new(tmp_path):
+    write_archive(tmp_path / "archive", ArchiveShape(n_records=2, duration_s=10.0), seed=8)
+    result_of("run", tmp_path / "archive", tmp_path / "one")
+    shutil.copytree(tmp_path / "one", tmp_path / "two", symlinks=True)
+    told = result_of("run", tmp_path / "archive", tmp_path / "two")
+    assert Path(told["cohort"]).is_relative_to(tmp_path / "two")
+    assert Path(told["cohort"]).is_file()
