@@ -8,6 +8,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -67,19 +68,37 @@ def dots(x_mm: Float, y_mm: Float, colour: str, size_mm: float) -> str:
 
 def path(x: Float, y: Float, *, thin_mm: float = THIN_MM) -> str:
     """Return path data of a line, in units; it is broken where ``y`` is NaN, and thinned where nobody can see it."""
-    known = np.flatnonzero(np.isfinite(y))
-    if known.size == 0:
-        return ""
-    runs = [slice(None)] if known.size == y.size else np.split(known, np.flatnonzero(np.diff(known) > 1) + 1)
-    return "".join(_line(*thinned(x[run], y[run], thin_mm)) for run in runs)
+    return paths(x, y, (0, x.size), thin_mm=thin_mm)[0]
 
 
-def band(x: Float, low: Float, high: Float) -> str:
-    """Return path data of the area between two lines, in units; both are known everywhere, and thinned as lines are."""
-    if not x.size:
-        return ""
-    (upper_x, upper_y), (lower_x, lower_y) = thinned(x, high), thinned(x, low)
-    return _line(np.concatenate([upper_x, lower_x[::-1]]), np.concatenate([upper_y, lower_y[::-1]])) + "Z"
+def paths(x: Float, y: Float, start: Sequence[int], *, thin_mm: float = THIN_MM, is_band: bool = False) -> list[str]:
+    """Return path data of several lines at once, as of ``path`` each.
+
+    Parameters
+    ----------
+    x, y : (point,) float, units
+        One line after another.
+    start
+        Where each line's points begin, and the last's end.
+    is_band
+        Whether each two lines are the edges of an area, both known everywhere: then one path for both.
+
+    """
+    from ecgbatch.reports.path_kernels import MOST_BYTES, spell_lines
+
+    own_x, own_y = np.array(x, np.float64), np.array(y, np.float64)  # worked in
+    starts = np.array(start, np.int64)
+    ends = np.empty((starts.size - 1) // (2 if is_band else 1), np.int64)
+    out = scratch("svg", (MOST_BYTES * (own_x.size + starts.size),), np.uint8)
+    spell_lines(own_x, own_y, starts, is_band, thin_mm * UNITS_PER_MM, out, ends)
+    return texts(out, ends)
+
+
+def texts(out: NDArray[np.uint8], ends: NDArray[np.int64]) -> list[str]:
+    """Return the texts that a kernel wrote one after another."""
+    places = [0, *ends.tolist()]
+    whole = out[: places[-1]].tobytes().decode("ascii")
+    return [whole[first:last] for first, last in pairwise(places)]
 
 
 def thinned(x: Float, y: Float, thin_mm: float = THIN_MM) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -89,13 +108,6 @@ def thinned(x: Float, y: Float, thin_mm: float = THIN_MM) -> tuple[NDArray[np.fl
     own_x, own_y = np.array(x, np.float64), np.array(y, np.float64)
     n = thin(own_x, own_y, thin_mm * UNITS_PER_MM)
     return own_x[:n], own_y[:n]
-
-
-def _line(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
-    from ecgbatch.reports.path_kernels import MOST_BYTES, spell
-
-    out = scratch("svg", (MOST_BYTES * (x.size + 1),), np.uint8)
-    return out[: spell(x, y, x.size, out)].tobytes().decode("ascii")
 
 
 def visible(text: str) -> str:
