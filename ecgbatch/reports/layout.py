@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import pairwise
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ecgbatch.measurements.excerpt import EXCERPT_S
 from ecgbatch.reports.excerpts import Excerpt
@@ -39,45 +42,72 @@ _CLEAR_MM = 1.0  # between the waves of neighbouring rows
 _NORMALISED_SPAN_MM = 15.0
 
 
+
+def _nothing() -> Float:
+    return np.empty(0)
+
+
 @dataclass(frozen=True)
 class Panel:
-    """One lead in one place of the sheet: ``y_mm`` is up from its baseline; no samples where the lead is absent."""
+    """One lead in one place of the sheet; without samples where the lead is absent, or has none there.
+
+    ``samples`` (sample,) mV is what it shows of the lead, from the sample ``first`` of the excerpt on; ``level``, ``highest``
+    and ``lowest`` (mV) are what stands on its baseline, and the ends of what it shows. ``gain``: mm to the mV as it is drawn,
+    which for a lead that is not in millivolts is not ``mm_per_mv``. ``x_mm`` (sample of the excerpt,): all leads' alike.
+    """
 
     lead: str
     left_mm: float
     width_mm: float
-    x_mm: Float
-    y_mm: Float
     is_millivolts: bool
     mm_per_mv: float
     is_strip: bool
     """Whether it is a row of its own: then its name stands in the margin, where no wave is."""
     note: str = ""
+    samples: Float = field(default_factory=_nothing)
+    first: int = 0
+    level: float = 0.0
+    highest: float = 0.0
+    lowest: float = 0.0
+    gain: float = 0.0
+    all_x_mm: Float = field(default_factory=_nothing)
+
+    @property
+    def x_mm(self) -> Float:
+        """From the sheet's left, (sample,)."""
+        return self.all_x_mm[self.first : self.first + self.samples.size]
+
+    @property
+    def y_mm(self) -> Float:
+        """Up from its baseline, (sample,)."""
+        return (np.asarray(self.samples, float) - self.level) * self.gain
 
     @property
     def remark(self) -> str:
         """What is particular about it, to stand by its name: why there is no trace, another scale than the sheet's usual one."""
-        is_usual = self.mm_per_mv == MM_PER_MV or not self.is_millivolts or not self.y_mm.size
+        is_usual = self.mm_per_mv == MM_PER_MV or not self.is_millivolts or not self.samples.size
         return self.note or ("" if is_usual else f"{self.mm_per_mv:g} mm/mV")
 
     @cached_property
     def label_mm(self) -> float:
         """Height of the lead's name above the baseline: over the waves below it."""
-        if self.is_strip or not self.y_mm.size:
+        if self.is_strip or not self.samples.size:
             return LABEL_MM
         words_mm = max(2.6 * len(self.lead), 1.3 * len(self.remark))
-        return max(LABEL_MM, _highest(self.y_mm[self.x_mm < self.left_mm + 2.0 + words_mm]) + (4.0 if self.remark else 1.5))
+        below = self.samples[: np.searchsorted(self.x_mm, self.left_mm + 2.0 + words_mm)]
+        highest = (float(np.fmax.reduce(below)) - self.level) * self.gain if below.size else 0.0
+        return max(LABEL_MM, (highest if math.isfinite(highest) else 0.0) + (4.0 if self.remark else 1.5))
 
     @cached_property
     def above_mm(self) -> float:
         """What it needs above its baseline: waves, name and, in the margin, the pulse."""
         name = (self.mm_per_mv if self.is_strip else self.label_mm) + (5.0 if self.is_strip else 3.5)
-        return max(name, _highest(self.y_mm) + _CLEAR_MM)
+        return max(name, (self.highest - self.level) * self.gain + _CLEAR_MM)
 
     @cached_property
     def below_mm(self) -> float:
         """What it needs below its baseline."""
-        return max(4.0, _highest(-self.y_mm) + _CLEAR_MM)
+        return max(4.0, (self.level - self.lowest) * self.gain + _CLEAR_MM)
 
 
 @dataclass(frozen=True)
@@ -124,9 +154,9 @@ def lay_out(excerpt: Excerpt, *, most_mm: Sequence[float] = (SHARED_MM, OWN_MM))
     heights of ``most_mm`` is taken; where none does (a wandering baseline, a spike), rows reach into each other, as they do on a
     cart's paper, at the first gain at which no wave is cut off. Of more strips than twelve, the first are drawn.
     """
-    close = []
+    close, places = [], _places(excerpt)
     for limb, chest in GAINS:
-        rows = _rows(excerpt, limb, chest)
+        rows = [[_panel(excerpt, place, chest if is_chest_lead(place.lead) else limb) for place in row] for row in places]
         for limit in most_mm:
             sheet = _sheet(rows, excerpt.rhythm_lead, limb, chest, limit)
             if sheet.is_apart:
@@ -137,15 +167,17 @@ def lay_out(excerpt: Excerpt, *, most_mm: Sequence[float] = (SHARED_MM, OWN_MM))
 
 def traces(panel: Panel) -> list[tuple[Float, Float]]:
     """Return the pieces of a panel's trace between missing samples, thinned: x from the sheet's left, y up, in mm."""
-    known = np.flatnonzero(np.isfinite(panel.y_mm))
+    all_x_mm, all_y_mm = panel.x_mm, panel.y_mm
+    known = np.flatnonzero(np.isfinite(all_y_mm))
     pieces = np.split(known, np.flatnonzero(np.diff(known) > 1) + 1) if known.size else []
     found: list[tuple[Float, Float]] = []
     for piece in pieces:
-        x, y = thinned(panel.x_mm[piece] * UNITS_PER_MM, panel.y_mm[piece] * UNITS_PER_MM)
+        x, y = thinned(all_x_mm[piece] * UNITS_PER_MM, all_y_mm[piece] * UNITS_PER_MM)
         found.append((x / UNITS_PER_MM, y / UNITS_PER_MM))
     return found
 
 
+@cache
 def is_chest_lead(lead: str) -> bool:
     """Whether a lead is one of V1 to V9 or its mirror on the right: carts give these a gain of their own."""
     return bool(re.fullmatch(r"V[1-9]R?", lead))
@@ -168,36 +200,76 @@ def upper_median(values: Float) -> float:
     return float(np.partition(known, known.size // 2)[known.size // 2]) if known.size else float("nan")
 
 
-def _rows(excerpt: Excerpt, limb: float, chest: float) -> list[list[Panel]]:
-    """Return the panels row by row: three rows of four, each a quarter of the time, and the rhythm strip; or a strip a lead."""
-    length_s = min(EXCERPT_S, excerpt.length_s)
+class _Place(NamedTuple):
+    """Where on the sheet which part of a lead stands, whatever its gain."""
 
-    def panel(lead: str, first_s: float, last_s: float) -> Panel:
-        return _panel(excerpt, lead, (first_s, last_s), chest if is_chest_lead(lead) else limb)
+    lead: str
+    span_s: tuple[float, float]
+    is_strip: bool
+    number: int
+    """Of the lead in the excerpt; -1 where it is absent."""
+    first: int
+    last: int
+    facts: tuple[float, float, float]
+    """Upper median, highest and lowest known sample, mV; NaN where none is known."""
+    all_x_mm: Float
 
-    if not excerpt.is_standard:
-        return [[panel(lead, 0.0, length_s)] for lead in excerpt.present[:12]]
-    quarter_s = length_s / 4
-    rows = [[panel(leads[row], k * quarter_s, (k + 1) * quarter_s) for k, leads in enumerate(COLUMNS)] for row in range(3)]
-    return rows + ([[panel(excerpt.rhythm_lead, 0.0, length_s)]] if excerpt.rhythm_lead else [])
+
+def _places(excerpt: Excerpt) -> list[list[_Place]]:
+    """Return places row by row: three rows of four, each a quarter of the time, and the rhythm strip; or a strip a lead."""
+    length_s, present = min(EXCERPT_S, excerpt.length_s), excerpt.present
+    if excerpt.is_standard:
+        quarter_s = length_s / 4
+        rows = [[(leads[row], (k * quarter_s, (k + 1) * quarter_s)) for k, leads in enumerate(COLUMNS)] for row in range(3)]
+        rows += [[(excerpt.rhythm_lead, (0.0, length_s))]] if excerpt.rhythm_lead else []
+    else:
+        rows = [[(lead, (0.0, length_s))] for lead in present[:12]]
+    fs, n_samples = excerpt.sampling_frequency_hz, excerpt.signal.shape[1]
+    wanted = [place for row in rows for place in row]
+    number = np.array([excerpt.leads.index(lead) if lead in present else -1 for lead, _ in wanted], np.int64)
+    span = np.array([[min(round(bound * fs), n_samples) for bound in span_s] for _, span_s in wanted], np.int64).reshape(-1, 2)
+    facts = _facts(excerpt, number, span)
+    all_x_mm = LEFT_MM + np.arange(n_samples) * (MM_PER_S / fs)
+    known = zip(number.tolist(), span.tolist(), facts.tolist(), strict=True)
+    return [
+        [
+            _Place(lead, span_s, span_s[0] == 0.0 and span_s[1] >= length_s, place, *ends, (*own,), all_x_mm)
+            for (lead, span_s), (place, ends, own) in zip(row, known, strict=False)
+        ]
+        for row in rows
+    ]
 
 
-def _panel(excerpt: Excerpt, lead: str, span_s: tuple[float, float], gain: float) -> Panel:
-    fs, is_strip = excerpt.sampling_frequency_hz, span_s[0] == 0.0 and span_s[1] >= min(EXCERPT_S, excerpt.length_s)
-    left_mm, width_mm, nothing = LEFT_MM + span_s[0] * MM_PER_S, (span_s[1] - span_s[0]) * MM_PER_S, np.empty(0)
-    if lead not in excerpt.present:
-        return Panel(lead, left_mm, width_mm, nothing, nothing, excerpt.is_millivolts, gain, is_strip, "absent")
-    number = excerpt.leads.index(lead)
-    first, last = round(span_s[0] * fs), round(span_s[1] * fs)
-    whole = np.asarray(excerpt.signal[number], float)
-    part = whole[first:last]
-    in_mv = not excerpt.lead_flags[number] & LEAD_FLAGS["not_millivolts"]
+def _facts(excerpt: Excerpt, number: NDArray[np.int64], span: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return ``_Place.facts`` of each place, (place, 3)."""
+    from ecgbatch.reports.path_kernels import spans_of
+
+    found = np.full((number.size, 3), np.nan)
+    if (has_lead := number >= 0).any():
+        own = np.empty((int(has_lead.sum()), 3))
+        spans_of(samples_of(excerpt), number[has_lead], span[has_lead], own)
+        found[has_lead] = own
+    return found
+
+
+def samples_of(excerpt: Excerpt) -> NDArray[np.float32]:
+    """Return an excerpt's samples as kernels take them."""
+    return np.ascontiguousarray(excerpt.signal, np.float32)
+
+
+def _panel(excerpt: Excerpt, place: _Place, mm_per_mv: float) -> Panel:
+    left_mm, width_mm = LEFT_MM + place.span_s[0] * MM_PER_S, (place.span_s[1] - place.span_s[0]) * MM_PER_S
+    at = place.lead, left_mm, width_mm
+    if place.number < 0:
+        return Panel(*at, excerpt.is_millivolts, mm_per_mv, place.is_strip, "absent")
+    in_mv = not excerpt.lead_flags[place.number] & LEAD_FLAGS["not_millivolts"]
     note = "" if in_mv or _all_normalised(excerpt) else "amplitude normalised"
-    if not np.isfinite(part).any():
-        return Panel(lead, left_mm, width_mm, nothing, nothing, in_mv, gain, is_strip, note or "no samples here")
-    y_mm = (part - upper_median(part)) * (gain if in_mv else normalising_gain(whole))
-    x_mm = LEFT_MM + np.arange(first, first + part.size) * (MM_PER_S / fs)
-    return Panel(lead, left_mm, width_mm, x_mm, y_mm, in_mv, gain, is_strip, note)
+    if math.isnan(place.facts[0]):
+        return Panel(*at, in_mv, mm_per_mv, place.is_strip, note or "no samples here")
+    whole = excerpt.signal[place.number]
+    gain = mm_per_mv if in_mv else normalising_gain(np.asarray(whole, float))
+    part = place.first, *place.facts, gain, place.all_x_mm
+    return Panel(*at, in_mv, mm_per_mv, place.is_strip, note, whole[place.first : place.last], *part)
 
 
 def _all_normalised(excerpt: Excerpt) -> bool:
@@ -214,7 +286,7 @@ def _sheet(rows: list[list[Panel]], rhythm_lead: str, limb: float, chest: float,
     below = [max(panel.below_mm for panel in row) for row in rows]
     apart = [_distance(upper, lower) + extra for (upper, lower), extra in zip(pairwise(rows), marks[1:], strict=True)]
     usual = min(_USUAL_ROW_MM, most_mm / max(len(rows), 1))
-    apart = [float(np.ceil(max(distance, usual))) for distance in apart]
+    apart = [float(math.ceil(max(distance, usual))) for distance in apart]
     first, last = _edges(above, below, apart)
     is_apart = first + sum(apart) + last <= most_mm
     while first + sum(apart) + last > most_mm and max(apart, default=0.0) > min(_LEAST_ROW_MM, usual):
@@ -231,10 +303,11 @@ def _sheet(rows: list[list[Panel]], rhythm_lead: str, limb: float, chest: float,
 
 def _edges(above: list[float], below: list[float], apart: list[float]) -> tuple[float, float]:
     """Return what is needed above the first baseline and below the last so that the sheet cuts no row's waves off."""
-    depth = np.concatenate([[0.0], np.cumsum(apart)])[: len(above)]
-    if not depth.size:
+    depth = [0.0, *accumulate(apart)][: len(above)]
+    if not depth:
         return 0.0, 0.0
-    return float(np.ceil(max(above - depth))), float(np.ceil(max(np.array(below) - (depth[-1] - depth))))
+    first = max(size - down for size, down in zip(above, depth, strict=True))
+    return float(math.ceil(first)), float(math.ceil(max(size - (depth[-1] - down) for size, down in zip(below, depth, strict=True))))
 
 
 def _distance(upper: list[Panel], lower: list[Panel]) -> float:
@@ -246,7 +319,3 @@ def _distance(upper: list[Panel], lower: list[Panel]) -> float:
                 needed = max(needed, above.below_mm + below.above_mm)
     return needed
 
-
-def _highest(values: Float) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.max()) if known.size else 0.0

@@ -138,8 +138,8 @@ def _gains(level: Float, in_mv: Sequence[bool]) -> tuple[NDArray[np.float64], ND
         for gain in GAINS:
             gains[row] = [gain if one else normal for one, normal in zip(in_mv[row], own[row], strict=True)]
             scale = gains[row].astype(level.dtype)
-            above = max(8.0, float((highest[row] * scale).max())) + 1.0
-            below = max(4.0, -float((lowest[row] * scale).min())) + 1.0
+            above = max(8.0, float(np.fmax.reduce(highest[row] * scale))) + 1.0
+            below = max(4.0, -float(np.fmin.reduce(lowest[row] * scale))) + 1.0
             if above + below <= _TALLEST_MM:
                 break
         reach[row] = np.ceil(min(above, _TALLEST_MM)), np.ceil(min(below, _TALLEST_MM))
