@@ -193,7 +193,7 @@ def _drawn(lead: str, reach: Sequence[float], cells: Cells, lines: tuple[str, st
     parts = [sheet(0.0, 0.0, _WIDTH_MM, height, is_millivolts=is_millivolts)]
     for left, right, value, share in cells:
         colour = FOR if value > 0 else AGAINST
-        parts.append(svg.rectangle(left, 0.0, right - left, height + foot, colour, opacity=0.45 * share))
+        parts.append(svg.rectangle(left, 0.0, right - left, height + foot, colour, opacity=round(0.45 * share, 2)))
         if right - left >= 4.5:
             parts.append(svg.text((left + right) / 2, height + 2.7, f"{value:+.2f}", 2.1, anchor="middle"))
     parts.append(f'<path class="band" d="{lines[0]}"/><path class="median" d="{lines[1]}"/>')

@@ -38,6 +38,7 @@ def units(mm: float) -> int:
     return round(mm * UNITS_PER_MM)
 
 
+@lru_cache(maxsize=16384)
 def text(
     x: float, y: float, words: str, size_mm: float, *, anchor: str = "start", weight: str = "normal", fill: str = "#111"
 ) -> str:
@@ -51,6 +52,7 @@ def text(
 _ANCHORS = {"start": "", "middle": "c", "end": "e"}  # classes of the style sheet, where a b stands for bold
 
 
+@lru_cache(maxsize=16384)
 def rectangle(x: float, y: float, width: float, height: float, fill: str, *, opacity: float = 1.0) -> str:
     """Return a filled rectangle."""
     seen = "" if opacity == 1 else f' fill-opacity="{opacity:.2f}"'
@@ -61,8 +63,7 @@ def dots(x_mm: Float, y_mm: Float, colour: str, size_mm: float) -> str:
     """Return round dots as one path."""
     if not x_mm.size:
         return ""
-    points = np.rint(np.column_stack([x_mm, y_mm]) * UNITS_PER_MM).astype(int).tolist()
-    path = "".join(f"M{x} {y}h0" for x, y in points)
+    path = "".join(f"M{units(x)} {units(y)}h0" for x, y in zip(x_mm.tolist(), y_mm.tolist(), strict=True))
     return f'<path class="beats" d="{path}" stroke="{colour}" stroke-width="{units(size_mm)}" stroke-linecap="round"/>'
 
 
