@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from ecgbatch.reports import svg
 from ecgbatch.reports.ecg_paper import AGAINST, FOR
 from ecgbatch.reports.grid import sheet
 from ecgbatch.reports.layout import MM_PER_MV, MM_PER_S, normalising_gain
-from ecgbatch.reports.svg import UNITS_PER_MM, Float
+from ecgbatch.reports.svg import UNITS_PER_MM, Float, units
 from ecgbatch.terms import LEAD_FLAGS, MISSING_SAMPLE, UNSCORABLE_BEAT
 
 BEATS_A_ROW = 6
@@ -24,6 +24,7 @@ GAINS = (MM_PER_MV, 5.0, 2.5)
 _TALLEST_MM = 45.0
 _MOST_BEATS = 256  # for the median beat: more change nothing that can be seen, and cost time
 _LEFT_MM, _WIDTH_MM = 2.5, 40.0
+_RANKS = np.array([0.25, 0.5, 0.75])
 
 
 def median_beats(
@@ -99,17 +100,15 @@ def beat_quartiles(waveform: np.ndarray, beat_flags: np.ndarray) -> np.ndarray:
         NaN throughout without a scorable beat, and where a lead misses a sample in more than half of them.
 
     """
+    from ecgbatch.reports.path_kernels import quartiles_of
+
     scorable = np.flatnonzero((beat_flags & UNSCORABLE_BEAT) == 0)
-    if not scorable.size:
-        return np.full((3, *waveform.shape[1:]), np.nan, np.float32)
+    found = np.full((3, *waveform.shape[1:]), np.nan, np.float32)
     if scorable.size > _MOST_BEATS:
         scorable = scorable[np.linspace(0, scorable.size - 1, _MOST_BEATS).round().astype(int)]
-    values = np.sort(waveform[scorable], axis=0)
-    n_missing = (values == MISSING_SAMPLE).sum(axis=0)  # missing sorts first
-    n_known = values.shape[0] - n_missing
-    rank = np.rint(np.multiply.outer(np.array([0.25, 0.5, 0.75]), n_known - 1)).astype(int) + n_missing
-    chosen = np.take_along_axis(values, np.clip(rank, 0, values.shape[0] - 1), axis=0).astype(np.float32) / np.float32(1000.0)
-    return np.where(n_missing * 2 > values.shape[0], np.float32(np.nan), chosen)
+    quartiles_of(np.ascontiguousarray(waveform), scorable, _RANKS, MISSING_SAMPLE, found)
+    found /= np.float32(1000.0)
+    return found
 
 
 def beat_speed(sample_time_s: Float) -> float:
@@ -148,16 +147,18 @@ def _gains(level: Float, in_mv: Sequence[bool]) -> tuple[NDArray[np.float64], ND
 
 def _lines(x: Float, y: Float) -> list[tuple[str, str]]:
     """Return paths of each lead's band and median, ``y`` (lead, 3, sample) in units; samples that are not known are left out."""
-    known = np.isfinite(y).all(axis=1)
-    n_known = known.sum(axis=1)
-    own_x = np.broadcast_to(x, known.shape)[known]
-    low, middle, high = (y[:, line][known] for line in range(3))
-    edges = np.concatenate([[0], np.cumsum(n_known)])
-    parts = [piece for first, last in pairwise(edges.tolist()) for piece in (high[first:last], low[first:last])]
-    twice = np.concatenate([[0], np.cumsum(np.repeat(n_known, 2))])
-    places = np.concatenate([own_x[first:last] for first, last in pairwise(edges.tolist()) for _ in range(2)] or [own_x])
-    bands = svg.paths(places, np.concatenate(parts or [high]), twice, is_band=True)
-    return list(zip(bands, svg.paths(own_x, middle, edges), strict=True))
+    y = np.where(np.isfinite(y).all(axis=1)[:, None], y, np.nan)
+    n_leads, _, n_samples = y.shape
+    middle, edges = y[:, 1], y[:, 2::-2]
+    bands = svg.paths(*_points(x, edges), range(0, 2 * n_leads * n_samples + 1, n_samples), svg.AREAS)
+    return list(
+        zip(bands, svg.paths(*_points(x, middle), range(0, n_leads * n_samples + 1, n_samples), svg.JOINED), strict=True)
+    )
+
+
+def _points(x: Float, y: Float) -> tuple[Float, Float]:
+    """Return the points of lines (..., sample) that have ``x`` alike."""
+    return np.broadcast_to(x, y.shape).ravel(), y.ravel()
 
 
 Cells = list[tuple[float, float, float, float]]
@@ -190,11 +191,29 @@ def _cells(lead: str, evidence: Mapping[str, Any] | None, places: Mapping[str, t
 
 def _drawn(lead: str, reach: Sequence[float], cells: Cells, lines: tuple[str, str], *, is_millivolts: bool) -> Markup:
     height, foot = sum(reach), 3.6 if cells else 0.0
-    parts = [sheet(0.0, 0.0, _WIDTH_MM, height, is_millivolts=is_millivolts)]
-    for left, right, value, share in cells:
-        colour = FOR if value > 0 else AGAINST
-        parts.append(svg.rectangle(left, 0.0, right - left, height + foot, colour, opacity=round(0.45 * share, 2)))
-        if right - left >= 4.5:
-            parts.append(svg.text((left + right) / 2, height + 2.7, f"{value:+.2f}", 2.1, anchor="middle"))
-    parts.append(f'<path class="band" d="{lines[0]}"/><path class="median" d="{lines[1]}"/>')
-    return svg.drawing(_WIDTH_MM, height + foot, parts, f"median beat of lead {lead}")
+    head, tail = _frame(lead, height, foot, is_millivolts=is_millivolts)
+    tints = "".join(
+        [_tint(left, right, height, foot) % (FOR if value > 0 else AGAINST, 0.45 * share, value)[: 2 + (right - left >= 4.5)]
+         for left, right, value, share in cells]
+    )
+    lines_drawn = f'<path class="band" d="{lines[0]}"/><path class="median" d="{lines[1]}"/>'
+    return Markup(f"{head}{tints}{lines_drawn}{tail}")  # noqa: S704 - numbers, and what ``svg`` has escaped
+
+
+@lru_cache(maxsize=4096)
+def _frame(lead: str, height: float, foot: float, *, is_millivolts: bool) -> tuple[str, str]:
+    """Return the drawing of a lead before and after what is particular to a record."""
+    paper = sheet(0.0, 0.0, _WIDTH_MM, height, is_millivolts=is_millivolts)
+    whole = str(svg.drawing(_WIDTH_MM, height + foot, [paper, "\n"], f"median beat of lead {lead}"))
+    head, _, tail = whole.partition("\n")
+    return head, tail
+
+
+@lru_cache(maxsize=4096)
+def _tint(left: float, right: float, height: float, foot: float) -> str:
+    """Return a segment's tint, to be filled with colour and opacity, and where there is room for it its number."""
+    size = f'width="{units(right - left)}" height="{units(height + foot)}"'
+    tint = f'<rect x="{units(left)}" y="0" {size} fill="%s" fill-opacity="%.2f"/>'
+    if right - left < 4.5:
+        return tint
+    return tint + svg.text((left + right) / 2, height + 2.7, "%+.2f", 2.1, anchor="middle")

@@ -18,6 +18,7 @@ MOST_BYTES = 24
 """Of the text of a point: two whole numbers below 10^10 and their signs or blanks."""
 
 _PASSES = 4
+_FEW = 32  # values that are sorted in their places
 
 
 @kernel
@@ -52,17 +53,18 @@ def _thin(x: Floats, y: Floats, first: int, n: int, most: float) -> int:
 
 
 @kernel
-def spell_lines(x: Floats, y: Floats, start: Places, is_band: bool, most: float, out: Text, end: Places) -> None:
+def spell_lines(x: Floats, y: Floats, start: Places, kind: int, most: float, out: Text, end: Places) -> None:
     """Write lines, thinned, as paths one after another into ``out``.
 
     Parameters
     ----------
     x, y : (point,) float64
-        In units; worked in. A line is broken where ``y`` is NaN.
+        In units; worked in.
     start : (line + 1,) int64
         Where each line's points begin, and the last's end.
-    is_band
-        Whether two lines that follow one another, known everywhere, are the edges of an area and give one path.
+    kind
+        0: a line is broken where ``y`` is NaN. 1: such points are left out. 2: they are, and two lines that follow one another
+        are the edges of an area and give one path.
     out
         ``MOST_BYTES`` a point and as much again a line.
     end : (path,) int64
@@ -70,26 +72,89 @@ def spell_lines(x: Floats, y: Floats, start: Places, is_band: bool, most: float,
 
     """
     at = 0
-    if is_band:
-        for path in range(end.size):
-            first, middle, last = start[2 * path], start[2 * path + 1], start[2 * path + 2]
-            n_there = _thin(x, y, first, middle - first, most)
-            n_back = _thin(x, y, middle, last - middle, most)
-            for k in range(n_back // 2):
-                here, there = middle + k, middle + n_back - 1 - k
-                x[here], x[there] = x[there], x[here]
-                y[here], y[there] = y[there], y[here]
-            for k in range(n_back):
-                x[first + n_there + k], y[first + n_there + k] = x[middle + k], y[middle + k]
-            if last > first:
-                at = _spell(x, y, first, n_there + n_back, out, at)
-                out[at] = 90  # Z
-                at += 1
-            end[path] = at
-        return
     for path in range(end.size):
-        at = _pieces(x, y, start[path], start[path + 1], most, out, at)
+        if kind == 0:
+            at = _pieces(x, y, start[path], start[path + 1], most, out, at)
+        elif kind == 1:
+            first = start[path]
+            n = _known(x, y, first, start[path + 1] - first)
+            at = _spell(x, y, first, _thin(x, y, first, n, most), out, at) if n else at
+        else:
+            at = _area(x, y, start[2 * path : 2 * path + 3], most, out, at)
         end[path] = at
+
+
+@kernel
+def _known(x: Floats, y: Floats, first: int, n: int) -> int:
+    """Move the known ones of ``n`` points from ``first`` on to the front; return how many they are."""
+    kept = 0
+    for k in range(first, first + n):
+        if np.isfinite(y[k]):
+            x[first + kept], y[first + kept] = x[k], y[k]
+            kept += 1
+    return kept
+
+
+@kernel
+def _area(x: Floats, y: Floats, start: Places, most: float, out: Text, at: int) -> int:
+    """Write the area between two lines, there along the first and back along the second; return where it ends."""
+    first, middle, last = start[0], start[1], start[2]
+    n_there, n_back = _known(x, y, first, middle - first), _known(x, y, middle, last - middle)
+    if not n_there:
+        return at
+    n_there, n_back = _thin(x, y, first, n_there, most), _thin(x, y, middle, n_back, most)
+    for k in range(n_back // 2):
+        here, there = middle + k, middle + n_back - 1 - k
+        x[here], x[there] = x[there], x[here]
+        y[here], y[there] = y[there], y[here]
+    for k in range(n_back):
+        x[first + n_there + k], y[first + n_there + k] = x[middle + k], y[middle + k]
+    at = _spell(x, y, first, n_there + n_back, out, at)
+    out[at] = 90  # Z
+    return at + 1
+
+
+@kernel
+def quartiles_of(waveform: NDArray[np.int16], used: Places, ranks: Floats, missing: int, out: Samples) -> None:
+    """Give the values of three ranks over beats, sample by sample, of those that are known.
+
+    Parameters
+    ----------
+    waveform : (beat, lead, sample) int16
+    used : (used,) int64
+        Beats that count.
+    ranks : (3,) float64
+        From 0, the smallest, to 1; rounded to a beat, halves to the even one.
+    missing
+        What an unknown sample is.
+    out : (3, lead, sample) float32
+        Left as it is where more than half of the beats miss the sample.
+
+    """
+    n_used = used.size
+    values = np.empty(n_used, np.int16)
+    for lead in range(waveform.shape[1]):
+        for sample in range(waveform.shape[2]):
+            n = 0
+            for k in range(n_used):
+                value = waveform[used[k], lead, sample]
+                if value != missing:
+                    values[n] = value
+                    n += 1
+            if n == 0 or (n_used - n) * 2 > n_used:
+                continue
+            if n <= _FEW:
+                for k in range(1, n):
+                    value, place = values[k], k
+                    while place and values[place - 1] > value:
+                        values[place] = values[place - 1]
+                        place -= 1
+                    values[place] = value
+                for line in range(3):
+                    out[line, lead, sample] = values[np.int64(np.rint(ranks[line] * (n - 1)))]
+            else:
+                for line in range(3):
+                    out[line, lead, sample] = _of_rank(values, n, np.int64(np.rint(ranks[line] * (n - 1))))
 
 
 @kernel
@@ -234,8 +299,9 @@ def warm_up() -> None:
     """Call each kernel as drawings do."""
     x, out, end = np.arange(8.0), np.empty(10 * MOST_BYTES, np.uint8), np.empty(1, np.int64)
     thin(x.copy(), x.copy(), 0.1)
-    for is_band, start in ((False, [0, 8]), (True, [0, 4, 8])):
-        spell_lines(x.copy(), x.copy(), np.array(start), is_band, 0.1, out, end)
+    spell_lines(x.copy(), x.copy(), np.array([0, 8]), 0, 0.1, out, end)
     signal, lead, span = np.zeros((1, 8), np.float32), np.zeros(1, np.int64), np.array([[0, 8]])
+    waveform, ranks = np.zeros((2, 1, 8), np.int16), np.array([0.25, 0.5, 0.75])
+    quartiles_of(waveform, np.arange(2), ranks, -1, np.empty((3, 1, 8), np.float32))
     spans_of(signal, lead, span, np.empty((1, 3)))
     spell_traces(signal, lead, span, np.ones((1, 3)), np.ones(2), np.ones(2), out, end)

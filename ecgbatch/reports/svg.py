@@ -21,6 +21,9 @@ UNITS_PER_MM = 40
 
 Float = NDArray[np.floating[Any]]
 
+BROKEN, JOINED, AREAS = 0, 1, 2
+"""Kinds of lines of ``path_kernels.spell_lines``."""
+
 THIN_MM = 0.05
 """A fifth of the line's width, half a dot of a 300 dpi printer: thinning by this cannot be seen."""
 
@@ -72,8 +75,8 @@ def path(x: Float, y: Float, *, thin_mm: float = THIN_MM) -> str:
     return paths(x, y, (0, x.size), thin_mm=thin_mm)[0]
 
 
-def paths(x: Float, y: Float, start: Sequence[int], *, thin_mm: float = THIN_MM, is_band: bool = False) -> list[str]:
-    """Return path data of several lines at once, as of ``path`` each.
+def paths(x: Float, y: Float, start: Sequence[int], kind: int = 0, *, thin_mm: float = THIN_MM) -> list[str]:
+    """Return path data of several lines at once.
 
     Parameters
     ----------
@@ -81,17 +84,18 @@ def paths(x: Float, y: Float, start: Sequence[int], *, thin_mm: float = THIN_MM,
         One line after another.
     start
         Where each line's points begin, and the last's end.
-    is_band
-        Whether each two lines are the edges of an area, both known everywhere: then one path for both.
+    kind
+        ``BROKEN`` where ``y`` is NaN, as ``path`` is; ``JOINED`` over such points; ``AREAS``: joined, and one path for each two
+        lines, the edges of an area.
 
     """
     from ecgbatch.reports.path_kernels import MOST_BYTES, spell_lines
 
     own_x, own_y = np.array(x, np.float64), np.array(y, np.float64)  # worked in
     starts = np.array(start, np.int64)
-    ends = np.empty((starts.size - 1) // (2 if is_band else 1), np.int64)
+    ends = np.empty((starts.size - 1) // (2 if kind == AREAS else 1), np.int64)
     out = scratch("svg", (MOST_BYTES * (own_x.size + starts.size),), np.uint8)
-    spell_lines(own_x, own_y, starts, is_band, thin_mm * UNITS_PER_MM, out, ends)
+    spell_lines(own_x, own_y, starts, kind, thin_mm * UNITS_PER_MM, out, ends)
     return texts(out, ends)
 
 
