@@ -164,7 +164,7 @@ def _traces(excerpt: Excerpt, sheet: Sheet) -> Iterator[str]:
 
 def _label(panel: Panel, top_mm: float, baseline_mm: float) -> str:
     """Return a lead's name: of a strip in the margin, since the marks of the R peaks need the place above it."""
-    name, remark = (f"{panel.lead} absent", "") if panel.note == "absent" else (panel.lead, panel.remark)
+    name, remark = (f"{panel.lead} absent", "") if panel.is_absent else (panel.lead, panel.remark)
     if panel.is_strip:
         left_mm = 0.6 if len(name) <= 4 else panel.left_mm + 1.0
         words = svg.text(left_mm, baseline_mm - panel.mm_per_mv - 1.5, name, 3.6, weight="bold")

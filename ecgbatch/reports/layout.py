@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cache, cached_property
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
@@ -43,17 +43,12 @@ _NORMALISED_SPAN_MM = 15.0
 
 
 
-def _nothing() -> Float:
-    return np.empty(0)
-
-
-@dataclass(frozen=True)
-class Panel:
+class Panel(NamedTuple):
     """One lead in one place of the sheet; without samples where the lead is absent, or has none there.
 
-    ``samples`` (sample,) mV is what it shows of the lead, from the sample ``first`` of the excerpt on; ``level``, ``highest``
-    and ``lowest`` (mV) are what stands on its baseline, and the ends of what it shows. ``gain``: mm to the mV as it is drawn,
-    which for a lead that is not in millivolts is not ``mm_per_mv``. ``x_mm`` (sample of the excerpt,): all leads' alike.
+    ``samples`` (sample,) mV is what it shows of the lead, from the sample ``first`` of the excerpt on, of which ``level`` (mV)
+    stands on its baseline. ``gain``: mm to the mV as it is drawn, which for a lead that is not in millivolts is not
+    ``mm_per_mv``. ``all_x_mm`` (sample of the excerpt,): all leads' alike.
     """
 
     lead: str
@@ -63,14 +58,20 @@ class Panel:
     mm_per_mv: float
     is_strip: bool
     """Whether it is a row of its own: then its name stands in the margin, where no wave is."""
-    note: str = ""
-    samples: Float = field(default_factory=_nothing)
-    first: int = 0
-    level: float = 0.0
-    highest: float = 0.0
-    lowest: float = 0.0
-    gain: float = 0.0
-    all_x_mm: Float = field(default_factory=_nothing)
+    remark: str
+    """What is particular about it, to stand by its name: why there is no trace, another scale than the sheet's usual one."""
+    is_absent: bool
+    samples: Float
+    first: int
+    level: float
+    gain: float
+    all_x_mm: Float
+    label_mm: float
+    """Height of the lead's name above the baseline: over the waves below it."""
+    above_mm: float
+    """What it needs above its baseline: waves, name and, in the margin, the pulse."""
+    below_mm: float
+    """What it needs below its baseline."""
 
     @property
     def x_mm(self) -> Float:
@@ -81,33 +82,6 @@ class Panel:
     def y_mm(self) -> Float:
         """Up from its baseline, (sample,)."""
         return (np.asarray(self.samples, float) - self.level) * self.gain
-
-    @property
-    def remark(self) -> str:
-        """What is particular about it, to stand by its name: why there is no trace, another scale than the sheet's usual one."""
-        is_usual = self.mm_per_mv == MM_PER_MV or not self.is_millivolts or not self.samples.size
-        return self.note or ("" if is_usual else f"{self.mm_per_mv:g} mm/mV")
-
-    @cached_property
-    def label_mm(self) -> float:
-        """Height of the lead's name above the baseline: over the waves below it."""
-        if self.is_strip or not self.samples.size:
-            return LABEL_MM
-        words_mm = max(2.6 * len(self.lead), 1.3 * len(self.remark))
-        below = self.samples[: np.searchsorted(self.x_mm, self.left_mm + 2.0 + words_mm)]
-        highest = (float(np.fmax.reduce(below)) - self.level) * self.gain if below.size else 0.0
-        return max(LABEL_MM, (highest if math.isfinite(highest) else 0.0) + (4.0 if self.remark else 1.5))
-
-    @cached_property
-    def above_mm(self) -> float:
-        """What it needs above its baseline: waves, name and, in the margin, the pulse."""
-        name = (self.mm_per_mv if self.is_strip else self.label_mm) + (5.0 if self.is_strip else 3.5)
-        return max(name, (self.highest - self.level) * self.gain + _CLEAR_MM)
-
-    @cached_property
-    def below_mm(self) -> float:
-        """What it needs below its baseline."""
-        return max(4.0, (self.level - self.lowest) * self.gain + _CLEAR_MM)
 
 
 @dataclass(frozen=True)
@@ -154,11 +128,13 @@ def lay_out(excerpt: Excerpt, *, most_mm: Sequence[float] = (SHARED_MM, OWN_MM))
     heights of ``most_mm`` is taken; where none does (a wandering baseline, a spike), rows reach into each other, as they do on a
     cart's paper, at the first gain at which no wave is cut off. Of more strips than twelve, the first are drawn.
     """
-    close, places = [], _places(excerpt)
+    close, plan = [], _plan_of(excerpt.leads, excerpt.lead_flags, excerpt.sampling_frequency_hz, excerpt.signal.shape[1])
+    facts = _facts(excerpt, plan)
     for limb, chest in GAINS:
-        rows = [[_panel(excerpt, place, chest if is_chest_lead(place.lead) else limb) for place in row] for row in places]
+        panels = [_panel(excerpt, plan, place, own, (limb, chest)) for place, own in zip(plan.places, facts, strict=True)]
+        rows = [panels[first:last] for first, last in pairwise(plan.row_starts)]
         for limit in most_mm:
-            sheet = _sheet(rows, excerpt.rhythm_lead, limb, chest, limit)
+            sheet = _sheet(rows, plan.rhythm_lead, limb, chest, limit)
             if sheet.is_apart:
                 return sheet
         close.append(sheet)
@@ -201,55 +177,72 @@ def upper_median(values: Float) -> float:
 
 
 class _Place(NamedTuple):
-    """Where on the sheet which part of a lead stands, whatever its gain."""
+    """Where on the sheet which part of a lead stands, whatever its gain; ``number`` of the lead, -1 where it is absent."""
 
     lead: str
-    span_s: tuple[float, float]
+    left_mm: float
+    width_mm: float
     is_strip: bool
     number: int
-    """Of the lead in the excerpt; -1 where it is absent."""
     first: int
     last: int
-    facts: tuple[float, float, float]
-    """Upper median, highest and lowest known sample, mV; NaN where none is known."""
+
+
+class _Plan(NamedTuple):
+    """What is alike for all excerpts of the same leads and length: places, row by row, and where each row begins."""
+
+    places: list[_Place]
+    row_starts: list[int]
+    rhythm_lead: str
     all_x_mm: Float
+    mm_per_sample: float
+    is_millivolts: bool
+    all_normalised: bool
 
 
-def _places(excerpt: Excerpt) -> list[list[_Place]]:
-    """Return places row by row: three rows of four, each a quarter of the time, and the rhythm strip; or a strip a lead."""
-    length_s, present = min(EXCERPT_S, excerpt.length_s), excerpt.present
+@lru_cache(maxsize=256)
+def _plan_of(leads: tuple[str, ...], lead_flags: tuple[int, ...], fs: float, n_samples: int) -> _Plan:
+    """Plan three rows of four, each a quarter of the time, and the rhythm strip; or a strip a lead."""
+    excerpt = Excerpt(np.empty((len(leads), n_samples), np.float32), leads, lead_flags, 0.0, fs)
+    length_s, present, rhythm = min(EXCERPT_S, excerpt.length_s), excerpt.present, excerpt.rhythm_lead
     if excerpt.is_standard:
         quarter_s = length_s / 4
         rows = [[(leads[row], (k * quarter_s, (k + 1) * quarter_s)) for k, leads in enumerate(COLUMNS)] for row in range(3)]
-        rows += [[(excerpt.rhythm_lead, (0.0, length_s))]] if excerpt.rhythm_lead else []
+        rows += [[(rhythm, (0.0, length_s))]] if rhythm else []
     else:
         rows = [[(lead, (0.0, length_s))] for lead in present[:12]]
-    fs, n_samples = excerpt.sampling_frequency_hz, excerpt.signal.shape[1]
-    wanted = [place for row in rows for place in row]
-    number = np.array([excerpt.leads.index(lead) if lead in present else -1 for lead, _ in wanted], np.int64)
-    span = np.array([[min(round(bound * fs), n_samples) for bound in span_s] for _, span_s in wanted], np.int64).reshape(-1, 2)
-    facts = _facts(excerpt, number, span)
-    all_x_mm = LEFT_MM + np.arange(n_samples) * (MM_PER_S / fs)
-    known = zip(number.tolist(), span.tolist(), facts.tolist(), strict=True)
-    return [
-        [
-            _Place(lead, span_s, span_s[0] == 0.0 and span_s[1] >= length_s, place, *ends, (*own,), all_x_mm)
-            for (lead, span_s), (place, ends, own) in zip(row, known, strict=False)
-        ]
+    places = [
+        _Place(
+            lead,
+            LEFT_MM + start_s * MM_PER_S,
+            (end_s - start_s) * MM_PER_S,
+            start_s == 0.0 and end_s >= length_s,
+            leads.index(lead) if lead in present else -1,
+            *(min(round(bound * fs), n_samples) for bound in (start_s, end_s)),
+        )
         for row in rows
+        for lead, (start_s, end_s) in row
     ]
+    starts = [0, *accumulate(len(row) for row in rows)]
+    all_x_mm = LEFT_MM + np.arange(n_samples) * (MM_PER_S / fs)
+    return _Plan(places, starts, rhythm, all_x_mm, MM_PER_S / fs, excerpt.is_millivolts, _all_normalised(excerpt))
 
 
-def _facts(excerpt: Excerpt, number: NDArray[np.int64], span: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return ``_Place.facts`` of each place, (place, 3)."""
+_UNKNOWN = (math.nan,) * 3
+
+
+def _facts(excerpt: Excerpt, plan: _Plan) -> list[Sequence[float]]:
+    """Return of each place what stands on the baseline, the highest and the lowest known sample, mV; NaN where none is known."""
     from ecgbatch.reports.path_kernels import spans_of
 
-    found = np.full((number.size, 3), np.nan)
-    if (has_lead := number >= 0).any():
-        own = np.empty((int(has_lead.sum()), 3))
-        spans_of(samples_of(excerpt), number[has_lead], span[has_lead], own)
-        found[has_lead] = own
-    return found
+    there = [place for place in plan.places if place.number >= 0]
+    if not there:
+        return [_UNKNOWN] * len(plan.places)
+    found = np.empty((len(there), 3))
+    number, span = (np.array(part, np.int64) for part in ([one.number for one in there], [one[-2:] for one in there]))
+    spans_of(samples_of(excerpt), number, span, found)
+    facts = iter(found.tolist())
+    return [next(facts) if place.number >= 0 else _UNKNOWN for place in plan.places]
 
 
 def samples_of(excerpt: Excerpt) -> NDArray[np.float32]:
@@ -257,19 +250,33 @@ def samples_of(excerpt: Excerpt) -> NDArray[np.float32]:
     return np.ascontiguousarray(excerpt.signal, np.float32)
 
 
-def _panel(excerpt: Excerpt, place: _Place, mm_per_mv: float) -> Panel:
-    left_mm, width_mm = LEFT_MM + place.span_s[0] * MM_PER_S, (place.span_s[1] - place.span_s[0]) * MM_PER_S
-    at = place.lead, left_mm, width_mm
-    if place.number < 0:
-        return Panel(*at, excerpt.is_millivolts, mm_per_mv, place.is_strip, "absent")
-    in_mv = not excerpt.lead_flags[place.number] & LEAD_FLAGS["not_millivolts"]
-    note = "" if in_mv or _all_normalised(excerpt) else "amplitude normalised"
-    if math.isnan(place.facts[0]):
-        return Panel(*at, in_mv, mm_per_mv, place.is_strip, note or "no samples here")
-    whole = excerpt.signal[place.number]
-    gain = mm_per_mv if in_mv else normalising_gain(np.asarray(whole, float))
-    part = place.first, *place.facts, gain, place.all_x_mm
-    return Panel(*at, in_mv, mm_per_mv, place.is_strip, note, whole[place.first : place.last], *part)
+def _panel(excerpt: Excerpt, plan: _Plan, place: _Place, facts: Sequence[float], gains: tuple[float, float]) -> Panel:
+    """Put a lead in its place at the gains of limb and chest leads."""
+    mm_per_mv = gains[is_chest_lead(place.lead)]
+    level, highest, lowest = facts
+    is_absent, is_empty = place.number < 0, math.isnan(level)
+    in_mv = plan.is_millivolts if is_absent else not excerpt.lead_flags[place.number] & LEAD_FLAGS["not_millivolts"]
+    remark = "" if in_mv or is_absent or plan.all_normalised else "amplitude normalised"
+    if is_empty:
+        remark = "absent" if is_absent else remark or "no samples here"
+        name_mm = (mm_per_mv if place.is_strip else LABEL_MM) + (5.0 if place.is_strip else 3.5)
+        nothing = np.empty(0), 0, 0.0, 0.0, plan.all_x_mm
+        return Panel(*place[:3], in_mv, mm_per_mv, place.is_strip, remark, is_absent, *nothing, LABEL_MM, name_mm, 4.0)
+    if in_mv and mm_per_mv != MM_PER_MV:
+        remark = remark or f"{mm_per_mv:g} mm/mV"
+    samples = excerpt.signal[place.number, place.first : place.last]
+    gain = mm_per_mv if in_mv else normalising_gain(np.asarray(excerpt.signal[place.number], float))
+    top_mm = (highest - level) * gain
+    label_mm = LABEL_MM
+    if not place.is_strip and top_mm + 4.0 > LABEL_MM:
+        right_mm = place.left_mm + 2.0 + max(2.6 * len(place.lead), 1.3 * len(remark))
+        below = samples[: max(0, math.ceil((right_mm - LEFT_MM) / plan.mm_per_sample) - place.first)]
+        wave_mm = (float(np.fmax.reduce(below)) - level) * gain if below.size else 0.0
+        label_mm = max(LABEL_MM, (0.0 if math.isnan(wave_mm) else wave_mm) + (4.0 if remark else 1.5))
+    name_mm = mm_per_mv + 5.0 if place.is_strip else label_mm + 3.5
+    above_mm, below_mm = max(name_mm, top_mm + _CLEAR_MM), max(4.0, (level - lowest) * gain + _CLEAR_MM)
+    part = samples, place.first, level, gain, plan.all_x_mm
+    return Panel(*place[:3], in_mv, mm_per_mv, place.is_strip, remark, is_absent, *part, label_mm, above_mm, below_mm)
 
 
 def _all_normalised(excerpt: Excerpt) -> bool:
@@ -312,10 +319,13 @@ def _edges(above: list[float], below: list[float], apart: list[float]) -> tuple[
 
 def _distance(upper: list[Panel], lower: list[Panel]) -> float:
     """Return how far two baselines must be apart so that no wave meets another, in any column that both rows have."""
-    needed = 0.0
-    for above in upper:
-        for below in lower:
-            if above.left_mm < below.left_mm + below.width_mm and below.left_mm < above.left_mm + above.width_mm:
-                needed = max(needed, above.below_mm + below.above_mm)
-    return needed
+    return max(
+        (
+            above.below_mm + below.above_mm
+            for above in upper
+            for below in lower
+            if above.left_mm < below.left_mm + below.width_mm and below.left_mm < above.left_mm + above.width_mm
+        ),
+        default=0.0,
+    )
 
