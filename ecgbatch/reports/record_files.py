@@ -126,7 +126,7 @@ def _write_record(job: Job, folder: Folder, sources: Sources, others: OtherBeats
     report = record_report(one.row, one.shown, beats, job.edition, one.serial)
     if one.slug and not job.place and (kept := _reuse(folder, job, one.slug, report["provenance"]["report_digest"])):
         return report, *kept
-    drawn = draw(report, sources, one.place, beats)
+    drawn = draw(report, sources, one.place, beats, has_page=bool(one.slug))
     text = json_lines(report)
     if not one.slug:
         return report, text, "without"
@@ -137,9 +137,9 @@ def _write_record(job: Job, folder: Folder, sources: Sources, others: OtherBeats
     return report, text, "written"
 
 
-def draw(report: dict[str, Any], sources: Sources, place: int, beats: Beats | None) -> Drawn:
+def draw(report: dict[str, Any], sources: Sources, place: int, beats: Beats | None, *, has_page: bool = True) -> Drawn:
     """Return what a record's page draws, and add to its report what is measured where it is drawn, and at which scale."""
-    drawn = sources.drawn(place, report)
+    drawn = sources.drawn(place, report, has_page=has_page)
     if drawn.excerpt is not None:
         add_measurements(report, sources.measurements(place, drawn.excerpt, beats))
         add_scale(report, drawn.sheet, drawn.course)
