@@ -2,8 +2,8 @@
 
 python -m benchmarks.speed.reports WORK [--beside CHECKOUT THEIR_WORK] [--rounds 3]
 
-WORK holds a finished run; a copy is worked on. CHECKOUT is a checkout of an earlier commit and THEIR_WORK a workspace that it made
-of the same archive (``benchmarks.speed.whole`` makes one); it runs in this environment, in turns with this tree. Everything is
+WORK holds a finished run; a copy is worked on. CHECKOUT is a checkout of an earlier commit and THEIR_WORK a workspace that it
+made of the same archive (``benchmarks.speed.whole`` makes one); it runs in this environment, in turns with this tree. Everything is
 made on one thread, by processes that have made the same reports once before, so that no start and no compiling counts.
 """
 
@@ -57,7 +57,9 @@ def latest_run(work: Path) -> str:
     """Return the name of a workspace's newest scores."""
     stores = [path for path in (work / "scores").glob("*.zarr") if (path / "zarr.json").is_file()]
     if not stores:
-        raise SystemExit(f"{work}: expected a workspace with scores, found none; ecgbatch run, or benchmarks.speed.whole, makes one")
+        raise SystemExit(
+            f"{work}: expected a workspace with scores, found none; ecgbatch run, or benchmarks.speed.whole, makes one"
+        )
     return max(stores, key=lambda path: (path / "zarr.json").stat().st_mtime).name.removesuffix(".zarr")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 from markupsafe import Markup
@@ -201,12 +202,7 @@ def _two_digits(probability: float) -> str:
 
 
 def _footer(excerpt: Excerpt, sheet: Sheet, top_mm: float) -> list[str]:
-    parts, ticks = [], ""
-    for second in range(int(np.ceil(excerpt.start_s)), int(excerpt.start_s + min(EXCERPT_S, excerpt.length_s)) + 1):
-        x = LEFT_MM + (second - excerpt.start_s) * MM_PER_S
-        ticks += f"M{units(x)} {units(top_mm)}v{units(1.2)}"
-        parts.append(svg.text(x, top_mm + 3.6, f"{second} s", 2.4, anchor="middle"))
-    parts.append(f'<path d="{ticks}" stroke="#111" stroke-width="8"/>' if ticks else "")
+    parts = [_seconds(excerpt.start_s, min(EXCERPT_S, excerpt.length_s), top_mm)]
     if not sheet.rows:
         return parts
     words = [scale_words(excerpt, sheet).replace(", ", " · ", 1), *_small_print(excerpt, sheet.rows)]
@@ -215,6 +211,18 @@ def _footer(excerpt: Excerpt, sheet: Sheet, top_mm: float) -> list[str]:
         marks = f"R peaks marked above lead {sheet.rhythm_lead} (hollow: not scored)"
         parts.append(svg.text(SHEET_WIDTH_MM - RIGHT_MM, top_mm + 7.2, marks, 2.8, anchor="end"))
     return parts
+
+
+@lru_cache(maxsize=1024)
+def _seconds(start_s: float, length_s: float, top_mm: float) -> str:
+    """Return a tick and a number for each whole second."""
+    parts, ticks = [], ""
+    for second in range(int(np.ceil(start_s)), int(start_s + length_s) + 1):
+        x = LEFT_MM + (second - start_s) * MM_PER_S
+        ticks += f"M{units(x)} {units(top_mm)}v{units(1.2)}"
+        parts.append(svg.text(x, top_mm + 3.6, f"{second} s", 2.4, anchor="middle"))
+    parts.append(f'<path d="{ticks}" stroke="#111" stroke-width="8"/>' if ticks else "")
+    return "".join(parts)
 
 
 def _small_print(excerpt: Excerpt, rows: Sequence[Strip]) -> list[str]:

@@ -42,7 +42,6 @@ _CLEAR_MM = 1.0  # between the waves of neighbouring rows
 _NORMALISED_SPAN_MM = 15.0
 
 
-
 class Panel(NamedTuple):
     """One lead in one place of the sheet; without samples where the lead is absent, or has none there.
 
@@ -314,7 +313,9 @@ def _edges(above: list[float], below: list[float], apart: list[float]) -> tuple[
     if not depth:
         return 0.0, 0.0
     first = max(size - down for size, down in zip(above, depth, strict=True))
-    return float(math.ceil(first)), float(math.ceil(max(size - (depth[-1] - down) for size, down in zip(below, depth, strict=True))))
+    return float(math.ceil(first)), float(
+        math.ceil(max(size - (depth[-1] - down) for size, down in zip(below, depth, strict=True)))
+    )
 
 
 def _distance(upper: list[Panel], lower: list[Panel]) -> float:
@@ -328,4 +329,3 @@ def _distance(upper: list[Panel], lower: list[Panel]) -> float:
         ),
         default=0.0,
     )
-

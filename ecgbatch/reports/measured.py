@@ -56,7 +56,7 @@ def measured_words(measurements: Mapping[str, Any]) -> dict[str, Any]:
     -------
     dict
         ``groups``: the table's rows below its headings, as markup; ``nothing``: the reason, where none of them has a value and
-        all for the same one. ``columns``: ``LEAD_QUANTITIES``; ``lead_rows``: markup; ``no_lead``: the reason, where every lead
+        all for the same one. ``heads``, ``lead_rows``: markup of the leads' table; ``no_lead``: the reason, where every lead
         lacks amplitudes and all for the same one; ``has_q``: whether a duration of Q is known all the same.
 
     """
@@ -71,7 +71,7 @@ def measured_words(measurements: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "groups": {heading: Markup("\n".join(rows[name] for name in names)) for heading, names in GROUPS.items()},  # noqa: S704
         "nothing": _one_reason([measurements[name] for name in QUANTITIES]),
-        "columns": LEAD_QUANTITIES,
+        "heads": _HEADS,
         "lead_rows": Markup("\n".join(_lead_row(lead, found, lead_marks) for lead, found in leads.items())),  # noqa: S704
         "no_lead": _one_reason([{"value": found["r_mv"], "reason": found["reason"]} for found in leads.values()]),
         "has_q": any(found["q_duration_ms"] is not None for found in leads.values()),
@@ -89,6 +89,7 @@ def _row(title: str, unit: str, found: Mapping[str, Any], mark: str, formula: st
     return f'{head}<td class="n">{number_html(found["value"], 0)}</td><td>{escaped(unit)}{marked}{small}</td></tr>'
 
 
+_HEADS = Markup("".join(f'<th scope="col" class="n">{of.title}, {of.unit}</th>' for of in LEAD_QUANTITIES.values()))  # noqa: S704
 _WHOLE = frozenset(name for name, of in LEAD_QUANTITIES.items() if of.unit == "ms")
 
 

@@ -151,9 +151,7 @@ def _lines(x: Float, y: Float) -> list[tuple[str, str]]:
     n_leads, _, n_samples = y.shape
     middle, edges = y[:, 1], y[:, 2::-2]
     bands = svg.paths(*_points(x, edges), range(0, 2 * n_leads * n_samples + 1, n_samples), svg.AREAS)
-    return list(
-        zip(bands, svg.paths(*_points(x, middle), range(0, n_leads * n_samples + 1, n_samples), svg.JOINED), strict=True)
-    )
+    return list(zip(bands, svg.paths(*_points(x, middle), range(0, n_leads * n_samples + 1, n_samples), svg.JOINED), strict=True))
 
 
 def _points(x: Float, y: Float) -> tuple[Float, Float]:
@@ -184,17 +182,17 @@ def _segments(
 def _cells(lead: str, evidence: Mapping[str, Any] | None, places: Mapping[str, tuple[float, float]], largest: float) -> Cells:
     """Return the segments of a lead that carry evidence, as places on its sheet."""
     own = evidence["leads"].get(lead, {}) if evidence else {}
-    return [
-        (*places[name], value, abs(value) / largest) for name, value in own.items() if value is not None and name in places
-    ]
+    return [(*places[name], value, abs(value) / largest) for name, value in own.items() if value is not None and name in places]
 
 
 def _drawn(lead: str, reach: Sequence[float], cells: Cells, lines: tuple[str, str], *, is_millivolts: bool) -> Markup:
     height, foot = sum(reach), 3.6 if cells else 0.0
     head, tail = _frame(lead, height, foot, is_millivolts=is_millivolts)
     tints = "".join(
-        [_tint(left, right, height, foot) % (FOR if value > 0 else AGAINST, 0.45 * share, value)[: 2 + (right - left >= 4.5)]
-         for left, right, value, share in cells]
+        [
+            _tint(left, right, height, foot) % (FOR if value > 0 else AGAINST, 0.45 * share, value)[: 2 + (right - left >= 4.5)]
+            for left, right, value, share in cells
+        ]
     )
     lines_drawn = f'<path class="band" d="{lines[0]}"/><path class="median" d="{lines[1]}"/>'
     return Markup(f"{head}{tints}{lines_drawn}{tail}")  # noqa: S704 - numbers, and what ``svg`` has escaped

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -113,7 +114,7 @@ def _of_millivolts(leads: Sequence[str], flags: Sequence[int], level: Float, tim
 
 
 def beside(drawn: Drawn, others: OtherBeats, source: Source | None) -> list[tuple[str, Markup]]:
-    """Return ``overlay`` of a recording and that of ``source``, one of those wanted of ``others``; nothing where there is none."""
+    """Return ``overlay`` of a recording and that of ``source``, one that ``others`` knows; nothing where there is none."""
     return [] if source is None else overlay(drawn, others.of(source))
 
 
@@ -189,8 +190,18 @@ def _paths(x_mm: Float, y_mm: Float) -> list[str]:
 
 
 def _drawing(lead: str, reach_mm: tuple[float, float], *paths: str) -> Markup:
-    height = sum(reach_mm)
-    parts = [sheet(0.0, 0.0, _WIDTH_MM, height, is_millivolts=True)]
-    for path, colour, width in zip(paths, (_OTHER, _THIS), (16, 12), strict=True):
-        parts.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="{width}" stroke-linejoin="round"/>')
-    return svg.drawing(_WIDTH_MM, height, parts, f"median beats of lead {lead}: this recording dark, the other light")
+    head, tail = _frame(lead, sum(reach_mm))
+    lines = "".join(
+        f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="{width}" stroke-linejoin="round"/>'
+        for path, colour, width in zip(paths, (_OTHER, _THIS), (16, 12), strict=True)
+    )
+    return Markup(f"{head}{lines}{tail}")  # noqa: S704 - numbers, and what ``svg`` has escaped
+
+
+@lru_cache(maxsize=4096)
+def _frame(lead: str, height_mm: float) -> tuple[str, str]:
+    """Return a lead's drawing before and after its lines."""
+    paper = sheet(0.0, 0.0, _WIDTH_MM, height_mm, is_millivolts=True)
+    label = f"median beats of lead {lead}: this recording dark, the other light"
+    head, _, tail = str(svg.drawing(_WIDTH_MM, height_mm, [paper, "\n"], label)).partition("\n")
+    return head, tail

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -140,6 +140,15 @@ class _Environment(jinja2.Environment):
         return super().getattr(obj, attribute)
 
 
+def beat_items(drawings: Iterable[Sequence[Any]]) -> Markup:
+    """Return the items of a list of beats: name of the lead, a remark where there is one, and the drawing."""
+    items = []
+    for lead, *remarks, drawing in drawings:
+        remark = f' <span class="small">{escaped(remarks[0])}</span>' if remarks and remarks[0] else ""
+        items.append(f"<li><b><bdi>{escaped(lead)}</bdi></b>{remark}{drawing}</li>")
+    return Markup("\n".join(items))  # noqa: S704 - escaped, and drawings are numbers and escaped text
+
+
 @cache
 def environment_of(templates: Path) -> jinja2.Environment:
     """Return the template engine of a folder: what it shows is escaped and visible, whoever's templates they are."""
@@ -153,6 +162,7 @@ def environment_of(templates: Path) -> jinja2.Environment:
     )
     environment.filters["number"] = number
     environment.filters["probability"] = probability
+    environment.globals["beat_items"] = beat_items
     return environment
 
 
@@ -162,6 +172,8 @@ def _small(style: str) -> str:
 
 
 def _visible(value: Any) -> Any:
+    if type(value) is str:
+        return value if value.isascii() and value.isprintable() else visible(value)
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 

@@ -258,7 +258,12 @@ def serial_words(report: Mapping[str, Any]) -> dict[str, Any]:
     rows.insert(later[0] if later else len(entries), this | own)
     order = "known" if len(dated) == len(entries) else "partly" if dated else "unknown"
     said = {"rows": rows, "beside": beside, "order": order, "n_shown": len(entries)}
-    return said | {"compared": COMPARED, "ordinary": ORDINARY}
+    return said | {"heads": _HEADS, "ordinary": ORDINARY}
+
+
+_HEADS = Markup(  # noqa: S704 - ours
+    "".join(f'<th scope="col" class="n">{of.title}{f", {of.unit}" if of.unit else ""}</th>' for of in COMPARED.values())
+)
 
 
 def serial_rows(rows: Sequence[Mapping[str, Any]], *, has_links: bool) -> Markup:
