@@ -3,8 +3,8 @@
 python -m benchmarks.speed.reports WORK [--beside CHECKOUT THEIR_WORK] [--rounds 3]
 
 WORK holds a finished run; a copy is worked on. CHECKOUT is a checkout of an earlier commit and THEIR_WORK a workspace that it
-made of the same archive (``benchmarks.speed.whole`` makes one); it runs in this environment, in turns with this tree. Everything is
-made on one thread, by processes that have made the same reports once before, so that no start and no compiling counts.
+made of the same archive (``benchmarks.speed.whole`` makes one); it runs in this environment, in turns with this tree. All is made
+on one thread, by processes that have made the same reports once before, so that no start and no compiling counts.
 """
 
 from __future__ import annotations

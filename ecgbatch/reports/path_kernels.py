@@ -219,7 +219,7 @@ def spans_of(signal: Samples, lead: Places, span: Places, found: Floats) -> None
 
 
 @kernel
-def _of_rank(values: Samples, n: int, rank: int) -> Any:
+def _of_rank(values: NDArray[Any], n: int, rank: Any) -> Any:
     """Return the value of this rank, from 0, of the first ``n``; they are put in another order (Hoare's selection)."""
     low, high = 0, n - 1
     while low < high:
