@@ -13,6 +13,8 @@ Floats = NDArray[np.float64]
 Samples = NDArray[np.float32]
 Places = NDArray[np.int64]
 Text = NDArray[np.uint8]
+Steps = NDArray[np.int16]
+Array = NDArray[Any]
 
 MOST_BYTES = 24
 """Of the text of a point: two whole numbers below 10^10 and their signs or blanks."""
@@ -115,7 +117,7 @@ def _area(x: Floats, y: Floats, start: Places, most: float, out: Text, at: int) 
 
 
 @kernel
-def quartiles_of(waveform: NDArray[np.int16], used: Places, ranks: Floats, missing: int, out: Samples) -> None:
+def quartiles_of(waveform: Steps, used: Places, ranks: Floats, missing: int, out: Samples) -> None:
     """Give the values of three ranks over beats, sample by sample, of those that are known.
 
     Parameters
@@ -219,7 +221,7 @@ def spans_of(signal: Samples, lead: Places, span: Places, found: Floats) -> None
 
 
 @kernel
-def _of_rank(values: NDArray[Any], n: int, rank: Any) -> Any:
+def _of_rank(values: Array, n: int, rank: Any) -> Any:
     """Return the value of this rank, from 0, of the first ``n``; they are put in another order (Hoare's selection)."""
     low, high = 0, n - 1
     while low < high:
