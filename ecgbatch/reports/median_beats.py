@@ -81,7 +81,7 @@ def median_beats(
 
 def _are_known(quartiles: Float) -> NDArray[np.bool_]:
     """Return which leads have a sample of which all three lines are known, (lead,)."""
-    return np.asarray(np.isfinite(quartiles).all(axis=0).any(axis=1))
+    return np.any(np.all(np.isfinite(quartiles), axis=0), axis=1)
 
 
 def beat_quartiles(waveform: np.ndarray, beat_flags: np.ndarray) -> np.ndarray:
@@ -147,7 +147,7 @@ def _gains(level: Float, in_mv: Sequence[bool]) -> tuple[NDArray[np.float64], ND
 
 def _lines(x: Float, y: Float) -> list[tuple[str, str]]:
     """Return paths of each lead's band and median, ``y`` (lead, 3, sample) in units; samples that are not known are left out."""
-    y = np.where(np.isfinite(y).all(axis=1)[:, None], y, np.nan)
+    y = np.where(np.all(np.isfinite(y), axis=1, keepdims=True), y, np.nan)
     n_leads, _, n_samples = y.shape
     middle, edges = y[:, 1], y[:, 2::-2]
     bands = svg.paths(*_points(x, edges), range(0, 2 * n_leads * n_samples + 1, n_samples), svg.AREAS)
