@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import accumulate, pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -259,8 +259,22 @@ def _panel(excerpt: Excerpt, plan: _Plan, place: _Place, facts: Sequence[float],
     if is_empty:
         remark = "absent" if is_absent else remark or "no samples here"
         name_mm = (mm_per_mv if place.is_strip else LABEL_MM) + (5.0 if place.is_strip else 3.5)
-        nothing: tuple[Any, ...] = (np.empty(0), 0, 0.0, 0.0, plan.all_x_mm)
-        return Panel(*place[:3], in_mv, mm_per_mv, place.is_strip, remark, is_absent, *nothing, LABEL_MM, name_mm, 4.0)
+        return Panel(
+            *place[:3],
+            in_mv,
+            mm_per_mv,
+            place.is_strip,
+            remark,
+            is_absent,
+            np.empty(0),
+            0,
+            0.0,
+            0.0,
+            plan.all_x_mm,
+            LABEL_MM,
+            name_mm,
+            4.0,
+        )
     if in_mv and mm_per_mv != MM_PER_MV:
         remark = remark or f"{mm_per_mv:g} mm/mV"
     samples = excerpt.signal[place.number, place.first : place.last]
@@ -274,8 +288,22 @@ def _panel(excerpt: Excerpt, plan: _Plan, place: _Place, facts: Sequence[float],
         label_mm = max(LABEL_MM, (0.0 if math.isnan(wave_mm) else wave_mm) + (4.0 if remark else 1.5))
     name_mm = mm_per_mv + 5.0 if place.is_strip else label_mm + 3.5
     above_mm, below_mm = max(name_mm, top_mm + _CLEAR_MM), max(4.0, (level - lowest) * gain + _CLEAR_MM)
-    part: tuple[Any, ...] = (samples, place.first, level, gain, plan.all_x_mm)
-    return Panel(*place[:3], in_mv, mm_per_mv, place.is_strip, remark, is_absent, *part, label_mm, above_mm, below_mm)
+    return Panel(
+        *place[:3],
+        in_mv,
+        mm_per_mv,
+        place.is_strip,
+        remark,
+        is_absent,
+        samples,
+        place.first,
+        level,
+        gain,
+        plan.all_x_mm,
+        label_mm,
+        above_mm,
+        below_mm,
+    )
 
 
 def _all_normalised(excerpt: Excerpt) -> bool:

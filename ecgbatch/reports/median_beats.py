@@ -81,7 +81,7 @@ def median_beats(
 
 def _are_known(quartiles: Float) -> NDArray[np.bool_]:
     """Return which leads have a sample of which all three lines are known, (lead,)."""
-    return np.any(np.all(np.isfinite(quartiles), axis=0), axis=1)
+    return np.asarray(np.any(np.all(np.isfinite(quartiles), axis=0), axis=1))
 
 
 def beat_quartiles(waveform: np.ndarray, beat_flags: np.ndarray) -> np.ndarray:
