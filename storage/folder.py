@@ -95,16 +95,22 @@ class Folder:
 
         For what can be made again and is checked when it is found: a power cut may leave the file empty.
         """
-        target = self.path(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        aside = target.with_name(f"{target.name}.{os.getpid()}-{os.urandom(4).hex()}{PARTIAL}")
+        target = f"{self.root}/{key}"
+        aside = f"{target}.{os.getpid()}-{os.urandom(4).hex()}{PARTIAL}"
         try:
-            with _named(target), aside.open("wb") as file:
-                file.writelines(content)
-            aside.replace(target)
-        finally:
+            try:
+                file = io.FileIO(aside, "xb")
+            except FileNotFoundError:
+                Path(target).parent.mkdir(parents=True, exist_ok=True)
+                file = io.FileIO(aside, "xb")
+            with _named(Path(target)), file:
+                for part in content:
+                    _write_whole(file, part)
+            os.replace(aside, target)  # noqa: PTH105 - paths of pathlib take longer than the file
+        except BaseException:
             with contextlib.suppress(FileNotFoundError):
-                aside.unlink()
+                os.unlink(aside)  # noqa: PTH108
+            raise
 
     @contextlib.contextmanager
     def stream(self, key: str) -> Iterator[BinaryIO]:
@@ -326,6 +332,13 @@ class Folder:
     def zarr_store(self, prefix: str = "", *, read_only: bool = False) -> Any:
         """Return the Zarr store below ``prefix``."""
         return zarr.storage.LocalStore(self.path(prefix), read_only=read_only)
+
+
+def _write_whole(file: io.FileIO, content: bytes) -> None:
+    """Write all of it, however little the system takes at once."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _opened(path: Path) -> io.FileIO:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ecgbatch.measurements.quantities import LEAD_QUANTITIES, QUANTITIES, REASON_WORDS, REASONS
 from ecgbatch.measurements.record import METHOD, Measured
@@ -40,15 +41,16 @@ def document(
         (of which the median is made), ``irregularity``, ``p_agreement``, ``statements`` (``statements.say``) and ``method``.
 
     """
+    reasons = [_WORDS[reason] for reason in measured.lead_reason.tolist()]
     of_leads = {
-        lead: {name: _number(value) for name, value in zip(LEAD_QUANTITIES, values, strict=True)} | {"reason": _WORDS[reason]}
-        for lead, values, reason in zip(leads, measured.lead_value.T, measured.lead_reason.tolist(), strict=True)
+        lead: dict(zip(LEAD_QUANTITIES, values, strict=True)) | {"reason": reason}
+        for lead, values, reason in zip(leads, shortest(measured.lead_value.T), reasons, strict=True)
     }
     return {
         "n_beats": int(measured.n_beats),
         **{
-            name: {"value": _number(value), "reason": _WORDS[reason]}
-            for name, value, reason in zip(QUANTITIES, measured.value, measured.reason.tolist(), strict=True)
+            name: {"value": value, "reason": _WORDS[reason]}
+            for name, value, reason in zip(QUANTITIES, shortest(measured.value), measured.reason.tolist(), strict=True)
         },
         "st_60_mv": {lead: {"value": found["st_60_mv"], "reason": found["reason"]} for lead, found in of_leads.items()},
         "leads": of_leads,
@@ -68,6 +70,21 @@ def _statements(measured: Measured, leads: Sequence[str], age_years: float, sex:
 def _number(value: np.floating[Any]) -> float | None:
     """Return a float32 in its shortest decimal form, unknown as None."""
     return float(str(value)) if np.isfinite(value) else None
+
+
+def shortest(values: NDArray[np.floating[Any]]) -> list[Any]:
+    """Return float32 numbers in their shortest decimal form, unknown as None; lists as deep as the array is.
+
+    A number of at most six digits that is the nearest one is the shortest: of those below a thousand, one of three decimals.
+    """
+    exact = values.astype(np.float64)
+    rounded = np.round(exact, 3)
+    is_short = (rounded.astype(np.float32) == values) & (np.abs(exact) < 1000.0)
+    plain = rounded.astype(object)
+    for place in np.argwhere(~is_short):
+        plain[tuple(place)] = _number(values[tuple(place)])
+    found: list[Any] = plain.tolist()
+    return found
 
 
 def in_words(measurements: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:

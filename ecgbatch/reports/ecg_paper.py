@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 from markupsafe import Markup
 
+from ecgbatch.kernels import scratch
 from ecgbatch.measurements.excerpt import EXCERPT_S
 from ecgbatch.reports import svg
 from ecgbatch.reports.excerpts import Excerpt
@@ -22,6 +24,7 @@ from ecgbatch.reports.layout import (
     Sheet,
     Strip,
     lay_out,
+    samples_of,
 )
 from ecgbatch.reports.svg import UNITS_PER_MM, Float, units
 
@@ -65,8 +68,9 @@ def ecg_paper(
     """
     sheet = lay_out(excerpt) if sheet is None else sheet
     parts, top_mm = _background(sheet), 0.0
+    drawn = _traces(excerpt, sheet)
     for strip in sheet.rows:
-        parts += _row(strip, top_mm)
+        parts += _row(strip, top_mm, drawn)
         if strip.is_rhythm:
             parts += _marks(excerpt, beat_time_s, beat_probability, top_mm, threshold)
         top_mm += strip.height_mm
@@ -81,7 +85,7 @@ def scale_words(excerpt: Excerpt, sheet: Sheet) -> str:
     if sheet.limb_mm_per_mv != sheet.chest_mm_per_mv:
         gain = f"limb leads {sheet.limb_mm_per_mv:g} mm/mV, chest leads {sheet.chest_mm_per_mv:g} mm/mV"
     if not excerpt.is_millivolts:
-        kinds = {panel.is_millivolts for row in sheet.rows for panel in row.panels if panel.y_mm.size}
+        kinds = {panel.is_millivolts for row in sheet.rows for panel in row.panels if panel.samples.size}
         gain = f"{gain} on red paper only, leads on grey paper normalised" if True in kinds else "amplitude normalised"
     return f"{MM_PER_S:g} mm/s, {gain}"
 
@@ -124,28 +128,44 @@ def pulse_steps(strip: Strip) -> list[tuple[float, float]]:
     return [(1.5, 0.0), (0.0, first), (2.5, 0.0), (0.0, last - first), (2.5, 0.0), (0.0, -last), (1.5, 0.0)]
 
 
-def _row(strip: Strip, top_mm: float) -> list[str]:
+def _row(strip: Strip, top_mm: float, drawn: Iterator[str]) -> list[str]:
     parts, baseline_mm = [], top_mm + strip.above_mm
     if steps := pulse_steps(strip):
         line = "".join(f"h{units(right)}" if right else f"v{-units(up)}" for right, up in steps if right or up)
         pulse = f"M{units(1.5)} {units(baseline_mm)}{line}"
         parts.append(f'<path class="pulse" d="{pulse}"/>')
     for panel in strip.panels:
-        parts.append(_trace(panel, baseline_mm))
+        if panel.samples.size:
+            parts.append(f'<path class="trace" data-lead="{svg.escaped(panel.lead)}" d="{next(drawn)}"/>')
         parts.append(_label(panel, top_mm, baseline_mm))
     return parts
 
 
-def _trace(panel: Panel, baseline_mm: float) -> str:
-    if not panel.y_mm.size:
-        return ""
-    path = svg.path(panel.x_mm * UNITS_PER_MM, (baseline_mm - panel.y_mm) * UNITS_PER_MM)
-    return f'<path class="trace" data-lead="{svg.escaped(panel.lead)}" d="{path}"/>'
+def _traces(excerpt: Excerpt, sheet: Sheet) -> Iterator[str]:
+    """Yield path data of each panel that has samples, from top to bottom and left to right."""
+    from ecgbatch.reports.path_kernels import MOST_BYTES, spell_traces
+
+    top_mm, panels, scale = 0.0, [], []
+    for strip in sheet.rows:
+        for panel in strip.panels:
+            if panel.samples.size:
+                panels.append(panel)
+                scale.append((panel.level, panel.gain, top_mm + strip.above_mm))
+        top_mm += strip.height_mm
+    if not panels:
+        return iter(())
+    lead = np.array([excerpt.leads.index(panel.lead) for panel in panels], np.int64)
+    span = np.array([(panel.first, panel.first + panel.samples.size) for panel in panels], np.int64)
+    out = scratch("svg", (MOST_BYTES * (int(np.diff(span).sum()) + len(panels)),), np.uint8)
+    ends, pen = np.empty(len(panels), np.int64), np.array([UNITS_PER_MM, svg.THIN_MM * UNITS_PER_MM])
+    x_mm = np.array([LEFT_MM, MM_PER_S / excerpt.sampling_frequency_hz])
+    spell_traces(samples_of(excerpt), lead, span, np.array(scale), x_mm, pen, out, ends)
+    return iter(svg.texts(out, ends))
 
 
 def _label(panel: Panel, top_mm: float, baseline_mm: float) -> str:
     """Return a lead's name: of a strip in the margin, since the marks of the R peaks need the place above it."""
-    name, remark = (f"{panel.lead} absent", "") if panel.note == "absent" else (panel.lead, panel.remark)
+    name, remark = (f"{panel.lead} absent", "") if panel.is_absent else (panel.lead, panel.remark)
     if panel.is_strip:
         left_mm = 0.6 if len(name) <= 4 else panel.left_mm + 1.0
         words = svg.text(left_mm, baseline_mm - panel.mm_per_mv - 1.5, name, 3.6, weight="bold")
@@ -182,12 +202,7 @@ def _two_digits(probability: float) -> str:
 
 
 def _footer(excerpt: Excerpt, sheet: Sheet, top_mm: float) -> list[str]:
-    parts, ticks = [], ""
-    for second in range(int(np.ceil(excerpt.start_s)), int(excerpt.start_s + min(EXCERPT_S, excerpt.length_s)) + 1):
-        x = LEFT_MM + (second - excerpt.start_s) * MM_PER_S
-        ticks += f"M{units(x)} {units(top_mm)}v{units(1.2)}"
-        parts.append(svg.text(x, top_mm + 3.6, f"{second} s", 2.4, anchor="middle"))
-    parts.append(f'<path d="{ticks}" stroke="#111" stroke-width="8"/>' if ticks else "")
+    parts = [_seconds(excerpt.start_s, min(EXCERPT_S, excerpt.length_s), top_mm)]
     if not sheet.rows:
         return parts
     words = [scale_words(excerpt, sheet).replace(", ", " · ", 1), *_small_print(excerpt, sheet.rows)]
@@ -196,6 +211,18 @@ def _footer(excerpt: Excerpt, sheet: Sheet, top_mm: float) -> list[str]:
         marks = f"R peaks marked above lead {sheet.rhythm_lead} (hollow: not scored)"
         parts.append(svg.text(SHEET_WIDTH_MM - RIGHT_MM, top_mm + 7.2, marks, 2.8, anchor="end"))
     return parts
+
+
+@lru_cache(maxsize=1024)
+def _seconds(start_s: float, length_s: float, top_mm: float) -> str:
+    """Return a tick and a number for each whole second."""
+    parts, ticks = [], ""
+    for second in range(int(np.ceil(start_s)), int(start_s + length_s) + 1):
+        x = LEFT_MM + (second - start_s) * MM_PER_S
+        ticks += f"M{units(x)} {units(top_mm)}v{units(1.2)}"
+        parts.append(svg.text(x, top_mm + 3.6, f"{second} s", 2.4, anchor="middle"))
+    parts.append(f'<path d="{ticks}" stroke="#111" stroke-width="8"/>' if ticks else "")
+    return "".join(parts)
 
 
 def _small_print(excerpt: Excerpt, rows: Sequence[Strip]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from storage import Folder
@@ -16,8 +17,15 @@ def utf8(text: str) -> bytes:
 
 def json_lines(document: Mapping[str, Any]) -> str:
     """Return JSON with one line for each top-level key: readable, and ten times faster to write than indented JSON."""
-    lines = (f" {json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in document.items())
-    return "{\n" + ",\n".join(lines) + "\n}\n"
+    return "{\n" + ",\n".join([f' "{key}": {json_text(value)}' for key, value in document.items()]) + "\n}\n"
+
+
+_ENCODER = json.JSONEncoder(allow_nan=False)
+
+
+def json_text(value: Any) -> str:
+    """Return a value as JSON; text, of which a report has most, goes to the encoder's core at once."""
+    return encode_basestring_ascii(value) if type(value) is str else _ENCODER.encode(value)
 
 
 def put_if_changed(folder: Folder, key: str, content: bytes) -> None:

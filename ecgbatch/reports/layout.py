@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import pairwise
+from functools import cache, lru_cache
+from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ecgbatch.measurements.excerpt import EXCERPT_S
 from ecgbatch.reports.excerpts import Excerpt
@@ -39,45 +42,45 @@ _CLEAR_MM = 1.0  # between the waves of neighbouring rows
 _NORMALISED_SPAN_MM = 15.0
 
 
-@dataclass(frozen=True)
-class Panel:
-    """One lead in one place of the sheet: ``y_mm`` is up from its baseline; no samples where the lead is absent."""
+class Panel(NamedTuple):
+    """One lead in one place of the sheet; without samples where the lead is absent, or has none there.
+
+    ``samples`` (sample,) mV is what it shows of the lead, from the sample ``first`` of the excerpt on, of which ``level`` (mV)
+    stands on its baseline. ``gain``: mm to the mV as it is drawn, which for a lead that is not in millivolts is not
+    ``mm_per_mv``. ``all_x_mm`` (sample of the excerpt,): all leads' alike.
+    """
 
     lead: str
     left_mm: float
     width_mm: float
-    x_mm: Float
-    y_mm: Float
     is_millivolts: bool
     mm_per_mv: float
     is_strip: bool
     """Whether it is a row of its own: then its name stands in the margin, where no wave is."""
-    note: str = ""
+    remark: str
+    """What is particular about it, to stand by its name: why there is no trace, another scale than the sheet's usual one."""
+    is_absent: bool
+    samples: Float
+    first: int
+    level: float
+    gain: float
+    all_x_mm: Float
+    label_mm: float
+    """Height of the lead's name above the baseline: over the waves below it."""
+    above_mm: float
+    """What it needs above its baseline: waves, name and, in the margin, the pulse."""
+    below_mm: float
+    """What it needs below its baseline."""
 
     @property
-    def remark(self) -> str:
-        """What is particular about it, to stand by its name: why there is no trace, another scale than the sheet's usual one."""
-        is_usual = self.mm_per_mv == MM_PER_MV or not self.is_millivolts or not self.y_mm.size
-        return self.note or ("" if is_usual else f"{self.mm_per_mv:g} mm/mV")
+    def x_mm(self) -> Float:
+        """From the sheet's left, (sample,)."""
+        return self.all_x_mm[self.first : self.first + self.samples.size]
 
-    @cached_property
-    def label_mm(self) -> float:
-        """Height of the lead's name above the baseline: over the waves below it."""
-        if self.is_strip or not self.y_mm.size:
-            return LABEL_MM
-        words_mm = max(2.6 * len(self.lead), 1.3 * len(self.remark))
-        return max(LABEL_MM, _highest(self.y_mm[self.x_mm < self.left_mm + 2.0 + words_mm]) + (4.0 if self.remark else 1.5))
-
-    @cached_property
-    def above_mm(self) -> float:
-        """What it needs above its baseline: waves, name and, in the margin, the pulse."""
-        name = (self.mm_per_mv if self.is_strip else self.label_mm) + (5.0 if self.is_strip else 3.5)
-        return max(name, _highest(self.y_mm) + _CLEAR_MM)
-
-    @cached_property
-    def below_mm(self) -> float:
-        """What it needs below its baseline."""
-        return max(4.0, _highest(-self.y_mm) + _CLEAR_MM)
+    @property
+    def y_mm(self) -> Float:
+        """Up from its baseline, (sample,)."""
+        return (np.asarray(self.samples, float) - self.level) * self.gain
 
 
 @dataclass(frozen=True)
@@ -124,11 +127,13 @@ def lay_out(excerpt: Excerpt, *, most_mm: Sequence[float] = (SHARED_MM, OWN_MM))
     heights of ``most_mm`` is taken; where none does (a wandering baseline, a spike), rows reach into each other, as they do on a
     cart's paper, at the first gain at which no wave is cut off. Of more strips than twelve, the first are drawn.
     """
-    close = []
+    close, plan = [], _plan_of(excerpt.leads, excerpt.lead_flags, excerpt.sampling_frequency_hz, excerpt.signal.shape[1])
+    facts = _facts(excerpt, plan)
     for limb, chest in GAINS:
-        rows = _rows(excerpt, limb, chest)
+        panels = [_panel(excerpt, plan, place, own, (limb, chest)) for place, own in zip(plan.places, facts, strict=True)]
+        rows = [panels[first:last] for first, last in pairwise(plan.row_starts)]
         for limit in most_mm:
-            sheet = _sheet(rows, excerpt.rhythm_lead, limb, chest, limit)
+            sheet = _sheet(rows, plan.rhythm_lead, limb, chest, limit)
             if sheet.is_apart:
                 return sheet
         close.append(sheet)
@@ -137,15 +142,17 @@ def lay_out(excerpt: Excerpt, *, most_mm: Sequence[float] = (SHARED_MM, OWN_MM))
 
 def traces(panel: Panel) -> list[tuple[Float, Float]]:
     """Return the pieces of a panel's trace between missing samples, thinned: x from the sheet's left, y up, in mm."""
-    known = np.flatnonzero(np.isfinite(panel.y_mm))
+    all_x_mm, all_y_mm = panel.x_mm, panel.y_mm
+    known = np.flatnonzero(np.isfinite(all_y_mm))
     pieces = np.split(known, np.flatnonzero(np.diff(known) > 1) + 1) if known.size else []
     found: list[tuple[Float, Float]] = []
     for piece in pieces:
-        x, y = thinned(panel.x_mm[piece] * UNITS_PER_MM, panel.y_mm[piece] * UNITS_PER_MM)
+        x, y = thinned(all_x_mm[piece] * UNITS_PER_MM, all_y_mm[piece] * UNITS_PER_MM)
         found.append((x / UNITS_PER_MM, y / UNITS_PER_MM))
     return found
 
 
+@cache
 def is_chest_lead(lead: str) -> bool:
     """Whether a lead is one of V1 to V9 or its mirror on the right: carts give these a gain of their own."""
     return bool(re.fullmatch(r"V[1-9]R?", lead))
@@ -168,36 +175,135 @@ def upper_median(values: Float) -> float:
     return float(np.partition(known, known.size // 2)[known.size // 2]) if known.size else float("nan")
 
 
-def _rows(excerpt: Excerpt, limb: float, chest: float) -> list[list[Panel]]:
-    """Return the panels row by row: three rows of four, each a quarter of the time, and the rhythm strip; or a strip a lead."""
-    length_s = min(EXCERPT_S, excerpt.length_s)
+class _Place(NamedTuple):
+    """Where on the sheet which part of a lead stands, whatever its gain; ``number`` of the lead, -1 where it is absent."""
 
-    def panel(lead: str, first_s: float, last_s: float) -> Panel:
-        return _panel(excerpt, lead, (first_s, last_s), chest if is_chest_lead(lead) else limb)
-
-    if not excerpt.is_standard:
-        return [[panel(lead, 0.0, length_s)] for lead in excerpt.present[:12]]
-    quarter_s = length_s / 4
-    rows = [[panel(leads[row], k * quarter_s, (k + 1) * quarter_s) for k, leads in enumerate(COLUMNS)] for row in range(3)]
-    return rows + ([[panel(excerpt.rhythm_lead, 0.0, length_s)]] if excerpt.rhythm_lead else [])
+    lead: str
+    left_mm: float
+    width_mm: float
+    is_strip: bool
+    number: int
+    first: int
+    last: int
 
 
-def _panel(excerpt: Excerpt, lead: str, span_s: tuple[float, float], gain: float) -> Panel:
-    fs, is_strip = excerpt.sampling_frequency_hz, span_s[0] == 0.0 and span_s[1] >= min(EXCERPT_S, excerpt.length_s)
-    left_mm, width_mm, nothing = LEFT_MM + span_s[0] * MM_PER_S, (span_s[1] - span_s[0]) * MM_PER_S, np.empty(0)
-    if lead not in excerpt.present:
-        return Panel(lead, left_mm, width_mm, nothing, nothing, excerpt.is_millivolts, gain, is_strip, "absent")
-    number = excerpt.leads.index(lead)
-    first, last = round(span_s[0] * fs), round(span_s[1] * fs)
-    whole = np.asarray(excerpt.signal[number], float)
-    part = whole[first:last]
-    in_mv = not excerpt.lead_flags[number] & LEAD_FLAGS["not_millivolts"]
-    note = "" if in_mv or _all_normalised(excerpt) else "amplitude normalised"
-    if not np.isfinite(part).any():
-        return Panel(lead, left_mm, width_mm, nothing, nothing, in_mv, gain, is_strip, note or "no samples here")
-    y_mm = (part - upper_median(part)) * (gain if in_mv else normalising_gain(whole))
-    x_mm = LEFT_MM + np.arange(first, first + part.size) * (MM_PER_S / fs)
-    return Panel(lead, left_mm, width_mm, x_mm, y_mm, in_mv, gain, is_strip, note)
+class _Plan(NamedTuple):
+    """What is alike for all excerpts of the same leads and length: places, row by row, and where each row begins."""
+
+    places: list[_Place]
+    row_starts: list[int]
+    rhythm_lead: str
+    all_x_mm: Float
+    mm_per_sample: float
+    is_millivolts: bool
+    all_normalised: bool
+
+
+@lru_cache(maxsize=256)
+def _plan_of(leads: tuple[str, ...], lead_flags: tuple[int, ...], fs: float, n_samples: int) -> _Plan:
+    """Plan three rows of four, each a quarter of the time, and the rhythm strip; or a strip a lead."""
+    excerpt = Excerpt(np.empty((len(leads), n_samples), np.float32), leads, lead_flags, 0.0, fs)
+    length_s, present, rhythm = min(EXCERPT_S, excerpt.length_s), excerpt.present, excerpt.rhythm_lead
+    if excerpt.is_standard:
+        quarter_s = length_s / 4
+        rows = [[(leads[row], (k * quarter_s, (k + 1) * quarter_s)) for k, leads in enumerate(COLUMNS)] for row in range(3)]
+        rows += [[(rhythm, (0.0, length_s))]] if rhythm else []
+    else:
+        rows = [[(lead, (0.0, length_s))] for lead in present[:12]]
+    places = [
+        _Place(
+            lead,
+            LEFT_MM + start_s * MM_PER_S,
+            (end_s - start_s) * MM_PER_S,
+            start_s == 0.0 and end_s >= length_s,
+            leads.index(lead) if lead in present else -1,
+            *(min(round(bound * fs), n_samples) for bound in (start_s, end_s)),
+        )
+        for row in rows
+        for lead, (start_s, end_s) in row
+    ]
+    starts = [0, *accumulate(len(row) for row in rows)]
+    all_x_mm = LEFT_MM + np.arange(n_samples) * (MM_PER_S / fs)
+    return _Plan(places, starts, rhythm, all_x_mm, MM_PER_S / fs, excerpt.is_millivolts, _all_normalised(excerpt))
+
+
+_UNKNOWN = (math.nan,) * 3
+
+
+def _facts(excerpt: Excerpt, plan: _Plan) -> list[Sequence[float]]:
+    """Return of each place what stands on the baseline, the highest and the lowest known sample, mV; NaN where none is known."""
+    from ecgbatch.reports.path_kernels import spans_of
+
+    there = [place for place in plan.places if place.number >= 0]
+    if not there:
+        return [_UNKNOWN] * len(plan.places)
+    found = np.empty((len(there), 3))
+    number, span = (np.array(part, np.int64) for part in ([one.number for one in there], [one[-2:] for one in there]))
+    spans_of(samples_of(excerpt), number, span, found)
+    facts = iter(found.tolist())
+    return [next(facts) if place.number >= 0 else _UNKNOWN for place in plan.places]
+
+
+def samples_of(excerpt: Excerpt) -> NDArray[np.float32]:
+    """Return an excerpt's samples as kernels take them."""
+    return np.ascontiguousarray(excerpt.signal, np.float32)
+
+
+def _panel(excerpt: Excerpt, plan: _Plan, place: _Place, facts: Sequence[float], gains: tuple[float, float]) -> Panel:
+    """Put a lead in its place at the gains of limb and chest leads."""
+    mm_per_mv = gains[is_chest_lead(place.lead)]
+    level, highest, lowest = facts
+    is_absent, is_empty = place.number < 0, math.isnan(level)
+    in_mv = plan.is_millivolts if is_absent else not excerpt.lead_flags[place.number] & LEAD_FLAGS["not_millivolts"]
+    remark = "" if in_mv or is_absent or plan.all_normalised else "amplitude normalised"
+    if is_empty:
+        remark = "absent" if is_absent else remark or "no samples here"
+        name_mm = (mm_per_mv if place.is_strip else LABEL_MM) + (5.0 if place.is_strip else 3.5)
+        return Panel(
+            *place[:3],
+            in_mv,
+            mm_per_mv,
+            place.is_strip,
+            remark,
+            is_absent,
+            np.empty(0),
+            0,
+            0.0,
+            0.0,
+            plan.all_x_mm,
+            LABEL_MM,
+            name_mm,
+            4.0,
+        )
+    if in_mv and mm_per_mv != MM_PER_MV:
+        remark = remark or f"{mm_per_mv:g} mm/mV"
+    samples = excerpt.signal[place.number, place.first : place.last]
+    gain = mm_per_mv if in_mv else normalising_gain(np.asarray(excerpt.signal[place.number], float))
+    top_mm = (highest - level) * gain
+    label_mm = LABEL_MM
+    if not place.is_strip and top_mm + 4.0 > LABEL_MM:
+        right_mm = place.left_mm + 2.0 + max(2.6 * len(place.lead), 1.3 * len(remark))
+        below = samples[: max(0, math.ceil((right_mm - LEFT_MM) / plan.mm_per_sample) - place.first)]
+        wave_mm = (float(np.fmax.reduce(below)) - level) * gain if below.size else 0.0
+        label_mm = max(LABEL_MM, (0.0 if math.isnan(wave_mm) else wave_mm) + (4.0 if remark else 1.5))
+    name_mm = mm_per_mv + 5.0 if place.is_strip else label_mm + 3.5
+    above_mm, below_mm = max(name_mm, top_mm + _CLEAR_MM), max(4.0, (level - lowest) * gain + _CLEAR_MM)
+    return Panel(
+        *place[:3],
+        in_mv,
+        mm_per_mv,
+        place.is_strip,
+        remark,
+        is_absent,
+        samples,
+        place.first,
+        level,
+        gain,
+        plan.all_x_mm,
+        label_mm,
+        above_mm,
+        below_mm,
+    )
 
 
 def _all_normalised(excerpt: Excerpt) -> bool:
@@ -214,7 +320,7 @@ def _sheet(rows: list[list[Panel]], rhythm_lead: str, limb: float, chest: float,
     below = [max(panel.below_mm for panel in row) for row in rows]
     apart = [_distance(upper, lower) + extra for (upper, lower), extra in zip(pairwise(rows), marks[1:], strict=True)]
     usual = min(_USUAL_ROW_MM, most_mm / max(len(rows), 1))
-    apart = [float(np.ceil(max(distance, usual))) for distance in apart]
+    apart = [float(math.ceil(max(distance, usual))) for distance in apart]
     first, last = _edges(above, below, apart)
     is_apart = first + sum(apart) + last <= most_mm
     while first + sum(apart) + last > most_mm and max(apart, default=0.0) > min(_LEAST_ROW_MM, usual):
@@ -231,22 +337,23 @@ def _sheet(rows: list[list[Panel]], rhythm_lead: str, limb: float, chest: float,
 
 def _edges(above: list[float], below: list[float], apart: list[float]) -> tuple[float, float]:
     """Return what is needed above the first baseline and below the last so that the sheet cuts no row's waves off."""
-    depth = np.concatenate([[0.0], np.cumsum(apart)])[: len(above)]
-    if not depth.size:
+    depth = [0.0, *accumulate(apart)][: len(above)]
+    if not depth:
         return 0.0, 0.0
-    return float(np.ceil(max(above - depth))), float(np.ceil(max(np.array(below) - (depth[-1] - depth))))
+    first = max(size - down for size, down in zip(above, depth, strict=True))
+    return float(math.ceil(first)), float(
+        math.ceil(max(size - (depth[-1] - down) for size, down in zip(below, depth, strict=True)))
+    )
 
 
 def _distance(upper: list[Panel], lower: list[Panel]) -> float:
     """Return how far two baselines must be apart so that no wave meets another, in any column that both rows have."""
-    needed = 0.0
-    for above in upper:
-        for below in lower:
-            if above.left_mm < below.left_mm + below.width_mm and below.left_mm < above.left_mm + above.width_mm:
-                needed = max(needed, above.below_mm + below.above_mm)
-    return needed
-
-
-def _highest(values: Float) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.max()) if known.size else 0.0
+    return max(
+        (
+            above.below_mm + below.above_mm
+            for above in upper
+            for below in lower
+            if above.left_mm < below.left_mm + below.width_mm and below.left_mm < above.left_mm + above.width_mm
+        ),
+        default=0.0,
+    )

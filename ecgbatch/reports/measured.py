@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
+
+from markupsafe import Markup
 
 from ecgbatch.measurements.document import in_words
 from ecgbatch.measurements.quantities import LEAD_QUANTITIES, QUANTITIES
+from ecgbatch.reports.pages import number_html
+from ecgbatch.reports.svg import escaped
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Rate": ("heart_rate_bpm", "rr_ms", "rr_spread_ms"),
@@ -15,6 +19,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 """``QUANTITIES`` below the headings of a page's table."""
 
+_UNKNOWN = "\N{EN DASH}"
 _UP, _DOWN = "\N{BLACK UP-POINTING TRIANGLE}", "\N{BLACK DOWN-POINTING TRIANGLE}"
 
 MARKS: Mapping[str, tuple[str, str]] = {
@@ -44,64 +49,67 @@ WAVES = ("q_mv", "r_mv", "s_mv")
 """Heights of which 0 says that a lead has no such wave; a level of 0 is a level."""
 
 
-class Row(NamedTuple):
-    """A line of the table: the figure is ``{"value", "reason"}`` of the record's JSON."""
-
-    title: str
-    unit: str
-    found: Mapping[str, Any]
-    mark: str
-    formula: str
-
-
-class Cell(NamedTuple):
-    """Of a lead's line: a number with ``digits`` and a mark, or the reason why the rest of the line, ``span`` cells, has none."""
-
-    value: float | None
-    digits: int
-    mark: str
-    reason: str = ""
-    span: int = 1
-
-
 def measured_words(measurements: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a page shows of ``measurements`` of a record's JSON (``measurements.document``), beside their numbers.
 
     Returns
     -------
     dict
-        ``groups``: the rows of the table, ``Row`` each, below its headings; ``nothing``: the reason, where none of them has a
-        value and all for the same one. ``columns``: ``LEAD_QUANTITIES``; ``leads``: the ``Cell``s of each; ``no_lead``: the
-        reason, where every lead lacks amplitudes and all for the same one; ``has_q``: whether a duration of
-        Q is known all the same.
+        ``groups``: the table's rows below its headings, as markup; ``nothing``: the reason, where none of them has a value and
+        all for the same one. ``heads``, ``lead_rows``: markup of the leads' table; ``no_lead``: the reason, where every lead
+        lacks amplitudes and all for the same one; ``has_q``: whether a duration of Q is known all the same.
 
     """
     said = {one["statement"]: one["leads"] for one in measurements["statements"]}
     marks = dict(MARKS[name] for name in said if name in MARKS)
     rows = {
-        name: Row(title, unit, found, marks.get(name, ""), QUANTITIES[name].meaning if name.startswith("qtc") else "")
+        name: _row(title, unit, found, marks.get(name, ""), QUANTITIES[name].meaning if name.startswith("qtc") else "")
         for name, (title, unit, found) in zip(QUANTITIES, in_words(measurements), strict=True)
     }
     leads = measurements["leads"]
     lead_marks = {(lead, LEAD_MARKS[name][0]): LEAD_MARKS[name][1] for name in said if name in LEAD_MARKS for lead in said[name]}
     return {
-        "groups": {heading: [rows[name] for name in names] for heading, names in GROUPS.items()},
-        "nothing": _one_reason([row.found for row in rows.values()]),
-        "columns": LEAD_QUANTITIES,
-        "leads": {lead: _cells(lead, found, lead_marks) for lead, found in leads.items()},
+        "groups": {heading: Markup("\n".join(rows[name] for name in names)) for heading, names in GROUPS.items()},  # noqa: S704
+        "nothing": _one_reason([measurements[name] for name in QUANTITIES]),
+        "heads": _HEADS,
+        "lead_rows": Markup("\n".join(_lead_row(lead, found, lead_marks) for lead, found in leads.items())),  # noqa: S704
         "no_lead": _one_reason([{"value": found["r_mv"], "reason": found["reason"]} for found in leads.values()]),
         "has_q": any(found["q_duration_ms"] is not None for found in leads.values()),
     }
 
 
-def _cells(lead: str, found: Mapping[str, Any], marks: Mapping[tuple[str, str], str]) -> list[Cell]:
-    cells = []
-    for name, of in LEAD_QUANTITIES.items():
-        if found[name] is not None or not found["reason"]:
-            is_whole = of.unit == "ms" or (name in WAVES and found[name] == 0)  # no rounded height: there is no such wave
-            cells.append(Cell(found[name], 0 if is_whole else 2, marks.get((lead, name), "")))
-    n_without = len(LEAD_QUANTITIES) - len(cells)
-    return [*cells, Cell(None, 0, "", found["reason"], n_without)] if n_without else cells
+def _row(title: str, unit: str, found: Mapping[str, Any], mark: str, formula: str) -> str:
+    """Return a quantity's line of the table; ``found`` is ``{"value", "reason"}`` of the record's JSON."""
+    head = f'<tr><th scope="row">{escaped(title)}</th>'
+    if found["value"] is None:
+        reason = escaped(found["reason"] or "")
+        return f'{head}<td colspan="2" class="small">not measured{": " if reason else ""}{reason}</td></tr>'
+    marked = f' <b class="mark">{mark}</b>' if mark else ""
+    small = f' <span class="small">{escaped(formula)}</span>' if formula else ""
+    return f'{head}<td class="n">{number_html(found["value"], 0)}</td><td>{escaped(unit)}{marked}{small}</td></tr>'
+
+
+_HEADS = Markup("".join(f'<th scope="col" class="n">{of.title}, {of.unit}</th>' for of in LEAD_QUANTITIES.values()))  # noqa: S704
+_WHOLE = frozenset(name for name, of in LEAD_QUANTITIES.items() if of.unit == "ms")
+
+
+def _lead_row(lead: str, found: Mapping[str, Any], marks: Mapping[tuple[str, str], str]) -> str:
+    """Return a lead's line of the table; the reason why the rest of a line has no number stands in one cell."""
+    cells, n_without, reason = [f'<tr><th scope="row"><bdi>{escaped(lead)}</bdi></th>'], 0, found["reason"]
+    for name in LEAD_QUANTITIES:
+        value = found[name]
+        if value is None:
+            if reason:
+                n_without += 1
+            else:
+                cells.append(f'<td class="n">{_UNKNOWN}</td>')
+            continue
+        # No rounded height: there is no such wave.
+        text = number_html(value, 0 if name in _WHOLE or (value == 0 and name in WAVES) else 2)
+        mark = marks.get((lead, name)) if marks else ""
+        cells.append(f'<td class="n"><b class="mark">{mark} {text}</b></td>' if mark else f'<td class="n">{text}</td>')
+    cells.append(f'<td colspan="{n_without}" class="small">{escaped(reason)}</td></tr>' if n_without else "</tr>")
+    return "".join(cells)
 
 
 def _one_reason(found: list[Mapping[str, Any]]) -> str:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from ecgbatch.reports import svg
 from ecgbatch.reports.ecg_paper import AGAINST, FOR
 from ecgbatch.reports.grid import sheet
-from ecgbatch.reports.layout import MM_PER_MV, MM_PER_S, normalising_gain, upper_median
-from ecgbatch.reports.svg import UNITS_PER_MM, Float
+from ecgbatch.reports.layout import MM_PER_MV, MM_PER_S, normalising_gain
+from ecgbatch.reports.svg import UNITS_PER_MM, Float, units
 from ecgbatch.terms import LEAD_FLAGS, MISSING_SAMPLE, UNSCORABLE_BEAT
 
 BEATS_A_ROW = 6
@@ -23,6 +24,7 @@ GAINS = (MM_PER_MV, 5.0, 2.5)
 _TALLEST_MM = 45.0
 _MOST_BEATS = 256  # for the median beat: more change nothing that can be seen, and cost time
 _LEFT_MM, _WIDTH_MM = 2.5, 40.0
+_RANKS = np.array([0.25, 0.5, 0.75])
 
 
 def median_beats(
@@ -56,23 +58,30 @@ def median_beats(
 
     """
     mm_per_s = beat_speed(sample_time_s)
-    x_mm = (sample_time_s - sample_time_s[0]) * mm_per_s + _LEFT_MM
-    beats = []
-    for number, (lead, flags) in enumerate(zip(leads, lead_flags, strict=True)):
-        if flags & LEAD_FLAGS["missing"] or not np.isfinite(quartiles[:, number]).all(axis=0).any():
-            continue
-        in_mv = is_millivolts and not flags & LEAD_FLAGS["not_millivolts"]
-        cells = _evidence_cells(lead, evidence, sample_time_s, mm_per_s)
-        beats.append(_Beat(lead, x_mm, _level(quartiles[:, number]), in_mv, cells))
+    kept = [
+        number
+        for number, (flags, is_known) in enumerate(zip(lead_flags, _are_known(quartiles).tolist(), strict=True))
+        if is_known and not flags & LEAD_FLAGS["missing"]
+    ]
+    level = _levels(quartiles[:, kept])
+    in_mv = [is_millivolts and not lead_flags[number] & LEAD_FLAGS["not_millivolts"] for number in kept]
+    gains, reach = _gains(level, in_mv)
+    y_units = (reach[:, :1, None] - level * gains[:, None, None].astype(level.dtype)).astype(level.dtype) * UNITS_PER_MM
+    lines = _lines(((sample_time_s - sample_time_s[0]) * mm_per_s + _LEFT_MM) * UNITS_PER_MM, y_units)
+    places, largest = _segments(evidence, sample_time_s, mm_per_s)
     drawings = []
-    for first in range(0, len(beats), BEATS_A_ROW):
-        row = beats[first : first + BEATS_A_ROW]
-        gain = next((gain for gain in GAINS if sum(_reach(row, gain)) <= _TALLEST_MM), GAINS[-1])
-        above, below = (float(np.ceil(min(size, _TALLEST_MM))) for size in _reach(row, gain))
-        for beat in row:
-            remark = f"{gain:g} mm/mV" if beat.is_millivolts and gain != MM_PER_MV else ""
-            drawings.append((beat.lead, remark, _drawn(beat, gain, above, below)))
+    for place, number in enumerate(kept):
+        cells = _cells(leads[number], evidence, places, largest)
+        own = reach[place].tolist()
+        gain = float(gains[place])
+        remark = f"{gain:g} mm/mV" if in_mv[place] and gain != MM_PER_MV else ""
+        drawings.append((leads[number], remark, _drawn(leads[number], own, cells, lines[place], is_millivolts=in_mv[place])))
     return drawings
+
+
+def _are_known(quartiles: Float) -> NDArray[np.bool_]:
+    """Return which leads have a sample of which all three lines are known, (lead,)."""
+    return np.asarray(np.any(np.all(np.isfinite(quartiles), axis=0), axis=1))
 
 
 def beat_quartiles(waveform: np.ndarray, beat_flags: np.ndarray) -> np.ndarray:
@@ -91,17 +100,15 @@ def beat_quartiles(waveform: np.ndarray, beat_flags: np.ndarray) -> np.ndarray:
         NaN throughout without a scorable beat, and where a lead misses a sample in more than half of them.
 
     """
+    from ecgbatch.reports.path_kernels import quartiles_of
+
     scorable = np.flatnonzero((beat_flags & UNSCORABLE_BEAT) == 0)
-    if not scorable.size:
-        return np.full((3, *waveform.shape[1:]), np.nan, np.float32)
+    found = np.full((3, *waveform.shape[1:]), np.nan, np.float32)
     if scorable.size > _MOST_BEATS:
         scorable = scorable[np.linspace(0, scorable.size - 1, _MOST_BEATS).round().astype(int)]
-    values = np.sort(waveform[scorable], axis=0)
-    n_missing = (values == MISSING_SAMPLE).sum(axis=0)  # missing sorts first
-    n_known = values.shape[0] - n_missing
-    rank = np.rint(np.multiply.outer(np.array([0.25, 0.5, 0.75]), n_known - 1)).astype(int) + n_missing
-    chosen = np.take_along_axis(values, np.clip(rank, 0, values.shape[0] - 1), axis=0).astype(np.float32) / np.float32(1000.0)
-    return np.where(n_missing * 2 > values.shape[0], np.float32(np.nan), chosen)
+    quartiles_of(np.ascontiguousarray(waveform), scorable, _RANKS, MISSING_SAMPLE, found)
+    found /= np.float32(1000.0)
+    return found
 
 
 def beat_speed(sample_time_s: Float) -> float:
@@ -109,62 +116,102 @@ def beat_speed(sample_time_s: Float) -> float:
     return 2 * MM_PER_S if sample_time_s[-1] - sample_time_s[0] <= 0.72 else MM_PER_S
 
 
-@dataclass(frozen=True)
-class _Beat:
-    """A lead's median beat: ``level`` (3, sample) up from its baseline; ``cells``: left, right (mm), value, share of largest."""
-
-    lead: str
-    x_mm: Float
-    level: Float
-    is_millivolts: bool
-    cells: list[tuple[float, float, float, float]]
-
-    def y_mm(self, mm_per_mv: float) -> Float:
-        """Height of its three lines; a lead that is not in millivolts fills one height, whatever the gain."""
-        return self.level * (mm_per_mv if self.is_millivolts else normalising_gain(self.level[1]))
+def _levels(quartiles: Float) -> Float:
+    """Return lines up from their baselines, (lead, 3, sample): what is usual before P, the place of the isoelectric line."""
+    first = np.sort(quartiles[1, :, : max(3, quartiles.shape[2] // 16)], axis=1)  # unknown sorts last
+    n_known = np.isfinite(first).sum(axis=1)
+    middle = np.take_along_axis(first, np.minimum(n_known // 2, first.shape[1] - 1)[:, None], axis=1)
+    return np.ascontiguousarray((quartiles - middle).transpose(1, 0, 2))
 
 
-def _level(quartiles: Float) -> Float:
-    first = quartiles[1, : max(3, quartiles.shape[1] // 16)]  # before P: the usual place of the isoelectric line
-    level: Float = quartiles - upper_median(first)
-    return level
+def _gains(level: Float, in_mv: Sequence[bool]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mm/mV of each lead, (lead,), and what its row needs above and below its baseline, (lead, 2), mm.
+
+    A lead that is not in millivolts fills one height, whatever its row's gain.
+    """
+    gains, reach = np.empty(len(in_mv)), np.empty((len(in_mv), 2))
+    own = [1.0 if one else normalising_gain(line[1]) for one, line in zip(in_mv, level, strict=True)]
+    highest, lowest = np.fmax.reduce(level, axis=(1, 2)), np.fmin.reduce(level, axis=(1, 2))
+    for first in range(0, len(in_mv), BEATS_A_ROW):
+        row = slice(first, first + BEATS_A_ROW)
+        for gain in GAINS:
+            gains[row] = [gain if one else normal for one, normal in zip(in_mv[row], own[row], strict=True)]
+            scale = gains[row].astype(level.dtype)
+            above = max(8.0, float(np.fmax.reduce(highest[row] * scale))) + 1.0
+            below = max(4.0, -float(np.fmin.reduce(lowest[row] * scale))) + 1.0
+            if above + below <= _TALLEST_MM:
+                break
+        reach[row] = np.ceil(min(above, _TALLEST_MM)), np.ceil(min(below, _TALLEST_MM))
+    return gains, reach
 
 
-def _reach(row: Sequence[_Beat], mm_per_mv: float) -> tuple[float, float]:
-    """Return what a row needs above and below its baseline, mm."""
-    lines = [beat.y_mm(mm_per_mv) for beat in row]
-    return max([8.0, *(float(np.nanmax(y)) for y in lines)]) + 1.0, max([4.0, *(-float(np.nanmin(y)) for y in lines)]) + 1.0
+def _lines(x: Float, y: Float) -> list[tuple[str, str]]:
+    """Return paths of each lead's band and median, ``y`` (lead, 3, sample) in units; samples that are not known are left out."""
+    y = np.where(np.all(np.isfinite(y), axis=1, keepdims=True), y, np.nan)
+    n_leads, _, n_samples = y.shape
+    middle, edges = y[:, 1], y[:, 2::-2]
+    bands = svg.paths(*_points(x, edges), range(0, 2 * n_leads * n_samples + 1, n_samples), svg.AREAS)
+    return list(zip(bands, svg.paths(*_points(x, middle), range(0, n_leads * n_samples + 1, n_samples), svg.JOINED), strict=True))
 
 
-def _evidence_cells(
-    lead: str, evidence: Mapping[str, Any] | None, sample_time_s: Float, mm_per_s: float
-) -> list[tuple[float, float, float, float]]:
-    """Return the segments of a lead that carry evidence, as places on its sheet."""
-    if evidence is None or lead not in evidence["leads"]:
-        return []
-    known = [abs(value) for cells in evidence["leads"].values() for value in cells.values() if value is not None]
-    largest = max(known, default=0.0) or 1.0
+def _points(x: Float, y: Float) -> tuple[Float, Float]:
+    """Return the points of lines (..., sample) that have ``x`` alike."""
+    return np.broadcast_to(x, y.shape).ravel(), y.ravel()
+
+
+Cells = list[tuple[float, float, float, float]]
+"""Segments of a lead: left, right (mm), value, share of the largest."""
+
+
+def _segments(
+    evidence: Mapping[str, Any] | None, sample_time_s: Float, mm_per_s: float
+) -> tuple[dict[str, tuple[float, float]], float]:
+    """Return left and right of each segment on a sheet, mm, and the largest evidence of any lead."""
+    if evidence is None:
+        return {}, 1.0
     first, last = float(sample_time_s[0]), float(sample_time_s[-1])
-    found = []
-    for name, value in evidence["leads"][lead].items():
-        start, end = (min(max(bound, first), last) for bound in evidence["segments_s"].get(name, (first, first)))
-        if value is not None and end > start:
-            left, right = ((bound - first) * mm_per_s + _LEFT_MM for bound in (start, end))
-            found.append((left, right, value, abs(value) / largest))
-    return found
+    places = {}
+    for name, bounds in evidence["segments_s"].items():
+        left, right = ((min(max(bound, first), last) - first) * mm_per_s + _LEFT_MM for bound in bounds)
+        if right > left:
+            places[name] = (left, right)
+    known = [abs(value) for cells in evidence["leads"].values() for value in cells.values() if value is not None]
+    return places, max(known, default=0.0) or 1.0
 
 
-def _drawn(beat: _Beat, mm_per_mv: float, above_mm: float, below_mm: float) -> Markup:
-    height, foot = above_mm + below_mm, 3.6 if beat.cells else 0.0
-    parts = [sheet(0.0, 0.0, _WIDTH_MM, height, is_millivolts=beat.is_millivolts)]
-    for left, right, value, share in beat.cells:
-        colour = FOR if value > 0 else AGAINST
-        parts.append(svg.rectangle(left, 0.0, right - left, height + foot, colour, opacity=0.45 * share))
-        if right - left >= 4.5:
-            parts.append(svg.text((left + right) / 2, height + 2.7, f"{value:+.2f}", 2.1, anchor="middle"))
-    y_mm = beat.y_mm(mm_per_mv)
-    known = np.isfinite(y_mm).all(axis=0)
-    x = beat.x_mm[known] * UNITS_PER_MM
-    low, middle, high = ((above_mm - line[known]) * UNITS_PER_MM for line in y_mm)
-    parts.append(f'<path class="band" d="{svg.band(x, low, high)}"/><path class="median" d="{svg.path(x, middle)}"/>')
-    return svg.drawing(_WIDTH_MM, height + foot, parts, f"median beat of lead {beat.lead}")
+def _cells(lead: str, evidence: Mapping[str, Any] | None, places: Mapping[str, tuple[float, float]], largest: float) -> Cells:
+    """Return the segments of a lead that carry evidence, as places on its sheet."""
+    own = evidence["leads"].get(lead, {}) if evidence else {}
+    return [(*places[name], value, abs(value) / largest) for name, value in own.items() if value is not None and name in places]
+
+
+def _drawn(lead: str, reach: Sequence[float], cells: Cells, lines: tuple[str, str], *, is_millivolts: bool) -> Markup:
+    height, foot = sum(reach), 3.6 if cells else 0.0
+    head, tail = _frame(lead, height, foot, is_millivolts=is_millivolts)
+    tints = "".join(
+        [
+            _tint(left, right, height, foot) % (FOR if value > 0 else AGAINST, 0.45 * share, value)[: 2 + (right - left >= 4.5)]
+            for left, right, value, share in cells
+        ]
+    )
+    lines_drawn = f'<path class="band" d="{lines[0]}"/><path class="median" d="{lines[1]}"/>'
+    return Markup(f"{head}{tints}{lines_drawn}{tail}")  # noqa: S704 - numbers, and what ``svg`` has escaped
+
+
+@lru_cache(maxsize=4096)
+def _frame(lead: str, height: float, foot: float, *, is_millivolts: bool) -> tuple[str, str]:
+    """Return the drawing of a lead before and after what is particular to a record."""
+    paper = sheet(0.0, 0.0, _WIDTH_MM, height, is_millivolts=is_millivolts)
+    whole = str(svg.drawing(_WIDTH_MM, height + foot, [paper, "\n"], f"median beat of lead {lead}"))
+    head, _, tail = whole.partition("\n")
+    return head, tail
+
+
+@lru_cache(maxsize=4096)
+def _tint(left: float, right: float, height: float, foot: float) -> str:
+    """Return a segment's tint, to be filled with colour and opacity, and where there is room for it its number."""
+    size = f'width="{units(right - left)}" height="{units(height + foot)}"'
+    tint = f'<rect x="{units(left)}" y="0" {size} fill="%s" fill-opacity="%.2f"/>'
+    if right - left < 4.5:
+        return tint
+    return tint + svg.text((left + right) / 2, height + 2.7, "%+.2f", 2.1, anchor="middle")

@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from ecgbatch.reports.failed import failed_page, failed_report
-from ecgbatch.reports.overlay import median_beat, overlay
+from ecgbatch.reports.overlay import OtherBeats, beside
 from ecgbatch.reports.pages import Around
 from ecgbatch.reports.record import Edition, record_report
 from ecgbatch.reports.record_files import draw, scores_of
@@ -99,7 +99,7 @@ def _made(sources: Sources, rows: tuple[Row, Row, Row | None], serial: Serial, e
     beats = sources.beats(0)
     report = record_report(row, source, beats, edition, serial)
     drawn = draw(report, sources, 0, beats)
-    over = overlay(drawn, median_beat(folder_at(work), serial.source)) if serial.source is not None else []
+    over = beside(drawn, OtherBeats(folder_at(work), [serial.source] if serial.source else []), serial.source)
     return Made(own, report, drawn, over)
 
 

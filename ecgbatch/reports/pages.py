@@ -6,17 +6,17 @@ import hashlib
 import json
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 from ecgbatch import __version__
-from ecgbatch.reports.svg import visible
+from ecgbatch.reports.svg import escaped, visible
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -81,17 +81,27 @@ def _template(template: str, script: str, *, is_served: bool) -> tuple[jinja2.Te
 
 def number(value: float | None, digits: int = 3, unknown: str = "unknown") -> Markup:
     """Return a number as the page shows it, with its exact value beside it for machines (an HTML ``data`` element)."""
+    return Markup(number_html(value, digits, unknown))  # noqa: S704 - digits, or escaped
+
+
+def number_html(value: float | None, digits: int = 3, unknown: str = "unknown") -> str:
+    """Return ``number`` as plain text of a page, for what is put together outside a template."""
     if value is None:
-        return escape(unknown)
+        return escaped(unknown)
     exact = repr(value) if type(value) in (float, int) else json.dumps(value)  # as JSON spells it, at a third of the time
-    return Markup(f'<data value="{exact}">{value:z.{digits}f}</data>')  # noqa: S704 - digits only
+    return f'<data value="{exact}">{value:z.{digits}f}</data>'
 
 
 def probability(value: float | None, unknown: str = "unknown") -> Markup:
     """Return a probability with three digits; one that these would round to 0 or 1 says so, since none is certain."""
+    return Markup(probability_html(value, unknown))  # noqa: S704 - escaped
+
+
+def probability_html(value: float | None, unknown: str = "unknown") -> str:
+    """Return ``probability`` as plain text of a page."""
     if value is None:
-        return escape(unknown)
-    return Markup(f'<data value="{value!r}">{escape(probability_text(value))}</data>')  # noqa: S704 - escaped
+        return escaped(unknown)
+    return f'<data value="{value!r}">{escaped(probability_text(value))}</data>'
 
 
 def probability_text(value: float) -> str:
@@ -120,10 +130,29 @@ def _data(value: Any) -> str:
     return text
 
 
+class _Environment(jinja2.Environment):
+    """Looks a name up in a dict as what it mostly is: a key."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """Return ``obj.attribute`` of a template."""
+        if type(obj) is dict and attribute in obj:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+
+def beat_items(drawings: Iterable[Sequence[Any]]) -> Markup:
+    """Return the items of a list of beats: name of the lead, a remark where there is one, and the drawing."""
+    items = []
+    for lead, *remarks, drawing in drawings:
+        remark = f' <span class="small">{escaped(remarks[0])}</span>' if remarks and remarks[0] else ""
+        items.append(f"<li><b><bdi>{escaped(lead)}</bdi></b>{remark}{drawing}</li>")
+    return Markup("\n".join(items))  # noqa: S704 - escaped, and drawings are numbers and escaped text
+
+
 @cache
 def environment_of(templates: Path) -> jinja2.Environment:
     """Return the template engine of a folder: what it shows is escaped and visible, whoever's templates they are."""
-    environment = jinja2.Environment(
+    environment = _Environment(
         loader=jinja2.FileSystemLoader(templates),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -133,6 +162,7 @@ def environment_of(templates: Path) -> jinja2.Environment:
     )
     environment.filters["number"] = number
     environment.filters["probability"] = probability
+    environment.globals["beat_items"] = beat_items
     return environment
 
 
@@ -142,6 +172,8 @@ def _small(style: str) -> str:
 
 
 def _visible(value: Any) -> Any:
+    if type(value) is str:
+        return value if value.isascii() and value.isprintable() else visible(value)
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from markupsafe import Markup
 
@@ -45,6 +47,20 @@ def beat_strip(time_s: Float, probability: Float, *, duration_s: float, threshol
     left, right, top, bottom = 12.0, SHEET_WIDTH_MM - 4.0, 1.5, 17.5
     x = left + (right - left) * np.asarray(time_s, float) / max(duration_s, 1e-9)
     y = bottom - (bottom - top) * np.asarray(probability, float)
+    parts = [_frame(left, right, top, bottom, duration_s, threshold)]
+    scored = np.isfinite(y)
+    seen = _seen(np.column_stack([x[scored], y[scored]]), _DOT_MM / 4)
+    parts.append(svg.dots(seen[:, 0], seen[:, 1], "#15599c", _DOT_MM))
+    unscored = _seen(x[~scored, None], 0.25)[:, 0]
+    ticks = "".join(f"M{units(value)} {units(bottom + 0.6)}v{units(1.6)}" for value in unscored)
+    parts.append(f'<path class="unscored" d="{ticks}" stroke="#777" stroke-width="12"/>' if ticks else "")
+    label = f"MI probability of {int(scored.sum())} beats over {duration_s:.0f} s"
+    return svg.drawing(SHEET_WIDTH_MM, bottom + 8.0, parts, label)
+
+
+@lru_cache(maxsize=64)
+def _frame(left: float, right: float, top: float, bottom: float, duration_s: float, threshold: float | None) -> str:
+    """Return the axes, with the threshold: alike for all records of one length."""
     parts = [svg.rectangle(left, top, right - left, bottom - top, "#f7f7f7")]
     for tick in (0.0, 0.5, 1.0):
         level = bottom - (bottom - top) * tick
@@ -54,15 +70,7 @@ def beat_strip(time_s: Float, probability: Float, *, duration_s: float, threshol
         level = units(bottom - (bottom - top) * threshold)
         line = f"M{units(left)} {level}H{units(right)}"
         parts.append(f'<path d="{line}" stroke="#8a4b00" stroke-width="12" stroke-dasharray="80 60"/>')
-    parts += _time_axis(left, right, bottom, duration_s)
-    scored = np.isfinite(y)
-    seen = _seen(np.column_stack([x[scored], y[scored]]), _DOT_MM / 4)
-    parts.append(svg.dots(seen[:, 0], seen[:, 1], "#15599c", _DOT_MM))
-    unscored = _seen(x[~scored, None], 0.25)[:, 0]
-    ticks = "".join(f"M{units(value)} {units(bottom + 0.6)}v{units(1.6)}" for value in unscored)
-    parts.append(f'<path class="unscored" d="{ticks}" stroke="#777" stroke-width="12"/>' if ticks else "")
-    label = f"MI probability of {int(scored.sum())} beats over {duration_s:.0f} s"
-    return svg.drawing(SHEET_WIDTH_MM, bottom + 8.0, parts, label)
+    return "".join([*parts, *_time_axis(left, right, bottom, duration_s)])
 
 
 def _seen(points: Float, step_mm: float) -> Float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +18,7 @@ from ecgbatch.reports import excerpts
 from ecgbatch.reports.cart import cart_document, compared
 from ecgbatch.reports.cautions import cautions
 from ecgbatch.reports.course import Course
+from ecgbatch.reports.files import json_lines, json_text
 from ecgbatch.reports.layout import Sheet
 from ecgbatch.reports.operating_point import at_prevalence, operating_point
 from ecgbatch.reports.rows import Row, plain_float
@@ -327,4 +327,4 @@ def _report_digest(report: Mapping[str, Any], source_digest: str, row: Row) -> s
     """Return a digest of what the page shows: reports that agree in it differ in run and time of making only."""
     measured = row.get("measurements_store") or METHOD_VERSION  # which they are, or as what they will be measured
     stores = [source_digest, row["signals_store"], row["beats_store"], measured, __version__, shape_digest()]
-    return hashlib.sha256(json.dumps([report, stores], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256((json_lines(report) + json_text(stores)).encode()).hexdigest()

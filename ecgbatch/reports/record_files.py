@@ -14,7 +14,7 @@ from markupsafe import Markup
 from ecgbatch.reports.documents import Document, document_row
 from ecgbatch.reports.failed import failed_files, failed_report
 from ecgbatch.reports.files import json_lines, utf8
-from ecgbatch.reports.overlay import median_beat, overlay
+from ecgbatch.reports.overlay import OtherBeats, beside
 from ecgbatch.reports.record import Beats, Edition, add_measurements, add_scale, record_report
 from ecgbatch.reports.record_page import Drawn, record_page
 from ecgbatch.reports.rows import Row, plain_rows
@@ -71,18 +71,20 @@ def write_records(job: Job, task: tuple[np.ndarray, Sequence[str], Iterable[Seri
     from ecgbatch.reports.tables import FACTS, lead_facts, listed_facts, measured_facts
 
     numbers, slugs, others = task
+    others = list(others)
     folder = folder_at(job.work)
     scores = scores_of(store_path(folder, "scores", job.scores_run), numbers)
     rows = plain_rows(scores)
     sources = Sources(folder, rows)
     if job.pseudonyms:
         rows = plain_rows(job.pseudonyms.scores(scores))
+    near = OtherBeats(folder, (other.source for slug, other in zip(slugs, others, strict=True) if slug and other.source))
     done, documents = [], []
     facts: dict[str, list[Any]] = {name: [] for name in FACTS if name != "slug"}
     for place, (slug, row, serial) in enumerate(zip(slugs, rows, others, strict=True)):
         signals = sources.row("signals", place)
         shown = job.pseudonyms.signals(signals) if job.pseudonyms else signals
-        report, text, made = _one_record(job, folder, sources, _One(place, slug, row, shown, serial))
+        report, text, made = _one_record(job, folder, sources, near, _One(place, slug, row, shown, serial))
         done.append(made)
         documents.append(document_row(report, text, slug))
         known = report | {"recording_year": signals.get("recording_year", -1) if signals else -1}
@@ -105,10 +107,10 @@ class _One(NamedTuple):
     serial: Serial
 
 
-def _one_record(job: Job, folder: Folder, sources: Sources, one: _One) -> tuple[dict[str, Any], str, str]:
+def _one_record(job: Job, folder: Folder, sources: Sources, others: OtherBeats, one: _One) -> tuple[dict[str, Any], str, str]:
     """Make the report of one record; return what it says, its JSON, and how it came to be."""
     try:
-        return _write_record(job, folder, sources, one)
+        return _write_record(job, folder, sources, others, one)
     except NOT_OF_A_ROW:
         raise
     except Exception as error:  # one record's content: its report says so, all others are made
@@ -119,25 +121,25 @@ def _one_record(job: Job, folder: Folder, sources: Sources, one: _One) -> tuple[
         return report, json_lines(report), "failed"
 
 
-def _write_record(job: Job, folder: Folder, sources: Sources, one: _One) -> tuple[dict[str, Any], str, str]:
+def _write_record(job: Job, folder: Folder, sources: Sources, others: OtherBeats, one: _One) -> tuple[dict[str, Any], str, str]:
     beats = sources.beats(one.place)
     report = record_report(one.row, one.shown, beats, job.edition, one.serial)
     if one.slug and not job.place and (kept := _reuse(folder, job, one.slug, report["provenance"]["report_digest"])):
         return report, *kept
-    drawn = draw(report, sources, one.place, beats)
+    drawn = draw(report, sources, one.place, beats, has_page=bool(one.slug))
     text = json_lines(report)
     if not one.slug:
         return report, text, "without"
-    over = overlay(drawn, median_beat(folder, one.serial.source)) if one.serial.source is not None else []
+    over = beside(drawn, others, one.serial.source)
     for kind, content in _contents(report, drawn, over, job):
         _put(job, folder, one.slug, kind, content)
     _put(job, folder, one.slug, "json", utf8(text))  # last: it vouches for the others
     return report, text, "written"
 
 
-def draw(report: dict[str, Any], sources: Sources, place: int, beats: Beats | None) -> Drawn:
+def draw(report: dict[str, Any], sources: Sources, place: int, beats: Beats | None, *, has_page: bool = True) -> Drawn:
     """Return what a record's page draws, and add to its report what is measured where it is drawn, and at which scale."""
-    drawn = sources.drawn(place, report)
+    drawn = sources.drawn(place, report, has_page=has_page)
     if drawn.excerpt is not None:
         add_measurements(report, sources.measurements(place, drawn.excerpt, beats))
         add_scale(report, drawn.sheet, drawn.course)

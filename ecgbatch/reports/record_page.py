@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from ecgbatch.reports.measured import measured_words
 from ecgbatch.reports.median_beats import beat_speed, median_beats
 from ecgbatch.reports.pages import Around, page
 from ecgbatch.reports.probabilities import beat_strip, probability_scale
-from ecgbatch.reports.serial import serial_words
+from ecgbatch.reports.serial import serial_rows, serial_words
 from ecgbatch.reports.words import EXCHANGE_WORDS, FAULTS, LEAD_WORDS, explain_reason, lead_remarks, leads_scored_words
 
 
@@ -89,7 +89,9 @@ def record_page(
         drawings["beat_strip"] = beat_strip(time_s, probability, duration_s=report["duration_s"], threshold=threshold)
     if threshold is not None:
         drawings["scale"] = probability_scale(report["mi_probability"], report["interval"], threshold)
-    return page(template, script="record.js", around=around, report=report, drawings=drawings, words=_page_words(report))
+    words = _page_words(report)
+    drawings["serial_rows"] = partial(serial_rows, has_links=not is_alone)
+    return page(template, script="record.js", around=around, report=report, drawings=drawings, words=words)
 
 
 def _of_sheet(report: Mapping[str, Any], excerpt: Excerpt, sheet: Sheet) -> dict[str, Any]:
@@ -139,7 +141,7 @@ def _page_words(report: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "lead": LEAD_WORDS,
         "leads_scored": leads_scored_words(report),
-        "series": serial_words(report),
+        "series": serial_words(report) if report["n_other_recordings"] else None,
         "shared": shared,
         "particular": particular,
         "has_good_leads": _has_good_leads(report["leads"]),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
+from markupsafe import Markup
 from numpy.typing import NDArray
 
+from ecgbatch.reports.pages import number_html, probability_html
+from ecgbatch.reports.svg import escaped
 from ecgbatch.signals.lookup import records_at
 from ecgbatch.terms import DECISION, LEADS
 from ecgbatch.workspace.privacy import days_apart
@@ -255,7 +258,41 @@ def serial_words(report: Mapping[str, Any]) -> dict[str, Any]:
     rows.insert(later[0] if later else len(entries), this | own)
     order = "known" if len(dated) == len(entries) else "partly" if dated else "unknown"
     said = {"rows": rows, "beside": beside, "order": order, "n_shown": len(entries)}
-    return said | {"compared": COMPARED, "of_leads": OF_LEADS, "ordinary": ORDINARY}
+    return said | {"heads": _HEADS, "ordinary": ORDINARY}
+
+
+_HEADS = Markup(  # noqa: S704 - ours
+    "".join(f'<th scope="col" class="n">{of.title}{f", {of.unit}" if of.unit else ""}</th>' for of in COMPARED.values())
+)
+
+
+def serial_rows(rows: Sequence[Mapping[str, Any]], *, has_links: bool) -> Markup:
+    """Return the table's rows of ``serial_words``; with links to the others' pages, where those are there."""
+    return Markup("\n".join(_row(row, has_links=has_links) for row in rows))  # noqa: S704 - escaped
+
+
+def _row(row: Mapping[str, Any], *, has_links: bool) -> str:
+    name = f"<bdi>{escaped(row['record_name'])}</bdi>"
+    if row["is_this"]:
+        name = f"<b>{name}</b>"
+    elif row["report"] and has_links:
+        name = f'<a href="{escaped(row["report"])}">{name}</a>'
+    decision = escaped(row["decision"].replace("_", " ").replace("mi ", "MI "))
+    cells = "\n".join(_cell(row, quantity, of) for quantity, of in COMPARED.items())
+    this = ' class="this"' if row["is_this"] else ""
+    return f"<tr{this}><td>{name}</td><td>{escaped(row['when'])}</td><td>{decision}</td>\n{cells}\n</tr>"
+
+
+def _cell(row: Mapping[str, Any], name: str, of: Compared) -> str:
+    """Return a value and, of another recording, how far this one differs; of leads the difference alone."""
+    change = None if row["is_this"] else row["differences"][name]
+    changed = "" if change is None else f"<b>{'+' if change > 0 else ''}{number_html(change, of.digits)}</b>"
+    if name in OF_LEADS:
+        said = f"{changed}<br>in <bdi>{escaped(row['leads'][name])}</bdi>" if changed else "not measured in both"
+        return f'<td class="n">{"" if row["is_this"] else said}</td>'
+    value = row[name]
+    text = probability_html(value, "none") if name == "mi_probability" else number_html(value, of.digits, "not measured")
+    return f'<td class="n">{text}{"<br>" if changed else ""}{changed}</td>'
 
 
 def _is_after(entry: Mapping[str, Any], report: Mapping[str, Any], *, is_dated: bool) -> bool:

@@ -20,6 +20,7 @@ SHAPING = (
     "measurements/quantities.py",
     "measurements/statements.py",
     "reports/pages.py",
+    "reports/files.py",
     "reports/svg.py",
     "reports/path_kernels.py",
     "reports/grid.py",

@@ -135,8 +135,11 @@ class Sources:
         found = measure_excerpt(excerpt.signal, source, round(excerpt.start_s * fs), r_sample, flags)
         return document(found, excerpt.leads, **whose)
 
-    def drawn(self, place: int, report: Mapping[str, Any]) -> Drawn:
-        """Return what ``record_page`` draws: excerpt; course; median beats, their times and kind of amplitude."""
+    def drawn(self, place: int, report: Mapping[str, Any], *, has_page: bool = True) -> Drawn:
+        """Return what ``record_page`` draws: excerpt; course; median beats, their times and kind of amplitude.
+
+        Without a page no beats: they have no part in what the report says.
+        """
         row = self.row("signals", place)
         if report["excerpt"] is None or row is None:
             return Drawn()
@@ -146,6 +149,8 @@ class Sources:
         steps = self._signal(place, store)
         excerpt = excerpt_of(steps[:, part], row, start_s=part.start / fs)
         drawn = Drawn(excerpt, course_of(steps, row, plan) if plan else None)
+        if not has_page:
+            return drawn
         waveform, flags = self._of_beats(place, "waveform"), self._of_beats(place, "beat_flags")
         beats = self.row("beats", place)
         if beats is None or waveform is None or flags is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ from ecgbatch.kernels import scratch
 UNITS_PER_MM = 40
 
 Float = NDArray[np.floating[Any]]
+
+BROKEN, JOINED, AREAS = 0, 1, 2
+"""Kinds of lines of ``path_kernels.spell_lines``."""
 
 THIN_MM = 0.05
 """A fifth of the line's width, half a dot of a 300 dpi printer: thinning by this cannot be seen."""
@@ -37,6 +41,7 @@ def units(mm: float) -> int:
     return round(mm * UNITS_PER_MM)
 
 
+@lru_cache(maxsize=16384)
 def text(
     x: float, y: float, words: str, size_mm: float, *, anchor: str = "start", weight: str = "normal", fill: str = "#111"
 ) -> str:
@@ -50,6 +55,7 @@ def text(
 _ANCHORS = {"start": "", "middle": "c", "end": "e"}  # classes of the style sheet, where a b stands for bold
 
 
+@lru_cache(maxsize=16384)
 def rectangle(x: float, y: float, width: float, height: float, fill: str, *, opacity: float = 1.0) -> str:
     """Return a filled rectangle."""
     seen = "" if opacity == 1 else f' fill-opacity="{opacity:.2f}"'
@@ -60,26 +66,44 @@ def dots(x_mm: Float, y_mm: Float, colour: str, size_mm: float) -> str:
     """Return round dots as one path."""
     if not x_mm.size:
         return ""
-    points = np.rint(np.column_stack([x_mm, y_mm]) * UNITS_PER_MM).astype(int).tolist()
-    path = "".join(f"M{x} {y}h0" for x, y in points)
+    path = "".join(f"M{units(x)} {units(y)}h0" for x, y in zip(x_mm.tolist(), y_mm.tolist(), strict=True))
     return f'<path class="beats" d="{path}" stroke="{colour}" stroke-width="{units(size_mm)}" stroke-linecap="round"/>'
 
 
 def path(x: Float, y: Float, *, thin_mm: float = THIN_MM) -> str:
     """Return path data of a line, in units; it is broken where ``y`` is NaN, and thinned where nobody can see it."""
-    known = np.flatnonzero(np.isfinite(y))
-    if known.size == 0:
-        return ""
-    runs = [slice(None)] if known.size == y.size else np.split(known, np.flatnonzero(np.diff(known) > 1) + 1)
-    return "".join(_line(*thinned(x[run], y[run], thin_mm)) for run in runs)
+    return paths(x, y, (0, x.size), thin_mm=thin_mm)[0]
 
 
-def band(x: Float, low: Float, high: Float) -> str:
-    """Return path data of the area between two lines, in units; both are known everywhere, and thinned as lines are."""
-    if not x.size:
-        return ""
-    (upper_x, upper_y), (lower_x, lower_y) = thinned(x, high), thinned(x, low)
-    return _line(np.concatenate([upper_x, lower_x[::-1]]), np.concatenate([upper_y, lower_y[::-1]])) + "Z"
+def paths(x: Float, y: Float, start: Sequence[int], kind: int = 0, *, thin_mm: float = THIN_MM) -> list[str]:
+    """Return path data of several lines at once.
+
+    Parameters
+    ----------
+    x, y : (point,) float, units
+        One line after another.
+    start
+        Where each line's points begin, and the last's end.
+    kind
+        ``BROKEN`` where ``y`` is NaN, as ``path`` is; ``JOINED`` over such points; ``AREAS``: joined, and one path for each two
+        lines, the edges of an area.
+
+    """
+    from ecgbatch.reports.path_kernels import MOST_BYTES, spell_lines
+
+    own_x, own_y = np.array(x, np.float64), np.array(y, np.float64)  # worked in
+    starts = np.array(start, np.int64)
+    ends = np.empty((starts.size - 1) // (2 if kind == AREAS else 1), np.int64)
+    out = scratch("svg", (MOST_BYTES * (own_x.size + starts.size),), np.uint8)
+    spell_lines(own_x, own_y, starts, kind, thin_mm * UNITS_PER_MM, out, ends)
+    return texts(out, ends)
+
+
+def texts(out: NDArray[np.uint8], ends: NDArray[np.int64]) -> list[str]:
+    """Return the texts that a kernel wrote one after another."""
+    places = [0, *ends.tolist()]
+    whole = out[: places[-1]].tobytes().decode("ascii")
+    return [whole[first:last] for first, last in pairwise(places)]
 
 
 def thinned(x: Float, y: Float, thin_mm: float = THIN_MM) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -89,13 +113,6 @@ def thinned(x: Float, y: Float, thin_mm: float = THIN_MM) -> tuple[NDArray[np.fl
     own_x, own_y = np.array(x, np.float64), np.array(y, np.float64)
     n = thin(own_x, own_y, thin_mm * UNITS_PER_MM)
     return own_x[:n], own_y[:n]
-
-
-def _line(x: NDArray[np.float64], y: NDArray[np.float64]) -> str:
-    from ecgbatch.reports.path_kernels import MOST_BYTES, spell
-
-    out = scratch("svg", (MOST_BYTES * (x.size + 1),), np.uint8)
-    return out[: spell(x, y, x.size, out)].tobytes().decode("ascii")
 
 
 def visible(text: str) -> str:

@@ -40,7 +40,9 @@ BYTES_PER_MEASUREMENT = 560
 """Of a record of twelve leads."""
 BYTES_PER_SAMPLE = 12 * 2
 """Of twelve leads: what shards of measurements are cut by."""
-BYTES_PER_REPORT = 150_000
+BYTES_PER_REPORT = 105_000
+"""Of a record with a page: 96 to 104 kB for ten seconds of twelve leads, more where the patient has other recordings or the
+recording is long; without a page 3 kB. (``benchmarks.speed.reports``)"""
 
 
 def estimate_conversion(listing: xr.Dataset) -> dict[str, Any]:
