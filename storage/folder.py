@@ -336,7 +336,7 @@ class Folder:
 
 def _write_whole(file: io.FileIO, content: bytes) -> None:
     """Write all of it, however little the system takes at once."""
-    rest = memoryview(content)
+    rest = memoryview(content).cast("B")
     while rest:
         rest = rest[file.write(rest) :]
 
