@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,11 +39,16 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write docs/PERFORMANCE.md and its plot")
     parser.add_argument("--json", help="also write every measurement to this file")
     options = parser.parse_args()
-    began, sections = load(), []
+    began, sections, failed = load(), list[Section](), list[str]()
     for name in options.only or PARTS:
         begun = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="ecgbatch-benchmarks-", dir=options.folder) as folder:
-            sections.append(PARTS[name](Path(folder), options))
+            try:
+                sections.append(PARTS[name](Path(folder), options))
+            except Exception:  # what the others took an hour to measure is not lost with it
+                traceback.print_exc()
+                failed.append(name)
+                sections.append(Section(f"Part {name}", ["Not measured: it ended in an error."]))
         print(f"{name}: {time.perf_counter() - begun:.0f} s", file=sys.stderr, flush=True)
     bars = [bar for section in sections for bar in section.bars]
     text = page(sections, description(), (began, load()), list(PARTS), PLOT if bars else "")
@@ -54,6 +60,8 @@ def main() -> None:
     print(text)
     if options.json:
         Path(options.json).write_text(json.dumps({section.title: section.figures for section in sections}, indent=1) + "\n")
+    if failed:
+        sys.exit(f"ended in an error, see above: {', '.join(failed)}")
 
 
 def _ptb(folder: Path, options: argparse.Namespace) -> Section:

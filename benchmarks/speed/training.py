@@ -31,8 +31,9 @@ from storage import Map
 _PLAIN = {"amplitude_sd": 0.0, "shift_samples": 0, "noise_sd": 0.0, "lead_dropout": 0.0, "n_trees": 0, "n_classes": 2}
 EPOCHS, EPOCH_STEPS = (1, 2, 4), 75
 """Lengths of the trainings, in epochs of at least so many steps; the longest is a fifth of the shipped models'."""
-SETTINGS = replace(RECIPES["ecgbatch"][0], n_folds=5, **_PLAIN)
-"""The shipped models' recipe; of what is done to beats only mixup, MI against control, and no trees."""
+SETTINGS = replace(RECIPES["ecgbatch"][0], n_folds=5, n_seeds=usable_processors(), **_PLAIN)
+"""The shipped models' recipe, as many members as train at once; of what is done to beats only mixup, MI against control, and no
+trees."""
 
 EAGER = "torch eager"
 GIVEN_AUROC = 0.95
@@ -130,7 +131,7 @@ def prepare(folder: Path, data: Path | None) -> tuple[Path, str]:
 
 def steps(prepared: Prepared, settings: TrainSettings) -> int:
     """Return how many steps a training takes on all folds but the first."""
-    n_beats = sum(int(prepared.first_beat[r + 1] - prepared.first_beat[r]) for r in np.flatnonzero(prepared.fold != 0))
+    n_beats = sum(int(prepared.first_beat[r + 1] - prepared.first_beat[r]) for r in np.flatnonzero(prepared.folds[0] != 0))
     return settings.epochs * max(n_beats // settings.batch_size + 1, -(-settings.min_steps // settings.epochs))
 
 
@@ -172,7 +173,7 @@ def eager(prepared: Prepared, settings: TrainSettings) -> np.ndarray:
         optimiser.step()
         schedule.step()
     logit = np.full(len(prepared.mi), np.nan)
-    for record in np.flatnonzero(prepared.fold == 0):
+    for record in np.flatnonzero(prepared.folds[0] == 0):
         probability = network_probabilities(
             network, prepared.waveform[prepared.first_beat[record] : prepared.first_beat[record + 1]]
         )
@@ -183,6 +184,6 @@ def eager(prepared: Prepared, settings: TrainSettings) -> np.ndarray:
 
 def _by_patient(prepared: Prepared, mi: int) -> list[list[int]]:
     found: dict[str, list[int]] = {}
-    for record in np.flatnonzero((prepared.fold != 0) & (prepared.mi == mi)):
+    for record in np.flatnonzero((prepared.folds[0] != 0) & (prepared.mi == mi)):
         found.setdefault(prepared.patient_id[record], []).append(int(record))
     return list(found.values())

@@ -6,11 +6,12 @@ import sys
 from xml.etree import ElementTree
 
 import numpy as np
+import pytest
 
 from benchmarks.speed import naive
-from benchmarks.speed.__main__ import PARTS
+from benchmarks.speed.__main__ import PARTS, main
 from benchmarks.speed.page import drawing
-from benchmarks.speed.section import Claim, Times, spread
+from benchmarks.speed.section import Claim, Section, Times, spread
 from ecgbatch.model.files import load_model, shipped_model
 from ecgbatch.model.inference import beat_logits, logit_of, pack
 
@@ -65,3 +66,18 @@ def test_peers_score_by_the_very_networks_of_the_shipped_model():
 
 def test_every_part_can_be_imported():
     assert {"ptb", "score", "train", "ten-seconds", "growth"} <= set(PARTS)
+
+
+def test_a_part_that_ends_in_an_error_takes_no_other_with_it(monkeypatch, capsys):
+    def broken(_folder, _options):
+        raise AttributeError("no longer there")
+
+    measured = {"beats": lambda _folder, _options: Section("Beats alone", ["fast"]), "score": broken}
+    monkeypatch.setattr("benchmarks.speed.__main__.PARTS", measured)
+    monkeypatch.setattr(sys, "argv", ["benchmarks"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert "score" in str(ended.value)
+    page = capsys.readouterr().out
+    assert "## Beats alone" in page
+    assert "## Part score\n\nNot measured" in page
