@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from ecgbatch.own_packages import ForeignPackage, OtherRooms, call_with_ours
 from ecgbatch.settings import Settings, load_settings
-from ecgbatch.upkeep.owned import end_with_parent
+from ecgbatch.upkeep.owned import begin_owned
 from flows.fitness import OtherCode, Passport, admit, examine, passport
 from storage import Map
 
@@ -181,7 +181,7 @@ def processes(address: str | None = None, workers: int | None = None, *, sees: I
 def _pool(n_processes: int) -> Iterator[ProcessPoolExecutor]:
     """Yield processes that end with the work, and at once when it is stopped."""
     before = set(active_children())
-    with ProcessPoolExecutor(n_processes, get_context("spawn"), initializer=end_with_parent) as pool:
+    with ProcessPoolExecutor(n_processes, get_context("spawn"), initializer=begin_owned) as pool:
         try:
             yield pool
         except BaseException:

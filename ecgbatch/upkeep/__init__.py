@@ -11,7 +11,7 @@ Other wings use:
 - ``findings``: ``drift_since``, ``findings_of``
 - ``garbage``: ``collect_garbage``, ``leftovers``
 - ``labels_of_reviews``: ``export_labels``
-- ``owned``: ``end_with_parent``
+- ``owned``: ``begin_owned``
 - ``pending``: ``pending``, ``stored_records``, ``together``
 - ``repair``: ``repair``
 - ``status``: ``counted_from``, ``last_run``, ``recorded``, ``status``

@@ -7,8 +7,11 @@ import stat
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
+from ecgbatch.upkeep.owned import THREADS_OF_A_LIBRARY
 from flows.cluster import (
     LEAST_TO_CONVERT,
     LEAST_TO_MEASURE,
@@ -57,3 +60,17 @@ def test_how_many_records_are_listed_decides_where_their_shards_are_made(tmp_pat
         of_many = [*many(partial(written, tmp_path), range(LEAST_TO_CONVERT)), *many(partial(written, tmp_path), range(2))]
     assert {pid for _, pid in of_few} == {os.getpid()}
     assert os.getpid() not in {pid for _, pid in of_many}
+
+
+def threads_of_blas(_task: int) -> set[int]:
+    """Return how many threads the libraries of products use in this process."""
+    np.linalg.inv(np.eye(3))
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+
+def test_each_process_has_one_thread_for_products(monkeypatch):
+    for name in THREADS_OF_A_LIBRARY:
+        monkeypatch.delenv(name, raising=False)
+    with report_engine(workers=2) as run:
+        found = list(run(threads_of_blas, range(LEAST_TO_REPORT)))
+    assert found == [{1}] * LEAST_TO_REPORT
