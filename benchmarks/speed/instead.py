@@ -27,8 +27,8 @@ from storage import open_store
 
 BATCH_RECORDS = 64
 N_LEADS, LEAD_TWO = 12, 1
-FIR_TAPS = 161
-"""Of the filter that resamples 500 to 125 Hz, as ``beats`` has it."""
+FIR_TAPS = 81
+"""Of SciPy's filter that resamples 500 to 125 Hz: ``resample_poly`` takes ten times the factor to either side."""
 STAGES = ("convert", "beats", "score")
 
 

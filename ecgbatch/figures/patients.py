@@ -101,8 +101,8 @@ def same_records(
     Raises
     ------
     ValueError
-        If lengths differ, columns of pandas have other records or another order, a label is a word, or the probability of a
-        record that has a label lies outside [0, 1].
+        If lengths differ, columns of pandas have other records or another order, a label is a word, or a probability
+        lies outside [0, 1].
 
     """
     _require_one_index(*scores, mi, patient_id)
@@ -115,7 +115,7 @@ def same_records(
             "Pass columns of one table."
         )
     for one in found:
-        judged = one[np.isfinite(one) & np.isin(labels, (0, 1))]
+        judged = one[np.isfinite(one)]
         if judged.size and (judged.min() < 0 or judged.max() > 1):
             raise ValueError(
                 f"expected probabilities in [0, 1], found {judged.min()} to {judged.max()}. "

@@ -295,8 +295,7 @@ def _shared(
 ) -> tuple[tuple[tuple[Any, ...], ...], frozenset[str]] | None:
     """Return the columns of ``SignalLine`` that are the same in all headers with these fields, and the warnings they give.
 
-    None where a line of them is refused, or where several samples a frame may make an impossible rate possible: such headers
-    are parsed line by line, which says what is wrong.
+    None where a line of them is refused: such headers are parsed line by line, which says what is wrong.
     """
     warnings: set[str] = set()
     try:

@@ -260,21 +260,9 @@ def _panel(excerpt: Excerpt, plan: _Plan, place: _Place, facts: Sequence[float],
         remark = "absent" if is_absent else remark or "no samples here"
         name_mm = (mm_per_mv if place.is_strip else LABEL_MM) + (5.0 if place.is_strip else 3.5)
         return Panel(
-            *place[:3],
-            in_mv,
-            mm_per_mv,
-            place.is_strip,
-            remark,
-            is_absent,
-            np.empty(0),
-            0,
-            0.0,
-            0.0,
-            plan.all_x_mm,
-            LABEL_MM,
-            name_mm,
-            4.0,
-        )
+            *place[:3], in_mv, mm_per_mv, place.is_strip, remark, is_absent,
+            np.empty(0), 0, 0.0, 0.0, plan.all_x_mm, LABEL_MM, name_mm, 4.0,
+        )  # fmt: skip
     if in_mv and mm_per_mv != MM_PER_MV:
         remark = remark or f"{mm_per_mv:g} mm/mV"
     samples = excerpt.signal[place.number, place.first : place.last]
@@ -289,21 +277,9 @@ def _panel(excerpt: Excerpt, plan: _Plan, place: _Place, facts: Sequence[float],
     name_mm = mm_per_mv + 5.0 if place.is_strip else label_mm + 3.5
     above_mm, below_mm = max(name_mm, top_mm + _CLEAR_MM), max(4.0, (level - lowest) * gain + _CLEAR_MM)
     return Panel(
-        *place[:3],
-        in_mv,
-        mm_per_mv,
-        place.is_strip,
-        remark,
-        is_absent,
-        samples,
-        place.first,
-        level,
-        gain,
-        plan.all_x_mm,
-        label_mm,
-        above_mm,
-        below_mm,
-    )
+        *place[:3], in_mv, mm_per_mv, place.is_strip, remark, is_absent,
+        samples, place.first, level, gain, plan.all_x_mm, label_mm, above_mm, below_mm,
+    )  # fmt: skip
 
 
 def _all_normalised(excerpt: Excerpt) -> bool:
