@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from ecgbatch.own_packages import ForeignPackage, OtherRooms, call_with_ours
 from ecgbatch.settings import Settings, load_settings
-from ecgbatch.upkeep.owned import begin_owned
+from ecgbatch.upkeep.owned import begin_owned, one_thread_for_products
 from flows.fitness import OtherCode, Passport, admit, examine, passport
 from storage import Map
 
@@ -300,10 +300,11 @@ def _map_on_threads(n_threads: int, function: Callable[[Any], Any], tasks: Itera
     waiting = list(tasks)
     lazy = [dask.delayed(run, pure=False)(index) for index in range(len(waiting))]
     thread = Thread(target=compute, name="ecgbatch-dask", daemon=True)
-    thread.start()
-    while (answer := finished.get())[0] == "result":
-        yield answer[1]
-    thread.join()
+    with one_thread_for_products():  # said here: OpenBLAS does not always take it from a thread that was just started
+        thread.start()
+        while (answer := finished.get())[0] == "result":
+            yield answer[1]
+        thread.join()
     if answer[0] == "error":
         raise answer[1]
 

@@ -22,7 +22,7 @@ from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 ROOT = Path(__file__).resolve().parents[1]
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
 WINGS = sorted(path.parent.name for path in (ROOT / "ecgbatch").glob("*/__init__.py"))
-GROUND = {"__init__", "kernels", "settings", "terms", "machine_code", "own_packages"}
+GROUND = {"__init__", "__main__", "kernels", "settings", "terms", "machine_code", "own_packages"}
 
 
 def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:

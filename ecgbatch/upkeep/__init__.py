@@ -11,7 +11,7 @@ Other wings use:
 - ``findings``: ``drift_since``, ``findings_of``
 - ``garbage``: ``collect_garbage``, ``leftovers``
 - ``labels_of_reviews``: ``export_labels``
-- ``owned``: ``begin_owned``
+- ``owned``: ``begin_owned``, ``one_thread_for_products``
 - ``pending``: ``pending``, ``stored_records``, ``together``
 - ``repair``: ``repair``
 - ``status``: ``counted_from``, ``last_run``, ``recorded``, ``status``

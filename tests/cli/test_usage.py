@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,12 @@ def refuse(question: str, **_: object) -> None:
 def test_the_version_is_said(capsys):
     code, out, _ = said(capsys, "--version")
     assert (code, out) == (OK, f"ecgbatch {__version__}\n")
+
+
+def test_the_package_is_a_command_too(tmp_path):
+    command = [sys.executable, "-m", "ecgbatch", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (OK, f"ecgbatch {__version__}\n", "")
 
 
 @pytest.mark.parametrize("which", [0, 1])

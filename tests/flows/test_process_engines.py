@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from ecgbatch.upkeep.owned import THREADS_OF_A_LIBRARY
 from flows.cluster import (
@@ -17,6 +17,7 @@ from flows.cluster import (
     LEAST_TO_MEASURE,
     LEAST_TO_REPORT,
     convert_engine,
+    engine,
     measure_engine,
     report_engine,
 )
@@ -74,3 +75,14 @@ def test_each_process_has_one_thread_for_products(monkeypatch):
     with report_engine(workers=2) as run:
         found = list(run(threads_of_blas, range(LEAST_TO_REPORT)))
     assert found == [{1}] * LEAST_TO_REPORT
+
+
+def test_each_thread_has_one_thread_for_products_and_afterwards_they_have_theirs_again(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with threadpool_limits(2, user_api="blas"):
+        with engine(workers=2) as run:
+            assert list(run(threads_of_blas, range(3))) == [{1}] * 3
+        assert threads_of_blas(0) == {2}
+        monkeypatch.setenv("OMP_NUM_THREADS", "3")  # what the user says holds
+        with engine(workers=2) as run:
+            assert list(run(threads_of_blas, range(3))) == [{3}] * 3
