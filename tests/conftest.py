@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from benchmarks.reliability.engines import cluster
+
+
+def pytest_configure() -> None:
+    """Take signals as a shell hands them on: under nohup, and behind ``&``, what tests start and stop would ignore them."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

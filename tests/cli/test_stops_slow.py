@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -81,10 +82,21 @@ def workspace_before(stage: str, whole: Path, work: Path) -> Path:
     return work
 
 
+@contextmanager
+def started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """Start a command in a session of its own; it ends with the test, which would wait for it for good."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
 def stopped(command: list[str], number: signal.Signals, work: Path, after_s: float) -> tuple[int, str]:
     """Start a command, send the signal so many seconds after it has taken the workspace or begun to read, and return its end."""
     began = time.time()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True) as running:
+    with started(command) as running:
         lock = work / ".build" / "lock"
         patience = time.monotonic() + 60
         while running.poll() is None and time.monotonic() < patience and not (lock.exists() and lock.stat().st_mtime >= began):
@@ -171,12 +183,19 @@ def nobody_left(leader: int) -> bool:
     return not left
 
 
+def assert_ended_by(number: signal.Signals, running: subprocess.Popen[str], said: str) -> None:
+    assert running.returncode == ENDS[number], said
+    assert "Traceback" not in said
+    assert said.count(STOPPED_MESSAGE) == (number != signal.SIGKILL)
+    assert nobody_left(running.pid)
+
+
 @pytest.mark.parametrize("number", list(ENDS), ids=lambda number: number.name)
 def test_a_stopped_training_leaves_no_process_and_no_half_model_and_the_next_one_goes_on(number, labelled, tmp_path):
     work, out = shutil.copytree(labelled, tmp_path / "work", symlinks=True), tmp_path / "model"
     words = ["train", str(work), "--out", str(out)]
     began = time.time()
-    with subprocess.Popen([*COMMAND, *words], stderr=subprocess.PIPE, text=True, start_new_session=True) as running:
+    with started([*COMMAND, *words]) as running:
         lock = work / ".build" / "lock"
         patience = time.monotonic() + 60
         while running.poll() is None and time.monotonic() < patience and not (lock.exists() and lock.stat().st_mtime >= began):
@@ -184,10 +203,7 @@ def test_a_stopped_training_leaves_no_process_and_no_half_model_and_the_next_one
         time.sleep(random.Random(f"train {number}").uniform(0.0, 12.0))
         os.kill(running.pid, number)
         _, said = running.communicate(timeout=120)
-    assert running.returncode == ENDS[number], said
-    assert "Traceback" not in said
-    assert said.count(STOPPED_MESSAGE) == (number != signal.SIGKILL)
-    assert nobody_left(running.pid)
+    assert_ended_by(number, running, said)
     assert not out.exists()
     assert verify_workspace(str(work)) == {}
     if number == signal.SIGKILL:  # the one that could leave most behind
@@ -198,16 +214,11 @@ def test_a_stopped_training_leaves_no_process_and_no_half_model_and_the_next_one
 
 @pytest.mark.parametrize("number", list(ENDS), ids=lambda number: number.name)
 def test_a_stopped_server_of_a_workspace_ends_at_once_and_answered_from_its_first_word(number, whole):
-    with subprocess.Popen(
-        [*COMMAND, "serve", str(whole)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as running:
+    with started([*COMMAND, "serve", str(whole)]) as running:
         address = running.stdout.readline().split()[-1]
         with httpx.Client(trust_env=False, timeout=60) as browser:
             assert browser.get(address).status_code < 400
         os.kill(running.pid, number)
         _, said = running.communicate(timeout=60)
-    assert running.returncode == ENDS[number], said
-    assert "Traceback" not in said
-    assert said.count(STOPPED_MESSAGE) == (number != signal.SIGKILL)
-    assert nobody_left(running.pid)
+    assert_ended_by(number, running, said)
     assert verify_workspace(str(whole)) == {}
