@@ -7,6 +7,7 @@ import getpass
 import ipaddress
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from ecgbatch.serving.shelf import Shelf
 from storage import folder_at
 
 _END_S = 5  # an answer under way has so long when the server stops
+_LAST_S = 20  # and what threads read for nobody any more
+_READERS = ("ecgbatch-ahead", "AnyIO worker thread")  # the other name is that of the threads that answer
 _WAITING = 128  # connections that may wait to be taken
 
 
@@ -89,8 +92,19 @@ def serve(
                 say(f"{name}: http://{host}:{port}/enter?token={quote(keeper.invite(name))}")
         else:
             say(f"on port {port}, for readers whom the proxy names")
-        threading.Thread(target=shelf.look_ahead, daemon=True).start()
-        asyncio.run(uvicorn.Server(config).serve([listener]))  # a signal ends it, and then reaches the command's own handlers
+        threading.Thread(target=shelf.look_ahead, name=_READERS[0], daemon=True).start()
+        try:
+            asyncio.run(uvicorn.Server(config).serve([listener]))  # a signal ends it, and then reaches the command's own handlers
+        finally:
+            _let_readers_end()
+
+
+def _let_readers_end() -> None:
+    """Wait a while for threads that read: one that comes back from C++ to an interpreter that is gone aborts it."""
+    patience = time.monotonic() + _LAST_S
+    for thread in threading.enumerate():
+        if thread.name in _READERS:
+            thread.join(max(0.0, patience - time.monotonic()))
 
 
 def check_place(place: Place, proxy: Proxy | None) -> None:

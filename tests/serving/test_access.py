@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
+import threading
+import time
 from pathlib import Path
 
 import pytest
+import uvicorn
 
 from ecgbatch.serving.access import LONGEST_PAUSE_S, SESSION_S, Doorkeeper, NotAdmitted, Proxy, checked_reader
 from ecgbatch.serving.server import Place, check_place, serve
+from ecgbatch.serving.shelf import Shelf
 from storage import folder_at
 from tests.serving.served import HOME, PORT, Clock, Served, form_of, send
 
@@ -300,3 +305,24 @@ def test_looking_writes_nothing(work, ran, key):
     for page in (*PAGES, "/run/{run}?q=patient&sort=-age_years", "/run/{run}?reviewed=open"):
         reader.get(page.format(run=ran.run, key=key))
     assert whole() == before
+
+
+def test_the_end_waits_for_a_thread_that_reads_ahead(tmp_path, monkeypatch):
+    """One that comes back from C++ to an interpreter that is gone would abort it, as it did after one SIGTERM in twelve."""
+    (tmp_path / "reports").mkdir()
+    begun, ended = threading.Event(), threading.Event()
+
+    def look_ahead(_shelf: Shelf) -> None:
+        begun.set()
+        time.sleep(0.3)
+        ended.set()
+
+    async def stopped(_server: uvicorn.Server, _sockets: list[socket.socket]) -> None:
+        begun.wait(10)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Shelf, "look_ahead", look_ahead)
+    monkeypatch.setattr(uvicorn.Server, "serve", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        serve(str(tmp_path), Place(), say=lambda _line: None)
+    assert ended.is_set()
