@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 import uvicorn
+from starlette.applications import Starlette
 
 from ecgbatch.serving.access import Doorkeeper, Proxy, hosts_of
 from ecgbatch.serving.application import Rules, application
@@ -76,16 +77,6 @@ def serve(
         port = listener.getsockname()[1]
         rules = Rules(keeper, hosts_of(port, place.names), proxy, read_only)
         shelf = Shelf(work, blind=blind)
-        config = uvicorn.Config(
-            application(shelf, rules),
-            log_config=None,  # uvicorn's own log has addresses, and an address may be a token
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            lifespan="off",
-            ws="none",
-            timeout_graceful_shutdown=_END_S,
-        )
         if proxy is None:
             host = f"[{place.address}]" if ":" in place.address else place.address
             for name in readers or (_user(),):
@@ -94,9 +85,25 @@ def serve(
             say(f"on port {port}, for readers whom the proxy names")
         threading.Thread(target=shelf.look_ahead, name=_READERS[0], daemon=True).start()
         try:
-            asyncio.run(uvicorn.Server(config).serve([listener]))  # a signal ends it, and then reaches the command's own handlers
+            asyncio.run(
+                _server(application(shelf, rules)).serve([listener])
+            )  # a signal ends it, and then reaches the command's own handlers
         finally:
             _let_readers_end()
+
+
+def _server(answers: Starlette) -> uvicorn.Server:
+    config = uvicorn.Config(
+        answers,
+        log_config=None,  # uvicorn's own log has addresses, and an address may be a token
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="off",
+        ws="none",
+        timeout_graceful_shutdown=_END_S,
+    )
+    return uvicorn.Server(config)
 
 
 def _let_readers_end() -> None:
