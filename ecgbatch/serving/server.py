@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 import uvicorn
-from starlette.applications import Starlette
 
 from ecgbatch.serving.access import Doorkeeper, Proxy, hosts_of
-from ecgbatch.serving.application import Rules, application
+from ecgbatch.serving.application import Guard, Rules, application
 from ecgbatch.serving.shelf import Shelf
 from storage import folder_at
 
@@ -85,14 +84,13 @@ def serve(
             say(f"on port {port}, for readers whom the proxy names")
         threading.Thread(target=shelf.look_ahead, name=_READERS[0], daemon=True).start()
         try:
-            asyncio.run(
-                _server(application(shelf, rules)).serve([listener])
-            )  # a signal ends it, and then reaches the command's own handlers
+            # A signal ends it, and then reaches the command's own handlers.
+            asyncio.run(_server(application(shelf, rules)).serve([listener]))
         finally:
             _let_readers_end()
 
 
-def _server(answers: Starlette) -> uvicorn.Server:
+def _server(answers: Guard) -> uvicorn.Server:
     config = uvicorn.Config(
         answers,
         log_config=None,  # uvicorn's own log has addresses, and an address may be a token
