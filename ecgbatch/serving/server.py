@@ -16,7 +16,8 @@ from urllib.parse import quote
 import uvicorn
 
 from ecgbatch.serving.access import Doorkeeper, Proxy, hosts_of
-from ecgbatch.serving.application import Guard, Rules, application
+from ecgbatch.serving.application import Rules, application
+from ecgbatch.serving.guard import Guard
 from ecgbatch.serving.shelf import Shelf
 from storage import folder_at
 
