@@ -49,16 +49,20 @@ class OtherBeats:
     def of(self, source: Source) -> MedianBeat | None:
         """Return the median beat of a recording, one of those wanted; None where it has no beats, or none in millivolts."""
         if source not in self._found:
-            self._read(source.beats_store)
+            together = self._wanted.pop(source.beats_store, {source})
+            try:
+                self._found |= self._read(source.beats_store, together)
+            except Exception:  # of one of them: from now on each is read alone, and whose neighbour it is hears of it
+                self._found |= self._read(source.beats_store, {source})
         return self._found[source]
 
-    def _read(self, name: str) -> None:
-        """Read all that are wanted of a beats store."""
-        sources = sorted(self._wanted[name], key=lambda source: source.beats_row)
-        self._found |= dict.fromkeys(sources)
+    def _read(self, name: str, wanted: set[Source]) -> dict[Source, MedianBeat | None]:
+        """Read recordings of one beats store."""
+        sources = sorted(wanted, key=lambda source: source.beats_row)
+        found: dict[Source, MedianBeat | None] = dict.fromkeys(sources)
         path = str(self._folder.path(f"beats/{name}.zarr"))
         if not name or open_once(path, ()).attrs["settings"].get("method", "robust") == "kachuee":
-            return
+            return found
         store = open_once(path, ())
         beats = _rows(path, [source.beats_row for source in sources], ("lead", "sample_time_s", "first_beat", "n_beats"))
         first, n_beats = beats["first_beat"].tolist(), beats["n_beats"].tolist()
@@ -72,7 +76,8 @@ class OtherBeats:
                 level = beat_quartiles(waveform[own], beat_flags[own])[1]
                 of_lead, leads = flags_of[sources[place]], beats["lead"].tolist()
                 flags = [of_lead.get(lead, _UNLIKE) for lead in leads]
-                self._found[sources[place]] = _of_millivolts(leads, flags, level, beats["sample_time_s"])
+                found[sources[place]] = _of_millivolts(leads, flags, level, beats["sample_time_s"])
+        return found
 
     def _lead_flags(self, sources: Sequence[Source]) -> dict[Source, dict[str, int]]:
         """Return the flags of each recording's leads."""

@@ -20,9 +20,11 @@ from ecgbatch.beats.lookup import extract_beats
 from ecgbatch.beats.record import BeatSettings
 from ecgbatch.reports import serial, writing
 from ecgbatch.reports.excerpts import Excerpt
-from ecgbatch.reports.overlay import MedianBeat, overlay
+from ecgbatch.reports.median_beats import beat_quartiles
+from ecgbatch.reports.overlay import MedianBeat, OtherBeats, overlay
 from ecgbatch.reports.record_page import Drawn
-from ecgbatch.reports.serial import Beside, Series, series_of
+from ecgbatch.reports.serial import Beside, Series, Source, series_of
+from ecgbatch.reports.sources import store_path
 from ecgbatch.reports.writing import report_workspace
 from ecgbatch.scores.stage import score_workspace
 from ecgbatch.signals import table as signals_table
@@ -31,7 +33,7 @@ from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from ecgbatch.terms import DECISION, LEAD_FLAGS, LEADS
 from ecgbatch.upkeep.erase import erase_patient
 from ecgbatch.workspace.runs import write_run
-from storage import TEXT, Plan, Schema, Shard, Variable, build, make_plan, open_store
+from storage import TEXT, Plan, Schema, Shard, Variable, build, folder_at, make_plan, open_store
 from tests.reports.report_runs import untrained_model
 from tests.reports.test_reports import Page, numbers_of
 from tests.workspace.test_privacy import columns_of, texts_of
@@ -220,6 +222,31 @@ def test_a_new_recording_remakes_the_pages_of_its_patient_only(nights):
     assert (second["n_written"], second["n_linked"], second["n_kept"]) == (4, 4, 0)
     again = night(nights.archive, nights.work, nights.model, nights.names)
     assert (again["n_written"], again["n_linked"], again["n_kept"]) == (0, 0, 8)
+
+
+def test_a_recording_that_cannot_be_read_is_told_to_its_neighbour_alone(nights, monkeypatch):
+    folder = folder_at(nights.work)
+    scores = open_store(store_path(folder, "scores", nights.said[1]["run"]))
+    columns = (scores[name].values.tolist() for name in Source._fields)
+    sources = [Source(*each) for each in zip(*columns, strict=True)][-3:]
+    (store,) = {source.beats_store for source in sources}
+    whole = OtherBeats(folder, sources)
+    levels = [whole.of(source).level for source in sources]
+    beats = open_store(store_path(folder, "beats", store))
+    first = int(beats["first_beat"][sources[0].beats_row])
+    torn, real = beats["waveform"][first].values, beat_quartiles
+
+    def quartiles(waveform: np.ndarray, flags: np.ndarray) -> Any:
+        if np.array_equal(waveform[0], torn):
+            raise OSError("torn")
+        return real(waveform, flags)
+
+    monkeypatch.setattr("ecgbatch.reports.overlay.beat_quartiles", quartiles)
+    near = OtherBeats(folder, sources)
+    np.testing.assert_array_equal(near.of(sources[1]).level, levels[1])
+    with pytest.raises(OSError, match="torn"):
+        near.of(sources[0])
+    np.testing.assert_array_equal(near.of(sources[2]).level, levels[2])
 
 
 def test_pages_and_json_tell_others_in_order_with_links_and_no_date(nights):
