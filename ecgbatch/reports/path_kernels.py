@@ -17,7 +17,9 @@ Steps = NDArray[np.int16]
 Array = NDArray[Any]
 
 MOST_BYTES = 24
-"""Of the text of a point: two whole numbers below 10^10 and their signs or blanks."""
+"""Of the text of a point: two whole numbers of ten digits and their signs or blanks."""
+FARTHEST = 1e9
+"""Units from the corner, 25 km: a point that lies farther (a gain may be anything) is drawn there."""
 
 _PASSES = 4
 _FEW = 32  # values that are sorted in their places
@@ -260,7 +262,7 @@ def _pieces(x: Floats, y: Floats, first: int, last: int, most: float, out: Text,
 @kernel
 def _spell(x: Floats, y: Floats, first: int, n: int, out: Text, end: int) -> int:
     """Write the path of ``n`` points from ``first`` on, at least one, as ASCII; return where it ends."""
-    at_x, at_y = np.int64(np.rint(x[first])), np.int64(np.rint(y[first]))
+    at_x, at_y = _whole(x[first]), _whole(y[first])
     out[end] = 77  # M
     end = _number(at_x, out, end + 1, False)
     end = _number(at_y, out, end, True)
@@ -270,11 +272,17 @@ def _spell(x: Floats, y: Floats, first: int, n: int, out: Text, end: int) -> int
     out[end] = 108  # l
     end += 1
     for k in range(1, n):
-        next_x, next_y = np.int64(np.rint(x[first + k])), np.int64(np.rint(y[first + k]))
+        next_x, next_y = _whole(x[first + k]), _whole(y[first + k])
         end = _number(next_x - at_x, out, end, k > 1)
         end = _number(next_y - at_y, out, end, True)
         at_x, at_y = next_x, next_y
     return end
+
+
+@kernel
+def _whole(value: float) -> Any:
+    """Return a coordinate as it is written."""
+    return np.int64(np.rint(min(max(value, -FARTHEST), FARTHEST)))
 
 
 @kernel
