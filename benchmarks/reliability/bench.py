@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ from pathlib import Path
 from ecgbatch.model.files import shipped_model
 from ecgbatch.synthetic.archive import ArchiveShape, write_archive
 from ecgbatch.upkeep.verify import verify_workspace
+from storage.receipts import written_file
 
 PROGRAM = str(Path(sys.executable).parent / "ecgbatch")
 
@@ -113,6 +113,11 @@ def unverified(work: Path) -> list[str]:
     return [f"verify: {problem}" for problems in verify_workspace(str(work)).values() for problem in problems][:2]
 
 
+def digest_of(path: Path) -> str:
+    """Return the digest of a file's bytes, as a receipt states it."""
+    return written_file(path.read_bytes()).digest
+
+
 def contents(work: Path) -> dict[str, str]:
     """Return path to digest of every published byte; of reports, which hold the time they were made at, the names only."""
     found = {}
@@ -121,7 +126,7 @@ def contents(work: Path) -> dict[str, str]:
         if path.is_symlink() or not path.is_file() or name.parts[0] == ".build":
             continue
         if name.parts[0] == "models" or any(part.endswith(".zarr") for part in name.parts):
-            found[str(name)] = hashlib.sha256(path.read_bytes()).hexdigest()
+            found[str(name)] = digest_of(path)
         elif name.parts[0] == "reports" or ".partial" in name.name:
             found[str(name)] = "there"
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -15,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.reliability.bench import Bench, Cases, contents
+from benchmarks.reliability.bench import Bench, Cases, contents, digest_of
 
 IMAGE_BYTES = 128 << 20
 
@@ -56,26 +55,34 @@ def power_cuts(bench: Bench, count: int, seed: int, folder: Path) -> Cases:
         with mounted(image, folder / "disk") as disk:
             work = Path(shutil.copytree(bench.before(stage), disk / "work", symlinks=True))
             os.sync()
-            command, environment = bench.command(stage, work), os.environ | {"ECGBATCH_WORKERS": "1"}
-            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            process = subprocess.Popen(command, env=environment, start_new_session=True, **quiet)
-            began = time.monotonic()
-            try:
-                process.wait(instant)
-                bench.lasted(stage, began)
-                promised = contents(work)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGSTOP)
-                promised = acknowledged(work)
-            subprocess.run(["cp", "--sparse=always", str(image), str(after)], check=True)
-            if process.returncode is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            with stopped_after(bench, stage, work, instant) as process:
+                promised = contents(work) if process.returncode is not None else acknowledged(work)
+                subprocess.run(["cp", "--sparse=always", str(image), str(after)], check=True)
         with mounted(after, folder / "disk") as disk:
             there = everything(disk / "work")
             wrong = [f"{name} was acknowledged and is lost" for name in promised if there.get(name) != promised[name]]
             name = f"{stage} {number} at {instant:.2f} s, {len(promised)} files acknowledged"
             yield name, process.returncode < 0, wrong[:2] + bench.problems(stage, disk / "work")
+
+
+@contextmanager
+def stopped_after(bench: Bench, stage: str, work: Path, instant: float) -> Iterator[subprocess.Popen[bytes]]:
+    """Begin a stage on one thread and stop it at an instant, unless it has ended; kill it in the end."""
+    command, environment = bench.command(stage, work), os.environ | {"ECGBATCH_WORKERS": "1"}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, env=environment, start_new_session=True, **quiet)
+    began = time.monotonic()
+    try:
+        process.wait(instant)
+        bench.lasted(stage, began)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGSTOP)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def acknowledged(work: Path) -> dict[str, str]:
@@ -91,8 +98,10 @@ def acknowledged(work: Path) -> dict[str, str]:
     newest = max((path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file() and path.name != "lock"), default=0)
     for path in work.glob(".build/*/receipts/*.json"):
         if path.stat().st_mtime_ns < newest:
-            found[str(path.relative_to(work))] = hashlib.sha256(path.read_bytes()).hexdigest()
-            store = next(path.parents[1].glob(f"{path.parents[1].name.rpartition('-')[2]}.zarr")).relative_to(work)
+            found[str(path.relative_to(work))] = kept[path.relative_to(work).as_posix()]
+            kind, _, plan = path.parents[1].name.rpartition("-")
+            unfinished = path.parents[1] / f"{plan}.zarr"  # gone as soon as it is published, the receipts a moment later
+            store = unfinished.relative_to(work) if unfinished.is_dir() else Path(kind, unfinished.name)
             for key, (_, digest) in json.loads(path.read_bytes())["receipt"]["files"].items():
                 found[f"{store}/{key}"] = digest
     return found
@@ -101,7 +110,7 @@ def acknowledged(work: Path) -> dict[str, str]:
 def everything(work: Path) -> dict[str, str]:
     """Return path to digest of every file; of reports, as ``contents`` has it, the names only."""
     kept = {path: path.relative_to(work).as_posix() for path in work.rglob("*") if path.is_file() and not path.is_symlink()}
-    found = {name: hashlib.sha256(path.read_bytes()).hexdigest() for path, name in kept.items()}
+    found = {name: digest_of(path) for path, name in kept.items()}
     return found | {name: "there" for name in found if name.startswith("reports/")}
 
 

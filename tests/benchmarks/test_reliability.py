@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import time
+from importlib import import_module
 
 import pytest
 
 from benchmarks.reliability import page
 from benchmarks.reliability.bench import STAGES, Bench, Tally, undisturbed
 from benchmarks.reliability.calls import injected_at_places
+from benchmarks.reliability.disks import acknowledged, everything
 from benchmarks.reliability.every_call import forker, swept
 from benchmarks.reliability.processes import contests, gc_kills, kills
+from ecgbatch.signals.stage import convert_archive
 from tests.commands import said_by
 
 
@@ -41,6 +46,22 @@ def test_campaign_sees_a_byte_that_differs_and_a_file_that_is_lost(bench, tmp_pa
     assert any("differs" in one for one in bench.problems("beats", work, again))
     shard.unlink()
     assert any("is lost" in one for one in bench.problems("beats", work, again))
+
+
+def test_what_a_stopped_stage_has_acknowledged_is_told_by_its_receipts(bench, tmp_path, monkeypatch):
+    def no_power(*_: object) -> None:
+        raise OSError("no power")
+
+    monkeypatch.setattr(import_module("storage.build"), "_publish", no_power)
+    with pytest.raises(OSError, match="no power"):
+        convert_archive(str(bench.archive), str(tmp_path))
+    later = tmp_path / "signals-of-another-day"
+    later.touch()
+    os.utime(later, (time.time() + 1,) * 2)  # so the receipt was not the last that was written
+    promised, there = acknowledged(tmp_path), everything(tmp_path)
+    assert [name for name in promised if "/signal/c/" in name]
+    assert [name for name in promised if name.endswith("receipts/00000000.json")]
+    assert promised == {name: there[name] for name in promised}
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
