@@ -104,9 +104,13 @@ def engine(address: str | None = None, workers: int | None = None, *, sees: Iter
     if security is None and not settings.dask_without_tls:
         _refuse_remote(address)
     seldom = dask.config.set({"distributed.admin.tick.interval": "500ms"})  # fifty times a second by default, for a plot
-    with seldom, Client(address, timeout=min(CONNECT_S, settings.wait_for_workers_s), security=security) as client:
-        wanted = passport([str(place) for place in sees if Path(place).is_dir()])
-        examine(client, wanted, list(client.nthreads()))
+    with ExitStack() as connected:
+        connected.enter_context(seldom)
+        with _lost_scheduler_in_words(address):
+            client = Client(address, timeout=min(CONNECT_S, settings.wait_for_workers_s), security=security)
+            connected.enter_context(client)
+            wanted = passport([str(place) for place in sees if Path(place).is_dir()])
+            examine(client, wanted, list(client.nthreads()))
         yield Engine(
             partial(_map_or_say, client, wanted, settings.wait_for_workers_s),
             partial(_memory_of, client),
@@ -160,7 +164,8 @@ def _memory_here() -> int:
 
 def _memory_of(client: Any) -> int | None:
     """Return the memory of a thread of a cluster's smallest worker; None where there is no worker, or none with a limit."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    with _lost_scheduler_in_words(client.scheduler.address):
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
     limits = [worker["memory_limit"] // worker["nthreads"] for worker in workers if worker["memory_limit"]]
     return min(limits, default=None)
 
@@ -325,14 +330,32 @@ def _on_worker(wanted: Passport, function: Callable[[Any], Any], parcel: list[An
     return results, (monotonic() - start) / len(parcel)
 
 
+@contextmanager
+def _lost_scheduler_in_words(address: str) -> Iterator[None]:
+    """Say what to do about a scheduler that does not answer, or no more."""
+    from distributed.client import ClosedClientError
+    from distributed.comm import CommClosedError
+
+    lost = (CancelledError, CommClosedError, ClosedClientError)  # the last: no scheduler came back while results were taken
+    try:
+        yield
+    except (OSError, *lost) as error:
+        if not isinstance(error, lost) and "Timed out trying to connect" not in str(error):
+            raise  # a task's own
+        why = type(error).__name__ if isinstance(error, lost) else error
+        raise OSError(
+            f"the Dask scheduler {address} is gone or does not answer ({why}); start it, or leave --dask out, and run the same "
+            "command again: it goes on where this one was"
+        ) from error
+
+
 def _map_or_say(
     client: Any, wanted: Passport, wait_for_workers_s: float, function: Callable[[Any], Any], tasks: Iterable[Any]
 ) -> Iterator[Any]:
     """Run tasks on a cluster; a scheduler that is gone or of another version is an error, with a word about what to do."""
-    from distributed.comm import CommClosedError
-
     try:
-        yield from _map_on_cluster(client, wanted, wait_for_workers_s, function, tasks)
+        with _lost_scheduler_in_words(client.scheduler.address):
+            yield from _map_on_cluster(client, wanted, wait_for_workers_s, function, tasks)
     except RuntimeError as error:
         if "deserialization of the task graph" not in str(error):
             raise
@@ -347,13 +370,6 @@ def _map_or_say(
         ) from error
     except ForeignPackage as error:  # of a worker that came a moment ago
         raise OtherCode(f"a Dask worker: {error}; then start it again") from error
-    except (CancelledError, OSError) as error:
-        if not isinstance(error, (CancelledError, CommClosedError)) and "Timed out trying to connect" not in str(error):
-            raise  # a task's own
-        raise OSError(
-            f"the Dask scheduler {client.scheduler.address} is gone ({type(error).__name__}); start it, or leave --dask out, and "
-            "run the same command again: it goes on where this one was"
-        ) from error
 
 
 def _threads(client: Any, wanted: Passport, known: set[str]) -> int:

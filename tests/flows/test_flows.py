@@ -212,8 +212,31 @@ def test_two_clusters_at_a_time_each_answer_their_own_caller(dask_address, monke
 def test_scheduler_that_dies_under_waiting_tasks_is_an_error_that_says_how_to_go_on():
     with cluster(0) as dask, engine(dask.address) as on_cluster:
         Timer(1, dask.scheduler.kill).start()
-        with pytest.raises(OSError, match=r"the Dask scheduler tcp://127.0.0.1:\d+ is gone .* goes on where this one was"):
+        with pytest.raises(OSError, match=GONE):
             list(on_cluster(abs, range(3)))
+
+
+GONE = r"the Dask scheduler tcp://127.0.0.1:\d+ is gone or does not answer .* goes on where this one was"
+
+
+def test_scheduler_that_dies_while_results_are_taken_is_the_same_error(monkeypatch):
+    """Its client closes itself meanwhile, and then raises an exception of another kind."""
+    monkeypatch.setenv("ECGBATCH_WAIT_FOR_WORKERS_S", "1")
+    with cluster(1) as dask, Client(dask.address, set_as_default=False) as ours:
+        ours.wait_for_workers(1, timeout=60)
+        with engine(dask.address) as on_cluster:
+            results = iter(on_cluster(abs, range(200)))
+            assert next(results) == 0
+            dask.scheduler.kill()
+            time.sleep(3)
+            with pytest.raises(OSError, match=GONE):
+                list(results)
+
+
+def test_scheduler_that_is_not_there_is_the_same_error(monkeypatch):
+    monkeypatch.setenv("ECGBATCH_WAIT_FOR_WORKERS_S", "1")
+    with pytest.raises(OSError, match=GONE), engine("tcp://127.0.0.1:9"):
+        pass
 
 
 def test_task_that_workers_die_of_is_an_error_not_a_traceback(monkeypatch):
