@@ -197,9 +197,9 @@ def _pool(n_processes: int) -> Iterator[ProcessPoolExecutor]:
             raise
 
 
-LEAST_TO_REPORT, LEAST_TO_MEASURE, LEAST_TO_CONVERT = 16, 4, 16
+LEAST_TO_REPORT, LEAST_TO_MEASURE, LEAST_TO_CONVERT = 16, 4, 64
 """Tasks (of 64 records; of a shard; of 256 records) from which reports, measurements and signals are made in processes: each
-takes a second or two to begin."""
+takes a second or two to begin. Of 5,000 records of ten seconds two processes convert 0.88 of what two threads do in that time."""
 
 
 @contextmanager
