@@ -14,6 +14,7 @@ LOGIT_MARGIN = 1e-6
 
 _NEWTON_STEPS = 60
 _LONGEST_STEP = 4.0
+_CACHED_CELLS = 65_536
 
 
 def fit_platt(
@@ -72,11 +73,13 @@ def fit_platt(
 def recalibration(p: type_floats, mi: npt.NDArray[np.bool_], weight: type_floats) -> tuple[type_floats, type_floats]:
     """Return slope and intercept of the logistic recalibration under each row of weights."""
     logit = _logit(p)
-    intercept = _newton(weight, mi, logit, with_slope=False)[0]
+    everyone = np.ones((1, mi.size))
+    alone = float(_newton(everyone, mi, logit, with_slope=False)[0][0])
+    intercept = _newton(weight, mi, logit, with_slope=False, start=(alone, 1.0))[0]
     centre, spread = float(logit.mean()), float(logit.std())
     if spread == 0:
         return np.full(len(weight), np.nan), intercept
-    start = _newton(np.ones((1, mi.size)), mi, (logit - centre) / spread, with_slope=True)
+    start = _newton(everyone, mi, (logit - centre) / spread, with_slope=True)
     sign = _separation(weight, mi, logit)
     slope = np.select([sign > 0, sign < 0], [np.inf, -np.inf], sign)
     free = sign == 0
@@ -112,17 +115,29 @@ def _newton(
 ) -> tuple[type_floats, type_floats]:
     """Fit logit P(mi) = a + b z by weighted maximum likelihood, all rows of ``weight`` at once; without slope, b stays 1.
 
-    Newton's method with the step's length bounded: the likelihood is concave, and callers have ruled separation out.
+    Newton's method with the step's length bounded: the likelihood is concave, and callers have ruled separation out. A few rows
+    at a time, so that what one step makes of them stays in the processor's cache.
     """
     a, b = np.full(len(weight), start[0]), np.full(len(weight), start[1] if with_slope else 1.0)
-    active = np.arange(len(weight))
+    n_rows = max(1, _CACHED_CELLS // max(1, z.size))
+    for first in range(0, len(weight), n_rows):
+        rows = slice(first, first + n_rows)
+        _newton_rows(weight[rows], mi, z, a[rows], b[rows], with_slope=with_slope)
+    return a, b
+
+
+def _newton_rows(
+    weight: type_floats, mi: npt.NDArray[np.bool_], z: type_floats, a: type_floats, b: type_floats, *, with_slope: bool
+) -> None:
+    """Improve ``a`` and ``b`` of each row, in place, until they stand."""
+    active, squared = np.arange(len(weight)), z * z
     for _ in range(_NEWTON_STEPS):
-        w = weight[active]
+        w = weight if active.size == len(weight) else weight[active]
         q = 1 / (1 + np.exp(-np.clip(a[active, None] + b[active, None] * z, -700, 700)))
         residual, curvature = w * (mi - q), w * (q * (1 - q))
         g0, h00 = residual.sum(1), curvature.sum(1)
         if with_slope:
-            g1, h01, h11 = residual @ z, curvature @ z, curvature @ (z * z)
+            g1, h01, h11 = residual @ z, curvature @ z, curvature @ squared
             det = np.maximum(h00 * h11 - h01 * h01, 1e-300)
             step_a, step_b = (h11 * g0 - h01 * g1) / det, (h00 * g1 - h01 * g0) / det
         else:
@@ -134,7 +149,6 @@ def _newton(
         active = active[length > 1e-9 * (1 + np.abs(a[active]) + np.abs(b[active]))]
         if active.size == 0:
             break
-    return a, b
 
 
 RULES = ("none", "temperature", "platt", "isotonic")
