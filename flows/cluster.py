@@ -172,21 +172,52 @@ def _memory_of(client: Any) -> int | None:
 
 @contextmanager
 def processes(address: str | None = None, workers: int | None = None, *, sees: Iterable[Any] = ()) -> Iterator[Map]:
-    """Yield a ``map`` whose tasks have a process each: for training, whose random state and threads are a process's own."""
+    """Yield a ``map`` whose tasks have a process each: for training, whose random state and threads are a process's own.
+
+    Within ``processes_ahead`` they are those that have begun; they end with the block.
+    """
     settings = load_settings(dask=address, workers=workers)
     if settings.dask is not None:
         with engine(settings.dask, sees=sees) as on_cluster:
             yield on_cluster
-        return
-    with _pool(settings.workers or usable_processors()) as pool:
+    elif _ahead:
+        pool = _ahead.pop()
         yield pool.map
+        pool.shutdown()
+    else:
+        with _pool(settings.workers or usable_processors()) as pool:
+            yield pool.map
+
+
+_ahead: list[ProcessPoolExecutor] = []
 
 
 @contextmanager
-def _pool(n_processes: int) -> Iterator[ProcessPoolExecutor]:
+def processes_ahead(address: str | None, workers: int | None, n_tasks: int, begin: Callable[[], None]) -> Iterator[None]:
+    """Start what the next ``processes`` will want for so many tasks, each with ``begin``: libraries load while other stages run.
+
+    Nothing is started where there is a cluster.
+    """
+    settings = load_settings(dask=address, workers=workers)
+    if settings.dask is not None:
+        yield
+        return
+    n_processes = settings.workers or usable_processors()
+    with _pool(n_processes, begin) as pool:
+        for _ in range(min(n_processes, n_tasks)):
+            pool.submit(os.getpid)  # none is ready yet, so each starts one
+        _ahead.append(pool)
+        try:
+            yield
+        finally:
+            _ahead.clear()
+
+
+@contextmanager
+def _pool(n_processes: int, begin: Callable[[], None] | None = None) -> Iterator[ProcessPoolExecutor]:
     """Yield processes that end with the work, and at once when it is stopped."""
     before = set(active_children())
-    with ProcessPoolExecutor(n_processes, get_context("spawn"), initializer=begin_owned) as pool:
+    with ProcessPoolExecutor(n_processes, get_context("spawn"), initializer=partial(_begin, begin)) as pool:
         try:
             yield pool
         except BaseException:
@@ -195,6 +226,12 @@ def _pool(n_processes: int) -> Iterator[ProcessPoolExecutor]:
             for process in set(active_children()) - before:
                 process.terminate()
             raise
+
+
+def _begin(begin: Callable[[], None] | None) -> None:
+    begin_owned()
+    if begin is not None:
+        begin()
 
 
 LEAST_TO_REPORT, LEAST_TO_MEASURE, LEAST_TO_CONVERT = 16, 4, 64

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from flows.options import RunOptions
 from flows.plain import OnProgress
 from flows.prepare import prepare_archive
 from flows.steps import flow, keep_link, keep_table, shown, task
-from flows.train import train_model
+from flows.train import train_model, training_ahead
 from storage import folder_at, is_address, only_writer
 
 
@@ -166,13 +167,14 @@ def _run(options: RunOptions, on_progress: OnProgress | None) -> dict[str, Any]:
     earlier = next(iter(runs_by_time(work)), None)
     with only_writer(work, "run"), log_file(work), recorded(work, "run") as facts:
         facts["archive"] = options.archive
-        prepared = prepare_archive(**options.part_of(prepare_archive), on_progress=on_progress)
-        seconds = dict(prepared["seconds"])
-        facts |= {"seconds": seconds, "set_aside": prepared["set_aside_reasons"], "records": _states(prepared)}
-        if options.model is None:
-            trained = train_model(**options.part_of(train_model), on_progress=on_progress)
-            seconds |= trained["seconds"]
-            options = replace(options, model=trained["model"])
+        with training_ahead(work, options.dask, options.workers) if options.model is None else nullcontext():
+            prepared = prepare_archive(**options.part_of(prepare_archive), on_progress=on_progress)
+            seconds = dict(prepared["seconds"])
+            facts |= {"seconds": seconds, "set_aside": prepared["set_aside_reasons"], "records": _states(prepared)}
+            if options.model is None:
+                trained = train_model(**options.part_of(train_model), on_progress=on_progress)
+                seconds |= trained["seconds"]
+                options = replace(options, model=trained["model"])
         scored = score_archive(**options.part_of(score_archive), before=dict(seconds), on_progress=on_progress)
         seconds |= scored["seconds"]
         counts = scored["counts"]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from ecgbatch.training.settings import TrainSettings
 from ecgbatch.workspace.runs import Timing
-from flows.cluster import processes
+from flows.cluster import processes, processes_ahead
 from flows.plain import OnProgress
 from flows.steps import flow, keep_table, shown, task
+from storage import folder_at
 
 
 @task
@@ -24,6 +28,23 @@ def train_members(
 
     with processes(dask, workers, sees=[work]) as on_processes:
         return train_workspace(work, recipe=recipe, out=out, map=on_processes, on_progress=shown(on_progress, "train"))
+
+
+@contextmanager
+def training_ahead(work: str, dask: str | None, workers: int | None) -> Iterator[None]:
+    """Let the processes that will train begin now, if the workspace has no model yet, which might be the very one."""
+    if folder_at(work).children("models"):
+        yield
+        return
+    with processes_ahead(dask, workers, TrainSettings.n_folds, _load_training):
+        yield
+
+
+def _load_training() -> None:
+    """Load what training needs: PyTorch, its optimisers and scikit-learn take seconds of each process."""
+    from ecgbatch.training.member import load_libraries
+
+    load_libraries()
 
 
 @flow(name="train-model")

@@ -8,6 +8,7 @@ Other wings use:
 
 - ``arrhythmia``: ``train_arrhythmia``
 - ``data``: ``BEAT_SETTINGS``, ``GROUPS``
+- ``member``: ``load_libraries``
 - ``recipes``: ``RECIPES``, ``Training``, ``train_workspace``, ``train_workspaces``
 - ``settings``: ``TrainSettings``
 """

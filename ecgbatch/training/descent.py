@@ -21,6 +21,11 @@ from ecgbatch.training.data import Prepared
 from ecgbatch.training.settings import TrainSettings
 
 
+def load_optimiser() -> None:
+    """Load what PyTorch loads with its first optimiser: its compiler, which none of ours uses; seconds of a process."""
+    torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+
+
 def _freeze(network: BeatNet, trunk: Mapping[str, np.ndarray]) -> None:
     """Take over the convolutions of another network of one lead, and let them be."""
     for name, parameter in network.named_parameters():

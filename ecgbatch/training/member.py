@@ -17,10 +17,10 @@ from ecgbatch.model.trees import Trees
 from ecgbatch.model.waves import r_index, wave_figures
 from ecgbatch.training.arrhythmia import load_trunk
 from ecgbatch.training.data import Prepared, open_prepared
-from ecgbatch.training.descent import Descent
+from ecgbatch.training.descent import Descent, load_optimiser
 from ecgbatch.training.draws import MOST_ROWS, Batches, augment, mixed, some_of
 from ecgbatch.training.settings import TrainSettings
-from ecgbatch.training.trees import fit_trees
+from ecgbatch.training.trees import fit_trees, load_boosting
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,12 @@ class Outcome:
     test_logit: np.ndarray
     validation_logit: np.ndarray
     abnormal_logit: np.ndarray
+
+
+def load_libraries() -> None:
+    """Load what ``train_member`` loads when it comes to it: a process that waits for its member may as well do so."""
+    load_boosting()
+    load_optimiser()
 
 
 def train_member(folder: str, settings: TrainSettings, task: Task) -> Outcome:

@@ -11,6 +11,11 @@ from ecgbatch.model.trees import MOST_LEAVES
 from ecgbatch.training.settings import TrainSettings
 
 
+def load_boosting() -> None:
+    """Load scikit-learn's part that ``fit_trees`` needs, a second of a process."""
+    import sklearn.ensemble  # noqa: F401
+
+
 def fit_trees(
     figures: NDArray[np.float32],
     group: NDArray[np.integer[Any]],

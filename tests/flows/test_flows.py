@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import active_children
 from pathlib import Path
 from threading import Timer
 from types import ModuleType
@@ -19,7 +20,17 @@ import pytest
 from distributed import Client
 
 from benchmarks.reliability.engines import cluster
-from flows.cluster import LARGEST_PARCEL, LOOK_AHEAD, PARCEL_S, PARCELS_PER_THREAD, engine, processes, usable_processors
+from flows.cluster import (
+    LARGEST_PARCEL,
+    LOOK_AHEAD,
+    PARCEL_S,
+    PARCELS_PER_THREAD,
+    engine,
+    processes,
+    processes_ahead,
+    usable_processors,
+)
+from flows.train import training_ahead
 
 ROOT = Path(__file__).parents[2]
 
@@ -89,6 +100,47 @@ def test_work_on_threads_leaves_no_thread_pool_behind_however_often():
 def test_processes_are_others_than_this_one():
     with processes(workers=1) as on_processes:
         assert os.getpid() not in set(on_processes(whoami, range(2)))
+
+
+def note_beginning():
+    os.environ["BEGAN"] = "yes"
+
+
+def who_began(_):
+    return os.getpid(), os.environ.get("BEGAN")
+
+
+def test_processes_that_began_ahead_are_taken_once_and_end_with_their_work():
+    with processes_ahead(None, 1, 5, note_beginning):
+        (early,) = children()
+        with processes(workers=1) as on_processes:
+            assert set(on_processes(who_began, range(2))) == {(early, "yes")}
+        assert not children()
+        with processes(workers=1) as on_processes:  # the stage is tried again
+            assert {began for _, began in on_processes(who_began, range(2))} == {None}
+
+
+def children():
+    return [process.pid for process in active_children()]
+
+
+def test_processes_that_began_ahead_end_where_nothing_takes_them():
+    def refuse():
+        with processes_ahead(None, 3, 2, note_beginning):
+            assert len(children()) == 2
+            raise ValueError("no such archive")
+
+    with pytest.raises(ValueError, match="no such archive"):
+        refuse()
+    for process in active_children():
+        process.join(20)
+    assert not children()
+
+
+def test_a_workspace_with_a_model_begins_no_training_ahead(tmp_path):
+    (tmp_path / "models" / "one").mkdir(parents=True)
+    with training_ahead(str(tmp_path), None, 1):
+        assert not children()
 
 
 def test_cluster_bounds_what_is_in_flight_and_returns_everything(dask_address):
