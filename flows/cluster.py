@@ -6,7 +6,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
@@ -15,6 +15,7 @@ from itertools import chain, islice
 from multiprocessing import active_children, get_context
 from pathlib import Path
 from queue import SimpleQueue
+from signal import SIG_BLOCK, SIG_SETMASK, SIGINT, pthread_sigmask
 from threading import Thread
 from time import monotonic
 from typing import Any
@@ -217,7 +218,7 @@ def processes_ahead(address: str | None, workers: int | None, n_tasks: int, begi
 def _pool(n_processes: int, begin: Callable[[], None] | None = None) -> Iterator[ProcessPoolExecutor]:
     """Yield processes that end with the work, and at once when it is stopped."""
     before = set(active_children())
-    with ProcessPoolExecutor(n_processes, get_context("spawn"), initializer=partial(_begin, begin)) as pool:
+    with _Deaf(n_processes, get_context("spawn"), initializer=partial(_begin, begin)) as pool:
         try:
             yield pool
         except BaseException:
@@ -226,6 +227,21 @@ def _pool(n_processes: int, begin: Callable[[], None] | None = None) -> Iterator
             for process in set(active_children()) - before:
                 process.terminate()
             raise
+
+
+class _Deaf(ProcessPoolExecutor):
+    """Processes that do not hear Ctrl-C, which a terminal sends to all: the one that started them does, and ends them.
+
+    They begin so: while they load libraries each would answer with a traceback.
+    """
+
+    def submit(self, *task: Any, **options: Any) -> Future[Any]:
+        """Submit a task; where that starts a process, it inherits the signal blocked."""
+        heard = pthread_sigmask(SIG_BLOCK, {SIGINT})
+        try:
+            return super().submit(*task, **options)
+        finally:
+            pthread_sigmask(SIG_SETMASK, heard)
 
 
 def _begin(begin: Callable[[], None] | None) -> None:

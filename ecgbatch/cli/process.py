@@ -38,9 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     if os.environ.pop("NUMBA_DISABLE_JIT", "0") != "0":  # some of what kernels do is an instruction of the processor
         print("ecgbatch: NUMBA_DISABLE_JIT is ignored: there is no Python to run in place of what is compiled", file=sys.stderr)
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _stop_soon)
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # a closed terminal; nohup asks to be left alone
-            signal.signal(signal.SIGHUP, _stop_soon)
+        hear_signals()
     if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":
         sys.stdout.reconfigure(errors="backslashreplace")  # a locale that knows no such letter
     loopback_past_proxies()
@@ -66,6 +64,29 @@ def main(arguments: list[str] | None = None) -> None:
         print(STOPPED_MESSAGE, file=sys.stderr)
         code = TERMINATED if by_signal else STOPPED
     sys.exit(code if isinstance(code, int) else OK)
+
+
+def hear_signals() -> None:
+    """Let SIGTERM and a closed terminal end this process as Ctrl-C does, and let none of them be lost; in the main thread."""
+    signal.signal(signal.SIGTERM, _stop_soon)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup asks to be left alone
+        signal.signal(signal.SIGHUP, _stop_soon)
+    sys.unraisablehook = _raised_again
+
+
+AGAIN_AFTER_S = 0.05
+
+
+def _raised_again(lost: sys.UnraisableHookArgs) -> None:
+    """Send a signal again whose exception came where none can be raised: in a callback of C code, as LLVM's for what it loads."""
+    kind = lost.exc_type
+    if not issubclass(kind, KeyboardInterrupt | Terminated):
+        sys.__unraisablehook__(lost)
+        return
+    number = signal.SIGINT if issubclass(kind, KeyboardInterrupt) else signal.SIGTERM
+    again = threading.Timer(AGAIN_AFTER_S, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
 
 
 def _stop_soon(_signal: int, _frame: Any) -> None:
