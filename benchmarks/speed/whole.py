@@ -1,17 +1,19 @@
 """All stages on an archive in a process of its own: ``python -m benchmarks.speed.whole ARCHIVE WORK [--model M] [--warm]``.
 
-It prints what they took as JSON; ``--warm`` converts two other records first, so that libraries and kernels are loaded;
-``--only STAGE`` stops there.
+It prints what they took as JSON, all records having a page; ``--warm`` converts two other records first, so that libraries and
+kernels are loaded; ``--only STAGE`` stops there; ``--called`` makes the reports once more, with pages of those called alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from benchmarks.speed.section import processor_seconds
 from ecgbatch.synthetic.archive import ArchiveShape
 
 STAGES = ("convert", "beats", "measure", "score", "report")
+CALLED = "called"
+"""Reports made once more, with pages of those called alone."""
 
 
 def run(archive: Path, work: Path, model: Path | None = None, *, warm: bool = False) -> dict[str, Any]:
@@ -45,6 +49,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=shipped_model())
     parser.add_argument("--warm", action="store_true", help="convert two other records first")
     parser.add_argument("--only", choices=STAGES, help="stop after this stage")
+    parser.add_argument("--called", action="store_true", help="then the reports again, with pages of the records called alone")
     options = parser.parse_args()
     archive, work, model = options.archive, options.work, options.model
     load_model(model)
@@ -58,10 +63,10 @@ def main() -> None:
     processor: dict[str, float] = {}
     named: list[str] = []
 
-    def report() -> None:
+    def report(pages: str = "all") -> None:
         write_run(str(work), named[0], {"model": model.name})
         with report_engine() as on_engine:
-            report_workspace(str(work), named[0], map=on_engine)
+            report_workspace(str(work), named[0], pages=pages, map=on_engine)
 
     steps = (
         lambda: ours.convert(archive, work),
@@ -70,13 +75,31 @@ def main() -> None:
         lambda: named.append(ours.score(work, model)),
         report,
     )
-    for stage, step in zip(STAGES, steps, strict=True):
+    reported: dict[str, dict[str, int]] = {}
+
+    def timed(stage: str, step: Callable[[], None]) -> None:
         begun, used = time.perf_counter(), processor_seconds()
         step()
         seconds[stage], processor[stage] = time.perf_counter() - begun, processor_seconds() - used
+        if stage in ("report", CALLED):
+            reported[stage] = size_of(work)
+
+    for stage, step in zip(STAGES, steps, strict=True):
+        timed(stage, step)
         if stage == options.only:
             break
-    print(json.dumps({"seconds": seconds, "processor": processor, "peak_bytes": peak_bytes()}))
+    if options.called:
+        shutil.rmtree(work / "reports")
+        timed(CALLED, lambda: report("called"))
+    print(json.dumps({"seconds": seconds, "processor": processor, "peak_bytes": peak_bytes(), "reported": reported}))
+
+
+def size_of(work: Path) -> dict[str, int]:
+    """Return the ``bytes`` of a workspace's reports and their number of ``pages``."""
+    runs = [path for path in (work / "reports").iterdir() if path.is_dir() and not path.is_symlink()]
+    files = [path for run in runs for path in run.rglob("*") if path.is_file()]
+    n_pages = sum(path.suffix == ".html" and path.parent.name == "records" for path in files)
+    return {"bytes": sum(path.stat().st_size for path in files), "pages": n_pages}
 
 
 def peak_bytes() -> int:

@@ -86,8 +86,8 @@ def patient_figures(
     count = _denominators(patients)
     if patients.n_patients == 0:
         return {name: _unknown(0, "no patient is both labelled and scored") for name in names}
-    value = {name: float(v[0]) for name, v in _figures_of(patients, np.ones((1, patients.n_patients))).items()}
-    draws = _bootstrap(patients, n_resamples, seed)
+    value = {name: float(v[0]) for name, v in _figures_of(patients, np.ones((1, patients.n_patients)), names).items()}
+    draws = _bootstrap(patients, names, n_resamples, seed)
     return {name: _figure(name, value[name], draws[name], count[name], patients) for name in names}
 
 
@@ -139,19 +139,22 @@ def _finite(number: float) -> float | None:
     return number if np.isfinite(number) else None
 
 
-def _bootstrap(patients: Patients, n_resamples: int, seed: int) -> dict[str, Float]:
-    """Return (resample,) draws of every figure; blocks of resamples keep memory near 100 MB."""
+def _bootstrap(patients: Patients, names: Sequence[str], n_resamples: int, seed: int) -> dict[str, Float]:
+    """Return (resample,) draws of the figures ``names``; blocks of resamples keep memory near 100 MB."""
     random = np.random.default_rng(seed)
     block = max(1, _BLOCK_CELLS // patients.n_patients)
     blocks = []
     for start in range(0, n_resamples, block):
         weight = stratified_weights(patients.mi, min(block, n_resamples - start), random)
-        blocks.append(_figures_of(patients, weight))
-    return {name: np.concatenate([b[name] for b in blocks]) if blocks else np.empty(0) for name in ALL_FIGURES}
+        blocks.append(_figures_of(patients, weight, names))
+    return {name: np.concatenate([b[name] for b in blocks]) if blocks else np.empty(0) for name in names}
 
 
-def _figures_of(patients: Patients, weight: Float) -> dict[str, Float]:
-    """Return every figure under each row of ``weight`` (resample, patient); undefined is NaN, separated is infinite."""
+def _figures_of(patients: Patients, weight: Float, names: Sequence[str]) -> dict[str, Float]:
+    """Return figures under each row of ``weight`` (resample, patient); undefined is NaN, separated is infinite.
+
+    Those ``names`` alone: most of the time goes into recalibration, then into areas.
+    """
     mi, p = patients.mi, patients.probability
     n_mi, n_control = weight[:, mi].sum(1), weight[:, ~mi].sum(1)
     called = p >= patients.threshold
@@ -160,23 +163,25 @@ def _figures_of(patients: Patients, weight: Float) -> dict[str, Float]:
         specificity = weight[:, ~mi & ~called].sum(1) / n_control
         accuracy = weight[:, mi == called].sum(1) / (n_mi + n_control)
         brier = weight @ (p - mi) ** 2 / (n_mi + n_control)
-        auroc, auprc = _areas(p, mi, weight)
         ppv, npv = (weight[:, right & side].sum(1) / weight[:, side].sum(1) for right, side in ((mi, called), (~mi, ~called)))
-    slope, intercept = recalibration(p, mi, weight) if patients.has_both_classes else (np.full(len(weight), np.nan),) * 2
-    return {
-        "auroc": auroc,
-        "auprc": auprc,
+    found = {
         "sensitivity": sensitivity,
         "specificity": specificity,
         "accuracy": accuracy,
         "majority_baseline": np.maximum(n_mi, n_control) / (n_mi + n_control),
         "brier": brier,
-        "calibration_slope": slope,
-        "calibration_intercept": intercept,
         "ppv": ppv,
         "npv": npv,
-        "ece": _calibration_error(p, mi, weight),
     }
+    if not {"auroc", "auprc"}.isdisjoint(names):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found["auroc"], found["auprc"] = _areas(p, mi, weight)
+    if not {"calibration_slope", "calibration_intercept"}.isdisjoint(names):
+        both = recalibration(p, mi, weight) if patients.has_both_classes else (np.full(len(weight), np.nan),) * 2
+        found["calibration_slope"], found["calibration_intercept"] = both
+    if "ece" in names:
+        found["ece"] = _calibration_error(p, mi, weight)
+    return {name: found[name] for name in names}
 
 
 def _calibration_error(p: Float, mi: npt.NDArray[np.bool_], weight: Float) -> Float:

@@ -175,6 +175,10 @@ def _plain(values: Float) -> list[float]:
     return [float(value) for value in np.round(values, 5)]
 
 
+OF_SUBGROUPS = ("auroc", "sensitivity", "specificity", "brier")
+"""Figures that each group gets."""
+
+
 def subgroups(scores: xr.Dataset, facts: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
     """Return figures of groups of patients: by sex, age, place and age of the infarction, period of recording, and quality.
 
@@ -188,9 +192,9 @@ def subgroups(scores: xr.Dataset, facts: Mapping[str, NDArray[Any]]) -> list[dic
     Returns
     -------
     list of dict
-        ``kind``, ``name``, ``n_records``, ``n_mi`` and ``n_control`` (patients), ``is_small``, and of ``patient_figures``
-        ``auroc``, ``sensitivity``, ``specificity``, ``brier``. Groups without a scored and labelled patient are left
-        out; groups of infarctions are judged against all controls.
+        ``kind``, ``name``, ``n_records``, ``n_mi`` and ``n_control`` (patients), ``is_small``, and ``OF_SUBGROUPS`` of
+        ``patient_figures``. Groups without a scored and labelled patient are left out; groups of infarctions are judged against
+        all controls.
 
     """
     labelled = np.isin(scores["mi"].values, (0, 1)) & np.isfinite(scores["mi_probability"].values)
@@ -224,7 +228,7 @@ def subgroups(scores: xr.Dataset, facts: Mapping[str, NDArray[Any]]) -> list[dic
 def _subgroup(scores: xr.Dataset, kind: str, name: str, chosen: NDArray[np.bool_]) -> dict[str, Any]:
     columns = [scores[column].values[chosen] for column in ("mi_probability", "mi", "patient_id", "threshold")]
     n_resamples = max(100, min(500, 2_000_000 // max(1, int(chosen.sum()))))
-    figures = patient_figures(*columns[:3], threshold=columns[3], n_resamples=n_resamples)
+    figures = patient_figures(*columns[:3], threshold=columns[3], names=OF_SUBGROUPS, n_resamples=n_resamples)
     n_mi, n_control = (figures[figure]["n_patients"] for figure in ("sensitivity", "specificity"))
     return {
         "kind": kind,
@@ -233,5 +237,5 @@ def _subgroup(scores: xr.Dataset, kind: str, name: str, chosen: NDArray[np.bool_
         "n_mi": n_mi,
         "n_control": n_control,
         "is_small": min(n_mi, n_control) < FEWEST_PATIENTS,
-        **{figure: figures[figure] for figure in ("auroc", "sensitivity", "specificity", "brier")},
+        **figures,
     }
