@@ -284,13 +284,14 @@ def _evidence(row: Row, segments_s: Mapping[str, Sequence[float]] | None) -> dic
     if values is None or not segments_s or not np.isfinite(values).any():
         return None
     names, leads = row["segment"].tolist(), row["lead"].tolist()
-    cells = [[None if not np.isfinite(cell) else round(float(cell), 4) for cell in line] for line in values]
-    total = np.nansum(values.astype(float), axis=0)
+    exact = values.astype(float)
+    cells, total = np.round(exact, 4).astype(object), np.nansum(exact, axis=0)
+    cells[~np.isfinite(exact)] = None
     return {
         "rule": EVIDENCE_RULE,
         "segments_s": {name: list(segments_s[name]) for name in names if name in segments_s},
         "by_segment": {name: round(float(value), 4) for name, value in zip(names, total, strict=True)},
-        "leads": {lead: dict(zip(names, line, strict=True)) for lead, line in zip(leads, cells, strict=True)},
+        "leads": {lead: dict(zip(names, line, strict=True)) for lead, line in zip(leads, cells.tolist(), strict=True)},
     }
 
 
