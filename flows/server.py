@@ -86,7 +86,7 @@ def state_folder(work: str) -> Path:
         home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     except RuntimeError:
         raise OSError("this user has no home folder: set XDG_STATE_HOME to a folder for the schedule's own state") from None
-    return Path(home) / "ecgbatch" / workspace_name(work)
+    return Path(home).absolute() / "ecgbatch" / workspace_name(work)  # nights have a folder of their own to work in
 
 
 @contextmanager
