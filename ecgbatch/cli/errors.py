@@ -6,7 +6,6 @@ import errno
 import sys
 from pathlib import Path
 
-
 PLACES = "the workspace, TMPDIR or the caches in the home folder"
 """That a command writes to."""
 
