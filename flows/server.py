@@ -86,7 +86,7 @@ def state_folder(work: str) -> Path:
         home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     except RuntimeError:
         raise OSError("this user has no home folder: set XDG_STATE_HOME to a folder for the schedule's own state") from None
-    return Path(home) / "ecgbatch" / workspace_name(work)
+    return Path(home).absolute() / "ecgbatch" / workspace_name(work)  # nights have a folder of their own to work in
 
 
 @contextmanager
@@ -174,6 +174,11 @@ def ask_server(
             f"{where} {found} (answer {answer.status_code}): set PREFECT_API_AUTH_STRING to what its server has as "
             "PREFECT_SERVER_API_AUTH_STRING (of Prefect Cloud: PREFECT_API_KEY)"
         )
+    if answer.is_server_error:
+        raise OSError(
+            f"{where} or what stands before it is in trouble itself (answer {answer.status_code}): its log says why (look "
+            f"at its database first); mend it, or name none there: {without}"
+        )
     try:
         version = answer.json() if answer.is_success else None
     except ValueError:
@@ -187,15 +192,21 @@ def ask_server(
 
 
 def _asked(url: str, login: tuple[str, str] | None, headers: dict[str, str]) -> httpx.Response:
-    """Ask until there is an answer, or for so long that a server just started would have given one."""
+    """Ask until there is an answer, or for so long that a server just started would have given one.
+
+    An error of the server's own (500 to 599) is no answer yet: a gateway before one that starts says 502 or 503.
+    """
     deadline = time.monotonic() + ASK_S
     while True:
+        is_late = time.monotonic() > deadline
         try:
-            return httpx.get(url, timeout=5, auth=login, headers=headers)
+            answer = httpx.get(url, timeout=5, auth=login, headers=headers)
+            if is_late or not answer.is_server_error:
+                return answer
         except httpx.TransportError:
-            if time.monotonic() > deadline:
+            if is_late:
                 raise
-            time.sleep(1)
+        time.sleep(1)
 
 
 def without_password(url: str) -> str:

@@ -80,7 +80,13 @@ def access() -> dict[str, str]:
     stated: dict[str, str] = {}
     places = []
     for variable, usual, prefix in PLACES:
-        place = Path(os.environ.get(variable) or Path("~/.aws", usual).expanduser())
+        try:
+            place = Path(os.environ.get(variable) or Path("~/.aws", usual).expanduser())
+        except RuntimeError:
+            raise ValueError(
+                f"AWS_PROFILE={profile}: expected its file in a home folder, and this user has none: name it by {variable}, or "
+                "give the keys by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            ) from None
         places.append(str(place))
         file = configparser.RawConfigParser(strict=False)
         file.read(place, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -238,6 +239,29 @@ def test_scripts_are_scripts():
         subprocess.run(["sh", "-n", str(path)], check=True)
     subprocess.run(["bash", "-n", str(DEPLOY / "slurm" / "ecgbatch.sbatch")], check=True)
     compile((DEPLOY / "slurm" / "cluster.py").read_text(), "cluster.py", "exec")
+
+
+ENGINE_OF_TWO_NIGHTS = """#!/bin/sh
+echo "$@" >> "$TOLD/calls"
+case "$*" in *"status /data/work --json"*) ;; *) exit 0 ;; esac
+if [ -e "$TOLD/looked" ]; then echo '{"last_run": {"outcome": "ok", "records": {"scored": 4, "waiting": 0}}}'
+else echo '{"last_run": {"outcome": "ok", "records": {"scored": 0, "waiting": 4}}}'; fi
+touch "$TOLD/looked"
+"""
+
+
+def test_compose_test_waits_for_a_night_that_scored_and_takes_down_nobody_elses_volumes(tmp_path):
+    engine = tmp_path / "engine"
+    engine.write_text(ENGINE_OF_TWO_NIGHTS)
+    engine.chmod(0o755)
+    environment = os.environ | {"TMPDIR": str(tmp_path), "TOLD": str(tmp_path), "EVERY_S": "1", "MOST_S": "5"}
+    environment |= {"ENGINE": str(engine), "COMPOSE": str(engine)}
+    subprocess.run(["sh", str(DEPLOY / "compose_test.sh")], env=environment, check=True, capture_output=True)
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert sum(call.endswith("--json") for call in calls) == 2  # the first night was well, and scored nothing
+    (down,) = [call for call in calls if " down -v" in call]
+    assert down.startswith("-p ")
+    assert down.split()[1] != COMPOSE["name"]
 
 
 def test_every_command_in_a_deployment_exists():

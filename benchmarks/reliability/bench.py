@@ -28,7 +28,7 @@ UPKEEP = ("erase", "compact", "second erase")
 ERASED = {"erase": "patient002", "second erase": "patient001"}
 
 OPTIONS = {
-    **{stage: ("--patient", patient) for stage, patient in ERASED.items()},
+    **{stage: ("--patient", patient, "--yes") for stage, patient in ERASED.items()},
     "score": ("--model", str(shipped_model())),
     "paper's beats": ("--method", "kachuee"),
     "train": ("--recipe", "kachuee"),
@@ -102,6 +102,13 @@ def run(command: list[str], environment: dict[str, str] | None = None) -> subpro
     return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | (environment or {}))
 
 
+def run_well(command: list[str]) -> None:
+    """Run a command line that nothing disturbs; where it does not end well nothing can be compared, and what it said is told."""
+    ended = run(command)
+    if ended.returncode:
+        raise SystemExit(f"{' '.join(command[1:])}: exit {ended.returncode}, undisturbed: {ended.stderr.strip()[-500:]}")
+
+
 def different(found: dict[str, str], wanted: dict[str, str]) -> list[str]:
     """Say what differs, the first three."""
     wrong = [f"{name} {'differs' if name in wanted else 'is too many'}" for name in found if found[name] != wanted.get(name)]
@@ -155,7 +162,7 @@ def gone_through(bench: Bench) -> Bench:
         bench.before(stage).mkdir(exist_ok=True)
         shutil.copytree(bench.before(stage), bench.before(following), symlinks=True)
         began = time.perf_counter()
-        subprocess.run(bench.command(stage, bench.before(following)), capture_output=True, check=True)
+        run_well(bench.command(stage, bench.before(following)))
         bench.seconds[stage] = time.perf_counter() - began
         if contents(bench.before(stage)) == contents(bench.before(following)):
             raise SystemExit(f"{stage}: an undisturbed run left nothing, so nothing can be compared")

@@ -23,6 +23,7 @@ from benchmarks.reliability.bench import (
     different,
     gone_through,
     run,
+    run_well,
     unverified,
 )
 from benchmarks.reliability.every_call import forker
@@ -44,7 +45,7 @@ def of_nights(folder: Path) -> Bench:
     for n_records in NIGHTS:
         bring(everything, bench.archive, names[:n_records])
         for stage in STAGES:
-            subprocess.run(bench.command(stage, bench.before(UPKEEP[0])), capture_output=True, check=True)
+            run_well(bench.command(stage, bench.before(UPKEEP[0])))
     return gone_through(bench)
 
 

@@ -6,6 +6,9 @@ import errno
 import sys
 from pathlib import Path
 
+PLACES = "the workspace, TMPDIR or the caches in the home folder"
+"""That a command writes to."""
+
 
 def what_to_do(error: BaseException) -> str:
     """Return what to do about an error of the disk or of this machine's limits; nothing for others, which say it themselves."""
@@ -20,9 +23,12 @@ def what_to_do(error: BaseException) -> str:
         errno.EIO: "check the disk",
         errno.EROFS: "mount it for writing",
     }
-    return (
-        f". Nothing that was published is harmed: {advice[number]}, then run the same command again" if number in advice else ""
-    )
+    if number not in advice:
+        return ""
+    # A write that fails, unlike an opening, does not know its file's name.
+    is_of_disk = number in {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}
+    where = f" ({PLACES})" if is_of_disk and getattr(error, "filename", None) is None else ""
+    return f". Nothing that was published is harmed: {advice[number]}{where}, then run the same command again"
 
 
 def _is_here_gone() -> bool:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
-from threading import Thread
+from threading import Lock, Thread
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from threadpoolctl import threadpool_limits
 
 
 def end_with_parent() -> None:
@@ -33,21 +37,50 @@ def begin_owned() -> None:
     for name in THREADS_OF_A_LIBRARY:
         os.environ.setdefault(name, "1")
     if "numpy" in sys.modules:  # by a user's own script, which every process begins with: too late for the environment
-        one_thread_for_products()
+        _limit()
     end_with_parent()
 
 
 def one_thread_for_products() -> AbstractContextManager[object]:
-    """Give BLAS one thread from now on, or as many as ``OMP_NUM_THREADS`` says; leaving what is returned gives it back its own.
+    """Inside it BLAS has one thread, or as many as ``OMP_NUM_THREADS`` says; the last to leave it gives BLAS back its own.
 
     For as long as as many tasks as there are processors run in this process: measuring on two threads takes two thirds of the
-    processor time so.
+    processor time so. How many threads BLAS has is the process's, so whoever is inside at the same time, on whatever thread,
+    shares it, and may leave in any order.
     """
+    return _PRODUCTS
+
+
+class _Products:
+    """Who holds BLAS to its threads, and what it had before.
+
+    Each who enters limits anew, as a library may have been loaded meanwhile. What a second one found is what the first had set:
+    given back in any order but the opposite one, at the time each leaves, that would stay for good.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._n_inside, self._before = Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._before.callback(_limit().restore_original_limits)
+            self._n_inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._n_inside -= 1
+            if not self._n_inside:
+                self._before.close()  # newest first, so that the oldest has the last word
+
+
+_PRODUCTS = _Products()
+
+
+def _limit() -> threadpool_limits:
     from threadpoolctl import threadpool_limits
 
     told = os.environ.get("OMP_NUM_THREADS", "1")
-    limits: AbstractContextManager[object] = threadpool_limits(int(told) if told.isdecimal() else 1, user_api="blas")
-    return limits
+    return threadpool_limits(int(told) if told.isdecimal() else 1, user_api="blas")
 
 
 def _end_after(sentinel: int) -> None:

@@ -11,7 +11,7 @@ from importlib import import_module
 import pytest
 
 from benchmarks.reliability import page
-from benchmarks.reliability.bench import STAGES, Bench, Tally, undisturbed
+from benchmarks.reliability.bench import STAGES, Bench, Tally, gone_through, undisturbed
 from benchmarks.reliability.calls import injected_at_places
 from benchmarks.reliability.disks import acknowledged, everything
 from benchmarks.reliability.every_call import forker, swept
@@ -37,6 +37,17 @@ def test_each_stage_killed_once_and_run_again_ends_as_if_undisturbed(bench, tmp_
         cases += kills(bench, 1, seed=6, folder=tmp_path, runner=again)
     assert any(hit for _, hit, _ in cases)
     assert not [wrong for _, _, wrong in cases if wrong]
+
+
+def test_campaign_erases_where_nobody_can_be_asked(bench, tmp_path):
+    work = shutil.copytree(bench.before("end"), tmp_path / "w", symlinks=True)
+    ended = again(bench.command("second erase", work))
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_campaign_whose_undisturbed_run_fails_says_what_the_command_said(tmp_path):
+    with pytest.raises(SystemExit, match=r"convert .*: exit \d, undisturbed: .*no-such-archive"):
+        gone_through(Bench(tmp_path, tmp_path / "no-such-archive", {}))
 
 
 def test_campaign_sees_a_byte_that_differs_and_a_file_that_is_lost(bench, tmp_path):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 
+import pytest
+
+from ecgbatch.cli.errors import what_to_do
 from ecgbatch.cli.output import print_document
 
 FIGURE = {"value": 0.855, "low": 0.746, "high": 0.939, "n_patients": 86}
@@ -40,3 +44,10 @@ def test_piped_output_is_columns_without_python_in_it(capsys):
 def test_json_is_the_document_itself(capsys):
     print_document(DOCUMENT, as_json=True)
     assert json.loads(capsys.readouterr().out) == DOCUMENT
+
+
+@pytest.mark.parametrize(("file", "is_told"), [(None, True), ("/ward/work/metrics.prom", False)])
+def test_full_disk_of_a_file_without_name_names_the_places_to_look_at(file, is_told):
+    advice = what_to_do(OSError(errno.ENOSPC, "No space left on device", file))
+    assert "make room there" in advice
+    assert ("the workspace, TMPDIR or the caches" in advice) is is_told

@@ -8,13 +8,16 @@ import shutil
 import socket
 import subprocess
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
+import flows.server
 from ecgbatch.synthetic.archive import ArchiveShape, write_archive
+from flows.server import ask_server
 from tests.cli.test_end_to_end import COMMAND
 from tests.commands import said_by
 
@@ -82,6 +85,42 @@ def test_prefect_server_that_wants_a_password_or_is_none_is_said_in_one_line(tmp
         assert "PREFECT_API_AUTH_STRING" in told
         assert "Traceback" not in told
     assert done.returncode == 1
+
+
+class Troubled(Locked):
+    """Answers with errors of its own, in turn; then as a Prefect server."""
+
+    answers: ClassVar[list[int]] = []
+
+    def do_GET(self) -> None:
+        code = self.answers.pop(0) if self.answers else 200
+        self.send_response(code)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(b'"3.0.0"')
+
+
+@pytest.fixture
+def troubled() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), Troubled) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/api"
+        server.shutdown()
+        thread.join()
+
+
+def test_prefect_server_in_trouble_itself_is_told_from_an_address_that_is_wrong(troubled, monkeypatch):
+    monkeypatch.setattr(flows.server, "ASK_S", -1.0)
+    monkeypatch.setattr(Troubled, "answers", [500])
+    with pytest.raises(OSError, match=r"in trouble itself \(answer 500\): its log says why.*mend it, or name none there") as told:
+        ask_server(troubled, None)
+    assert "ends with /api" not in str(told.value)
+
+
+def test_prefect_server_behind_a_gateway_is_waited_for_until_it_has_started(troubled, monkeypatch):
+    monkeypatch.setattr(Troubled, "answers", [502])
+    assert ask_server(troubled, None) == "3.0.0"
 
 
 @pytest.mark.parametrize(

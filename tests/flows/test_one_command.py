@@ -88,6 +88,14 @@ def test_user_without_a_home_has_one_for_prefect_while_the_command_lasts(tmp_pat
     assert "no home folder" in caplog.text
 
 
+def test_state_home_told_relative_to_this_folder_is_there_whatever_folder_a_night_has(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", "state")
+    monkeypatch.chdir(tmp_path)
+    folder = server.state_folder("s3://ecg/work")
+    assert folder.is_absolute()
+    assert folder.is_relative_to(tmp_path / "state")
+
+
 def test_no_place_for_a_server_at_all_is_one_sentence(tmp_path, monkeypatch, started):
     def refused(self: OwnServer) -> None:
         self.why = "the disk is full"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from ecgbatch.upkeep.owned import THREADS_OF_A_LIBRARY
+from ecgbatch.upkeep.owned import THREADS_OF_A_LIBRARY, one_thread_for_products
 from flows.cluster import (
     LEAST_TO_CONVERT,
     LEAST_TO_MEASURE,
@@ -86,3 +87,15 @@ def test_each_thread_has_one_thread_for_products_and_afterwards_they_have_theirs
         monkeypatch.setenv("OMP_NUM_THREADS", "3")  # what the user says holds
         with engine(workers=2) as run:
             assert list(run(threads_of_blas, range(3))) == [{3}] * 3
+
+
+def test_threads_of_products_come_back_in_whatever_order_those_who_share_them_end(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with threadpool_limits(2, user_api="blas"):
+        first, second = ExitStack(), ExitStack()
+        first.enter_context(one_thread_for_products())
+        second.enter_context(one_thread_for_products())
+        first.close()
+        assert threads_of_blas(0) == {1}  # the second is at work
+        second.close()
+        assert threads_of_blas(0) == {2}

@@ -181,7 +181,7 @@ def bucket(log: Path, patch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen]:
     storage.bucket._store.cache_clear()
     with process([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port], log) as server:
         wait_for("S3", lambda: answers(port), 60)
-        httpx.put(f"http://127.0.0.1:{port}/ecg").raise_for_status()
+        httpx.put(f"http://127.0.0.1:{port}/ecg", timeout=60).raise_for_status()
         yield server
 
 
@@ -250,7 +250,7 @@ def test_nights_that_are_disturbed_leave_what_an_undisturbed_run_leaves(tmp_path
         assert all(run["auto_scheduled"] for run in prefect.runs(flow_runs={"state": {"type": {"any_": ["COMPLETED"]}}}))
         everything = [database_process, server, *cluster, schedule, s3]
         assert listening(everything) == {"127.0.0.1"}
-        assert httpx.post(f"{prefect.url}/flow_runs/filter", json={}).status_code == 401
+        assert httpx.post(f"{prefect.url}/flow_runs/filter", json={}, timeout=60).status_code == 401
         stranger = f"from distributed import Client; Client('{address.replace('tls', 'tcp')}', timeout=3)"
         assert subprocess.run([sys.executable, "-c", stranger], capture_output=True, check=False).returncode != 0
         look_at_pages(prefect, page, tmp_path, "first")
@@ -350,7 +350,7 @@ def test_schedule_that_is_stopped_in_the_middle_of_a_night_ends_quietly_and_leav
             "127.0.0.1"
         }
         url = re.search(r"Prefect: (\S+);", log.read_text()).group(1)
-        assert httpx.post(f"{url}/flow_runs/filter", json={}).status_code == 401
+        assert httpx.post(f"{url}/flow_runs/filter", json={}, timeout=60).status_code == 401
         state = [path for path in (tmp_path / "state").rglob("*") if not path.is_dir() and "pages" not in path.parts]
         (own,) = (tmp_path / "state" / "ecgbatch").iterdir()  # Prefect's own pages in it have the modes of the package
         assert own.stat().st_mode & 0o777 == 0o700

@@ -110,6 +110,18 @@ def test_profile_gives_keys_region_and_endpoint_and_the_environment_wins(tmp_pat
         access()
 
 
+def test_profile_of_a_user_without_home_is_one_sentence(monkeypatch):
+    def no_entry(*_: object) -> None:
+        raise KeyError("uid not found")
+
+    for name in ("HOME", "AWS_CONFIG_FILE", "AWS_ACCESS_KEY_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", no_entry)
+    monkeypatch.setenv("AWS_PROFILE", "ward")
+    with pytest.raises(ValueError, match=r"AWS_PROFILE=ward: .*this user has none: name it by AWS_CONFIG_FILE"):
+        access()
+
+
 @pytest.mark.parametrize("place", ["gs://b/w", "s3a://b/w", "S3://b/w", "az://b", "file:///tmp/w", "s3:b/w", "gs:b"])
 def test_address_of_another_kind_is_refused_and_makes_no_folder(tmp_path, monkeypatch, place):
     monkeypatch.chdir(tmp_path)
