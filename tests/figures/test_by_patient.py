@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
-from ecgbatch.figures.by_patient import FIGURES, paired_difference, patient_figures
+from ecgbatch.figures.by_patient import ALL_FIGURES, FIGURES, paired_difference, patient_figures
 from ecgbatch.figures.calibration import fit_platt
 from ecgbatch.figures.of_scores import evaluate_scores
 from ecgbatch.figures.patients import by_patient
@@ -195,6 +195,14 @@ def test_bootstrap_agrees_with_a_plain_loop() -> None:
     expected = np.quantile([(sick[:, None] > well).mean() for sick, well in drawn], [0.025, 0.975])
     figure = patient_figures(p, mi, who, n_resamples=2000)["auroc"]
     assert [figure["low"], figure["high"]] == pytest.approx(expected, abs=0.01)
+
+
+def test_figures_asked_for_alone_are_what_they_are_among_all() -> None:
+    p, mi, who = _cohort(80, seed=3)
+    everything = patient_figures(p, mi, who, names=ALL_FIGURES, n_resamples=50)
+    assert set(everything) == set(ALL_FIGURES)
+    for name in ALL_FIGURES:
+        assert patient_figures(p, mi, who, names=(name,), n_resamples=50) == {name: everything[name]}
 
 
 def test_a_patient_with_both_labels_counts_as_mi_and_is_counted() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ecgbatch.reports import svg
-from ecgbatch.reports.path_kernels import FARTHEST, MOST_BYTES, quartiles_of, spans_of, spell_lines
+from ecgbatch.reports.path_kernels import FARTHEST, MOST_BYTES, quartiles_of, spans_of, spell_lines, spell_traces
 
 NO_POINT_LEFT_OUT = -1.0
 
@@ -99,3 +99,25 @@ def test_spans_tell_the_upper_median_and_the_ends_of_what_is_known():
         known = np.sort(signal[lead[row], first:last][np.isfinite(signal[lead[row], first:last])])
         np.testing.assert_array_equal(found[row], [known[len(known) // 2], known[-1], known[0]])
     assert np.isnan(found[2]).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_traces_of_leads_are_where_paper_speed_gain_and_baseline_put_their_samples(seed):
+    random = np.random.default_rng(seed)
+    signal = random.normal(size=(3, 120)).astype(np.float32)
+    signal[random.random(signal.shape) < 0.1] = np.nan
+    lead, span = np.array([2, 0, 2]), np.array([[0, 50], [40, 120], [100, 101]])
+    scale = random.uniform(0.5, 20.0, size=(3, 3))  # mV on the baseline, mm to the mV, baseline in mm
+    first_mm, step_mm, units = 10.0, 0.05, 100.0
+    out, end = np.empty(MOST_BYTES * 400, np.uint8), np.empty(3, np.int64)
+    no_point_left_out = np.array([units, -1.0])
+    spell_traces(signal, lead, span, scale, np.array([first_mm, step_mm]), no_point_left_out, out, end)
+    starts = [0, *end[:-1].tolist()]
+    for path, (begin, stop) in enumerate(zip(starts, end.tolist(), strict=True)):
+        level, mm_per_mv, baseline_mm = scale[path]
+        samples = np.arange(*span[path])
+        x = (first_mm + samples * step_mm) * units
+        y = (baseline_mm - (signal[lead[path], samples].astype(float) - level) * mm_per_mv) * units
+        known = np.flatnonzero(np.isfinite(y))
+        runs = np.split(known, np.flatnonzero(np.diff(known) > 1) + 1) if known.size else []
+        assert points_of(out[begin:stop].tobytes().decode("ascii")) == [whole(x[run], y[run]) for run in runs]
