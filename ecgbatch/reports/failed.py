@@ -23,7 +23,7 @@ def failed_report(row: Row, source: Row | None, kind: str, edition: Edition) -> 
     ``kind`` is the type of the exception; it stands among the warnings.
     """
     try:
-        report = record_report(row, source, None, edition)
+        report: dict[str, Any] = record_report(row, source, None, edition)
     except NOT_OF_A_ROW:
         raise
     except Exception:  # the same fault again, most likely

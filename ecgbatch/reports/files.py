@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from json.encoder import encode_basestring_ascii
+from types import MappingProxyType
 from typing import Any
 
 from storage import Folder
@@ -15,9 +16,21 @@ def utf8(text: str) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-def json_lines(document: Mapping[str, Any]) -> str:
-    """Return JSON with one line for each top-level key: readable, and ten times faster to write than indented JSON."""
-    return "{\n" + ",\n".join([f' "{key}": {json_text(value)}' for key, value in document.items()]) + "\n}\n"
+def json_lines(document: Mapping[str, Any], said: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return JSON with one line for each top-level key: readable, and ten times faster to write than indented JSON.
+
+    ``said`` are those of ``lines_of`` that still hold.
+    """
+    return "{\n" + ",\n".join([said.get(key) or _line(key, value) for key, value in document.items()]) + "\n}\n"
+
+
+def lines_of(document: Mapping[str, Any]) -> dict[str, str]:
+    """Return the line of each top-level key."""
+    return {key: _line(key, value) for key, value in document.items()}
+
+
+def _line(key: str, value: Any) -> str:
+    return f' "{key}": {json_text(value)}'
 
 
 _ENCODER = json.JSONEncoder(allow_nan=False)

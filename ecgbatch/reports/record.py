@@ -18,7 +18,7 @@ from ecgbatch.reports import excerpts
 from ecgbatch.reports.cart import cart_document, compared
 from ecgbatch.reports.cautions import cautions
 from ecgbatch.reports.course import Course
-from ecgbatch.reports.files import json_lines, json_text
+from ecgbatch.reports.files import json_lines, json_text, lines_of
 from ecgbatch.reports.layout import Sheet
 from ecgbatch.reports.operating_point import at_prevalence, operating_point
 from ecgbatch.reports.rows import Row, plain_float
@@ -82,7 +82,18 @@ class Edition:
     segments_s: Mapping[str, Sequence[float]] | None = None
 
 
-def record_report(row: Row, source: Row | None, beats: Beats | None, edition: Edition, serial: Serial = NONE) -> dict[str, Any]:
+class Report(dict[str, Any]):
+    """What the report of a record says: JSON types only, unknown is None; ``docs/schema/record.json`` describes it."""
+
+    said: Mapping[str, str]
+    """``files.lines_of`` it, but for ``OPEN``: spelled for the digest, which must be known before anything is measured."""
+
+
+OPEN = ("measurements", "cart", "cautions", "rate", "excerpt", "strips", "provenance")
+"""What measuring and drawing a record still change; the digest names what that follows from."""
+
+
+def record_report(row: Row, source: Row | None, beats: Beats | None, edition: Edition, serial: Serial = NONE) -> Report:
     """Gather everything that the report of one record says, but for its measurements (``measurements.document``).
 
     Parameters
@@ -97,11 +108,6 @@ def record_report(row: Row, source: Row | None, beats: Beats | None, edition: Ed
         Of the run.
     serial
         What there is to say of the patient's other recordings.
-
-    Returns
-    -------
-    dict
-        JSON types only, unknown is None; ``docs/schema/record.json`` describes it.
 
     """
     source, model = source or {}, edition.model
@@ -133,8 +139,11 @@ def record_report(row: Row, source: Row | None, beats: Beats | None, edition: Ed
     report["excerpt"] = excerpts.choose_excerpt(report, source, beats)
     report["strips"] = excerpts.plan_strips(report)
     report["rate"] = excerpts.headline_rate(report)
-    report["provenance"] = _provenance(report, row, source.get("source_digest", ""), edition)
-    return report
+    lines = lines_of(report)
+    report["provenance"] = _provenance(json_lines(report, lines), row, source.get("source_digest", ""), edition)
+    found = Report(report)
+    found.said = {key: line for key, line in lines.items() if key not in OPEN}
+    return found
 
 
 def _identity(row: Row, source: Row) -> dict[str, Any]:
@@ -218,7 +227,7 @@ def _patient(row: Row, source: Row) -> dict[str, Any]:
     }
 
 
-def _provenance(report: Mapping[str, Any], row: Row, source_digest: str, edition: Edition) -> dict[str, Any]:
+def _provenance(text: str, row: Row, source_digest: str, edition: Edition) -> dict[str, Any]:
     """Return what the report was made of, when, and the digest of all that it says."""
     return {
         "source_digest": source_digest,
@@ -228,7 +237,7 @@ def _provenance(report: Mapping[str, Any], row: Row, source_digest: str, edition
         "ecgbatch_version": __version__,
         "run": edition.run,
         "created": edition.created,
-        "report_digest": _report_digest(report, source_digest, row),
+        "report_digest": _report_digest(text, source_digest, row),
     }
 
 
@@ -324,8 +333,8 @@ def _beats(beats: Beats | None, fs: float | None) -> dict[str, list[Any]]:
     }
 
 
-def _report_digest(report: Mapping[str, Any], source_digest: str, row: Row) -> str:
+def _report_digest(text: str, source_digest: str, row: Row) -> str:
     """Return a digest of what the page shows: reports that agree in it differ in run and time of making only."""
     measured = row.get("measurements_store") or METHOD_VERSION  # which they are, or as what they will be measured
     stores = [source_digest, row["signals_store"], row["beats_store"], measured, __version__, shape_digest()]
-    return hashlib.sha256((json_lines(report) + json_text(stores)).encode()).hexdigest()
+    return hashlib.sha256((text + json_text(stores)).encode()).hexdigest()

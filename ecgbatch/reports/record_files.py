@@ -127,7 +127,7 @@ def _write_record(job: Job, folder: Folder, sources: Sources, others: OtherBeats
     if one.slug and not job.place and (kept := _reuse(folder, job, one.slug, report["provenance"]["report_digest"])):
         return report, *kept
     drawn = draw(report, sources, one.place, beats, has_page=bool(one.slug))
-    text = json_lines(report)
+    text = json_lines(report, report.said)
     if not one.slug:
         return report, text, "without"
     over = beside(drawn, others, one.serial.source)

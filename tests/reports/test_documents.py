@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 import xarray as xr
 
-from ecgbatch.reports import documents, writing
+from ecgbatch.reports import documents, record_files, writing
 from ecgbatch.reports.chosen_pages import MOST_OF_ALL, checked_pages, has_page, mode_for, stated_mode
+from ecgbatch.reports.files import json_lines
 from ecgbatch.reports.writing import report_record, report_workspace
 from ecgbatch.terms import DECISION, LABEL, STATUS
 from ecgbatch.upkeep.verify import verify_workspace
@@ -229,3 +230,18 @@ def test_text_of_lines_holds_them_to_a_twentieth_of_a_millimetre():
     assert path(np.array([3.0]), np.array([-4.0])) == "M3-4h0"
     assert path(np.array([3.0, 5.0]), np.array([-4.0, 12.0])) == "M3-4l2 16"
     assert path(x, np.full(x.size, np.nan)) == ""
+
+
+@pytest.mark.parametrize("mode", ["all", "none"])
+def test_what_is_spelled_before_a_record_is_measured_and_drawn_is_what_its_report_says_in_the_end(reported, monkeypatch, mode):
+    spelled = []
+
+    def as_spelled_anew(report, said):
+        spelled.append((len(said), json_lines(report, said) == json_lines(report)))
+        return json_lines(report, said)
+
+    shutil.rmtree(reported.folder)
+    monkeypatch.setattr(record_files, "json_lines", as_spelled_anew)
+    made = report_workspace(reported.work, reported.run, pages=mode)
+    assert len(spelled) == made["counts"]["n_records"]
+    assert all(n_said > 30 and is_same for n_said, is_same in spelled)
