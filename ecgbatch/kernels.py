@@ -1,8 +1,8 @@
 """How numba kernels are compiled, how a first use says that it compiles, and the room that they work in.
 
 numba keeps machine code on disk (``machine_code`` says where) and makes it anew when the module's file changes, but does not see
-a change in another file. So **a kernel uses kernels, classes and constants of its own file only**; whatever else it needs is an
-argument. A test holds every module to that.
+a change in another file. So **a kernel uses kernels, classes and constants of its own file only**, or of those that its module
+names in ``EMITTED_BY``; whatever else it needs is an argument. A test holds every module to that.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ closed to them.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import stat
@@ -32,6 +33,14 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache, InTreeCach
 class BesideTheCode(InTreeCacheLocator):  # type: ignore[misc]
     """The module's ``__pycache__``, whether or not it can be written to: to read is enough."""
 
+    def __init__(self, function: Callable[..., Any], file: str) -> None:
+        super().__init__(function, file)
+        self._files = (file, *function.__globals__.get("EMITTED_BY", ()))
+
+    def get_source_stamp(self) -> tuple[str, ...]:
+        """Return the digests of what the code is made from: the module's file, and those that it names in ``EMITTED_BY``."""
+        return tuple(_digest(file, Path(file).stat().st_mtime_ns) for file in self._files)
+
     @classmethod
     def from_function(cls, function: Callable[..., Any], file: str) -> BesideTheCode | None:
         """Return where a function's code lies; None where its file is none, as in a notebook."""
@@ -46,6 +55,11 @@ class Elsewhere(BesideTheCode):
     def __init__(self, function: Callable[..., Any], file: str) -> None:
         super().__init__(function, file)
         self._cache_path = str(self.folder / self.get_suitable_cache_subpath(file))
+
+
+@cache
+def _digest(file: str, _changed: int) -> str:
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
 def _elsewhere(folder: Path) -> type[Elsewhere]:

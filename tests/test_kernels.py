@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import builtins
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from ecgbatch import terms
 from ecgbatch.beats import candidates, detection, filtering, likeness, premature, record, resampling, sequence, warm, windows
 from ecgbatch.formats import sample_kernels
 from ecgbatch.kernels import is_on_disk
+from ecgbatch.machine_code import BesideTheCode
 from ecgbatch.signals import quality, quality_kernels
 from ecgbatch.signals.stage import convert_archive
 from ecgbatch.synthetic.archive import ArchiveShape, write_archive
@@ -28,10 +31,14 @@ def is_kernel(node: ast.AST) -> bool:
 
 
 def names_from_elsewhere(source: str) -> set[str]:
-    """Return what kernels of a module use that is neither a builtin, numpy, nor defined in the module itself."""
+    """Return what kernels of a module use that is neither a builtin, numpy, nor defined in it or in one of its ``EMITTED_BY``."""
     tree = ast.parse(source)
     own = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    named = re.search(r"^EMITTED_BY = \((.*)\)$", source, re.MULTILINE)
+    emitting = re.findall(r"(\w+)\.__file__", named[1]) if named else []
     for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").rpartition(".")[2] in emitting:
+            own |= {name.name for name in node.names}
         if isinstance(node, ast.Assign):
             own |= {name.id for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name)}
     used = set()
@@ -53,6 +60,23 @@ def test_kernels_use_only_names_of_their_own_file(path: Path) -> None:
 def test_the_rule_above_notices_a_kernel_from_another_file() -> None:
     source = "from ecgbatch.beats.windows import fill_gaps\n\n@kernel\ndef f(x: Array) -> Array:\n    return fill_gaps(x)\n"
     assert names_from_elsewhere(source) == {"fill_gaps"}
+    emitted = "from ecgbatch.model.vectors import convolve\nEMITTED_BY = (vectors.__file__,)\n"
+    assert names_from_elsewhere(emitted + source.replace("(x)\n", "(convolve(x))\n")) == {"fill_gaps"}
+
+
+def test_code_is_made_anew_when_what_emits_it_changes(tmp_path: Path) -> None:
+    emits, module = tmp_path / "emits.py", tmp_path / "module.py"
+    emits.write_text("1")
+    module.write_text("EMITTED_BY = (emits,)\ndef kernel(): ...\n")
+    names: dict[str, Any] = {"emits": str(emits)}
+    exec(compile(module.read_text(), str(module), "exec"), names)
+    before = BesideTheCode(names["kernel"], str(module)).get_source_stamp()
+    assert BesideTheCode(names["kernel"], str(module)).get_source_stamp() == before
+    emits.write_text("2")
+    os.utime(emits, ns=(1, 1))
+    after = BesideTheCode(names["kernel"], str(module)).get_source_stamp()
+    assert after[0] == before[0]
+    assert after[1] != before[1]
 
 
 def test_constants_that_files_hold_for_their_kernels_agree() -> None:

@@ -17,9 +17,9 @@ from benchmarks.speed.machine import multiplications_a_second
 from benchmarks.speed.section import Claim, Section, Times
 from ecgbatch.model.definition import Model
 from ecgbatch.model.files import load_model, shipped_model
-from ecgbatch.model.forward_kernels import HAS_BFLOAT16
 from ecgbatch.model.inference import GAINS_BY_BFLOAT16, PRECISIONS, beat_logits, logit_of, pack
 from ecgbatch.model.precision import choose_precision, reference_beats
+from ecgbatch.model.vectors import HAS_BFLOAT16
 from ecgbatch.scores.shard import score_shard
 from ecgbatch.scores.stored_beats import RecordBeats, read_record_beats
 from ecgbatch.signals.stage import convert_archive

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from ecgbatch.kernels import processor_features
 from ecgbatch.model.forward_kernels import (
     BLOCKS,
-    CHANNELS,
-    HAS_BFLOAT16,
     KERNEL,
     PAIRS,
     POOL,
@@ -21,10 +19,11 @@ from ecgbatch.model.forward_kernels import (
     forward_changed,
     round_bfloat16,
 )
+from ecgbatch.model.vectors import CHANNELS, HAS_BFLOAT16, LANES
 
 Array = NDArray[Any]
 
-ENGINE = "compiled kernel 1"
+ENGINE = "compiled kernel 2"
 """Named in every scores store; the number rises when a sum's order changes."""
 
 PRECISIONS = ("float32", "bfloat16")
@@ -69,6 +68,7 @@ def pack(weights: Mapping[str, Array]) -> Packed:
 
     names = [f"{part}.{block}" for block in range(BLOCKS) for part in ("inner", "outer")]
     blocks = np.stack([turned(name) for name in names])
+    at_points = np.einsum("pk,nkio->npio", _weights_at_points(), blocks.reshape(len(names), KERNEL, CHANNELS, CHANNELS))
     in_pairs = blocks.reshape(len(names), PAIRS, 2, CHANNELS).transpose(0, 1, 3, 2)
     pairs = np.empty(in_pairs.size, np.uint16)
     round_bfloat16(np.ascontiguousarray(in_pairs).ravel().view(np.uint32), pairs.size, pairs)
@@ -76,16 +76,36 @@ def pack(weights: Mapping[str, Array]) -> Packed:
     hidden1 = hidden1.reshape(CHANNELS, CHANNELS, -1).transpose(2, 1, 0)  # flattened (channel, sample), here (sample, channel)
     biases = [np.asarray(weights[f"{name}.bias"], np.float32) for name in (*names, "hidden1", "hidden2", "output")]
     return Packed(
-        turned("first").ravel(),
+        _on_lines(turned("first")),
         np.array(weights["first.bias"], np.float32),
-        blocks.ravel(),
+        _on_lines(at_points),
         np.concatenate(biases[: len(names)]),
         pairs.view(np.float32),
-        np.concatenate([hidden1.ravel(), hidden2.T.ravel()]),
+        _on_lines(np.concatenate([hidden1.ravel(), hidden2.T.ravel()])),
         np.concatenate(biases[-3:-1]),
         (output[1:] - output[:1]).ravel(),
         biases[-1][1:] - biases[-1][:1],
     )
+
+
+def _on_lines(values: Array) -> Array:
+    """Return values as float32, flat, from where a line of the cache begins."""
+    room = np.empty(values.size + LANES, np.float32)
+    start = -(room.ctypes.data // room.itemsize) % LANES
+    room[start : start + values.size] = values.ravel()
+    return room[start : start + values.size]
+
+
+def _weights_at_points() -> Array:
+    """Return (point, tap) by which taps become the weights at each point of a fast convolution (``forward_kernels``).
+
+    After Toom and Cook: a tap is a coefficient of a polynomial, which is taken at the points; what divides it is the value, at
+    that point, of the polynomial by which the samples are taken there.
+    """
+    points = np.array([0, 1, -1, 2, -2, 0.5, -0.5])
+    slopes = np.array([np.prod([one - other for other in points if other != one]) for one in points])
+    slopes[0] *= -1  # its samples are taken with the other sign
+    return np.vstack([points[:, None] ** np.arange(KERNEL) / slopes[:, None], [0] * (KERNEL - 1) + [1]])
 
 
 OF = ("mi", "abnormal")
@@ -166,7 +186,8 @@ def changed_logits(packed: Packed, beat: Array, copies: Array, spans: Array) -> 
     if beat.shape != copies.shape[1:] or len(spans) != len(copies):
         raise ValueError(f"expected copies of a beat {beat.shape} and a span for each, found {copies.shape} and {spans.shape}")
     own, others = (np.require(array, np.float32, ("C", "W")) for array in (beat, copies))
-    return _logits(forward_changed(own, others, np.require(spans, np.int64, ("C", "W")), *packed))
+    spans = np.require(spans, np.int64, ("C", "W"))
+    return _logits(forward_changed(own, others, spans, np.lexsort(spans.T), *packed))
 
 
 def check_weights(weights: Mapping[str, Array]) -> None:

@@ -140,7 +140,9 @@ def test_the_kernels_constants_are_the_networks():
         assert getattr(forward_kernels, name) == getattr(network, name)
     assert forward_kernels.CHANNELS * (forward_kernels.KERNEL // 2) == forward_kernels.EDGE
     assert forward_kernels.KERNEL * forward_kernels.CHANNELS == 2 * forward_kernels.PAIRS
-    assert forward_kernels.KERNEL * forward_kernels.CHANNELS**2 == forward_kernels.WEIGHTS
+    assert forward_kernels.OUTPUTS + forward_kernels.KERNEL - 1 == forward_kernels.POINTS
+    assert forward_kernels.POINTS * forward_kernels.CHANNELS**2 == forward_kernels.WEIGHTS
+    assert (forward_kernels.POINTS - 1 - forward_kernels.KERNEL // 2) * forward_kernels.CHANNELS == forward_kernels.AFTER
     assert network.HIDDEN == forward_kernels.CHANNELS
 
 

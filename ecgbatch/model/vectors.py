@@ -1,0 +1,327 @@
+"""Loops of the forward pass that numba does not write well, in LLVM's language: convolutions, and tiles at points.
+
+A tile of the output is held in registers, sums are made of fused multiply-adds in one order, and a processor with narrower
+vectors makes the same. What kernels call here are numba's intrinsics, whose arrays are flat float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ecgbatch.kernels import processor_features
+
+CHANNELS = 32
+"""Of every layer."""
+
+OUTPUTS, POINTS = 4, 8
+"""Samples that a tile of a fast convolution computes, and products of each channel that it takes: 2 a sample, not KERNEL's 5."""
+
+HAS_BFLOAT16 = "+avx512bf16" in processor_features()
+"""Whether this processor multiplies bfloat16 itself. One that does not gets the same sums from float32, slower."""
+
+TILE = (14, 8, 4, 2, 1) if "+avx512f" in processor_features() else (3, 2, 1)
+"""Samples whose sums are in registers at a time: 14 x 32 channels fill 28 of AVX-512's 32 registers, 3 x 32 12 of AVX2's 16."""
+
+LANES = 16
+"""Float32 in a vector of AVX-512 and in a line of the cache."""
+
+AT_POINTS = (11, 8, 5, 3) if "+avx512f" in processor_features() else (3,)
+"""As ``TILE``, of tiles at one point; fewer take the smallest that holds them."""
+
+_FLOAT, _WORD, _SIZE = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+
+_LANES = ir.VectorType(_FLOAT, 16)
+
+_BITS = ir.VectorType(_WORD, 16)
+
+
+class _BFloat(ir.Type):  # type: ignore[misc]
+    """LLVM's ``bfloat``, which llvmlite 0.50 has no class for."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat)
+
+    def __hash__(self) -> int:
+        return hash(_BFloat)
+
+
+def _multiply_add(builder: Any, value: Any, weight: Any, total: Any) -> Any:
+    """Total + value x weight, rounded once."""
+    fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_LANES, [_LANES] * 3), "llvm.fma.v16f32")
+    return builder.call(fma, [value, weight, total])
+
+
+def _dot_pairs(builder: Any, value: Any, weight: Any, total: Any) -> Any:
+    """Total + products of both bfloat16 in each lane, by the processor's own instruction."""
+    pair = ir.VectorType(_BFloat(), 32)
+    kind = ir.FunctionType(_LANES, [_LANES, pair, pair])
+    dot = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512bf16.dpbf16ps.512")
+    return builder.call(dot, [total, builder.bitcast(value, pair), builder.bitcast(weight, pair)])
+
+
+def _dot_pairs_in_float32(builder: Any, value: Any, weight: Any, total: Any) -> Any:
+    """Do the same by two multiply-adds of what the pairs stand for: first the upper halves, as the instruction does."""
+    shift, mask = (ir.Constant(_BITS, [number] * 16) for number in (16, 0xFFFF0000))
+    value, weight = builder.bitcast(value, _BITS), builder.bitcast(weight, _BITS)
+    for half, by in ((builder.and_, mask), (builder.shl, shift)):
+        own, its_weight = (builder.bitcast(half(bits, by), _LANES) for bits in (value, weight))
+        total = _multiply_add(builder, own, its_weight, total)
+    return total
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One call of a convolution as LLVM values: the builder, where it reads and writes, and how many samples are done."""
+
+    builder: Any
+    x: Any
+    row: Any
+    n_products: Any
+    weights: Any
+    start: Sequence[Any]
+    lowest: Any
+    skip: Any
+    skip_at: Any
+    skip_row: Any
+    out: Any
+    out_at: Any
+    n: Any
+    done: Any
+
+
+_HALVES = (_SIZE(0), _SIZE(16))
+"""The 32 channels as two vectors of lanes."""
+
+
+def convolution(step: Callable[..., Any]) -> Any:
+    """Return the intrinsic ``(x, row, n_products, w, w_at, bias, bias_at, low, skip, skip_row, out, out_at, n)``.
+
+    For each of ``n`` samples and 32 channels: bias + skip + sum over ``n_products`` of x x w, at least ``low``. All arrays are
+    flat float32; sample p's products begin at ``x[p * row]``, its skip at ``skip[out_at + p * skip_row]``. ``skip_row`` 0: none,
+    ``skip`` holds zeros. ``out`` may be ``skip``.
+    """
+
+    # thirteen parameters, since an intrinsic's are the kernel's own: numba counts them
+    def typed(_: Any, x: Any, row: Any, n_products: Any, w: Any, w_at: Any, bias: Any, bias_at: Any, low: Any, skip: Any,  # noqa: ARG001
+              skip_row: Any, out: Any, out_at: Any, n: Any) -> Any:  # noqa: ARG001  # fmt: skip
+        size = types.intp
+        return types.void(x, size, size, w, size, bias, size, types.float32, skip, size, out, size, size), code
+
+    def code(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        row, n_products, w_at, bias_at, low, skip_row, out_at, n = (arguments[at] for at in (1, 2, 4, 6, 7, 9, 11, 12))
+        x, w, bias, skip, out = (
+            context.make_array(signature.args[at])(context, b, arguments[at]).data for at in (0, 3, 5, 8, 10)
+        )
+        start = [b.load(_lanes(b, bias, b.add(bias_at, half)), align=4) for half in _HALVES]
+        lowest = _everywhere(b, low)
+        skip_at = b.select(b.icmp_signed(">", skip_row, _SIZE(0)), out_at, _SIZE(0))
+        weights = b.gep(w, [w_at])
+        done = cgutils.alloca_once_value(b, _SIZE(0))
+        call = _Call(b, x, row, n_products, weights, start, lowest, skip, skip_at, skip_row, out, out_at, n, done)
+        for n_rows in TILE:
+            _do_tiles(call, step, n_rows, n_rows - 1)
+        return context.get_dummy_value()
+
+    return intrinsic(typed)
+
+
+def _at_least(b: Any, value: Any, lowest: Any) -> Any:
+    """Return the larger of both in each lane; NaN stays NaN."""
+    return b.select(b.fcmp_unordered(">", value, lowest), value, lowest)
+
+
+def _everywhere(b: Any, value: Any) -> Any:
+    """Return a vector that holds a value in every lane."""
+    undefined, first = ir.Constant(_LANES, ir.Undefined), ir.Constant(_BITS, [0] * 16)
+    return b.shuffle_vector(b.insert_element(undefined, value, _WORD(0)), undefined, first)
+
+
+def _lanes(b: Any, pointer: Any, at: Any) -> Any:
+    """Return where a vector of lanes lies in an array of float32."""
+    return b.bitcast(b.gep(pointer, [at]), _LANES.as_pointer())
+
+
+def _do_tiles(call: _Call, step: Callable[..., Any], n_rows: int, least: int) -> None:
+    """Do the next ``n_rows`` samples, again and again as long as there are more than ``least``."""
+    b = call.builder
+    again, body, inner, after, end = (b.append_basic_block() for _ in range(5))
+    b.branch(again)
+    b.position_at_end(again)
+    at = b.load(call.done)
+    b.cbranch(b.icmp_signed("<", b.add(at, _SIZE(least)), call.n), body, end)
+    b.position_at_end(body)
+    places = [b.add(at, _SIZE(own)) for own in range(n_rows)]
+    begun = [ir.Constant(_LANES, [0.0] * 16)] * (2 * n_rows)
+    if call.skip is not None:
+        skips = [b.add(call.skip_at, b.mul(place, call.skip_row)) for place in places]
+        begun = [
+            b.fadd(call.start[h], b.load(_lanes(b, call.skip, b.add(own, _HALVES[h])), align=4)) for own in skips for h in (0, 1)
+        ]
+    rows = [b.gep(call.x, [b.mul(place, call.row)]) for place in places]
+    b.branch(inner)
+    b.position_at_end(inner)
+    sums = _sum_products(call, step, rows, begun, body, after)
+    b.position_at_end(after)
+    for own, place in enumerate(places):
+        target = b.add(call.out_at, b.mul(place, _SIZE(CHANNELS)))
+        for h in (0, 1):
+            value = sums[2 * own + h]
+            kept = value if call.skip is None else _at_least(b, value, call.lowest)
+            b.store(kept, _lanes(b, call.out, b.add(target, _HALVES[h])), align=4)
+    b.store(b.add(at, _SIZE(n_rows)), call.done)
+    b.branch(again)
+    b.position_at_end(end)
+
+
+def _sum_products(
+    call: _Call, step: Callable[..., Any], rows: Sequence[Any], begun: Sequence[Any], before: Any, after: Any
+) -> list[Any]:
+    """Emit the innermost loop, in the block that the builder stands in: from ``begun`` on, add every product of each row."""
+    b, inner = call.builder, call.builder.block
+    k = b.phi(_SIZE)
+    k.add_incoming(_SIZE(0), before)
+    totals = [b.phi(_LANES) for _ in begun]
+    for total, value in zip(totals, begun, strict=True):
+        total.add_incoming(value, before)
+    column = [b.load(_lanes(b, call.weights, b.add(b.mul(k, _SIZE(CHANNELS)), half)), align=4) for half in _HALVES]
+    sums = []
+    for own, row in enumerate(rows):
+        value = _everywhere(b, b.load(b.gep(row, [k]), align=4))
+        sums += [step(b, value, column[h], totals[2 * own + h]) for h in (0, 1)]
+    following = b.add(k, _SIZE(1))
+    k.add_incoming(following, inner)
+    for total, value in zip(totals, sums, strict=True):
+        total.add_incoming(value, inner)
+    b.cbranch(b.icmp_signed("<", following, call.n_products), inner, after)
+    return sums
+
+
+convolve = convolution(_multiply_add)
+
+convolve_pairs = convolution(_dot_pairs if HAS_BFLOAT16 else _dot_pairs_in_float32)
+
+
+def _constant(number: float) -> Any:
+    return ir.Constant(_LANES, [number] * 16)
+
+
+def _points_of(b: Any, d: Sequence[Any]) -> list[Any]:
+    """Return what a tile's eight samples are at ``AT``: polynomials of which each takes part in one product only."""
+
+    def less(total: Any, by: float, value: Any) -> Any:
+        return _multiply_add(b, _constant(by), value, total)
+
+    found = [less(b.fsub(d[0], d[6]), 5.25, b.fsub(d[4], d[2]))]
+    for even, odd in (
+        (less(b.fadd(d[2], d[6]), -4.25, d[4]), less(b.fadd(d[1], d[5]), -4.25, d[3])),
+        (less(less(d[6], 0.25, d[2]), -1.25, d[4]), less(less(b.fmul(_constant(0.5), d[1]), -2.5, d[3]), 2.0, d[5])),
+        (less(less(d[6], 4.0, d[2]), -5.0, d[4]), less(less(b.fmul(_constant(2.0), d[1]), -2.5, d[3]), 0.5, d[5])),
+    ):
+        found += [b.fadd(even, odd), b.fsub(even, odd)]
+    return [*found, less(b.fsub(d[7], d[1]), 5.25, b.fsub(d[3], d[5]))]
+
+
+def _samples_of(b: Any, m: Sequence[Any], begun: Sequence[Any]) -> list[Any]:
+    """Return the four samples that products at ``AT`` give, each added to what it begins with."""
+    both = [(b.fadd(m[at], m[at + 1]), b.fsub(m[at], m[at + 1])) for at in (1, 3, 5)]  # of 1, 2 and 1/2 and of their opposites
+    found = []
+    for power, start in enumerate(begun):
+        one, two, half = (pair[power % 2] for pair in both)
+        total = b.fadd(one, m[0]) if power == 0 else b.fadd(one, m[7]) if power == OUTPUTS - 1 else one
+        total = _multiply_add(b, _constant(2.0**power), two, total)
+        found.append(b.fadd(_multiply_add(b, _constant(0.5**power), half, total), start))
+    return found
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def into_points(_: Any, x: Any, at: Any, n_tiles: Any, points: Any, place: Any, n_places: Any) -> Any:  # noqa: ARG001
+    """Write the ``n_tiles`` tiles whose first samples begin at ``x[at]`` at each point, from ``place`` on of so many tiles.
+
+    ``points`` is flat (point, tile, channel).
+    """
+
+    def code(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        x, points = (context.make_array(signature.args[one])(context, b, arguments[one]).data for one in (0, 3))
+        at, n_tiles, place, n_places = (arguments[one] for one in (1, 2, 4, 5))
+        for begin, here in _each_tile(b, n_tiles, place):
+            own = b.add(at, begin)
+            d = [b.load(_lanes(b, x, b.add(own, _SIZE(row * CHANNELS))), align=4) for row in range(POINTS)]
+            for target, value in zip(_at_points(b, points, here, n_places), _points_of(b, d), strict=True):
+                b.store(value, target, align=4)
+        return context.get_dummy_value()
+
+    size = types.intp
+    return types.void(x, size, size, points, size, size), code
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def from_points(_: Any, products: Any, place: Any, n_places: Any, n_tiles: Any, bias: Any, bias_at: Any,  # noqa: ARG001
+                 skip: Any, skip_row: Any, out: Any, out_at: Any) -> Any:  # noqa: ARG001  # fmt: skip
+    """Write the samples of ``n_tiles`` tiles from ``out[out_at]`` on: bias + skip + what their products give, at least 0.
+
+    The products as ``into_points`` has laid out its tiles. ``skip_row`` 0: none, ``skip`` holds zeros; else it is read where
+    ``out`` is written.
+    """
+
+    def code(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        products, bias, skip, out = (
+            context.make_array(signature.args[one])(context, b, arguments[one]).data for one in (0, 4, 6, 8)
+        )
+        place, n_places, n_tiles, bias_at, skip_row, out_at = (arguments[one] for one in (1, 2, 3, 5, 7, 9))
+        for begin, here in _each_tile(b, n_tiles, place):
+            half = b.urem(begin, _SIZE(CHANNELS))
+            own = b.load(_lanes(b, bias, b.add(bias_at, half)), align=4)
+            m = [b.load(one, align=4) for one in _at_points(b, products, here, n_places)]
+            to = [b.add(b.add(out_at, begin), _SIZE(row * CHANNELS)) for row in range(OUTPUTS)]
+            beside = [b.select(b.icmp_signed(">", skip_row, _SIZE(0)), one, half) for one in to]
+            begun = [b.fadd(own, b.load(_lanes(b, skip, one), align=4)) for one in beside]
+            for one, value in zip(to, _samples_of(b, m, begun), strict=True):
+                b.store(_at_least(b, value, _constant(0.0)), _lanes(b, out, one), align=4)
+        return context.get_dummy_value()
+
+    size = types.intp
+    return types.void(products, size, size, size, bias, size, skip, size, out, size), code
+
+
+def _each_tile(b: Any, n_tiles: Any, place: Any) -> Iterator[tuple[Any, Any]]:
+    """Emit what is asked of each half of the channels of each tile: where its samples begin, and where it is at a point."""
+    with cgutils.for_range(b, n_tiles) as loop:
+        for half in _HALVES:
+            here = b.mul(b.add(place, loop.index), _SIZE(CHANNELS))
+            yield b.add(b.mul(loop.index, _SIZE(OUTPUTS * CHANNELS)), half), b.add(here, half)
+
+
+def _at_points(b: Any, points: Any, here: Any, n_places: Any) -> list[Any]:
+    """Return where a tile is at each point."""
+    return [_lanes(b, points, b.add(here, b.mul(n_places, _SIZE(point * CHANNELS)))) for point in range(POINTS)]
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def at_each_point(_: Any, points: Any, n_tiles: Any, w: Any, w_at: Any, products: Any) -> Any:  # noqa: ARG001
+    """Multiply (point, tile, channel) at each point by its matrix of weights, which begin at ``w[w_at]``."""
+
+    def code(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        x, w, out = (context.make_array(signature.args[one])(context, b, arguments[one]).data for one in (0, 2, 4))
+        n_tiles, w_at = arguments[1], arguments[3]
+        done = cgutils.alloca_once(b, _SIZE)
+        row = _SIZE(CHANNELS)
+        with cgutils.for_range(b, _SIZE(POINTS)) as loop:
+            at = b.mul(b.mul(loop.index, n_tiles), row)
+            weights = b.gep(w, [b.add(w_at, b.mul(loop.index, _SIZE(CHANNELS**2)))])
+            b.store(_SIZE(0), done)
+            call = _Call(b, b.gep(x, [at]), row, row, weights, (), None, None, None, None, out, at, n_tiles, done)
+            for n_rows, fewer in zip(AT_POINTS, (*AT_POINTS[1:], 0), strict=True):
+                _do_tiles(call, _multiply_add, n_rows, fewer)
+        return context.get_dummy_value()
+
+    return types.void(points, types.intp, w, types.intp, products), code
