@@ -14,7 +14,8 @@ Other wings use:
 - ``export``: ``export_model``
 - ``files``: ``SHIPPED``, ``load_model``, ``save_model``, ``shipped_model``, ``write_synced``
 - ``inference``: ``ENGINE``
-- ``members``: ``abnormal_logits``, ``joined``, ``member_abnormal``, ``member_probabilities``, ``member_votes``, ``members_for``
+- ``members``: ``Medians``, ``abnormal_logits``, ``joined``, ``medians_of``, ``member_abnormal``, ``member_probabilities``,
+  ``member_votes``, ``members_for``
 - ``network``: ``BeatNet``, ``SCORING_BATCH``, ``network_probabilities``, ``train_repeatably``
 - ``novelty``: ``fit_reference``, ``novelty``
 - ``precision``: ``DECISION_MARGIN``, ``choose_precision``, ``remember``

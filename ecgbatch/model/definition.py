@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from ecgbatch.model.trees import Trees
 from ecgbatch.model.waves import VERSION as WAVES_VERSION
 from ecgbatch.terms import LEADS, NOTICE
 from storage.schema import digest_array
+
+if TYPE_CHECKING:
+    from ecgbatch.model.inference import Packed
 
 SCHEMA_VERSION = 3
 
@@ -93,6 +96,13 @@ class Member:
     def known(self) -> frozenset[str]:
         """What ``seen`` holds: asked of every record, so not as a list."""
         return frozenset(self.seen)
+
+    @cached_property
+    def packed(self) -> Packed:
+        """The network's weights as the kernel reads them."""
+        from ecgbatch.model.inference import pack  # numba is not loaded by who only reads a model
+
+        return pack(self.weights)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     from ecgbatch.model.definition import Model
+    from ecgbatch.model.members import Medians
 
 SEGMENTS: Mapping[str, tuple[float, float]] = {
     "P": (-0.25, -0.06),
@@ -87,7 +88,7 @@ def _lines(beat: Float, segment: slice) -> Float:
     return np.asarray(beat[:, left, None] + share * (beat[:, right] - beat[:, left])[:, None])
 
 
-def evidence(model: Model, indices: Sequence[int], beats: Float) -> Float:
+def evidence(model: Model, indices: Sequence[int], medians: Medians) -> Float:
     """Return how much each segment of each lead speaks for MI, record by record: ``EVIDENCE_RULE``.
 
     Parameters
@@ -96,8 +97,8 @@ def evidence(model: Model, indices: Sequence[int], beats: Float) -> Float:
         Of beats with a known place of R.
     indices
         Members that score these records, at least one.
-    beats : (record, lead, sample) float32
-        The median of each record's scored beats, prepared; a lead of zeros is missing.
+    medians
+        Of each record's scored beats; a lead of zeros is missing.
 
     Returns
     -------
@@ -106,30 +107,34 @@ def evidence(model: Model, indices: Sequence[int], beats: Float) -> Float:
         record's numbers do not depend on the others.
 
     """
-    from ecgbatch.model.members import median_beat_logits
+    from ecgbatch.model.members import Medians, median_beat_logits
     from ecgbatch.model.probability import rule_for
 
+    beats = medians.beats
     segments = list(segment_samples(model.beats, model.n_samples).values())
     explain = [indices[place] for place in np.linspace(0, len(indices) - 1, min(len(indices), EVIDENCE_MEMBERS)).astype(int)]
     usual = model.novelty.get("mean")
     changed = np.stack([occluded(beat, segments, usual) for beat in beats])  # (record, lead, segment, lead, sample)
     copies = np.concatenate([beats[:, None], changed.reshape(len(beats), -1, *beats.shape[1:])], axis=1)
-    features = _features(model, beats, changed) if model.kernels else None
+    each = Medians(copies.reshape(-1, *beats.shape[1:]), _features(model, medians, changed))
     spans = np.array([(segment.start, segment.stop) for _ in model.leads for segment in segments])
-    logits = median_beat_logits(model, explain, copies.reshape(-1, *beats.shape[1:]), features, spans).reshape(copies.shape[:2])
+    logits = median_beat_logits(model, explain, each, spans).reshape(len(beats), -1)
     fall = (logits[:, :1] - logits[:, 1:]).reshape(*beats.shape[:2], len(segments)) * rule_for(model, indices)[0].slope
     fall[~beats.any(axis=2)] = np.nan
     fall[:, :, [segment.stop <= segment.start for segment in segments]] = np.nan
     return np.asarray(fall, np.float32)
 
 
-def _features(model: Model, beats: Float, changed: Float) -> Float:
+def _features(model: Model, medians: Medians, changed: Float) -> Float | None:
     """Return what the model's random kernels make of each beat and its changed copies, (record x (1 + copies), feature)."""
-    from ecgbatch.model.random_kernels import kernel_features, replaced_features
+    from ecgbatch.model.random_kernels import replaced_features
 
-    found = []
-    for beat, copies in zip(beats, changed, strict=True):
-        replaced = np.stack([copies[lead, :, lead] for lead in range(len(beat))])
-        own = replaced_features(model.kernels, beat, replaced)
-        found += [kernel_features(model.kernels, beat[None]), own.reshape(-1, own.shape[2])]
-    return np.concatenate(found)
+    if medians.features is None:
+        return None
+    leads = range(changed.shape[1])
+    found = np.empty((len(changed), 1 + len(leads) * changed.shape[2], medians.features.shape[1]), np.float32)
+    found[:, 0] = medians.features
+    for row, (beat, copies) in enumerate(zip(medians.beats, changed, strict=True)):
+        replaced = np.stack([copies[lead, :, lead] for lead in leads])
+        found[row, 1:] = replaced_features(model.kernels, beat, replaced).reshape(found.shape[1] - 1, -1)
+    return found.reshape(-1, found.shape[2])

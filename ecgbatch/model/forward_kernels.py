@@ -38,7 +38,7 @@ KERNEL, BLOCKS, POOL, POOL_STRIDE = 5, 5, 5, 2
 """As ``network``'s, as literals that kernels can freeze; a test compares them."""
 
 EDGE, AFTER = 64, 160
-"""Zeros before and after the samples, two rows of CHANNELS and five: convolutions keep the length, and their last tile is whole."""
+"""Zeros before and after the samples, two rows of CHANNELS and five: convolutions keep the length, their last tile is whole."""
 
 PAIRS, WEIGHTS = 80, 8192
 """Of one convolution of 32 channels: pairs of products a sum (KERNEL x CHANNELS / 2), weights at all points."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from ecgbatch.model.definition import Member, Model
-from ecgbatch.model.inference import beat_logits, changed_logits, logit_of, pack, probabilities
+from ecgbatch.model.inference import beat_logits, changed_logits, logit_of, probabilities
 from ecgbatch.model.preparation import median_beat
 from ecgbatch.model.probability import beat_logit, sigmoid
 from ecgbatch.model.random_kernels import kernel_features, regression_logit
@@ -39,7 +40,7 @@ def member_probabilities(
     first_beat: Sequence[int] = (0,),
     *,
     precision: str = "float32",
-    features: np.ndarray | None = None,
+    medians: Medians | None = None,
     spans: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return each member's MI probability of each beat, before any calibration.
@@ -61,8 +62,8 @@ def member_probabilities(
         Where each record begins in ``waveform``; no record is empty. Default: all beats are one record's.
     precision
         Of the networks, one of ``inference.PRECISIONS``.
-    features : (record, feature) float32
-        Those of the records' median beats by the model's random kernels, where they are known. Default: they are computed.
+    medians
+        ``medians_of`` these records, where it is known.
     spans
         As in ``median_beat_logits``.
 
@@ -80,13 +81,33 @@ def member_probabilities(
     result = _network_probabilities(model, indices, waveform, precision, spans)
     if not len(waveform) or not indices or not (model.kernels or model.members[indices[0]].trees):
         return result
-    n_beats = np.diff([*first_beat, len(waveform)])
-    medians = waveform if (n_beats == 1).all() else np.stack([median_beat(own) for own in np.split(waveform, first_beat[1:])])
-    if model.kernels and features is None:
-        features = kernel_features(model.kernels, medians)
-    figures = _wave_figures(model, indices, medians)
-    votes = [member_votes(model.members[index], features, figures) for index in indices]
-    return joined(result, np.stack(votes, axis=1), n_beats)
+    medians = medians or medians_of(model, np.split(waveform, first_beat[1:]))
+    figures = _wave_figures(model, indices, medians.beats)
+    votes = [member_votes(model.members[index], medians.features, figures) for index in indices]
+    return joined(result, np.stack(votes, axis=1), np.diff([*first_beat, len(waveform)]))
+
+
+@dataclass(frozen=True)
+class Medians:
+    """What trees, regressions and explanations look at: the median beats of records.
+
+    Parameters
+    ----------
+    beats : (record, lead, sample) float32
+        Prepared.
+    features : (record, feature) float32
+        Theirs by the model's random kernels; None where it has none.
+
+    """
+
+    beats: np.ndarray
+    features: np.ndarray | None
+
+
+def medians_of(model: Model, beats: Sequence[np.ndarray]) -> Medians:
+    """Return the medians of the prepared, scored beats (beat, lead, sample) of each of at least one record."""
+    medians = np.concatenate(beats) if all(len(own) == 1 for own in beats) else np.stack([median_beat(own) for own in beats])
+    return Medians(medians, kernel_features(model.kernels, medians) if model.kernels else None)
 
 
 def _check_prepared(model: Model, waveform: np.ndarray) -> None:
@@ -104,7 +125,7 @@ def _network_probabilities(
     """Return what the members' networks alone say, (len(indices), beat) float32."""
     result = np.empty((len(indices), len(waveform)), np.float32)
     for row, index in enumerate(indices):
-        packed = pack(model.members[index].weights)
+        packed = model.members[index].packed
         if spans is None:
             result[row] = probabilities(beat_logits(packed, waveform, precision))
         else:
@@ -182,35 +203,28 @@ def abnormal_logits(model: Model, indices: Sequence[int], medians: np.ndarray) -
 
 def member_abnormal(member: Member, medians: np.ndarray, figures: np.ndarray | None) -> np.ndarray:
     """Return one member's ``abnormal_logits``, (record,)."""
-    logit = beat_logit(probabilities(beat_logits(pack(member.weights), medians, of="abnormal")))
+    logit = beat_logit(probabilities(beat_logits(member.packed, medians, of="abnormal")))
     if figures is None:
         return logit
     votes = member_votes(member, None, figures, "abnormal")
     return np.asarray((logit + votes.sum(axis=0)) / (1 + len(votes)))
 
 
-def median_beat_logits(
-    model: Model,
-    indices: Sequence[int],
-    beats: np.ndarray,
-    features: np.ndarray | None = None,
-    spans: np.ndarray | None = None,
-) -> np.ndarray:
+def median_beat_logits(model: Model, indices: Sequence[int], medians: Medians, spans: np.ndarray | None = None) -> np.ndarray:
     """Return the logit, before calibration, that each of these would have as the median beat of a record; mean over members.
 
     Parameters
     ----------
-    model, indices, features
+    model, indices, medians
         As in ``member_probabilities``.
-    beats : (record, lead, sample) float32
-        Prepared.
     spans : (copy, 2) int
-        Where ``beats`` are a beat and its copies, again and again: the samples that differ, as in ``inference.changed_logits``.
+        Where they are a beat and its copies, again and again: the samples that differ, as in ``inference.changed_logits``.
 
     Returns
     -------
     (record,) float64
 
     """
-    probability = member_probabilities(model, indices, beats, range(len(beats)), features=features, spans=spans)
+    beats = medians.beats
+    probability = member_probabilities(model, indices, beats, range(len(beats)), medians=medians, spans=spans)
     return np.asarray(beat_logit(probability).mean(axis=0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,10 +14,10 @@ import xarray as xr
 from ecgbatch.model.definition import Model
 from ecgbatch.model.electrodes import name_exchange, put_back
 from ecgbatch.model.evidence import SEGMENTS, evidence
-from ecgbatch.model.members import abnormal_logits, member_probabilities, members_for
+from ecgbatch.model.members import Medians, abnormal_logits, medians_of, member_probabilities, members_for
 from ecgbatch.model.novelty import novelty
 from ecgbatch.model.precision import DECISION_MARGIN
-from ecgbatch.model.preparation import median_beat, prepare_waveforms
+from ecgbatch.model.preparation import prepare_waveforms
 from ecgbatch.model.probability import calibrated, record_probability, rule_for
 from ecgbatch.model.splits import record_digest
 from ecgbatch.scores.decision import RecordScore, score_record
@@ -62,24 +62,26 @@ def score_shard(
     arrays = {str(name): variable.values for name, variable in block.variables.items()}  # of the block: writing there writes here
     used = _members_used(arrays, rows, model, records)
     names = rows["record_name"].values.tolist()
-    medians: dict[tuple[int, ...], dict[int, npt.NDArray[np.float32]]] = {}
-    for row, waveform, probability in _beat_probabilities(model, records, used, precision):
-        record = records[row]
-        assert record is not None
-        beat = medians.setdefault(used[row], {})[row] = median_beat(waveform)
-        far = novelty(model.novelty, beat)
-        finish = partial(score_record, model, used[row], record_name=names[row], novelty=far, is_exchanged=record.is_exchanged)
-        score = finish(probability)
-        if precision != "float32" and _is_close(score):
-            score = finish(member_probabilities(model, used[row], waveform))
-        _fill_score(arrays, row, record, score)
-        if record.is_exchanged:
-            arrays["exchange"][row], arrays["probability_put_back"][row] = _put_back(model, used[row], record)
-    for indices, beats in medians.items():
-        stacked = np.stack(list(beats.values()))
-        arrays["evidence"][list(beats)] = evidence(model, indices, stacked)
-        mi = arrays["mi_probability"][list(beats)]  # is part of any heart disease
-        arrays["abnormal_probability"][list(beats)] = np.maximum(_abnormal(model, indices, stacked), mi)
+    for indices in sorted({indices for indices in used if indices}):
+        mine = [row for row, other in enumerate(used) if other == indices]
+        prepared = [prepared_beats(model, records[row]) for row in mine]
+        medians = medians_of(model, prepared)
+        own = precision if len(indices) == len(model.members) else "float32"
+        found = _beat_probabilities(model, indices, prepared, medians, own)
+        for row, waveform, beat, probability in zip(mine, prepared, medians.beats, found, strict=True):
+            record = records[row]
+            assert record is not None
+            far = novelty(model.novelty, beat)
+            finish = partial(score_record, model, indices, record_name=names[row], novelty=far, is_exchanged=record.is_exchanged)
+            score = finish(probability)
+            if own != "float32" and _is_close(score):
+                score = finish(member_probabilities(model, indices, waveform))
+            _fill_score(arrays, row, record, score)
+            if record.is_exchanged:
+                arrays["exchange"][row], arrays["probability_put_back"][row] = _put_back(model, indices, record)
+        arrays["evidence"][mine] = evidence(model, indices, medians)
+        mi = arrays["mi_probability"][mine]  # is part of any heart disease
+        arrays["abnormal_probability"][mine] = np.maximum(_abnormal(model, indices, medians.beats), mi)
     return block
 
 
@@ -177,20 +179,13 @@ def _fill_score(arrays: Mapping[str, npt.NDArray[Any]], row: int, record: Record
 
 
 def _beat_probabilities(
-    model: Model, records: Sequence[RecordBeats | None], used: Sequence[tuple[int, ...]], precision: str
-) -> Iterator[tuple[int, npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
-    """Yield row, prepared scored beats (beat, lead, sample) and their probabilities (member, beat) of every record to score.
-
-    Records of the same members go together.
-    """
-    for indices in sorted({indices for indices in used if indices}):
-        mine = [row for row, other in enumerate(used) if other == indices]
-        prepared = [prepared_beats(model, records[row]) for row in mine]
-        ends = np.cumsum([len(beats) for beats in prepared])
-        first = [0, *ends[:-1].tolist()]
-        own = precision if len(indices) == len(model.members) else "float32"
-        probability = member_probabilities(model, indices, np.concatenate(prepared), first, precision=own)
-        yield from zip(mine, prepared, np.split(probability, ends[:-1], axis=1), strict=True)
+    model: Model, indices: Sequence[int], prepared: Sequence[npt.NDArray[np.float32]], medians: Medians, precision: str
+) -> list[npt.NDArray[np.float32]]:
+    """Return the probabilities (member, beat) of each record's prepared, scored beats (beat, lead, sample)."""
+    ends = np.cumsum([len(beats) for beats in prepared])[:-1]
+    joined = np.concatenate(prepared)
+    probability = member_probabilities(model, indices, joined, [0, *ends.tolist()], precision=precision, medians=medians)
+    return np.split(probability, ends, axis=1)
 
 
 def prepared_beats(model: Model, record: RecordBeats | None) -> npt.NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,9 +12,8 @@ import torch
 from ecgbatch.model.definition import Calibration, Member, Model, OperatingPoint, Preprocessing
 from ecgbatch.model.evidence import SEGMENTS, evidence, occluded, segment_samples
 from ecgbatch.model.files import load_model, shipped_model
-from ecgbatch.model.members import median_beat_logits
+from ecgbatch.model.members import Medians, median_beat_logits, medians_of
 from ecgbatch.model.network import BeatNet
-from ecgbatch.model.preparation import median_beat
 from ecgbatch.model.probability import rule_for
 
 BEATS = {"method": "robust", "sampling_frequency_hz": 125.0, "before_s": 0.25, "after_s": 0.45}
@@ -30,7 +30,12 @@ def beats(seed: int = 0, n_beats: int = 7, n_leads: int = 12) -> np.ndarray:
 
 
 def record_evidence(model: Model, indices: tuple[int, ...], waveform: np.ndarray) -> np.ndarray:
-    return evidence(model, indices, median_beat(waveform)[None])[0]
+    return evidence(model, indices, medians_of(model, [waveform]))[0]
+
+
+def of_single(model: Model, some: Sequence[np.ndarray]) -> Medians:
+    """Records of one beat each."""
+    return medians_of(model, [beat[None].astype(np.float32) for beat in some])
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +76,7 @@ def test_stored_evidence_is_the_fall_of_the_records_logit(shipped):
     without = beat.copy()
     samples = segment_samples(shipped.beats, shipped.n_samples)["ST"]
     without[7, samples] = shipped.novelty["mean"][7, samples]
-    before, after = median_beat_logits(shipped, (0,), np.stack([beat, without]).astype(np.float32))
+    before, after = median_beat_logits(shipped, (0,), of_single(shipped, [beat, without]))
     slope = rule_for(shipped, (0,))[0].slope
     assert shown[7, list(SEGMENTS).index("ST")] == pytest.approx(slope * (before - after), abs=1e-4)
 
@@ -109,13 +114,12 @@ def test_taking_away_what_evidence_names_moves_the_score_more_than_taking_away_t
         shown = record_evidence(shipped, (0, 1, 2), waveform)
         order = np.argsort(-np.abs(shown).ravel())
         beat = np.median(waveform, axis=0).astype(np.float32)
-        base = median_beat_logits(shipped, (0, 1, 2), beat[None])[0]
+        base = median_beat_logits(shipped, (0, 1, 2), of_single(shipped, [beat]))[0]
         for places, moves in ((order[:1], named), (order[-6:], others)):
             for place in places:
                 lead, segment = divmod(int(place), len(segments))
-                moved = median_beat_logits(
-                    shipped, (0, 1, 2), occluded(beat, [segments[segment]], shipped.novelty["mean"])[lead]
-                )[0]
+                without = occluded(beat, [segments[segment]], shipped.novelty["mean"])[lead]
+                moved = median_beat_logits(shipped, (0, 1, 2), of_single(shipped, without))[0]
                 moves.append(abs(moved - base))
     assert min(named) > 3 * float(np.median(others))
 
@@ -130,5 +134,5 @@ def test_a_model_of_one_lead_explains_itself_too():
 
 
 def test_a_records_evidence_does_not_depend_on_its_neighbours(shipped):
-    medians = np.stack([median_beat(beats(seed)) for seed in range(3)])
-    np.testing.assert_array_equal(evidence(shipped, (0, 1), medians)[2], evidence(shipped, (0, 1), medians[2:])[0])
+    together = evidence(shipped, (0, 1), medians_of(shipped, [beats(seed) for seed in range(3)]))
+    np.testing.assert_array_equal(together[2], record_evidence(shipped, (0, 1), beats(2)))

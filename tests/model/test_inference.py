@@ -16,7 +16,6 @@ from ecgbatch.model import forward_kernels, inference, network, precision
 from ecgbatch.model.definition import Model
 from ecgbatch.model.files import load_model, shipped_model
 from ecgbatch.model.inference import beat_logits, changed_logits, pack
-from ecgbatch.model.members import member_probabilities
 from ecgbatch.model.network import BeatNet
 from ecgbatch.scores import shard as scores_shard
 from ecgbatch.scores.shard import score_shard
@@ -125,11 +124,11 @@ def test_scoring_and_explaining_need_no_torch():
     script = (
         "import sys, numpy as np\nimport ecgbatch.scores.stage, flows.cluster\nfrom ecgbatch.model.evidence import evidence\n"
         "from ecgbatch.model.files import load_model, shipped_model\n"
-        "from ecgbatch.model.members import member_probabilities\n"
+        "from ecgbatch.model.members import medians_of, member_probabilities\n"
         "from ecgbatch.model.precision import choose_precision\n"
         "model = load_model(shipped_model('mi-lead-ii'))\nchoose_precision(model)\n"
         "beats = np.ones((3, 1, 88), np.float32)\nmember_probabilities(model, (0,), beats)\n"
-        "evidence(model, (0,), beats[:1])\n"
+        "evidence(model, (0,), medians_of(model, [beats]))\n"
         "print('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == "False"
@@ -206,11 +205,11 @@ def test_close_decisions_are_taken_in_float32(monkeypatch, shipped):
     xr.testing.assert_identical(plain, rounded)
 
 
-def test_records_that_some_members_score_are_scored_in_float32(shipped):
-    _, found = records(shipped, 3)
-    prepared = scores_shard.prepared_beats(shipped, found[0])
-    (_, _, probability), *_ = scores_shard._beat_probabilities(shipped, found[:1], [(0, 3)], "bfloat16")
-    np.testing.assert_array_equal(probability, member_probabilities(shipped, (0, 3), prepared))
+def test_records_that_some_members_score_are_scored_in_float32(monkeypatch, shipped):
+    rows, found = records(shipped, 3)
+    monkeypatch.setattr(scores_shard, "_members_for", lambda *_: (0, 3))
+    plain, rounded = (score_shard(rows, shipped, found, precision=kind) for kind in inference.PRECISIONS)
+    xr.testing.assert_identical(plain, rounded)
 
 
 def test_what_a_trial_found_is_taken_over_from_scores_and_only_that(monkeypatch: pytest.MonkeyPatch) -> None:
