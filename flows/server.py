@@ -196,16 +196,21 @@ def _asked(url: str, login: tuple[str, str] | None, headers: dict[str, str]) -> 
 
     An error of the server's own (500 to 599) is no answer yet: a gateway before one that starts says 502 or 503.
     """
-    deadline = time.monotonic() + ASK_S
+    deadline, is_said = time.monotonic() + ASK_S, False
     while True:
         is_late = time.monotonic() > deadline
         try:
             answer = httpx.get(url, timeout=5, auth=login, headers=headers)
             if is_late or not answer.is_server_error:
                 return answer
-        except httpx.TransportError:
+            found = f"answers {answer.status_code}"
+        except httpx.TransportError as error:
             if is_late:
                 raise
+            found = f"does not answer: {str(error) or type(error).__name__}"
+        if not is_said:
+            log.warning("the Prefect server %s %s; it is asked again for %.0f s", without_password(url), found, ASK_S)
+            is_said = True
         time.sleep(1)
 
 

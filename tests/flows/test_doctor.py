@@ -118,9 +118,11 @@ def test_prefect_server_in_trouble_itself_is_told_from_an_address_that_is_wrong(
     assert "ends with /api" not in str(told.value)
 
 
-def test_prefect_server_behind_a_gateway_is_waited_for_until_it_has_started(troubled, monkeypatch):
-    monkeypatch.setattr(Troubled, "answers", [502])
+def test_prefect_server_behind_a_gateway_is_waited_for_until_it_has_started_which_is_said_once(troubled, monkeypatch, caplog):
+    monkeypatch.setattr(Troubled, "answers", [502, 502])
     assert ask_server(troubled, None) == "3.0.0"
+    (said,) = (record.getMessage() for record in caplog.records if record.name == "ecgbatch")
+    assert said == f"the Prefect server {troubled}/admin/version answers 502; it is asked again for 30 s"
 
 
 @pytest.mark.parametrize(
