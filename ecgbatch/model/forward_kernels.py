@@ -235,7 +235,7 @@ def forward(
                 inner(x, blocks, block_biases, block, y, 0, n)
                 outer(y, blocks, block_biases, block, x, 0, n)
             n = pool(x, n, 0, n)
-        leave(x, n, hidden, hidden_biases, output, output_bias, layers, logits[i])
+        leave(x[EDGE:], 1, n * CHANNELS, hidden, hidden_biases, output, output_bias, layers, logits[i])
     return logits
 
 
@@ -285,7 +285,7 @@ def forward_changed(
             if i == 0:
                 entered[block + 1] = x
             keep(entered[block + 1], x, low, high, n)
-        leave(x, n, hidden, hidden_biases, output, output_bias, layers, logits[i])
+        leave(x[EDGE:], 1, n * CHANNELS, hidden, hidden_biases, output, output_bias, layers, logits[i])
     return logits
 
 
@@ -346,17 +346,19 @@ def outer_pairs(short: Array, w: Array, bias: Array, block: int, x: Array, n: in
 
 @kernel
 def leave(
-    x: Array, n: int, hidden: Array, biases: Array, output: Array, output_bias: Array, layers: Array, logits: Array
-) -> None:
-    """Do the fully connected layers; write each class's difference from the first."""
-    flat, zero, no_skip = n * CHANNELS, np.float32(0), np.zeros(CHANNELS, np.float32)
-    _convolve(x[EDGE:], flat, flat, hidden, 0, biases, 0, zero, no_skip, 0, layers, 0, 1)
-    _convolve(layers, CHANNELS, CHANNELS, hidden, flat * CHANNELS, biases, CHANNELS, zero, no_skip, 0, layers, CHANNELS, 1)
-    for row in range(output_bias.shape[0]):
-        logit = output_bias[row]
-        for channel in range(CHANNELS):
-            logit += layers[CHANNELS + channel] * output[row * CHANNELS + channel]
-        logits[row] = logit
+    x: Array, n_beats: int, row: int, hidden: Array, biases: Array, output: Array, output_bias: Array, layers: Array,
+    logits: Array,
+) -> None:  # fmt: skip
+    """Do the fully connected layers of beats, each a row of ``x``; write each class's difference from the first."""
+    zero, no_skip, second = np.float32(0), np.zeros(CHANNELS, np.float32), n_beats * CHANNELS
+    _convolve(x, row, row, hidden, 0, biases, 0, zero, no_skip, 0, layers, 0, n_beats)
+    _convolve(layers, CHANNELS, CHANNELS, hidden, row * CHANNELS, biases, CHANNELS, zero, no_skip, 0, layers, second, n_beats)
+    for beat in range(n_beats):
+        for difference in range(output_bias.shape[0]):
+            logit = output_bias[difference]
+            for channel in range(CHANNELS):
+                logit += layers[second + beat * CHANNELS + channel] * output[difference * CHANNELS + channel]
+            logits[beat * output_bias.shape[0] + difference] = logit
 
 
 @kernel

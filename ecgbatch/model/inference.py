@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgbatch.kernels import processor_features
+from ecgbatch.kernels import processor_features, scratch
 from ecgbatch.model.forward_kernels import (
     BLOCKS,
     CHANNELS,
@@ -19,21 +19,31 @@ from ecgbatch.model.forward_kernels import (
     POOL_STRIDE,
     forward,
     forward_changed,
+    leave,
     round_bfloat16,
 )
+from ecgbatch.model.tile_kernels import STEP, may_use_tiles, room_sizes, tile_rows
 
 Array = NDArray[Any]
 
 ENGINE = "compiled kernel 1"
 """Named in every scores store; the number rises when a sum's order changes."""
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "bfloat16 tiles")
 """bfloat16: the ten convolutions of the blocks take inputs and weights rounded to 8 bits, and sum in float32. The first
-convolution, what skips a block and the fully connected layers stay float32: rounding those too makes four times the error."""
+convolution, what skips a block and the fully connected layers stay float32: rounding those too makes four times the error.
+In tiles, that is in the order of a processor's matrix unit, the first convolution takes its inputs and weights with 16 bits."""
 
-GAINS_BY_BFLOAT16 = HAS_BFLOAT16 and "+sse4a" in processor_features()
-"""Whether bfloat16 is faster here. AMD's processors, which alone know SSE4a, take 0.6 to 0.7 times as long as for float32; the
-Intel processor that was measured takes 1.4 times as long (docs/adr/0016)."""
+
+def fastest_precision() -> str:
+    """Return what this processor scores fastest in, one of ``PRECISIONS`` (measured: docs/adr/0016).
+
+    In a matrix unit, where the system lets us use it, a beat takes a fifth of float32's time. In vectors of bfloat16 AMD's
+    processors, which alone know SSE4a, take 0.6 to 0.7 times as long as in float32, Intel's 1.4 times as long.
+    """
+    if may_use_tiles():
+        return "bfloat16 tiles"
+    return "bfloat16" if HAS_BFLOAT16 and "+sse4a" in processor_features() else "float32"
 
 
 class Packed(NamedTuple):
@@ -113,7 +123,7 @@ def beat_logits(packed: Packed, waveform: Array, precision: str = "float32", of:
         From ``pack``, of a network of these leads and samples.
     waveform : (beat, lead, sample) float32
     precision
-        One of ``PRECISIONS``.
+        One of ``PRECISIONS``; one that the processor has no instructions for is computed by others, slower.
     of
         As in ``logit_of``.
 
@@ -125,12 +135,48 @@ def beat_logits(packed: Packed, waveform: Array, precision: str = "float32", of:
     Raises
     ------
     ValueError
-        If the network is one of other leads or samples.
+        If the network is one of other leads or samples, or the precision is none.
 
     """
     _check_fits(packed, waveform)
-    differences = forward(np.require(waveform, np.float32, ("C", "W")), precision == "bfloat16", *packed)
-    return _logits(differences, of)
+    if precision not in PRECISIONS:
+        raise ValueError(f"expected a precision of {', '.join(PRECISIONS)}, found {precision!r}")
+    own = np.require(waveform, np.float32, ("C", "W"))
+    in_tiles = precision == "bfloat16 tiles"
+    return _logits(_forward_in_tiles(packed, own) if in_tiles else forward(own, precision == "bfloat16", *packed), of)
+
+
+def _forward_in_tiles(packed: Packed, waveform: Array) -> Array:
+    """Do ``forward`` in the order of a matrix unit: by it where this process may use it."""
+    first = _in_halves(packed.first)
+    weights = _in_lines("tile_weights", packed.pairs.size, first.size).view(np.uint32)
+    weights[: packed.pairs.size], weights[packed.pairs.size :] = packed.pairs.view(np.uint32), first
+    sizes = room_sizes(*waveform.shape)
+    sums, beat, words, x, short, other = np.split(_in_lines("tile_room", *sizes), np.cumsum(sizes[:-1]))
+    words, short, other = (own.view(np.uint32) for own in (words, short, other))
+    biases = packed.first_bias, packed.block_biases
+    rows = tile_rows(waveform, may_use_tiles(), weights, *biases, sums, beat, words, x, short, other)
+    layers = np.empty(2 * len(rows) * CHANNELS, np.float32)
+    logits = np.empty((len(rows), packed.output_bias.size), np.float32)
+    leave(rows.ravel(), len(rows), rows.shape[1], *packed[5:], layers, logits.ravel())
+    return logits
+
+
+def _in_halves(first: Array) -> Array:
+    """Return the first convolution's weights as tiles take them: the first 8 bits of each twice in a word, then the next 8."""
+    high, low = np.empty(first.size, np.uint16), np.empty(first.size, np.uint16)
+    round_bfloat16(first.view(np.uint32), first.size, high)
+    round_bfloat16((first - (high.astype(np.uint32) << 16).view(np.float32)).view(np.uint32), first.size, low)
+    words = np.zeros((2, -(-first.size // STEP) * STEP), np.uint32)
+    words[:, : first.size] = np.stack([high, low]) * np.uint32(0x10001)
+    return words.ravel()
+
+
+def _in_lines(name: str, *sizes: int) -> Array:
+    """Return ``scratch`` float32 of these sizes together that begins with a line of the cache: tiles are loaded by lines."""
+    room = scratch(name, (sum(sizes) + 15,), np.float32)
+    start = -room.ctypes.data // 4 % 16
+    return room[start : start + sum(sizes)]
 
 
 def _logits(differences: Array, of: str = "mi") -> Array:

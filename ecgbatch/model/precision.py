@@ -1,4 +1,4 @@
-"""Precision: whether a model's networks may score in bfloat16, tried on beats like those it was trained on."""
+"""Precision: whether a model's networks may score in a kind of bfloat16, tried on beats like those it was trained on."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ecgbatch.model.inference import ENGINE, GAINS_BY_BFLOAT16
+from ecgbatch.model.inference import ENGINE, fastest_precision
 
 if TYPE_CHECKING:
     from ecgbatch.model.definition import Model
 
 RECORD_TOLERANCE, BEAT_TOLERANCE = 1e-3, 5e-3
-"""How far bfloat16 may move the calibrated probability of a record and of a single beat."""
+"""How far bfloat16, in vectors or tiles, may move the calibrated probability of a record and of a single beat."""
 
 DECISION_MARGIN = 5 * RECORD_TOLERANCE
 """A record whose probability, or an end of whose interval, comes this near to its threshold is scored again in float32."""
@@ -33,41 +33,46 @@ class Precision(NamedTuple):
 
 
 def choose_precision(model: Model) -> Precision:
-    """Return bfloat16 where this processor is faster with it and it changes no decision, else float32, with the reason.
+    """Return what this processor is fastest in where that changes no decision, else float32, with the reason.
 
     It is for records that all members score: the mean of ten members forgives what rounding does to each, that of one does
     not (measured: 2e-4 and 2e-3 on real records). The trial compares both on beats drawn from the model's own description of its
-    training records (``novelty``); same model, same verdict on every processor that gains by it.
+    training records (``novelty``); same model, same verdict on every processor that is fastest in the same.
     """
-    if not GAINS_BY_BFLOAT16:
-        return Precision("float32", "this processor is not faster in bfloat16")
+    name = fastest_precision()
+    if name == "float32":
+        return Precision(name, "this processor is not faster in bfloat16")
     if not model.novelty:
-        return Precision("float32", "the model holds no description of its training records to try bfloat16 on")
-    if model.digest not in _chosen:
-        _chosen[model.digest] = _tried(model)
-    return _chosen[model.digest]
+        return Precision("float32", f"the model holds no description of its training records to try {name} on")
+    if (model.digest, name) not in _chosen:
+        _chosen[model.digest, name] = _tried(model, name)
+    return _chosen[model.digest, name]
 
 
 def remember(digest: str, stated: Mapping[str, Any]) -> None:
     """Take over what a trial of a model by these very versions found, as scores state it: ``engine``, ``name``, ``why``."""
-    if stated.get("engine") == ENGINE and f"on {N_RECORDS} records" in stated.get("why", ""):  # else there was no trial
-        _chosen.setdefault(digest, Precision(stated["name"], stated["why"]))
+    why = stated.get("why", "")
+    if stated.get("engine") == ENGINE and f"on {N_RECORDS} records" in why:  # else there was no trial
+        tried = why.split(_REFUSED)[0] if stated["name"] == "float32" else stated["name"]
+        _chosen.setdefault((digest, tried), Precision(stated["name"], why))
 
 
-_chosen: dict[str, Precision] = {}
-"""By the model's digest: a trial takes a third of a second, and several stages of one command ask."""
+_chosen: dict[tuple[str, str], Precision] = {}
+"""By the model's digest and what was tried: a trial takes a third of a second, and several stages of one command ask."""
+
+_REFUSED = " was refused: "
 
 
-def _tried(model: Model) -> Precision:
-    record, beat, n_decisions = trial(model)
+def _tried(model: Model, name: str) -> Precision:
+    record, beat, n_decisions = trial(model, name)
     found = f"on {N_RECORDS} records like those of training, records differ by {record:.1e}, beats by {beat:.1e}"
     if record > _SHARE * RECORD_TOLERANCE or beat > _SHARE * BEAT_TOLERANCE or n_decisions:
-        return Precision("float32", f"bfloat16 was refused: {found}, decisions in {n_decisions}")
-    return Precision("bfloat16", f"{found}, no decision")
+        return Precision("float32", f"{name}{_REFUSED}{found}, decisions in {n_decisions}")
+    return Precision(name, f"{found}, no decision")
 
 
-def trial(model: Model) -> tuple[float, float, int]:
-    """Return how far bfloat16 moves a record's and a beat's probability at most, and how many decisions it turns."""
+def trial(model: Model, name: str) -> tuple[float, float, int]:
+    """Return how far a precision moves a record's and a beat's probability at most, and how many decisions it turns."""
     from ecgbatch.model.members import member_probabilities
     from ecgbatch.model.probability import beat_logit, calibrated
 
@@ -75,8 +80,8 @@ def trial(model: Model) -> tuple[float, float, int]:
     indices = range(len(model.members))
     first = range(0, len(beats), N_BEATS)
     found = []
-    for name in ("float32", "bfloat16"):
-        logit = beat_logit(member_probabilities(model, indices, beats, first, precision=name)).mean(axis=0)
+    for own in ("float32", name):
+        logit = beat_logit(member_probabilities(model, indices, beats, first, precision=own)).mean(axis=0)
         found.append([calibrated(one, model.calibration) for one in (logit.reshape(N_RECORDS, -1).mean(axis=1), logit)])
     (records, each), (rounded, each_rounded) = found
     threshold = model.operating_point.threshold
