@@ -57,7 +57,7 @@ def may_use_tiles() -> bool:
     if not (HAS_TILES and sys.platform == "linux"):
         return False
     arch_prctl, request_permission, tile_data = 158, 0x1023, 18
-    return ctypes.CDLL(None).syscall(arch_prctl, request_permission, tile_data) == 0
+    return bool(ctypes.CDLL(None).syscall(arch_prctl, request_permission, tile_data) == 0)
 
 
 def _call(b: Any, name: str, result: Any, *arguments: Any) -> Any:
