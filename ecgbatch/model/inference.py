@@ -154,6 +154,7 @@ def _forward_in_tiles(packed: Packed, waveform: Array) -> Array:
     sizes = room_sizes(*waveform.shape)
     sums, beat, words, x, short, other = np.split(_in_lines("tile_room", *sizes), np.cumsum(sizes[:-1]))
     words, short, other = (own.view(np.uint32) for own in (words, short, other))
+    beat[:], words[:] = 0, 0
     biases = packed.first_bias, packed.block_biases
     rows = tile_rows(waveform, may_use_tiles(), weights, *biases, sums, beat, words, x, short, other)
     layers = np.empty(2 * len(rows) * CHANNELS, np.float32)

@@ -39,6 +39,9 @@ ROWS, BEYOND = 32, 36
 GROUP = 8
 """Beats that go through the layers together: their rows stay in the second cache."""
 
+SHAPE = np.array([1] + 15 * [0] + 8 * [64, 0] + 16 * [0] + 8 * [16] + 8 * [0], np.uint8)
+"""What the unit is told before its first use: palette 1, each of eight tiles with 64 bytes a row and 16 rows."""
+
 HAS_TILES = {"+amx-tile", "+amx-bf16", "+avx512bf16"} <= processor_features()
 """Whether this processor has the unit; ``may_use_tiles`` says whether the system lets this process use it."""
 
@@ -357,14 +360,14 @@ def tile_rows(
     """Return the last block's rows (beat, sample x channel) float32, by the unit or as it does.
 
     ``weights`` are words: the blocks', then the first convolution's (``enter``). The room that follows ``biases`` is of
-    ``room_sizes``, float32 but for the words of ``words``, ``short`` and ``other``; what is in it does not matter.
+    ``room_sizes``, float32 but for the words of ``words``, ``short`` and ``other``; ``beat`` and ``words`` hold zeros, what is in
+    the others does not matter.
     """
     n_beats, _, n_samples = waveform.shape
-    beat[:], words[:], short[: 2 * 16], other[: 2 * 16] = 0, 0, 0, 0
-    shape = np.zeros(64, np.uint8)  # palette 1; of each tile 64 bytes a row, 16 rows
-    shape[0], shape[16:32:2], shape[48:56] = 1, 64, 16
     if in_unit:
-        _begin_tiles(shape)
+        _begin_tiles(SHAPE)
+    clear(short, 0)
+    clear(other, 0)
     left = n_samples
     for _ in range(BLOCKS):
         left = left if left < POOL else (left - POOL) // POOL_STRIDE + 1
@@ -388,7 +391,8 @@ def tile_rows(
             n = pool(x, n_own, n, short)
             part(short, n_own, n)
         for i in range(n_own):
-            found[start + i] = x[(2 + i * (n + 2)) * CHANNELS :][: n * CHANNELS]
+            for value in range(n * CHANNELS):
+                found[start + i, value] = x[(2 + i * (n + 2)) * CHANNELS + value]
     if in_unit:
         _end_tiles()
     return found
@@ -432,9 +436,14 @@ def enter(
 def part(short: Array, n_beats: int, n: int) -> None:
     """Write zeros in the two rows behind each beat of ``n`` samples."""
     for i in range(n_beats):
-        at = np.uint64((2 + n + i * (n + 2)) * 16)
-        for word in range(np.uint64(32)):
-            short[at + word] = 0
+        clear(short, 2 + n + i * (n + 2))
+
+
+@kernel
+def clear(short: Array, row: int) -> None:
+    """Write zeros in two rows of bfloat16."""
+    for word in range(np.uint64(row * 16), np.uint64((row + 2) * 16)):
+        short[word] = 0
 
 
 @kernel

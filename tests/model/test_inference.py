@@ -94,7 +94,7 @@ def rounded(values: np.ndarray) -> np.ndarray:
 
 
 def in_order_of_tiles(rows: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Sum products (row, product) by (product, channel) as the matrix unit does: products of bfloat16 have no more than 16 bits."""
+    """Sum products (row, product) by (product, channel) as the matrix unit does: those of bfloat16 are float32 as they are."""
     total = np.zeros((len(rows), weights.shape[1]), np.float32)
     for step in range(0, len(weights), 32):
         even, odd = np.zeros_like(total), np.zeros_like(total)
