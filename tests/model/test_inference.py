@@ -157,6 +157,17 @@ def test_tiles_see_neither_their_neighbours_nor_what_was_in_the_room(monkeypatch
     np.testing.assert_array_equal(np.delete(found, [3, 17]), np.delete(expected, [3, 17]))
 
 
+@pytest.mark.parametrize("n_samples", [1, 30, 31, 32, 33, 88, 187])
+@pytest.mark.parametrize(("n_beats", "n_leads"), [(0, 1), (1, 1), (1, 12), (5, 3), (9, 15)])
+def test_what_tiles_reach_lies_in_their_room(n_beats, n_leads, n_samples):
+    """They are loaded whole, also where fewer rows are wanted."""
+    _, beat, words, _, short, other = tile_kernels.room_sizes(n_beats, n_leads, n_samples)
+    last = max(0, min(tile_kernels.GROUP, n_beats) * (n_samples + 2) - 1) // 32 * 32
+    assert (last + 31 + 4 + 1) * 16 <= min(short, other)
+    last, n_steps = (n_samples - 1) // 32 * 32, -(-5 * n_leads // 16)
+    assert (last + 31) * n_leads + 16 * n_steps <= min(beat, words)
+
+
 @pytest.mark.parametrize(("n_leads", "n_samples"), [(12, 88), (1, 187), (2, 7), (3, 4)])
 def test_what_has_not_changed_need_not_be_computed_again(n_leads, n_samples):
     """Every span of a few lengths, the ends above all: the bits are those of whole passes."""
