@@ -38,8 +38,8 @@ In tiles, that is in the order of a processor's matrix unit, the first convoluti
 def fastest_precision() -> str:
     """Return what this processor scores fastest in, one of ``PRECISIONS`` (measured: docs/adr/0016).
 
-    A matrix unit, where the system lets us use it, takes about a fifth of float32's time. In vectors of bfloat16 AMD's processors,
-    which alone know SSE4a, take 0.6 to 0.7 times as long as in float32, the Intel processor that was measured 1.4 times as long.
+    A matrix unit, where the system lets us use it, takes a fifth of float32's time. In vectors of bfloat16 AMD's processors, the
+    only ones that know SSE4a, take 0.6 to 0.7 times as long as in float32, the Intel processor that was measured 1.4 times.
     """
     if may_use_tiles():
         return "bfloat16 tiles"
