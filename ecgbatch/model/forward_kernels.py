@@ -1,4 +1,4 @@
-"""The network's forward pass as one compiled kernel, a few beats at a time, in float32 or with bfloat16 convolutions.
+"""The network's forward pass in float32 as one compiled kernel, a few beats at a time.
 
 Activations stay in the first caches from samples to logit, and the innermost loop holds a tile of the output in registers: about
 nine tenths of what the processor can do. A block's convolutions are done as Toom and Cook multiply polynomials (Winograd 1980;
@@ -24,7 +24,6 @@ from ecgbatch.model.vectors import (
     POINTS,
     at_each_point,
     convolve,
-    convolve_pairs,
     from_points,
     into_points,
 )
@@ -52,7 +51,7 @@ BESIDE = 12
 
 @kernel
 def forward(
-    waveform: Array, in_pairs: bool, first: Array, first_bias: Array, blocks: Array, block_biases: Array, pairs: Array,
+    waveform: Array, first: Array, first_bias: Array, blocks: Array, block_biases: Array, _words: Array,
     hidden: Array, hidden_biases: Array, output: Array, output_bias: Array,
 ) -> Array:  # fmt: skip
     """Do ``beat_logits``: each sample a row of channels, rows of zeros before the first and after the last.
@@ -62,7 +61,7 @@ def forward(
     n_beats, n_leads, n_samples = waveform.shape
     beat, layers = np.zeros((n_samples + 4) * n_leads, np.float32), np.zeros(2 * CHANNELS, np.float32)
     x = on_lines(TOGETHER, n_samples * CHANNELS + EDGE + AFTER)
-    y, short, room = on_lines(x.shape[0], x.shape[1]), np.zeros(x.shape[1], np.uint16), working_room(n_samples)
+    y, room = on_lines(x.shape[0], x.shape[1]), working_room(n_samples)
     logits = np.empty((n_beats, output_bias.shape[0]), np.float32)
     for start in range(0, n_beats, TOGETHER):
         together = min(TOGETHER, n_beats - start)
@@ -73,31 +72,23 @@ def forward(
             used = n * CHANNELS + EDGE + AFTER
             for i in range(together):
                 clear(x[i], used - AFTER, used)
-                clear(y[i], used - AFTER, used)
-            if in_pairs:
-                for i in range(together):
-                    round_bfloat16(x[i].view(np.uint32), used, short)
-                    inner_pairs(short.view(np.float32), pairs, block_biases, block, y[i], n)
-                    round_bfloat16(y[i].view(np.uint32), used, short)
-                    outer_pairs(short.view(np.float32), pairs, block_biases, block, x[i], n)
-            else:
-                inner(x[:together], blocks, block_biases, block, y, 0, n, room)
-                for i in range(together):
-                    clear(y[i], used - AFTER, used)  # the last tile may reach beyond
-                outer(y[:together], blocks, block_biases, block, x, 0, n, room)
+            inner(x[:together], blocks, block_biases, block, y, 0, n, room)
+            for i in range(together):
+                clear(y[i], used - AFTER, used)  # the last tile may reach beyond
+            outer(y[:together], blocks, block_biases, block, x, 0, n, room)
             left = n
             for i in range(together):
                 left = pool(x[i], n, 0, n)
             n = left
         for i in range(together):
-            leave(x[i], n, hidden, hidden_biases, output, output_bias, layers, logits[start + i])
+            leave(x[i, EDGE:], 1, n * CHANNELS, hidden, hidden_biases, output, output_bias, layers, logits[start + i])
     return logits
 
 
 @kernel
 def forward_changed(
     own: Array, copies: Array, spans: Array, order: Array, first: Array, first_bias: Array, blocks: Array, block_biases: Array,
-    _pairs: Array, hidden: Array, hidden_biases: Array, output: Array, output_bias: Array,
+    _words: Array, hidden: Array, hidden_biases: Array, output: Array, output_bias: Array,
 ) -> Array:  # fmt: skip
     """Do ``changed_logits``: ``forward``, which keeps every layer of the beat itself and of a copy does only what has changed.
 
@@ -144,7 +135,7 @@ def forward_changed(
             hold(entered[block + 1], x[:together], low, high, n, BESIDE if block + 1 < BLOCKS else n, is_own)
         for i in range(together):
             at = 0 if is_own else 1 + order[start + i]
-            leave(x[i], n, hidden, hidden_biases, output, output_bias, layers, logits[at])
+            leave(x[i, EDGE:], 1, n * CHANNELS, hidden, hidden_biases, output, output_bias, layers, logits[at])
         start += together
     return logits
 
@@ -253,33 +244,20 @@ def multiply(x: Array, w: Array, convolution: int, low: int, high: int, room: Ar
 
 
 @kernel
-def inner_pairs(short: Array, w: Array, bias: Array, block: int, y: Array, n: int) -> None:
-    """Do ``inner`` of inputs and weights in pairs of bfloat16."""
-    at, bias_at, row = 2 * block * PAIRS * CHANNELS, 2 * block * CHANNELS, CHANNELS // 2
-    zero, no_skip = np.float32(0), np.zeros(CHANNELS, np.float32)
-    convolve_pairs(short, row, PAIRS, w, at, bias, bias_at, zero, no_skip, 0, y, EDGE, n)
-
-
-@kernel
-def outer_pairs(short: Array, w: Array, bias: Array, block: int, x: Array, n: int) -> None:
-    """Do ``outer`` of inputs and weights in pairs of bfloat16."""
-    at, bias_at, row = (2 * block + 1) * PAIRS * CHANNELS, (2 * block + 1) * CHANNELS, CHANNELS // 2
-    convolve_pairs(short, row, PAIRS, w, at, bias, bias_at, np.float32(0), x, CHANNELS, x, EDGE, n)
-
-
-@kernel
 def leave(
-    x: Array, n: int, hidden: Array, biases: Array, output: Array, output_bias: Array, layers: Array, logits: Array
-) -> None:
-    """Do the fully connected layers; write each class's difference from the first."""
-    flat, zero, no_skip = n * CHANNELS, np.float32(0), np.zeros(CHANNELS, np.float32)
-    convolve(x[EDGE:], flat, flat, hidden, 0, biases, 0, zero, no_skip, 0, layers, 0, 1)
-    convolve(layers, CHANNELS, CHANNELS, hidden, flat * CHANNELS, biases, CHANNELS, zero, no_skip, 0, layers, CHANNELS, 1)
-    for row in range(output_bias.shape[0]):
-        logit = output_bias[row]
-        for channel in range(CHANNELS):
-            logit += layers[CHANNELS + channel] * output[row * CHANNELS + channel]
-        logits[row] = logit
+    x: Array, n_beats: int, row: int, hidden: Array, biases: Array, output: Array, output_bias: Array, layers: Array,
+    logits: Array,
+) -> None:  # fmt: skip
+    """Do the fully connected layers of beats, each a row of ``x``; write each class's difference from the first."""
+    zero, no_skip, second = np.float32(0), np.zeros(CHANNELS, np.float32), n_beats * CHANNELS
+    convolve(x, row, row, hidden, 0, biases, 0, zero, no_skip, 0, layers, 0, n_beats)
+    convolve(layers, CHANNELS, CHANNELS, hidden, row * CHANNELS, biases, CHANNELS, zero, no_skip, 0, layers, second, n_beats)
+    for beat in range(n_beats):
+        for difference in range(output_bias.shape[0]):
+            logit = output_bias[difference]
+            for channel in range(CHANNELS):
+                logit += layers[second + beat * CHANNELS + channel] * output[difference * CHANNELS + channel]
+            logits[beat * output_bias.shape[0] + difference] = logit
 
 
 @kernel

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ecgbatch.kernels import processor_features
+from ecgbatch.kernels import scratch
 from ecgbatch.model.forward_kernels import (
     BLOCKS,
     KERNEL,
@@ -17,9 +17,11 @@ from ecgbatch.model.forward_kernels import (
     POOL_STRIDE,
     forward,
     forward_changed,
+    leave,
     round_bfloat16,
 )
-from ecgbatch.model.vectors import CHANNELS, HAS_BFLOAT16, LANES
+from ecgbatch.model.tile_kernels import STEP, may_use_tiles, room_sizes, tile_rows
+from ecgbatch.model.vectors import CHANNELS, LANES
 
 Array = NDArray[Any]
 
@@ -27,22 +29,22 @@ ENGINE = "compiled kernel 2"
 """Named in every scores store; the number rises when a sum's order changes."""
 
 PRECISIONS = ("float32", "bfloat16")
-"""bfloat16: the ten convolutions of the blocks take inputs and weights rounded to 8 bits, and sum in float32. The first
-convolution, what skips a block and the fully connected layers stay float32: rounding those too makes four times the error."""
-
-GAINS_BY_BFLOAT16 = HAS_BFLOAT16 and "+sse4a" in processor_features()
-"""Whether bfloat16 is faster here. AMD's processors, which alone know SSE4a, take 0.6 to 0.7 times as long as for float32; the
-Intel processor that was measured takes 1.4 times as long (docs/adr/0016)."""
+"""bfloat16: the ten convolutions of the blocks take inputs and weights rounded to 8 bits, the first with 16 bits, and sum in
+float32 in the order of a processor's matrix unit (``tile_kernels``). What skips a block and the fully connected layers stay
+float32: rounding those too makes four times the error."""
 
 
 class Packed(NamedTuple):
-    """A network's weights as the kernel reads them: products by output channel, float32, flat; the blocks' in pairs too."""
+    """A network's weights as the kernels read them: by output channel, float32, flat; the blocks' at points (``vectors``).
+
+    ``words`` are for tiles: the blocks' in pairs of bfloat16, then the first convolution's.
+    """
 
     first: Array
     first_bias: Array
     blocks: Array
     block_biases: Array
-    pairs: Array
+    words: Array
     hidden: Array
     hidden_biases: Array
     output: Array
@@ -70,17 +72,17 @@ def pack(weights: Mapping[str, Array]) -> Packed:
     blocks = np.stack([turned(name) for name in names])
     at_points = np.einsum("pk,nkio->npio", _weights_at_points(), blocks.reshape(len(names), KERNEL, CHANNELS, CHANNELS))
     in_pairs = blocks.reshape(len(names), PAIRS, 2, CHANNELS).transpose(0, 1, 3, 2)
-    pairs = np.empty(in_pairs.size, np.uint16)
-    round_bfloat16(np.ascontiguousarray(in_pairs).ravel().view(np.uint32), pairs.size, pairs)
+    first = turned("first").ravel()
+    words = np.concatenate([_rounded(np.ascontiguousarray(in_pairs).ravel()).view(np.uint32), _in_halves(first)])
     hidden1, hidden2, output = (np.asarray(weights[f"{name}.weight"], np.float32) for name in ("hidden1", "hidden2", "output"))
     hidden1 = hidden1.reshape(CHANNELS, CHANNELS, -1).transpose(2, 1, 0)  # flattened (channel, sample), here (sample, channel)
     biases = [np.asarray(weights[f"{name}.bias"], np.float32) for name in (*names, "hidden1", "hidden2", "output")]
     return Packed(
-        _on_lines(turned("first")),
+        _on_lines(first),
         np.array(weights["first.bias"], np.float32),
         _on_lines(at_points),
         np.concatenate(biases[: len(names)]),
-        pairs.view(np.float32),
+        _on_lines(words.view(np.float32)).view(np.uint32),
         _on_lines(np.concatenate([hidden1.ravel(), hidden2.T.ravel()])),
         np.concatenate(biases[-3:-1]),
         (output[1:] - output[:1]).ravel(),
@@ -88,12 +90,32 @@ def pack(weights: Mapping[str, Array]) -> Packed:
     )
 
 
+def _rounded(values: Array) -> Array:
+    """Return float32 as bfloat16, in the bits of uint16."""
+    found = np.empty(values.size, np.uint16)
+    round_bfloat16(values.view(np.uint32), values.size, found)
+    return found
+
+
+def _in_halves(first: Array) -> Array:
+    """Return the first convolution's weights as tiles take them: the first 8 bits of each twice in a word, then the next 8."""
+    high = _rounded(first)
+    low = _rounded(first - (high.astype(np.uint32) << 16).view(np.float32))
+    words = np.zeros((2, -(-first.size // STEP) * STEP), np.uint32)
+    words[:, : first.size] = np.stack([high, low]) * np.uint32(0x10001)
+    return words.ravel()
+
+
 def _on_lines(values: Array) -> Array:
     """Return values as float32, flat, from where a line of the cache begins."""
-    room = np.empty(values.size + LANES, np.float32)
-    start = -(room.ctypes.data // room.itemsize) % LANES
-    room[start : start + values.size] = values.ravel()
-    return room[start : start + values.size]
+    room = _from_a_line(np.empty(values.size + LANES, np.float32))[: values.size]
+    room[:] = values.ravel()
+    return room
+
+
+def _from_a_line(room: Array) -> Array:
+    """Return what begins with a line of the cache: vectors and tiles that lie in two are read twice."""
+    return room[-(room.ctypes.data // room.itemsize) % LANES :]
 
 
 def _weights_at_points() -> Array:
@@ -133,7 +155,7 @@ def beat_logits(packed: Packed, waveform: Array, precision: str = "float32", of:
         From ``pack``, of a network of these leads and samples.
     waveform : (beat, lead, sample) float32
     precision
-        One of ``PRECISIONS``.
+        One of ``PRECISIONS``. For bfloat16 a processor without a matrix unit needs many times as long, for the same bits.
     of
         As in ``logit_of``.
 
@@ -145,12 +167,29 @@ def beat_logits(packed: Packed, waveform: Array, precision: str = "float32", of:
     Raises
     ------
     ValueError
-        If the network is one of other leads or samples.
+        If the network is one of other leads or samples, or the precision is none.
 
     """
     _check_fits(packed, waveform)
-    differences = forward(np.require(waveform, np.float32, ("C", "W")), precision == "bfloat16", *packed)
-    return _logits(differences, of)
+    if precision not in PRECISIONS:
+        raise ValueError(f"expected a precision of {', '.join(PRECISIONS)}, found {precision!r}")
+    own = np.require(waveform, np.float32, ("C", "W"))
+    return _logits(_forward_in_tiles(packed, own) if precision == "bfloat16" else forward(own, *packed), of)
+
+
+def _forward_in_tiles(packed: Packed, waveform: Array) -> Array:
+    """Do ``forward`` in the order of a matrix unit: by it where this process may use it."""
+    sizes = room_sizes(*waveform.shape)
+    room = _from_a_line(scratch("tile_room", (sum(sizes) + LANES,), np.float32))
+    sums, beat, words, x, short, other, _ = np.split(room, np.cumsum(sizes))
+    words, short, other = (own.view(np.uint32) for own in (words, short, other))
+    beat[:], words[:] = 0, 0
+    biases = packed.first_bias, packed.block_biases
+    rows = tile_rows(waveform, may_use_tiles(), packed.words, *biases, sums, beat, words, x, short, other)
+    layers = np.empty(2 * len(rows) * CHANNELS, np.float32)
+    logits = np.empty((len(rows), packed.output_bias.size), np.float32)
+    leave(rows.ravel(), len(rows), rows.shape[1], *packed[5:], layers, logits.ravel())
+    return logits
 
 
 def _logits(differences: Array, of: str = "mi") -> Array:

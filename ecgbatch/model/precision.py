@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ecgbatch.model.inference import ENGINE, GAINS_BY_BFLOAT16
+from ecgbatch.model.inference import ENGINE
+from ecgbatch.model.tile_kernels import may_use_tiles
 
 if TYPE_CHECKING:
     from ecgbatch.model.definition import Model
@@ -39,7 +40,7 @@ def choose_precision(model: Model) -> Precision:
     not (measured: 2e-4 and 2e-3 on real records). The trial compares both on beats drawn from the model's own description of its
     training records (``novelty``); same model, same verdict on every processor that gains by it.
     """
-    if not GAINS_BY_BFLOAT16:
+    if not may_use_tiles():
         return Precision("float32", "this processor is not faster in bfloat16")
     if not model.novelty:
         return Precision("float32", "the model holds no description of its training records to try bfloat16 on")

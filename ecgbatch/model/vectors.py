@@ -6,7 +6,7 @@ vectors makes the same. What kernels call here are numba's intrinsics, whose arr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +22,6 @@ CHANNELS = 32
 
 OUTPUTS, POINTS = 4, 8
 """Samples that a tile of a fast convolution computes, and products of each channel that it takes: 2 a sample, not KERNEL's 5."""
-
-HAS_BFLOAT16 = "+avx512bf16" in processor_features()
-"""Whether this processor multiplies bfloat16 itself. One that does not gets the same sums from float32, slower."""
 
 TILE = (14, 8, 4, 2, 1) if "+avx512f" in processor_features() else (3, 2, 1)
 """Samples whose sums are in registers at a time: 14 x 32 channels fill 28 of AVX-512's 32 registers, 3 x 32 12 of AVX2's 16."""
@@ -42,41 +39,10 @@ _LANES = ir.VectorType(_FLOAT, 16)
 _BITS = ir.VectorType(_WORD, 16)
 
 
-class _BFloat(ir.Type):  # type: ignore[misc]
-    """LLVM's ``bfloat``, which llvmlite 0.50 has no class for."""
-
-    def _to_string(self) -> str:
-        return "bfloat"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _BFloat)
-
-    def __hash__(self) -> int:
-        return hash(_BFloat)
-
-
 def _multiply_add(builder: Any, value: Any, weight: Any, total: Any) -> Any:
     """Total + value x weight, rounded once."""
     fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_LANES, [_LANES] * 3), "llvm.fma.v16f32")
     return builder.call(fma, [value, weight, total])
-
-
-def _dot_pairs(builder: Any, value: Any, weight: Any, total: Any) -> Any:
-    """Total + products of both bfloat16 in each lane, by the processor's own instruction."""
-    pair = ir.VectorType(_BFloat(), 32)
-    kind = ir.FunctionType(_LANES, [_LANES, pair, pair])
-    dot = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512bf16.dpbf16ps.512")
-    return builder.call(dot, [total, builder.bitcast(value, pair), builder.bitcast(weight, pair)])
-
-
-def _dot_pairs_in_float32(builder: Any, value: Any, weight: Any, total: Any) -> Any:
-    """Do the same by two multiply-adds of what the pairs stand for: first the upper halves, as the instruction does."""
-    shift, mask = (ir.Constant(_BITS, [number] * 16) for number in (16, 0xFFFF0000))
-    value, weight = builder.bitcast(value, _BITS), builder.bitcast(weight, _BITS)
-    for half, by in ((builder.and_, mask), (builder.shl, shift)):
-        own, its_weight = (builder.bitcast(half(bits, by), _LANES) for bits in (value, weight))
-        total = _multiply_add(builder, own, its_weight, total)
-    return total
 
 
 @dataclass(frozen=True)
@@ -103,19 +69,15 @@ _HALVES = (_SIZE(0), _SIZE(16))
 """The 32 channels as two vectors of lanes."""
 
 
-def convolution(step: Callable[..., Any]) -> Any:
-    """Return the intrinsic ``(x, row, n_products, w, w_at, bias, bias_at, low, skip, skip_row, out, out_at, n)``.
+# thirteen parameters, since an intrinsic's are the kernel's own: numba counts them
+@intrinsic  # type: ignore[untyped-decorator]
+def convolve(_: Any, x: Any, row: Any, n_products: Any, w: Any, w_at: Any, bias: Any, bias_at: Any, low: Any,  # noqa: ARG001
+             skip: Any, skip_row: Any, out: Any, out_at: Any, n: Any) -> Any:  # noqa: ARG001  # fmt: skip
+    """Write for each of ``n`` samples and 32 channels: bias + skip + sum over ``n_products`` of x x w, at least ``low``.
 
-    For each of ``n`` samples and 32 channels: bias + skip + sum over ``n_products`` of x x w, at least ``low``. All arrays are
-    flat float32; sample p's products begin at ``x[p * row]``, its skip at ``skip[out_at + p * skip_row]``. ``skip_row`` 0: none,
-    ``skip`` holds zeros. ``out`` may be ``skip``.
+    All arrays are flat float32; sample p's products begin at ``x[p * row]``, its skip at ``skip[out_at + p * skip_row]``.
+    ``skip_row`` 0: none, ``skip`` holds zeros. ``out`` may be ``skip``.
     """
-
-    # thirteen parameters, since an intrinsic's are the kernel's own: numba counts them
-    def typed(_: Any, x: Any, row: Any, n_products: Any, w: Any, w_at: Any, bias: Any, bias_at: Any, low: Any, skip: Any,  # noqa: ARG001
-              skip_row: Any, out: Any, out_at: Any, n: Any) -> Any:  # noqa: ARG001  # fmt: skip
-        size = types.intp
-        return types.void(x, size, size, w, size, bias, size, types.float32, skip, size, out, size, size), code
 
     def code(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
         row, n_products, w_at, bias_at, low, skip_row, out_at, n = (arguments[at] for at in (1, 2, 4, 6, 7, 9, 11, 12))
@@ -129,10 +91,11 @@ def convolution(step: Callable[..., Any]) -> Any:
         done = cgutils.alloca_once_value(b, _SIZE(0))
         call = _Call(b, x, row, n_products, weights, start, lowest, skip, skip_at, skip_row, out, out_at, n, done)
         for n_rows in TILE:
-            _do_tiles(call, step, n_rows, n_rows - 1)
+            _do_tiles(call, n_rows, n_rows - 1)
         return context.get_dummy_value()
 
-    return intrinsic(typed)
+    size = types.intp
+    return types.void(x, size, size, w, size, bias, size, types.float32, skip, size, out, size, size), code
 
 
 def _at_least(b: Any, value: Any, lowest: Any) -> Any:
@@ -151,7 +114,7 @@ def _lanes(b: Any, pointer: Any, at: Any) -> Any:
     return b.bitcast(b.gep(pointer, [at]), _LANES.as_pointer())
 
 
-def _do_tiles(call: _Call, step: Callable[..., Any], n_rows: int, least: int) -> None:
+def _do_tiles(call: _Call, n_rows: int, least: int) -> None:
     """Do the next ``n_rows`` samples, again and again as long as there are more than ``least``."""
     b = call.builder
     again, body, inner, after, end = (b.append_basic_block() for _ in range(5))
@@ -170,7 +133,7 @@ def _do_tiles(call: _Call, step: Callable[..., Any], n_rows: int, least: int) ->
     rows = [b.gep(call.x, [b.mul(place, call.row)]) for place in places]
     b.branch(inner)
     b.position_at_end(inner)
-    sums = _sum_products(call, step, rows, begun, body, after)
+    sums = _sum_products(call, rows, begun, body, after)
     b.position_at_end(after)
     for own, place in enumerate(places):
         target = b.add(call.out_at, b.mul(place, _SIZE(CHANNELS)))
@@ -183,9 +146,7 @@ def _do_tiles(call: _Call, step: Callable[..., Any], n_rows: int, least: int) ->
     b.position_at_end(end)
 
 
-def _sum_products(
-    call: _Call, step: Callable[..., Any], rows: Sequence[Any], begun: Sequence[Any], before: Any, after: Any
-) -> list[Any]:
+def _sum_products(call: _Call, rows: Sequence[Any], begun: Sequence[Any], before: Any, after: Any) -> list[Any]:
     """Emit the innermost loop, in the block that the builder stands in: from ``begun`` on, add every product of each row."""
     b, inner = call.builder, call.builder.block
     k = b.phi(_SIZE)
@@ -197,18 +158,13 @@ def _sum_products(
     sums = []
     for own, row in enumerate(rows):
         value = _everywhere(b, b.load(b.gep(row, [k]), align=4))
-        sums += [step(b, value, column[h], totals[2 * own + h]) for h in (0, 1)]
+        sums += [_multiply_add(b, value, column[h], totals[2 * own + h]) for h in (0, 1)]
     following = b.add(k, _SIZE(1))
     k.add_incoming(following, inner)
     for total, value in zip(totals, sums, strict=True):
         total.add_incoming(value, inner)
     b.cbranch(b.icmp_signed("<", following, call.n_products), inner, after)
     return sums
-
-
-convolve = convolution(_multiply_add)
-
-convolve_pairs = convolution(_dot_pairs if HAS_BFLOAT16 else _dot_pairs_in_float32)
 
 
 def _constant(number: float) -> Any:
@@ -321,7 +277,7 @@ def at_each_point(_: Any, points: Any, n_tiles: Any, w: Any, w_at: Any, products
             b.store(_SIZE(0), done)
             call = _Call(b, b.gep(x, [at]), row, row, weights, (), None, None, None, None, out, at, n_tiles, done)
             for n_rows, fewer in zip(AT_POINTS, (*AT_POINTS[1:], 0), strict=True):
-                _do_tiles(call, _multiply_add, n_rows, fewer)
+                _do_tiles(call, n_rows, fewer)
         return context.get_dummy_value()
 
     return types.void(points, types.intp, w, types.intp, products), code
