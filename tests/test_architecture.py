@@ -154,7 +154,10 @@ def test_a_door_names_what_other_wings_use(wing):
 
 MOST_LINES, MOST_LINES_OF_FUNCTION, MOST_PARAMETERS = 500, 60, 7
 
-NUMBA_COUNTS = {f"ecgbatch/model/{name}" for name in ("vectors.py convolve", "vectors.py from_points", "tile_kernels.py typed")}
+NUMBA_COUNTS = {
+    f"ecgbatch/model/{name}"
+    for name in ("vectors.py answer", "vectors.py convolve", "vectors.py from_points", "tile_kernels.py typed")
+}
 """A signature that is not ours to choose: the parameters of an intrinsic are those that kernels call it with."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from ecgbatch.kernels import kernel
 from ecgbatch.model import vectors
 from ecgbatch.model.vectors import (
-    AT_POINTS,
     CHANNELS,
     LANES,
     OUTPUTS,
     POINTS,
+    TILE_AT_A_POINT,
     at_each_point,
     convolve,
     from_points,
@@ -152,7 +152,7 @@ def alike(spans: Array, order: Array, start: int) -> int:
 @kernel
 def working_room(n_samples: int) -> Array:
     """Return room for tiles at all points, before and after they are multiplied."""
-    n_tiles = TOGETHER * (n_samples // OUTPUTS + 1) * POINTS + AT_POINTS[0]
+    n_tiles = TOGETHER * (n_samples // OUTPUTS + 1) * POINTS + TILE_AT_A_POINT[0]
     return on_lines(2, n_tiles * CHANNELS)
 
 

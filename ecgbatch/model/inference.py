@@ -21,7 +21,7 @@ from ecgbatch.model.forward_kernels import (
     round_bfloat16,
 )
 from ecgbatch.model.tile_kernels import STEP, may_use_tiles, room_sizes, tile_rows
-from ecgbatch.model.vectors import CHANNELS, LANES
+from ecgbatch.model.vectors import AT, CHANNELS, LANES
 
 Array = NDArray[Any]
 
@@ -124,10 +124,9 @@ def _weights_at_points() -> Array:
     After Toom and Cook: a tap is a coefficient of a polynomial, which is taken at the points; what divides it is the value, at
     that point, of the polynomial by which the samples are taken there.
     """
-    points = np.array([0, 1, -1, 2, -2, 0.5, -0.5])
-    slopes = np.array([np.prod([one - other for other in points if other != one]) for one in points])
+    slopes = np.array([np.prod([one - other for other in AT if other != one]) for one in AT])
     slopes[0] *= -1  # its samples are taken with the other sign
-    return np.vstack([points[:, None] ** np.arange(KERNEL) / slopes[:, None], [0] * (KERNEL - 1) + [1]])
+    return np.vstack([np.array(AT)[:, None] ** np.arange(KERNEL) / slopes[:, None], [0] * (KERNEL - 1) + [1]])
 
 
 OF = ("mi", "abnormal")

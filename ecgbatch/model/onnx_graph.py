@@ -19,8 +19,8 @@ from ecgbatch.model.forward_kernels import BLOCKS, KERNEL, POOL, POOL_STRIDE
 from ecgbatch.model.inference import check_weights
 from ecgbatch.model.members import TREE_VOTES
 from ecgbatch.model.probability import PROBABILITY_FLOOR
-from ecgbatch.model.random_kernels import DILATIONS, LENGTH
-from ecgbatch.model.vectors import CHANNELS
+from ecgbatch.model.random_kernels import DILATIONS
+from ecgbatch.model.vectors import CHANNELS, LENGTH
 from ecgbatch.model.waves import N_OF_BEAT, N_OF_LEAD
 
 if TYPE_CHECKING:

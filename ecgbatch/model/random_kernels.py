@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ecgbatch.kernels import kernel
+from ecgbatch.model import vectors
+from ecgbatch.model.vectors import LANES, LENGTH, answer
 
 Array = NDArray[Any]
 
-LENGTH = 9
-"""Samples of a kernel, the middle one of ROCKET's lengths and MiniRocket's only one."""
+EMITTED_BY = (vectors.__file__,)
+"""Files whose change makes the kernels anew (``machine_code``), beside this one."""
 
 DILATIONS = (1, 2, 4, 8)
 """Steps between a kernel's samples: at 125 Hz and nine of them from 64 to 512 ms, a QRS to nearly the whole window."""
@@ -104,22 +106,20 @@ def _plain(array: Array) -> Array:
 def features_at(beats: Array, weight: Array, bias: Array, dilation: int) -> Array:
     """Return the features (beat, 2 x kernel) of the kernels of one dilation."""
     n_kernels, n_leads = weight.shape[:2]
-    n_samples = beats.shape[2]
+    n_samples, edge = beats.shape[2], dilation * (LENGTH // 2)
     found = np.empty((beats.shape[0], 2 * n_kernels), np.float32)
     bits = found.view(np.int32)
-    padded = np.zeros((n_leads, n_samples + 2 * dilation * (LENGTH // 2)), np.float32)
-    answer, total = np.empty(n_samples, np.float32), np.empty(n_samples, np.float32)
-    used = leads_used(weight)
+    padded, total = np.zeros((n_leads, n_samples + 2 * edge + LANES), np.float32), np.empty(n_samples + LANES, np.float32)
+    used, none = leads_used(weight), np.zeros(1, np.int64)
     for i in range(beats.shape[0]):
-        for lead in range(n_leads):
-            padded[lead, dilation * (LENGTH // 2) : dilation * (LENGTH // 2) + n_samples] = beats[i, lead]
+        padded[:, edge : edge + n_samples] = beats[i]
         for k in range(n_kernels):
             total[:] = bias[k]
+            summary = 0
             for lead in range(n_leads):
                 if used[k, lead]:
-                    respond(padded[lead], weight[k, lead], dilation, answer)
-                    add(total, answer)
-            found[i, k], bits[i, n_kernels + k] = summary(total)
+                    summary = answer(total, padded[lead], dilation, weight[k, lead], total, none, 0, n_samples, total)
+            found[i, k], bits[i, n_kernels + k] = counted(summary, n_samples)
     return found
 
 
@@ -128,83 +128,63 @@ def replaced_at(beat: Array, replaced: Array, weight: Array, bias: Array, dilati
     """Return the features (lead, copy, 2 x kernel) of the kernels of one dilation: sums in the order of ``features_at``."""
     n_kernels, n_leads = weight.shape[:2]
     n_copies, n_samples = replaced.shape[1:]
-    edge = dilation * (LENGTH // 2)
+    edge, room = dilation * (LENGTH // 2), n_samples + LANES
     found = np.empty((n_leads, n_copies, 2 * n_kernels), np.float32)
     bits = found.view(np.int32)
-    padded = np.zeros((n_leads, n_samples + 2 * edge), np.float32)
-    instead = np.zeros((n_leads, n_copies, n_samples + 2 * edge), np.float32)
+    padded = np.zeros((n_leads, room + 2 * edge), np.float32)
+    instead = np.zeros((n_leads, n_copies, room + 2 * edge), np.float32)
     padded[:, edge : edge + n_samples] = beat
     instead[:, :, edge : edge + n_samples] = replaced
-    answers, before = np.empty((n_leads, n_samples), np.float32), np.empty((n_leads + 1, n_samples), np.float32)
-    answer, total = np.empty(n_samples, np.float32), np.empty(n_samples, np.float32)
-    used = leads_used(weight)
+    answers, before = np.empty((n_leads, room), np.float32), np.empty((n_leads + 1, room), np.float32)
+    each = answers.ravel()
+    nothing, total = np.zeros(room, np.float32), np.empty(room, np.float32)
+    used, none, later = leads_used(weight), np.zeros(1, np.int64), np.empty(n_leads, np.int64)
     for k in range(n_kernels):
         before[0] = bias[k]
+        summary, n_used = 0, 0
         for lead in range(n_leads):
-            before[lead + 1] = before[lead]
             if used[k, lead]:
-                respond(padded[lead], weight[k, lead], dilation, answers[lead])
-                add(before[lead + 1], answers[lead])
-        share, largest = summary(before[n_leads])
-        for lead in range(n_leads):
+                later[n_used] = lead * room
+                n_used += 1
+                answer(nothing, padded[lead], dilation, weight[k, lead], nothing, none, 0, n_samples, answers[lead])
+                summary = answer(
+                    before[lead], padded[lead], dilation, weight[k, lead], nothing, none, 0, n_samples, before[lead + 1]
+                )
+            else:
+                before[lead + 1] = before[lead]
+        share, largest = counted(summary, n_samples)
+        found[:, :, k], bits[:, :, n_kernels + k] = share, largest
+        for own in range(n_used):
+            lead = later[own] // room
             for copy in range(n_copies):
-                if used[k, lead]:
-                    respond(instead[lead, copy], weight[k, lead], dilation, answer)
-                    total[:] = before[lead]
-                    add(total, answer)
-                    for later in range(lead + 1, n_leads):
-                        if used[k, later]:
-                            add(total, answers[later])
-                    found[lead, copy, k], bits[lead, copy, n_kernels + k] = summary(total)
-                else:
-                    found[lead, copy, k], bits[lead, copy, n_kernels + k] = share, largest
+                summary = answer(
+                    before[lead], instead[lead, copy], dilation, weight[k, lead],
+                    each, later[own + 1 :], n_used - own - 1, n_samples, total,
+                )  # fmt: skip
+                found[lead, copy, k], bits[lead, copy, n_kernels + k] = counted(summary, n_samples)
     return found
 
 
 @kernel
 def leads_used(weight: Array) -> Array:
-    """Return (kernel, lead) bool: which leads a kernel looks at."""
+    """Return (kernel, lead) bool: which leads a kernel looks at, one at least."""
     used = np.zeros(weight.shape[:2], np.bool_)
     for k in range(weight.shape[0]):
         for lead in range(weight.shape[1]):
             for tap in range(LENGTH):
                 used[k, lead] |= weight[k, lead, tap] != 0
+        used[k, 0] |= not used[k].any()
     return used
 
 
 @kernel
-def respond(padded: Array, w: Array, d: int, answer: Array) -> None:
-    """Write one kernel's answer to one lead: nine taps in one pass. Slices, so that it is made of vectors."""
-    n = answer.shape[0]
-    a, b, c, e, f = padded[:n], padded[d : d + n], padded[2 * d : 2 * d + n], padded[3 * d : 3 * d + n], padded[4 * d : 4 * d + n]
-    g, h, i, j = padded[5 * d : 5 * d + n], padded[6 * d : 6 * d + n], padded[7 * d : 7 * d + n], padded[8 * d : 8 * d + n]
-    w0, w1, w2, w3, w4, w5, w6, w7, w8 = w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7], w[8]
-    for s in range(n):
-        low = a[s] * w0 + b[s] * w1 + c[s] * w2 + e[s] * w3 + f[s] * w4
-        answer[s] = low + g[s] * w5 + h[s] * w6 + i[s] * w7 + j[s] * w8
+def counted(summary: int, n: int) -> Any:
+    """Return the share of ``n`` samples above 0, float32, and the bits of the largest value, from what ``answer`` returns.
 
-
-@kernel
-def add(total: Array, answer: Array) -> None:
-    """Add an answer to a sum, in place."""
-    for s in range(total.shape[0]):
-        total[s] += answer[s]
-
-
-@kernel
-def summary(answer: Array) -> Any:
-    """Return the share of samples above 0, float32, and the bits of the largest value.
-
-    By their bits: as whole numbers, negative ones turned over, floats have the same order, and whole numbers' largest is found in
-    vectors while a float's is not.
+    As whole numbers, negative ones turned over, floats have the same order.
     """
-    bits = answer.view(np.int32)
-    above, largest = 0, -0x80000000
-    for s in range(bits.shape[0]):
-        own = bits[s]
-        above += own > 0
-        largest = max(largest, own ^ ((own >> 31) & 0x7FFFFFFF))
-    return np.float32(above / answer.shape[0]), np.int32(largest ^ ((largest >> 31) & 0x7FFFFFFF))
+    largest = np.int32(summary & 0xFFFFFFFF)
+    return np.float32((summary >> 32) / n), largest ^ ((largest >> np.int32(31)) & np.int32(0x7FFFFFFF))
 
 
 def fit_regression(

@@ -1,7 +1,7 @@
-"""Loops of the forward pass that numba does not write well, in LLVM's language: convolutions, and tiles at points.
+"""Loops that numba does not write well, in LLVM's language: convolutions, tiles at points, what random kernels answer.
 
-A tile of the output is held in registers, sums are made of fused multiply-adds in one order, and a processor with narrower
-vectors makes the same. What kernels call here are numba's intrinsics, whose arrays are flat float32.
+What is summed is held in registers, in one order, and a processor with narrower vectors makes the same. What kernels call here
+are numba's intrinsics, whose arrays are flat float32.
 """
 
 from __future__ import annotations
@@ -23,14 +23,20 @@ CHANNELS = 32
 OUTPUTS, POINTS = 4, 8
 """Samples that a tile of a fast convolution computes, and products of each channel that it takes: 2 a sample, not KERNEL's 5."""
 
+AT = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)
+"""The points, beside infinity."""
+
 TILE = (14, 8, 4, 2, 1) if "+avx512f" in processor_features() else (3, 2, 1)
 """Samples whose sums are in registers at a time: 14 x 32 channels fill 28 of AVX-512's 32 registers, 3 x 32 12 of AVX2's 16."""
 
 LANES = 16
 """Float32 in a vector of AVX-512 and in a line of the cache."""
 
-AT_POINTS = (11, 8, 5, 3) if "+avx512f" in processor_features() else (3,)
+TILE_AT_A_POINT = (11, 8, 5, 3) if "+avx512f" in processor_features() else (3,)
 """As ``TILE``, of tiles at one point; fewer take the smallest that holds them."""
+
+LENGTH = 9
+"""Samples of a random kernel, the middle one of ROCKET's lengths and MiniRocket's only one."""
 
 _FLOAT, _WORD, _SIZE = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 
@@ -105,7 +111,7 @@ def _at_least(b: Any, value: Any, lowest: Any) -> Any:
 
 def _everywhere(b: Any, value: Any) -> Any:
     """Return a vector that holds a value in every lane."""
-    undefined, first = ir.Constant(_LANES, ir.Undefined), ir.Constant(_BITS, [0] * 16)
+    undefined, first = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined), ir.Constant(_BITS, [0] * 16)
     return b.shuffle_vector(b.insert_element(undefined, value, _WORD(0)), undefined, first)
 
 
@@ -172,7 +178,7 @@ def _constant(number: float) -> Any:
 
 
 def _points_of(b: Any, d: Sequence[Any]) -> list[Any]:
-    """Return what a tile's eight samples are at ``AT``: polynomials of which each takes part in one product only."""
+    """Return what a tile's eight samples are at each point: polynomials of which each takes part in one product only."""
 
     def less(total: Any, by: float, value: Any) -> Any:
         return _multiply_add(b, _constant(by), value, total)
@@ -188,7 +194,7 @@ def _points_of(b: Any, d: Sequence[Any]) -> list[Any]:
 
 
 def _samples_of(b: Any, m: Sequence[Any], begun: Sequence[Any]) -> list[Any]:
-    """Return the four samples that products at ``AT`` give, each added to what it begins with."""
+    """Return the four samples that products at the points give, each added to what it begins with."""
     both = [(b.fadd(m[at], m[at + 1]), b.fsub(m[at], m[at + 1])) for at in (1, 3, 5)]  # of 1, 2 and 1/2 and of their opposites
     found = []
     for power, start in enumerate(begun):
@@ -276,8 +282,57 @@ def at_each_point(_: Any, points: Any, n_tiles: Any, w: Any, w_at: Any, products
             weights = b.gep(w, [b.add(w_at, b.mul(loop.index, _SIZE(CHANNELS**2)))])
             b.store(_SIZE(0), done)
             call = _Call(b, b.gep(x, [at]), row, row, weights, (), None, None, None, None, out, at, n_tiles, done)
-            for n_rows, fewer in zip(AT_POINTS, (*AT_POINTS[1:], 0), strict=True):
+            for n_rows, fewer in zip(TILE_AT_A_POINT, (*TILE_AT_A_POINT[1:], 0), strict=True):
                 _do_tiles(call, n_rows, fewer)
         return context.get_dummy_value()
 
     return types.void(points, types.intp, w, types.intp, products), code
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def answer(_: Any, before: Any, x: Any, step: Any, w: Any, others: Any, later: Any, n_later: Any, n: Any, total: Any) -> Any:  # noqa: ARG001
+    """Write ``n`` sums, and return how many are above 0 and the largest in the order of their bits, as ``counted`` takes apart.
+
+    A sum is what was before, then what a random kernel of ``LENGTH`` taps answers to the sample and those each ``step`` further,
+    tap by tap, then what lies in ``others`` from ``later[0]``, ``later[1]`` ... on. All but ``w`` are read and written up to the
+    next multiple of ``LANES``; ``total`` may be ``before``.
+    """
+
+    def code(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
+        before, x, w, others, later, total = (
+            context.make_array(signature.args[one])(context, b, arguments[one]).data for one in (0, 1, 3, 4, 5, 8)
+        )
+        step, n_later, n = (arguments[one] for one in (2, 6, 7))
+        taps = [_everywhere(b, b.load(b.gep(w, [_SIZE(tap)]))) for tap in range(LENGTH)]
+        own = cgutils.alloca_once(b, _LANES)
+        above, largest = (cgutils.alloca_once_value(b, _each(number)) for number in (0, -(1 << 31)))
+        with cgutils.for_range(b, b.lshr(b.add(n, _SIZE(LANES - 1)), _SIZE(4))) as loop:
+            at = b.mul(loop.index, _SIZE(LANES))
+            found = [b.load(_lanes(b, x, b.add(at, b.mul(step, _SIZE(tap)))), align=4) for tap in range(LENGTH)]
+            value = b.fmul(found[0], taps[0])
+            for one, weight in zip(found[1:], taps[1:], strict=True):
+                value = b.fadd(value, b.fmul(one, weight))
+            b.store(b.fadd(b.load(_lanes(b, before, at), align=4), value), own)
+            with cgutils.for_range(b, n_later) as more:
+                place = b.add(at, b.load(b.gep(later, [more.index])))
+                b.store(b.fadd(b.load(own), b.load(_lanes(b, others, place), align=4)), own)
+            b.store(b.load(own), _lanes(b, total, at), align=4)
+            bits, left = b.bitcast(b.load(own), _BITS), b.trunc(b.sub(n, at), _WORD)
+            is_one = b.icmp_signed("<", ir.Constant(_BITS, list(range(LANES))), _everywhere(b, left))
+            turned = b.xor(bits, b.and_(b.ashr(bits, _each(31)), _each(0x7FFFFFFF)))
+            counts = b.and_(is_one, b.icmp_signed(">", bits, _each(0)))
+            b.store(b.add(b.load(above), b.zext(counts, _BITS)), above)
+            b.store(b.select(b.and_(is_one, b.icmp_signed(">", turned, b.load(largest))), turned, b.load(largest)), largest)
+        kind = ir.FunctionType(_WORD, [_BITS])
+        n_above, most = (
+            b.call(cgutils.get_or_insert_function(b.module, kind, f"llvm.vector.reduce.{name}.v16i32"), [b.load(all_lanes)])
+            for name, all_lanes in (("add", above), ("smax", largest))
+        )
+        return b.or_(b.shl(b.zext(n_above, _SIZE), _SIZE(32)), b.zext(most, _SIZE))
+
+    size = types.intp
+    return size(before, x, size, w, others, later, size, size, total), code
+
+
+def _each(number: int) -> Any:
+    return ir.Constant(_BITS, [number] * LANES)

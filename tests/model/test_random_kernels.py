@@ -77,6 +77,16 @@ def test_features_of_beats_with_one_lead_replaced_are_the_same_numbers():
         np.testing.assert_array_equal(found[lead], kernel_features(kernels, copies))
 
 
+def test_a_kernel_that_looks_at_no_lead_answers_its_bias():
+    kernels, (beat, other) = draw_kernels(4, 3, 4), beats(2)
+    for step in DILATIONS:
+        kernels[f"weight{step}"][:] = 0
+        kernels[f"bias{step}"][:] = step - 3.0
+    expected = [found for step in DILATIONS for found in (float(step > 3), step - 3.0)]
+    np.testing.assert_array_equal(kernel_features(kernels, beat[None])[0], expected)
+    np.testing.assert_array_equal(replaced_features(kernels, beat, other[:, None])[:, 0], [expected] * 3)
+
+
 def test_kernels_of_other_leads_are_refused():
     with pytest.raises(ValueError, match="kernels of 2 leads and 9 samples are needed"):
         kernel_features(draw_kernels(8, 3, 1), beats(1, 2))
