@@ -148,7 +148,7 @@ def lines(times: Times, n_records: int, limit: dict[str, float], absent: dict[st
         "",
         "PyTorch scores the same beats by the same members, and leaves a probability a record: no store, no record set aside, no "
         f"interval, evidence or page. NeuroKit2 leaves peaks, waves and rate of one lead, and no score. The limit: {parts}; "
-        "ecgbatch's networks make fewer multiplications than their layers have, and make them in bfloat16 where the processor has "
+        "ecgbatch's networks make fewer multiplications than their layers have, and that in bfloat16 where the processor has "
         "a unit for it: they may pass the limit.",
         *(f"{name}: {why}." for name, why in absent.items() if name == "neurokit2"),
     ]
