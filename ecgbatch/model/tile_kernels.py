@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -24,10 +24,15 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from ecgbatch.kernels import kernel, processor_features
+from ecgbatch.model import vectors
+from ecgbatch.model.vectors import CHANNELS, FLOATS, HALVES, SIZE, WORD, WORDS, each_lane, everywhere, given
 
 Array = NDArray[Any]
 
-CHANNELS, KERNEL, BLOCKS, POOL, POOL_STRIDE = 32, 5, 5, 5, 2
+EMITTED_BY = (vectors.__file__,)
+"""Files whose change makes the kernels anew (``machine_code``), beside this one."""
+
+KERNEL, BLOCKS, POOL, POOL_STRIDE = 5, 5, 5, 2
 """As ``network``'s, as literals that kernels can freeze; a test compares them."""
 
 WEIGHTS, STEP = 2560, 512
@@ -45,11 +50,7 @@ SHAPE = np.array([1] + 15 * [0] + 8 * [64, 0] + 16 * [0] + 8 * [16] + 8 * [0], n
 HAS_TILES = {"+amx-tile", "+amx-bf16", "+avx512bf16"} <= processor_features()
 """Whether this processor has the unit; ``may_use_tiles`` says whether the system lets this process use it."""
 
-_FLOAT, _BYTE, _WORD, _SIZE, _VOID = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.VoidType()
-_LANES, _BITS = ir.VectorType(_FLOAT, 16), ir.VectorType(_WORD, 16)
-
-_HALVES = (_SIZE(0), _SIZE(16))
-"""The 32 channels as two vectors of lanes."""
+_BYTE, _VOID = ir.IntType(8), ir.VoidType()
 
 _PAIRS, _SHORTS = ir.VectorType(ir.IntType(16), 32), ir.VectorType(ir.IntType(16), 16)
 
@@ -69,29 +70,17 @@ def _call(b: Any, name: str, result: Any, *arguments: Any) -> Any:
     return b.call(cgutils.get_or_insert_function(b.module, kind, name), arguments)
 
 
-def _values(context: Any, b: Any, signature: Any, arguments: Sequence[Any]) -> list[Any]:
-    """Return an intrinsic's arguments, of an array where its values lie."""
-    return [
-        context.make_array(kind)(context, b, one).data if isinstance(kind, types.Array) else one
-        for kind, one in zip(signature.args, arguments, strict=True)
-    ]
-
-
 def _place(b: Any, pointer: Any, at: Any, kind: Any) -> Any:
     """Return where something of a kind lies in an array."""
     return b.bitcast(b.gep(pointer, [at]), kind.as_pointer())
 
 
-def _load(b: Any, pointer: Any, at: Any, kind: Any = _LANES) -> Any:
+def _load(b: Any, pointer: Any, at: Any, kind: Any = FLOATS) -> Any:
     return b.load(_place(b, pointer, at, kind), align=2)
 
 
 def _store(b: Any, value: Any, pointer: Any, at: Any) -> None:
     b.store(value, _place(b, pointer, at, value.type), align=2)
-
-
-def _constant(number: int) -> Any:
-    return ir.Constant(_BITS, [number] * 16)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -100,7 +89,7 @@ def _begin_tiles(_: Any, shape: Any) -> Any:
 
     def code(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
         if HAS_TILES:
-            _call(b, "llvm.x86.ldtilecfg", _VOID, b.bitcast(_values(context, b, signature, arguments)[0], _BYTE.as_pointer()))
+            _call(b, "llvm.x86.ldtilecfg", _VOID, b.bitcast(given(context, b, signature, arguments)[0], _BYTE.as_pointer()))
         return context.get_dummy_value()
 
     return types.void(shape), code
@@ -131,7 +120,7 @@ def _sums(emit: Callable[..., None]) -> Any:
         return types.void(x, size, size, size, size, w, size, size, sums), code
 
     def code(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        x, at, row, n_steps, period, w, w_at, n, sums = _values(context, b, signature, arguments)
+        x, at, row, n_steps, period, w, w_at, n, sums = given(context, b, signature, arguments)
         emit(_Sums(b, x, at, row, n_steps, period, w, w_at, n, sums))
         return context.get_dummy_value()
 
@@ -157,13 +146,13 @@ class _Sums:
         """Return where a step's inputs begin, of a row that begins at ``at``, and its weights."""
         b = self.b
         own = b.select(b.icmp_signed(">=", number, self.period), b.sub(number, self.period), number)
-        return b.add(at, b.mul(own, _SIZE(16))), b.add(self.w_at, b.mul(number, _SIZE(STEP)))
+        return b.add(at, b.mul(own, SIZE(16))), b.add(self.w_at, b.mul(number, SIZE(STEP)))
 
 
 def _sum_in_tiles(call: _Sums) -> None:
     """Emit nothing where the processor has no unit: who is told to use it there is no caller of this file's."""
     if HAS_TILES:
-        with call.b.if_else(call.b.icmp_signed(">", call.n, _SIZE(16))) as (two, one):
+        with call.b.if_else(call.b.icmp_signed(">", call.n, SIZE(16))) as (two, one):
             with two:
                 _emit_tiles(call, 2)
             with one:
@@ -175,26 +164,26 @@ def _emit_tiles(call: _Sums, n: int) -> None:
     b = call.b
 
     def move(name: str, tile: int, pointer: Any, offset: Any, row: Any) -> None:
-        _call(b, f"llvm.x86.{name}", _VOID, _BYTE(tile), _place(b, pointer, offset, _BYTE), b.mul(row, _SIZE(4)))
+        _call(b, f"llvm.x86.{name}", _VOID, _BYTE(tile), _place(b, pointer, offset, _BYTE), b.mul(row, SIZE(4)))
 
     for tile in range(2 * n):
         _call(b, "llvm.x86.tilezero", _VOID, _BYTE(tile))
     with cgutils.for_range(b, call.n_steps) as steps:
         from_x, from_w = call.step(steps.index, call.at)
         for half in (0, 1):
-            move("tileloadd64", 6 + half, call.w, b.add(from_w, _HALVES[half]), _SIZE(CHANNELS))
+            move("tileloadd64", 6 + half, call.w, b.add(from_w, HALVES[half]), SIZE(CHANNELS))
         for own in range(n):
-            move("tileloadd64", 4 + own, call.x, b.add(from_x, b.mul(call.row, _SIZE(16 * own))), call.row)
+            move("tileloadd64", 4 + own, call.x, b.add(from_x, b.mul(call.row, SIZE(16 * own))), call.row)
             for half in (0, 1):
                 _call(b, "llvm.x86.tdpbf16ps", _VOID, _BYTE(2 * own + half), _BYTE(4 + own), _BYTE(6 + half))
     for tile in range(2 * n):
-        move("tilestored64", tile, call.sums, _SIZE(tile // 2 * 16 * CHANNELS + tile % 2 * 16), _SIZE(CHANNELS))
+        move("tilestored64", tile, call.sums, SIZE(tile // 2 * 16 * CHANNELS + tile % 2 * 16), SIZE(CHANNELS))
 
 
 def _sum_in_float32(call: _Sums) -> None:
     """Do ``_sum_in_tiles`` without the unit, in its order."""
-    b, zero = call.b, ir.Constant(_LANES, [0.0] * 16)
-    totals, evens, odds = ([cgutils.alloca_once_value(b, zero) for _ in _HALVES] for _ in range(3))
+    b, zero = call.b, ir.Constant(FLOATS, [0.0] * 16)
+    totals, evens, odds = ([cgutils.alloca_once_value(b, zero) for _ in HALVES] for _ in range(3))
     with cgutils.for_range(b, call.n) as rows:
         at = b.add(call.at, b.mul(rows.index, call.row))
         for total in totals:
@@ -203,44 +192,38 @@ def _sum_in_float32(call: _Sums) -> None:
             from_x, from_w = call.step(steps.index, at)
             for part in (*evens, *odds):
                 b.store(zero, part)
-            with cgutils.for_range(b, _SIZE(16)) as words:
-                inputs = _both(b, _everywhere(b, b.load(b.gep(call.x, [b.add(from_x, words.index)]), align=4)))
-                from_row = b.add(from_w, b.mul(words.index, _SIZE(CHANNELS)))
-                for half, parts in zip(_HALVES, zip(evens, odds, strict=True), strict=True):
-                    weights = _both(b, _load(b, call.w, b.add(from_row, half), _BITS))
+            with cgutils.for_range(b, SIZE(16)) as words:
+                inputs = _both(b, everywhere(b, b.load(b.gep(call.x, [b.add(from_x, words.index)]), align=4)))
+                from_row = b.add(from_w, b.mul(words.index, SIZE(CHANNELS)))
+                for half, parts in zip(HALVES, zip(evens, odds, strict=True), strict=True):
+                    weights = _both(b, _load(b, call.w, b.add(from_row, half), WORDS))
                     for part, value, weight in zip(parts, inputs, weights, strict=True):
-                        b.store(_call(b, "llvm.fma.v16f32", _LANES, value, weight, b.load(part)), part)
+                        b.store(_call(b, "llvm.fma.v16f32", FLOATS, value, weight, b.load(part)), part)
             for total, even, odd in zip(totals, evens, odds, strict=True):
                 b.store(b.fadd(b.load(total), b.fadd(b.load(even), b.load(odd))), total)
-        out = b.mul(rows.index, _SIZE(CHANNELS))
-        for half, total in zip(_HALVES, totals, strict=True):
+        out = b.mul(rows.index, SIZE(CHANNELS))
+        for half, total in zip(HALVES, totals, strict=True):
             _store(b, b.load(total), call.sums, b.add(out, half))
-
-
-def _everywhere(b: Any, word: Any) -> Any:
-    """Return a vector that holds a word in every lane."""
-    first = b.insert_element(ir.Constant(_BITS, ir.Undefined), word, _WORD(0))
-    return b.shuffle_vector(first, ir.Constant(_BITS, ir.Undefined), _constant(0))
 
 
 def _both(b: Any, words: Any) -> tuple[Any, Any]:
     """Return the numbers that the lower halves of words stand for, and the upper."""
-    return b.bitcast(b.shl(words, _constant(16)), _LANES), b.bitcast(b.and_(words, _constant(0xFFFF0000)), _LANES)
+    return b.bitcast(b.shl(words, each_lane(16)), FLOATS), b.bitcast(b.and_(words, each_lane(0xFFFF0000)), FLOATS)
 
 
 def _rounded(b: Any, value: Any) -> Any:
     """Return float32 as bits whose upper halves are rounded to nearest and to even."""
-    bits = b.bitcast(value, _BITS)
-    odd = b.and_(b.lshr(bits, _constant(16)), _constant(1))
-    return b.add(b.add(bits, _constant(0x7FFF)), odd)
+    bits = b.bitcast(value, WORDS)
+    odd = b.and_(b.lshr(bits, each_lane(16)), each_lane(1))
+    return b.add(b.add(bits, each_lane(0x7FFF)), odd)
 
 
 def _shortened(b: Any, low: Any, high: Any) -> Any:
     """Return 32 float32 as bfloat16."""
     if HAS_TILES:
         return b.bitcast(_call(b, "llvm.x86.avx512bf16.cvtne2ps2bf16.512", _Brain(), high, low), _PAIRS)
-    own = [b.trunc(b.lshr(_rounded(b, value), _constant(16)), _SHORTS) for value in (low, high)]
-    return b.shuffle_vector(*own, ir.Constant(ir.VectorType(_WORD, 32), list(range(32))))
+    own = [b.trunc(b.lshr(_rounded(b, value), each_lane(16)), _SHORTS) for value in (low, high)]
+    return b.shuffle_vector(*own, ir.Constant(ir.VectorType(WORD, 32), list(range(32))))
 
 
 class _Brain(ir.Type):  # type: ignore[misc]
@@ -268,20 +251,20 @@ def _finish(*, adds: bool, cuts: bool, keeps: bool, shortens: bool) -> Any:
         return types.void(sums, size, bias, size, x, short, size), code
 
     def code(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        sums, n, bias, bias_at, x, short, row = _values(context, b, signature, arguments)
-        own = [_load(b, bias, b.add(bias_at, half)) for half in _HALVES]
-        zero = ir.Constant(_LANES, [0.0] * 16)
+        sums, n, bias, bias_at, x, short, row = given(context, b, signature, arguments)
+        own = [_load(b, bias, b.add(bias_at, half)) for half in HALVES]
+        zero = ir.Constant(FLOATS, [0.0] * 16)
         with cgutils.for_range(b, n) as loop:
-            at, target = b.mul(loop.index, _SIZE(CHANNELS)), b.mul(b.add(loop.index, row), _SIZE(CHANNELS))
+            at, target = b.mul(loop.index, SIZE(CHANNELS)), b.mul(b.add(loop.index, row), SIZE(CHANNELS))
             found = []
-            for bias, half in zip(own, _HALVES, strict=True):
+            for bias, half in zip(own, HALVES, strict=True):
                 start = b.fadd(bias, _load(b, x, b.add(target, half))) if adds else bias
                 value = b.fadd(_load(b, sums, b.add(at, half)), start)
                 found.append(b.select(b.fcmp_ordered(">", zero, value), zero, value) if cuts else value)  # NaN stays NaN
                 if keeps:
                     _store(b, found[-1], x, b.add(target, half))
             if shortens:
-                _store(b, _shortened(b, *found), short, b.lshr(target, _SIZE(1)))
+                _store(b, _shortened(b, *found), short, b.lshr(target, SIZE(1)))
         return context.get_dummy_value()
 
     return intrinsic(typed)
@@ -299,19 +282,19 @@ def _largest(window: int, stride: int) -> Any:
         return types.void(x, size, size, size, short), code
 
     def code(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        x, row, out, n, short = _values(context, b, signature, arguments)
+        x, row, out, n, short = given(context, b, signature, arguments)
         with cgutils.for_range(b, n) as loop:
-            at = b.mul(b.add(row, b.mul(loop.index, _SIZE(stride))), _SIZE(CHANNELS))
-            target, found = b.mul(b.add(out, loop.index), _SIZE(CHANNELS)), []
-            for half in _HALVES:
-                largest = _load(b, x, b.add(at, half), _BITS)
+            at = b.mul(b.add(row, b.mul(loop.index, SIZE(stride))), SIZE(CHANNELS))
+            target, found = b.mul(b.add(out, loop.index), SIZE(CHANNELS)), []
+            for half in HALVES:
+                largest = _load(b, x, b.add(at, half), WORDS)
                 for other in range(1, window):
-                    value = _load(b, x, b.add(at, b.add(half, _SIZE(other * CHANNELS))), _BITS)
+                    value = _load(b, x, b.add(at, b.add(half, SIZE(other * CHANNELS))), WORDS)
                     largest = b.select(b.icmp_unsigned(">", value, largest), value, largest)
-                found.append(b.bitcast(largest, _LANES))
-            for half, value in zip(_HALVES, found, strict=True):
+                found.append(b.bitcast(largest, FLOATS))
+            for half, value in zip(HALVES, found, strict=True):
                 _store(b, value, x, b.add(target, half))
-            _store(b, _shortened(b, *found), short, b.lshr(target, _SIZE(1)))
+            _store(b, _shortened(b, *found), short, b.lshr(target, SIZE(1)))
         return context.get_dummy_value()
 
     return intrinsic(typed)
@@ -322,13 +305,13 @@ def _split(_: Any, values: Any, n: Any, words: Any) -> Any:  # noqa: ARG001
     """Write float32, a multiple of 16, as words: bfloat16 in the lower half, in the upper what that leaves, bfloat16 too."""
 
     def code(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        values, n, words = _values(context, b, signature, arguments)
-        with cgutils.for_range(b, b.lshr(n, _SIZE(4))) as loop:
-            at = b.mul(loop.index, _SIZE(16))
-            value, upper = _load(b, values, at), _constant(0xFFFF0000)
+        values, n, words = given(context, b, signature, arguments)
+        with cgutils.for_range(b, b.lshr(n, SIZE(4))) as loop:
+            at = b.mul(loop.index, SIZE(16))
+            value, upper = _load(b, values, at), each_lane(0xFFFF0000)
             own = b.and_(_rounded(b, value), upper)
-            rest = b.and_(_rounded(b, b.fsub(value, b.bitcast(own, _LANES))), upper)
-            _store(b, b.or_(b.lshr(own, _constant(16)), rest), words, at)
+            rest = b.and_(_rounded(b, b.fsub(value, b.bitcast(own, FLOATS))), upper)
+            _store(b, b.or_(b.lshr(own, each_lane(16)), rest), words, at)
         return context.get_dummy_value()
 
     return types.void(values, types.intp, words), code

@@ -38,16 +38,24 @@ TILE_AT_A_POINT = (11, 8, 5, 3) if "+avx512f" in processor_features() else (3,)
 LENGTH = 9
 """Samples of a random kernel, the middle one of ROCKET's lengths and MiniRocket's only one."""
 
-_FLOAT, _WORD, _SIZE = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+FLOAT, WORD, SIZE = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 
-_LANES = ir.VectorType(_FLOAT, 16)
+FLOATS = ir.VectorType(FLOAT, 16)
 
-_BITS = ir.VectorType(_WORD, 16)
+WORDS = ir.VectorType(WORD, 16)
+
+
+def given(context: Any, b: Any, signature: Any, arguments: Sequence[Any]) -> list[Any]:
+    """Return an intrinsic's arguments, of an array where its values lie."""
+    return [
+        context.make_array(kind)(context, b, one).data if isinstance(kind, types.Array) else one
+        for kind, one in zip(signature.args, arguments, strict=True)
+    ]
 
 
 def _multiply_add(builder: Any, value: Any, weight: Any, total: Any) -> Any:
     """Total + value x weight, rounded once."""
-    fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_LANES, [_LANES] * 3), "llvm.fma.v16f32")
+    fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(FLOATS, [FLOATS] * 3), "llvm.fma.v16f32")
     return builder.call(fma, [value, weight, total])
 
 
@@ -71,7 +79,7 @@ class _Call:
     done: Any
 
 
-_HALVES = (_SIZE(0), _SIZE(16))
+HALVES = (SIZE(0), SIZE(16))
 """The 32 channels as two vectors of lanes."""
 
 
@@ -86,15 +94,13 @@ def convolve(_: Any, x: Any, row: Any, n_products: Any, w: Any, w_at: Any, bias:
     """
 
     def code(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        row, n_products, w_at, bias_at, low, skip_row, out_at, n = (arguments[at] for at in (1, 2, 4, 6, 7, 9, 11, 12))
-        x, w, bias, skip, out = (
-            context.make_array(signature.args[at])(context, b, arguments[at]).data for at in (0, 3, 5, 8, 10)
-        )
-        start = [b.load(_lanes(b, bias, b.add(bias_at, half)), align=4) for half in _HALVES]
-        lowest = _everywhere(b, low)
-        skip_at = b.select(b.icmp_signed(">", skip_row, _SIZE(0)), out_at, _SIZE(0))
+        own = given(context, b, signature, arguments)
+        x, row, n_products, w, w_at, bias, bias_at, low, skip, skip_row, out, out_at, n = own
+        start = [b.load(_lanes(b, bias, b.add(bias_at, half)), align=4) for half in HALVES]
+        lowest = everywhere(b, low)
+        skip_at = b.select(b.icmp_signed(">", skip_row, SIZE(0)), out_at, SIZE(0))
         weights = b.gep(w, [w_at])
-        done = cgutils.alloca_once_value(b, _SIZE(0))
+        done = cgutils.alloca_once_value(b, SIZE(0))
         call = _Call(b, x, row, n_products, weights, start, lowest, skip, skip_at, skip_row, out, out_at, n, done)
         for n_rows in TILE:
             _do_tiles(call, n_rows, n_rows - 1)
@@ -109,15 +115,15 @@ def _at_least(b: Any, value: Any, lowest: Any) -> Any:
     return b.select(b.fcmp_unordered(">", value, lowest), value, lowest)
 
 
-def _everywhere(b: Any, value: Any) -> Any:
+def everywhere(b: Any, value: Any) -> Any:
     """Return a vector that holds a value in every lane."""
-    undefined, first = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined), ir.Constant(_BITS, [0] * 16)
-    return b.shuffle_vector(b.insert_element(undefined, value, _WORD(0)), undefined, first)
+    undefined, first = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined), ir.Constant(WORDS, [0] * 16)
+    return b.shuffle_vector(b.insert_element(undefined, value, WORD(0)), undefined, first)
 
 
 def _lanes(b: Any, pointer: Any, at: Any) -> Any:
     """Return where a vector of lanes lies in an array of float32."""
-    return b.bitcast(b.gep(pointer, [at]), _LANES.as_pointer())
+    return b.bitcast(b.gep(pointer, [at]), FLOATS.as_pointer())
 
 
 def _do_tiles(call: _Call, n_rows: int, least: int) -> None:
@@ -127,14 +133,14 @@ def _do_tiles(call: _Call, n_rows: int, least: int) -> None:
     b.branch(again)
     b.position_at_end(again)
     at = b.load(call.done)
-    b.cbranch(b.icmp_signed("<", b.add(at, _SIZE(least)), call.n), body, end)
+    b.cbranch(b.icmp_signed("<", b.add(at, SIZE(least)), call.n), body, end)
     b.position_at_end(body)
-    places = [b.add(at, _SIZE(own)) for own in range(n_rows)]
-    begun = [ir.Constant(_LANES, [0.0] * 16)] * (2 * n_rows)
+    places = [b.add(at, SIZE(own)) for own in range(n_rows)]
+    begun = [_constant(0.0)] * (2 * n_rows)
     if call.skip is not None:
         skips = [b.add(call.skip_at, b.mul(place, call.skip_row)) for place in places]
         begun = [
-            b.fadd(call.start[h], b.load(_lanes(b, call.skip, b.add(own, _HALVES[h])), align=4)) for own in skips for h in (0, 1)
+            b.fadd(call.start[h], b.load(_lanes(b, call.skip, b.add(own, HALVES[h])), align=4)) for own in skips for h in (0, 1)
         ]
     rows = [b.gep(call.x, [b.mul(place, call.row)]) for place in places]
     b.branch(inner)
@@ -142,12 +148,12 @@ def _do_tiles(call: _Call, n_rows: int, least: int) -> None:
     sums = _sum_products(call, rows, begun, body, after)
     b.position_at_end(after)
     for own, place in enumerate(places):
-        target = b.add(call.out_at, b.mul(place, _SIZE(CHANNELS)))
+        target = b.add(call.out_at, b.mul(place, SIZE(CHANNELS)))
         for h in (0, 1):
             value = sums[2 * own + h]
             kept = value if call.skip is None else _at_least(b, value, call.lowest)
-            b.store(kept, _lanes(b, call.out, b.add(target, _HALVES[h])), align=4)
-    b.store(b.add(at, _SIZE(n_rows)), call.done)
+            b.store(kept, _lanes(b, call.out, b.add(target, HALVES[h])), align=4)
+    b.store(b.add(at, SIZE(n_rows)), call.done)
     b.branch(again)
     b.position_at_end(end)
 
@@ -155,17 +161,17 @@ def _do_tiles(call: _Call, n_rows: int, least: int) -> None:
 def _sum_products(call: _Call, rows: Sequence[Any], begun: Sequence[Any], before: Any, after: Any) -> list[Any]:
     """Emit the innermost loop, in the block that the builder stands in: from ``begun`` on, add every product of each row."""
     b, inner = call.builder, call.builder.block
-    k = b.phi(_SIZE)
-    k.add_incoming(_SIZE(0), before)
-    totals = [b.phi(_LANES) for _ in begun]
+    k = b.phi(SIZE)
+    k.add_incoming(SIZE(0), before)
+    totals = [b.phi(FLOATS) for _ in begun]
     for total, value in zip(totals, begun, strict=True):
         total.add_incoming(value, before)
-    column = [b.load(_lanes(b, call.weights, b.add(b.mul(k, _SIZE(CHANNELS)), half)), align=4) for half in _HALVES]
+    column = [b.load(_lanes(b, call.weights, b.add(b.mul(k, SIZE(CHANNELS)), half)), align=4) for half in HALVES]
     sums = []
     for own, row in enumerate(rows):
-        value = _everywhere(b, b.load(b.gep(row, [k]), align=4))
+        value = everywhere(b, b.load(b.gep(row, [k]), align=4))
         sums += [_multiply_add(b, value, column[h], totals[2 * own + h]) for h in (0, 1)]
-    following = b.add(k, _SIZE(1))
+    following = b.add(k, SIZE(1))
     k.add_incoming(following, inner)
     for total, value in zip(totals, sums, strict=True):
         total.add_incoming(value, inner)
@@ -174,7 +180,12 @@ def _sum_products(call: _Call, rows: Sequence[Any], begun: Sequence[Any], before
 
 
 def _constant(number: float) -> Any:
-    return ir.Constant(_LANES, [number] * 16)
+    return ir.Constant(FLOATS, [number] * LANES)
+
+
+def each_lane(number: int) -> Any:
+    """Return a constant that holds a word in every lane."""
+    return ir.Constant(WORDS, [number] * LANES)
 
 
 def _points_of(b: Any, d: Sequence[Any]) -> list[Any]:
@@ -213,11 +224,10 @@ def into_points(_: Any, x: Any, at: Any, n_tiles: Any, points: Any, place: Any, 
     """
 
     def code(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        x, points = (context.make_array(signature.args[one])(context, b, arguments[one]).data for one in (0, 3))
-        at, n_tiles, place, n_places = (arguments[one] for one in (1, 2, 4, 5))
+        x, at, n_tiles, points, place, n_places = given(context, b, signature, arguments)
         for begin, here in _each_tile(b, n_tiles, place):
             own = b.add(at, begin)
-            d = [b.load(_lanes(b, x, b.add(own, _SIZE(row * CHANNELS))), align=4) for row in range(POINTS)]
+            d = [b.load(_lanes(b, x, b.add(own, SIZE(row * CHANNELS))), align=4) for row in range(POINTS)]
             for target, value in zip(_at_points(b, points, here, n_places), _points_of(b, d), strict=True):
                 b.store(value, target, align=4)
         return context.get_dummy_value()
@@ -236,16 +246,13 @@ def from_points(_: Any, products: Any, place: Any, n_places: Any, n_tiles: Any, 
     """
 
     def code(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        products, bias, skip, out = (
-            context.make_array(signature.args[one])(context, b, arguments[one]).data for one in (0, 4, 6, 8)
-        )
-        place, n_places, n_tiles, bias_at, skip_row, out_at = (arguments[one] for one in (1, 2, 3, 5, 7, 9))
+        products, place, n_places, n_tiles, bias, bias_at, skip, skip_row, out, out_at = given(context, b, signature, arguments)
         for begin, here in _each_tile(b, n_tiles, place):
-            half = b.urem(begin, _SIZE(CHANNELS))
+            half = b.urem(begin, SIZE(CHANNELS))
             own = b.load(_lanes(b, bias, b.add(bias_at, half)), align=4)
             m = [b.load(one, align=4) for one in _at_points(b, products, here, n_places)]
-            to = [b.add(b.add(out_at, begin), _SIZE(row * CHANNELS)) for row in range(OUTPUTS)]
-            beside = [b.select(b.icmp_signed(">", skip_row, _SIZE(0)), one, half) for one in to]
+            to = [b.add(b.add(out_at, begin), SIZE(row * CHANNELS)) for row in range(OUTPUTS)]
+            beside = [b.select(b.icmp_signed(">", skip_row, SIZE(0)), one, half) for one in to]
             begun = [b.fadd(own, b.load(_lanes(b, skip, one), align=4)) for one in beside]
             for one, value in zip(to, _samples_of(b, m, begun), strict=True):
                 b.store(_at_least(b, value, _constant(0.0)), _lanes(b, out, one), align=4)
@@ -258,14 +265,14 @@ def from_points(_: Any, products: Any, place: Any, n_places: Any, n_tiles: Any, 
 def _each_tile(b: Any, n_tiles: Any, place: Any) -> Iterator[tuple[Any, Any]]:
     """Emit what is asked of each half of the channels of each tile: where its samples begin, and where it is at a point."""
     with cgutils.for_range(b, n_tiles) as loop:
-        for half in _HALVES:
-            here = b.mul(b.add(place, loop.index), _SIZE(CHANNELS))
-            yield b.add(b.mul(loop.index, _SIZE(OUTPUTS * CHANNELS)), half), b.add(here, half)
+        for half in HALVES:
+            here = b.mul(b.add(place, loop.index), SIZE(CHANNELS))
+            yield b.add(b.mul(loop.index, SIZE(OUTPUTS * CHANNELS)), half), b.add(here, half)
 
 
 def _at_points(b: Any, points: Any, here: Any, n_places: Any) -> list[Any]:
     """Return where a tile is at each point."""
-    return [_lanes(b, points, b.add(here, b.mul(n_places, _SIZE(point * CHANNELS)))) for point in range(POINTS)]
+    return [_lanes(b, points, b.add(here, b.mul(n_places, SIZE(point * CHANNELS)))) for point in range(POINTS)]
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -273,14 +280,13 @@ def at_each_point(_: Any, points: Any, n_tiles: Any, w: Any, w_at: Any, products
     """Multiply (point, tile, channel) at each point by its matrix of weights, which begin at ``w[w_at]``."""
 
     def code(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        x, w, out = (context.make_array(signature.args[one])(context, b, arguments[one]).data for one in (0, 2, 4))
-        n_tiles, w_at = arguments[1], arguments[3]
-        done = cgutils.alloca_once(b, _SIZE)
-        row = _SIZE(CHANNELS)
-        with cgutils.for_range(b, _SIZE(POINTS)) as loop:
+        x, n_tiles, w, w_at, out = given(context, b, signature, arguments)
+        done = cgutils.alloca_once(b, SIZE)
+        row = SIZE(CHANNELS)
+        with cgutils.for_range(b, SIZE(POINTS)) as loop:
             at = b.mul(b.mul(loop.index, n_tiles), row)
-            weights = b.gep(w, [b.add(w_at, b.mul(loop.index, _SIZE(CHANNELS**2)))])
-            b.store(_SIZE(0), done)
+            weights = b.gep(w, [b.add(w_at, b.mul(loop.index, SIZE(CHANNELS**2)))])
+            b.store(SIZE(0), done)
             call = _Call(b, b.gep(x, [at]), row, row, weights, (), None, None, None, None, out, at, n_tiles, done)
             for n_rows, fewer in zip(TILE_AT_A_POINT, (*TILE_AT_A_POINT[1:], 0), strict=True):
                 _do_tiles(call, n_rows, fewer)
@@ -299,16 +305,13 @@ def answer(_: Any, before: Any, x: Any, step: Any, w: Any, others: Any, later: A
     """
 
     def code(context: Any, b: Any, signature: Any, arguments: Any) -> Any:
-        before, x, w, others, later, total = (
-            context.make_array(signature.args[one])(context, b, arguments[one]).data for one in (0, 1, 3, 4, 5, 8)
-        )
-        step, n_later, n = (arguments[one] for one in (2, 6, 7))
-        taps = [_everywhere(b, b.load(b.gep(w, [_SIZE(tap)]))) for tap in range(LENGTH)]
-        own = cgutils.alloca_once(b, _LANES)
-        above, largest = (cgutils.alloca_once_value(b, _each(number)) for number in (0, -(1 << 31)))
-        with cgutils.for_range(b, b.lshr(b.add(n, _SIZE(LANES - 1)), _SIZE(4))) as loop:
-            at = b.mul(loop.index, _SIZE(LANES))
-            found = [b.load(_lanes(b, x, b.add(at, b.mul(step, _SIZE(tap)))), align=4) for tap in range(LENGTH)]
+        before, x, step, w, others, later, n_later, n, total = given(context, b, signature, arguments)
+        taps = [everywhere(b, b.load(b.gep(w, [SIZE(tap)]))) for tap in range(LENGTH)]
+        own = cgutils.alloca_once(b, FLOATS)
+        above, largest = (cgutils.alloca_once_value(b, each_lane(number)) for number in (0, -(1 << 31)))
+        with cgutils.for_range(b, b.lshr(b.add(n, SIZE(LANES - 1)), SIZE(4))) as loop:
+            at = b.mul(loop.index, SIZE(LANES))
+            found = [b.load(_lanes(b, x, b.add(at, b.mul(step, SIZE(tap)))), align=4) for tap in range(LENGTH)]
             value = b.fmul(found[0], taps[0])
             for one, weight in zip(found[1:], taps[1:], strict=True):
                 value = b.fadd(value, b.fmul(one, weight))
@@ -317,22 +320,18 @@ def answer(_: Any, before: Any, x: Any, step: Any, w: Any, others: Any, later: A
                 place = b.add(at, b.load(b.gep(later, [more.index])))
                 b.store(b.fadd(b.load(own), b.load(_lanes(b, others, place), align=4)), own)
             b.store(b.load(own), _lanes(b, total, at), align=4)
-            bits, left = b.bitcast(b.load(own), _BITS), b.trunc(b.sub(n, at), _WORD)
-            is_one = b.icmp_signed("<", ir.Constant(_BITS, list(range(LANES))), _everywhere(b, left))
-            turned = b.xor(bits, b.and_(b.ashr(bits, _each(31)), _each(0x7FFFFFFF)))
-            counts = b.and_(is_one, b.icmp_signed(">", bits, _each(0)))
-            b.store(b.add(b.load(above), b.zext(counts, _BITS)), above)
+            bits, left = b.bitcast(b.load(own), WORDS), b.trunc(b.sub(n, at), WORD)
+            is_one = b.icmp_signed("<", ir.Constant(WORDS, list(range(LANES))), everywhere(b, left))
+            turned = b.xor(bits, b.and_(b.ashr(bits, each_lane(31)), each_lane(0x7FFFFFFF)))
+            counts = b.and_(is_one, b.icmp_signed(">", bits, each_lane(0)))
+            b.store(b.add(b.load(above), b.zext(counts, WORDS)), above)
             b.store(b.select(b.and_(is_one, b.icmp_signed(">", turned, b.load(largest))), turned, b.load(largest)), largest)
-        kind = ir.FunctionType(_WORD, [_BITS])
+        kind = ir.FunctionType(WORD, [WORDS])
         n_above, most = (
             b.call(cgutils.get_or_insert_function(b.module, kind, f"llvm.vector.reduce.{name}.v16i32"), [b.load(all_lanes)])
             for name, all_lanes in (("add", above), ("smax", largest))
         )
-        return b.or_(b.shl(b.zext(n_above, _SIZE), _SIZE(32)), b.zext(most, _SIZE))
+        return b.or_(b.shl(b.zext(n_above, SIZE), SIZE(32)), b.zext(most, SIZE))
 
     size = types.intp
     return size(before, x, size, w, others, later, size, size, total), code
-
-
-def _each(number: int) -> Any:
-    return ir.Constant(_BITS, [number] * LANES)
